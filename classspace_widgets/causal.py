@@ -1,0 +1,277 @@
+"""Causal tracing over depth: what every (block, head) or (block, token) does to the class logits of one picture.
+
+A sweep runs one intervention at every place.  The variants of a block share what comes before it: the pass is taken up
+at the block where the intervention acts, with many variants in one batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.interventions.resume import Resumable
+from classspace_widgets.interventions.run import pixels_of
+from classspace_widgets.interventions.tokens import Sizes, check_tokens, select_blocks, select_heads
+from classspace_widgets.interventions.variants import AblateOwnHead, HideOwnToken
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.interventions.attention import Product
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.trace import Trace
+
+MODES = ("remove", "patch", "knock out")
+TOKENS_AT_ONCE = 4_000
+"""Tokens in one batch of variants: enough to keep the cores busy, little enough to stay in cache and to cancel."""
+
+
+class Cancelled(Exception):
+    """The sweep was cancelled between two steps."""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Effects of one intervention at every place.
+
+    Attributes
+    ----------
+    effect : Tensor [K, n blocks, n places], float32
+        Reading of the class with the intervention minus without; NaN where a place was left out.
+    baseline : Tensor [K]
+        Readings without.
+    classes, blocks, places : tuple of int
+        Class indices; the blocks swept; heads 0..H-1 or tokens 0..T-1.
+    kind, mode, measure : str
+        ``"heads"`` or ``"tokens"``; the intervention; ``"logit"`` or ``"probability"``.
+    """
+
+    effect: Tensor
+    baseline: Tensor
+    classes: tuple[int, ...]
+    blocks: tuple[int, ...]
+    places: tuple[int, ...]
+    kind: str
+    mode: str
+    measure: str
+
+
+Steps = Generator[float, None, Sweep]
+
+
+def head_steps(
+    space: ClassSpace,
+    image: Any,
+    classes: int | Sequence[int],
+    *,
+    mode: str = "zero",
+    blocks: Sequence[int] | None = None,
+    measure: str = "logit",
+) -> Steps:
+    """`sweep_heads` as a generator: yields the fraction done, returns the `Sweep`."""
+    if mode not in ("zero", "mean"):
+        raise ValueError(f"mode must be 'zero' or 'mean', got {mode!r}")
+    start = _Start(space, image, classes, measure)
+    heads = list(select_heads(None, start.sizes, "sweep_heads"))
+    rows = list(select_blocks(None if blocks is None else tuple(blocks), start.sizes, "sweep_heads"))
+
+    def variants(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
+        x = start.run.inputs[block - 1].expand(len(chosen), -1, -1)
+        return x, {block: AblateOwnHead(chosen, mode)}, None
+
+    grid = yield from start.over(rows, heads, variants)
+    return start.sweep(grid, rows, range(start.sizes.heads), "heads", mode)
+
+
+def token_steps(
+    space: ClassSpace,
+    image: Any,
+    classes: int | Sequence[int],
+    *,
+    mode: str = "knock out",
+    source: Trace | None = None,
+    tokens: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
+    window: int = 1,
+    renormalise: bool = False,
+    measure: str = "logit",
+) -> Steps:
+    """`sweep_tokens` as a generator: yields the fraction done, returns the `Sweep`."""
+    if mode not in MODES:
+        raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
+    if (mode == "patch") != (source is not None):
+        raise ValueError("mode='patch' needs a source (the Trace of another picture), other modes take none")
+    start = _Start(space, image, classes, measure)
+    sizes, run = start.sizes, start.run
+    rows = (
+        list(blocks)
+        if blocks is not None
+        else list(range(sizes.blocks) if mode == "patch" else range(1, sizes.blocks + 1))
+    )
+    select_blocks(tuple(b + 1 for b in rows) if mode == "patch" else tuple(rows), sizes, "sweep_tokens")
+    places = (
+        list(tokens) if tokens is not None else list(sizes.image_tokens if mode == "remove" else range(sizes.tokens))
+    )
+    check_tokens(places, sizes, "sweep_tokens")
+    if mode == "remove" and min(places) < sizes.prefix:
+        raise ValueError(f"prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
+    everything = torch.arange(sizes.tokens, device=run.output.device)
+
+    def variants(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
+        count = torch.arange(len(chosen), device=chosen.device)
+        if mode == "patch":
+            assert source is not None
+            x = run.inputs[block].repeat(len(chosen), 1, 1)
+            x[count, chosen] = source.stream("residual", block)[0, chosen].to(x)
+            return x, {}, None
+        x = run.inputs[block - 1].expand(len(chosen), -1, -1)
+        if mode == "remove":
+            kept = everything.expand(len(chosen), -1)[everything != chosen[:, None]].view(len(chosen), -1)
+            return run.inputs[block - 1][0][kept], {}, kept
+        cut = HideOwnToken(chosen, renormalise)
+        return x, dict.fromkeys(range(block, min(block + window, sizes.blocks + 1)), cut), None
+
+    grid = yield from start.over(rows, places, variants, first=1 if mode == "patch" else 0)
+    full = grid.new_full((*grid.shape[:2], sizes.tokens), float("nan"))
+    full[:, :, places] = grid
+    return start.sweep(full, rows, range(sizes.tokens), "tokens", mode)
+
+
+def sweep_heads(
+    space: ClassSpace,
+    image: Any,
+    classes: int | Sequence[int],
+    *,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    **options: Any,
+) -> Sweep:
+    """Effect of ablating every attention head of every block on class logits.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    image : Any
+        One picture, as `ClassSpace.trace` takes it, or a `Trace` of one.
+    classes : int or sequence of int
+        The K classes to read.
+    mode : str
+        ``"zero"``, or ``"mean"`` over the picture's tokens.
+    blocks : sequence of int, optional
+    measure : str
+        ``"logit"`` or ``"probability"``.
+    progress : callable, optional
+        Called with the fraction done.
+    cancelled : callable, optional
+        Asked between steps; when it says True, `Cancelled` is raised.
+
+    Returns
+    -------
+    Sweep
+        ``effect`` ``[K, n blocks, H]``.
+    """
+    return _drive(head_steps(space, image, classes, **options), progress, cancelled)
+
+
+def sweep_tokens(
+    space: ClassSpace,
+    image: Any,
+    classes: int | Sequence[int],
+    *,
+    progress: Callable[[float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
+    **options: Any,
+) -> Sweep:
+    """Effect of an intervention at every token and block on class logits.
+
+    Parameters
+    ----------
+    space, image, classes, measure, progress, cancelled
+        As in `sweep_heads`.
+    mode : str
+        ``"knock out"``: at ``window`` blocks from l on, no other token may read this one (after the softmax, or
+        with ``renormalise`` before it).  ``"remove"``: the token is absent from block l on (image tokens only).
+        ``"patch"``: its residual stream after block l (0: the embedding) is that of ``source``.
+    source : Trace, optional
+        Trace of one other picture.
+    tokens, blocks : sequence of int, optional
+
+    Returns
+    -------
+    Sweep
+        ``effect`` ``[K, n blocks, T]``, NaN at tokens that were left out.
+    """
+    return _drive(token_steps(space, image, classes, **options), progress, cancelled)
+
+
+def _drive(steps: Steps, progress: Callable[[float], None] | None, cancelled: Callable[[], bool] | None) -> Sweep:
+    while True:
+        try:
+            fraction = next(steps)
+        except StopIteration as end:
+            result: Sweep = end.value
+            return result
+        if progress is not None:
+            progress(fraction)
+        if cancelled is not None and cancelled():
+            steps.close()
+            raise Cancelled(f"cancelled at {fraction:.0%}")
+
+
+class _Start:
+    """The pass that all variants start from, and the loop over places."""
+
+    def __init__(self, space: ClassSpace, image: Any, classes: int | Sequence[int], measure: str) -> None:
+        if measure not in ("logit", "probability"):
+            raise ValueError(f"measure must be 'logit' or 'probability', got {measure!r}")
+        self.sizes = Sizes.of(space.adapter)
+        self.measure = measure
+        self.classes = (int(classes),) if isinstance(classes, int) else tuple(int(c) for c in classes)
+        bad = [c for c in self.classes if not 0 <= c < self.sizes.classes]
+        if bad or not self.classes:
+            raise ValueError(f"classes must be in 0..{self.sizes.classes - 1}, got {bad or 'none'}")
+        with pixels_of(space, image) as pixels:
+            if pixels.shape[0] != 1:
+                raise ValueError(f"a sweep is over one picture, got a batch of {pixels.shape[0]}")
+            self.run = Resumable.record(space.adapter, pixels)
+        self.baseline = self.read(self.run.output)[0]
+
+    def read(self, logits: Tensor) -> Tensor:
+        """Readings ``[V, K]`` of the classes."""
+        logits = logits.float()
+        return (logits.softmax(dim=-1) if self.measure == "probability" else logits)[:, list(self.classes)]
+
+    def over(
+        self,
+        rows: Sequence[int],
+        places: Sequence[int],
+        variants: Callable[[int, Tensor], tuple[Tensor, dict[int, Product], Tensor | None]],
+        *,
+        first: int = 0,
+    ) -> Generator[float, None, Tensor]:
+        """Effects ``[K, n blocks, n places]``, one batch of places at a time."""
+        grid = self.baseline.new_zeros(len(self.classes), len(rows), len(places))
+        size = max(1, TOKENS_AT_ONCE // self.sizes.tokens)
+        # Early blocks cost more, because all later ones follow.
+        costs = [self.sizes.blocks + 1 - row for row in rows]
+        total, done = sum(costs) * len(places), 0
+        yield 0.0
+        for i, row in enumerate(rows):
+            for begin in range(0, len(places), size):
+                chosen = torch.tensor(places[begin : begin + size], device=self.run.output.device)
+                with torch.inference_mode():
+                    x, products, kept = variants(row, chosen)
+                    logits = self.run.run(x, row + first, kept=kept, products=products)
+                grid[:, i, begin : begin + size] = (self.read(logits) - self.baseline).T
+                done += costs[i] * len(chosen)
+                yield done / total
+        return grid
+
+    def sweep(self, grid: Tensor, rows: Sequence[int], places: Sequence[int], kind: str, mode: str) -> Sweep:
+        """The result, off inference mode."""
+        return Sweep(
+            grid.clone(), self.baseline.clone(), self.classes, tuple(rows), tuple(places), kind, mode, self.measure
+        )

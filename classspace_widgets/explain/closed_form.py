@@ -1,0 +1,97 @@
+"""The paper's token importance without autograd (Vilas et al. 2023, section 5).
+
+The importance of token s in head h of block l for class c is the gradient of the class reading of what attention adds
+at the output token, with respect to the attention weight from that token to s.  What attention adds is linear in the
+weights, ``a = sum_h sum_s A_h[s] (W_O,h V_h[s]) + b``, so
+
+    d lens_c(a) / d A_h[s] = (d lens_c / d a) W_O,h V_h[s],        V_h[s] = W_V,h n_s + b_V,h.
+
+It needs neither the attention weights nor the values: the gradient is pulled back through ``W_O`` and ``W_V`` to the
+attention's input n, and read off every token there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.models import UnsupportedModelError, attention_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from classspace_widgets.models import AttentionParts
+
+
+def checked_parts(block: nn.Module) -> AttentionParts:
+    """The parts of a block's attention; raises `UnsupportedModelError` where the closed form does not hold."""
+    parts = attention_parts(block)
+    reason = parts.split or parts.sources
+    if reason is not None:
+        raise UnsupportedModelError(
+            f"importance has no closed form for attention of type {type(parts.module).__name__}: {reason}; "
+            "pass fallback='autograd' to differentiate instead"
+        )
+    return parts
+
+
+def value_projection(parts: AttentionParts) -> tuple[Tensor, Tensor | None]:
+    """Weight ``[H, D_head, D]`` and bias ``[H, D_head]`` that take the attention's input to values."""
+    module: Any = parts.module
+    groups = int(getattr(module, "num_kv_groups", 1))
+    if getattr(module, "qkv", None) is None:
+        weight, bias = module.v_proj.weight, module.v_proj.bias
+    else:
+        size = module.qkv.out_features // 3
+        weight, bias = module.qkv.weight[-size:], getattr(module, "v_bias", None)
+        if bias is None and module.qkv.bias is not None:
+            bias = module.qkv.bias[-size:]
+    heads = parts.heads // groups
+    weight = weight.detach().reshape(heads, -1, weight.shape[-1])
+    bias = None if bias is None else bias.detach().reshape(heads, -1)
+    if groups > 1:
+        weight = weight.repeat_interleave(groups, dim=0)
+        bias = None if bias is None else bias.repeat_interleave(groups, dim=0)
+    return weight, bias
+
+
+def block_importance(parts: AttentionParts, gradient: Tensor, inputs: Tensor, *, heads: bool) -> Tensor:
+    """Importance of every token in one block.
+
+    Parameters
+    ----------
+    parts : AttentionParts
+    gradient : Tensor [B, K, D]
+        Of the class readings with respect to what attention adds.
+    inputs : Tensor [B, T, D]
+        The attention's input.
+    heads : bool
+        By head, or summed over heads (which is cheaper).
+
+    Returns
+    -------
+    Tensor [B, K, H, T] or [B, K, T]
+    """
+    dtype = gradient.dtype
+    projection, _ = parts.out_projection()
+    weight, bias = value_projection(parts)
+    weight, inputs = weight.to(dtype), inputs.to(dtype)
+    n_images, n_classes, _ = gradient.shape
+    n_tokens, width = inputs.shape[1:]
+    pulled = (gradient @ projection.to(dtype)).view(n_images, n_classes, parts.heads, -1)
+    constant = 0.0 if bias is None else torch.einsum("bkhe,he->bkh", pulled, bias.to(dtype)).unsqueeze(-1)
+    if heads:
+        # Pull every class back to the input, or push every token to its values: whichever multiplies less.
+        if n_classes * (width + parts.heads * n_tokens) < n_tokens * (width + n_classes):
+            back = torch.einsum("bkhe,hed->bkhd", pulled, weight)
+            return torch.einsum("bkhd,btd->bkht", back, inputs) + constant
+        values = torch.einsum("btd,hed->bhte", inputs, weight)
+        return torch.einsum("bkhe,bhte->bkht", pulled, values) + constant
+    flat = weight.reshape(-1, width)
+    pulled = pulled.flatten(2)
+    if isinstance(constant, torch.Tensor):
+        constant = constant.sum(dim=2)
+    if n_classes <= n_tokens:
+        return (pulled @ flat) @ inputs.transpose(1, 2) + constant
+    return pulled @ (inputs @ flat.T).transpose(1, 2) + constant

@@ -1,0 +1,148 @@
+"""Token importance for any class, by one name and one shape whatever the method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+
+from classspace_widgets.explain import methods
+from classspace_widgets.explain.reading import Readout, check_loss
+from classspace_widgets.explain.result import TokenImportance
+from classspace_widgets.interventions.run import pixels_of
+from classspace_widgets.lookup import class_index
+from classspace_widgets.models import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.trace import Trace
+
+    Classes = int | str | Sequence[int | str] | Tensor | None
+
+
+def importance(
+    source: ClassSpace | Trace,
+    classes: Classes = None,
+    *,
+    images: Any = None,
+    method: str = "gradient",
+    loss: str = "logit",
+    token: int | None = None,
+    heads: bool = False,
+    fallback: str | None = None,
+) -> TokenImportance:
+    """How much every token matters for some classes.
+
+    Parameters
+    ----------
+    source : ClassSpace or Trace
+        A model (with ``images``), or a trace with its model, whose pictures are taken up from their embedding.
+    classes : int, str, sequence of them, or Tensor [B, K], optional
+        Classes for all images, or (as a two-dimensional tensor) for each; None: the class predicted for each.
+        ``range(n_classes)`` gives all at once.
+    images : Any
+        With a `ClassSpace`: whatever `ClassSpace.trace` takes.
+    method : str
+        ``"gradient"``: the paper's gradient of the class reading of what attention adds, with respect to attention
+        weights, in closed form.  ``"direct"``: what moves straight from a source token to the class logit.
+        ``"chefer"``, ``"rollout"``, ``"attention"``: the baselines of the literature.
+    loss : str
+        For ``"gradient"``: ``"logit"``, ``"cross_entropy"`` (its negative gradient, so that larger is more
+        important) or ``"paper"`` (the authors' quantity: cross-entropy of the probabilities).
+    token : int, optional
+        The token whose reading is explained; by default where the model's own output is read: [CLS], or for models
+        that pool, the mean token.
+    heads : bool
+        Keep the shares of every head (memory: B K L H T numbers).
+    fallback : str, optional
+        ``"autograd"``: differentiate where the closed form does not hold, instead of refusing.
+
+    Returns
+    -------
+    TokenImportance
+
+    Raises
+    ------
+    UnsupportedModelError
+        Where a model's attention cannot be taken apart (gates, scale norm, differential attention).
+
+    Examples
+    --------
+    >>> from classspace_widgets import ClassSpace
+    >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+    >>> found = importance(space, [3, 7], images=torch.zeros(1, 3, 160, 160))
+    >>> found.image_maps.shape  # [B, K, rows, columns]
+    torch.Size([1, 2, 10, 10])
+    """
+    check_loss(loss)
+    if method not in methods.METHODS:
+        raise ValueError(f"method must be one of {tuple(methods.METHODS)}, got {method!r}")
+    if loss != "logit" and method != "gradient":
+        raise ValueError(f"loss={loss!r} belongs to method='gradient', not to {method!r}")
+    if heads and method not in ("gradient", "direct"):
+        raise ValueError(f"method {method!r} has no shares by head")
+    if fallback not in (None, "autograd"):
+        raise ValueError(f"fallback must be None or 'autograd', got {fallback!r}")
+    space, images = _model_of(source, images)
+    function, signed = methods.METHODS[method]
+    with pixels_of(space, images) as pixels:
+        grid = space.adapter.grid_of(*pixels.shape[2:])
+        tokens = len(space.adapter.prefix) + grid[0] * grid[1]
+        readout = Readout.of(space.adapter, tokens, token)
+        request = methods.Request(space, pixels, lambda output: _classes(space, classes, output), readout, loss, heads)
+        try:
+            shares, wanted = function(request)
+        except UnsupportedModelError:
+            if fallback != "autograd" or method != "gradient":
+                raise
+            shares, wanted = methods.gradient_by_autograd(request)
+    shares = shares.detach().clone()
+    by_head = shares if heads else None
+    by_block = shares.sum(dim=3) if heads else shares if shares.dim() == 4 else None
+    return TokenImportance(
+        maps=shares if by_block is None else by_block.sum(dim=2),
+        classes=wanted.clone(),
+        method=method,
+        signed=signed,
+        prefix=len(space.adapter.prefix),
+        grid=grid,
+        by_block=by_block,
+        by_head=by_head,
+    )
+
+
+def _model_of(source: ClassSpace | Trace, images: Any) -> tuple[ClassSpace, Any]:
+    if hasattr(source, "increments"):
+        if images is not None:
+            raise ValueError("a Trace brings its own images; pass the ClassSpace to explain others")
+        trace = cast("Trace", source)
+        if trace.space is None:
+            raise RuntimeError("this trace has no model behind it (it was loaded from a file); trace the image again")
+        return trace.space, trace
+    if images is None:
+        raise ValueError("importance needs images= with a ClassSpace")
+    return source, images
+
+
+def _classes(space: ClassSpace, classes: Classes, output: Tensor) -> Tensor:
+    """Class indices ``[B, K]``."""
+    count, n_classes = output.shape[0], space.lens.offset.shape[0]
+    if classes is None:
+        return output.argmax(dim=1, keepdim=True)
+    if isinstance(classes, torch.Tensor):
+        wanted = classes.to(output.device).long()
+        if wanted.dim() == 2 and wanted.shape[0] != count:
+            raise ValueError(f"classes must have shape [B, K] with B={count}, or [K], got {tuple(wanted.shape)}")
+        if wanted.dim() not in (1, 2) or wanted.numel() == 0:
+            raise ValueError(f"classes must have shape [B, K] or [K], got {tuple(wanted.shape)}")
+        if int(wanted.min()) < 0 or int(wanted.max()) >= n_classes:
+            raise ValueError(f"class must be in 0..{n_classes - 1}, got {int(wanted.min())}..{int(wanted.max())}")
+    else:
+        listed = [classes] if isinstance(classes, (int, str)) else list(classes)
+        if not listed:
+            raise ValueError("classes is empty: choose at least one, or None for the predicted class")
+        wanted = torch.tensor([class_index(space.class_names, c) for c in listed], device=output.device)
+    return wanted if wanted.dim() == 2 else wanted.expand(count, -1)

@@ -1,0 +1,149 @@
+"""Perturbation tests: remove tokens in the order of their importance, and see what the model still knows.
+
+Tokens are dropped after the position embedding; prefix tokens stay (Vilas et al. 2023, section 5; Chefer et al. 2021).
+Negative: the least important first, so the curve of a good explanation stays high.  Positive: the most important
+first, so it falls early.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.interventions.resume import Resumable
+from classspace_widgets.interventions.run import pixels_of
+from classspace_widgets.interventions.subsets import run_subsets
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.space import ClassSpace
+
+ORDERS = ("negative", "positive")
+
+
+@dataclass(frozen=True)
+class PerturbationCurves:
+    """What is left of the model's answer as tokens are removed.
+
+    Attributes
+    ----------
+    kept : tuple of int [S]
+        Numbers of image tokens left, descending: P is the whole picture.
+    correct : dict of str to Tensor [B, S], bool
+        By order: whether the label is the predicted class.
+    probability : dict of str to Tensor [B, S]
+        By order: the label's probability.
+    """
+
+    kept: tuple[int, ...]
+    correct: dict[str, Tensor]
+    probability: dict[str, Tensor]
+
+    def area(self, order: str, measure: str = "accuracy") -> Tensor:
+        """Area under each image's curve ``[B]``, in [0, 1]: the trapezoid rule over the share of tokens left."""
+        if measure not in ("accuracy", "probability"):
+            raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")
+        values = self.correct[order].double() if measure == "accuracy" else self.probability[order].double()
+        if len(self.kept) == 1:
+            return values[:, 0]
+        share = torch.tensor(self.kept, dtype=torch.float64, device=values.device)
+        return torch.trapezoid(values.flip(1), share.flip(0), dim=1) / (share[0] - share[-1])
+
+
+def perturbation(
+    space: ClassSpace,
+    images: Any,
+    labels: Sequence[int] | Tensor,
+    scores: Tensor,
+    *,
+    kept: Sequence[int] | None = None,
+    orders: Sequence[str] = ORDERS,
+    run: Resumable | None = None,
+) -> PerturbationCurves:
+    """Remove image tokens by score, in both orders, for a batch of pictures.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    images : Any
+        As `ClassSpace.trace` takes them, or a `Trace`.
+    labels : sequence of int or Tensor [B]
+        The class that accuracy and probability are about.
+    scores : Tensor [B, P]
+        Importance of the image tokens; ties keep the order of the tokens.
+    kept : sequence of int, optional
+        Numbers of image tokens to leave; by default every one from P down to 1.
+    orders : sequence of str
+        ``"negative"``, ``"positive"`` or both.
+    run : Resumable, optional
+        The pass over the same images, if it is at hand.
+
+    Returns
+    -------
+    PerturbationCurves
+    """
+    prefix, (rows, columns) = len(space.adapter.prefix), space.adapter.grid
+    count = rows * columns
+    scores = torch.as_tensor(scores, device=space.device)
+    if scores.ndim != 2 or scores.shape[1] != count:
+        raise ValueError(f"scores must have shape [B, P] with P={count} image tokens, got {tuple(scores.shape)}")
+    if scores.isnan().any():
+        raise ValueError("scores must not be NaN: tokens cannot be ordered by them")
+    steps = tuple(sorted({int(n) for n in (range(1, count + 1) if kept is None else kept)}, reverse=True))
+    if not steps or steps[-1] < 1 or steps[0] > count:
+        raise ValueError(f"kept must be numbers of image tokens in 1..{count}, got {kept!r}")
+    if not orders or any(order not in ORDERS for order in orders):
+        raise ValueError(f"orders must be among {ORDERS}, got {tuple(orders)}")
+    target = torch.as_tensor(labels, device=space.device).long()
+    if target.shape != (len(scores),):
+        raise ValueError(f"labels must have shape [B]=({len(scores)},), got {tuple(target.shape)}")
+    if run is None:
+        with pixels_of(space, images) as pixels:
+            run = Resumable.record(space.adapter, pixels)
+    if len(run.output) != len(scores):
+        raise ValueError(f"scores are for {len(scores)} images, the pass has {len(run.output)}")
+    best = scores.argsort(dim=1, descending=True, stable=True)
+    logits = _curves(run, best, steps, tuple(orders), prefix, count)
+    probability = logits.float().softmax(dim=-1).gather(-1, target.view(1, -1, 1, 1).expand(*logits.shape[:3], 1))
+    correct = logits.argmax(dim=-1) == target.view(1, -1, 1)
+    return PerturbationCurves(
+        steps,
+        {order: correct[i] for i, order in enumerate(orders)},
+        {order: probability[i, ..., 0] for i, order in enumerate(orders)},
+    )
+
+
+def _curves(
+    run: Resumable, best: Tensor, steps: tuple[int, ...], orders: tuple[str, ...], prefix: int, count: int
+) -> Tensor:
+    """Logits ``[orders, B, S, C]``; the whole picture's are at hand already."""
+    images, subsets, places = [], [], []
+    front = torch.arange(prefix, device=best.device)
+    logits = run.output.new_zeros(len(orders), len(best), len(steps), run.output.shape[1]).clone()
+    for i, order in enumerate(orders):
+        for image, ranked in enumerate(best):
+            for s, n in enumerate(steps):
+                if n == count:
+                    logits[i, image, s] = run.output[image]
+                    continue
+                left = ranked[:n] if order == "negative" else ranked[count - n :]
+                images.append(image)
+                places.append((i, image, s))
+                subsets.append(torch.cat([front, left.sort().values + prefix]))
+    if subsets:
+        index = torch.tensor(places, device=logits.device)
+        logits[index[:, 0], index[:, 1], index[:, 2]] = run_subsets(run, images, subsets)
+    return logits
+
+
+def random_scores(indices: Sequence[int] | Any, count: int, *, repeat: int = 0, seed: int = 0) -> Tensor:
+    """Random scores ``[B, P]``, a function of the seed, the repeat and each picture's place in the data alone."""
+    drawn = []
+    for index in indices:
+        generator = torch.Generator().manual_seed(((seed * 1_000_003 + repeat) * 1_000_003 + int(index)) % (1 << 62))
+        drawn.append(torch.rand(count, generator=generator))
+    return torch.stack(drawn)

@@ -1,0 +1,52 @@
+"""What every importance method returns."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenImportance:
+    """How much every token matters for some classes.
+
+    Attributes
+    ----------
+    maps : Tensor [B, K, T]
+        Importance of every token for every asked class; signed where the method is.
+    classes : Tensor [B, K], int64
+        The classes, one row per image.
+    method : str
+    signed : bool
+        Whether negative values mean evidence against the class.
+    prefix : int
+        Number of prefix tokens; image tokens follow row by row.
+    grid : tuple of int
+        Rows and columns of image tokens.
+    by_block : Tensor [B, K, L, T] or None
+        The share of every block, where the method has one; sums to ``maps``.
+    by_head : Tensor [B, K, L, H, T] or None
+        The share of every head, if asked for; sums to ``by_block``.
+    """
+
+    maps: Tensor
+    classes: Tensor
+    method: str
+    signed: bool
+    prefix: int
+    grid: tuple[int, int]
+    by_block: Tensor | None = None
+    by_head: Tensor | None = None
+
+    @property
+    def image_maps(self) -> Tensor:
+        """Importance of the image tokens on their grid, ``[B, K, rows, columns]``."""
+        return self.maps[..., self.prefix :].reshape(*self.maps.shape[:-1], *self.grid)
+
+    @property
+    def scores(self) -> Tensor:
+        """Importance of the image tokens, ``[B, K, P]``."""
+        return self.maps[..., self.prefix :]

@@ -1,0 +1,289 @@
+"""Export: one HTML file that opens anywhere, offline, with every control still working."""
+
+from __future__ import annotations
+
+import html
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classspace_widgets import page
+from classspace_widgets._version import __version__
+from classspace_widgets.lookup import class_index
+from classspace_widgets.snapshot import Snapshot, write_atomically
+from classspace_widgets.still import caption, data_uri, still
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 20_000_000
+SAVED_LIMIT = 2_000_000
+VALUES_LIMIT = 200_000
+# The saved form stands right after the live view: it hides while that one is there, and hides the notebook's note that
+# the view's model is gone when it is not.
+_SAVED_STYLE = (
+    "<style>.jp-OutputArea-child:has(.csw-view) + .jp-OutputArea-child:has(.csw-saved) { display: none; }"
+    ".jp-OutputArea-child:has(+ .jp-OutputArea-child .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }</style>"
+)
+STATE = (
+    "class_index",
+    "compare_index",
+    "block",
+    "sublayer",
+    "stream",
+    "tokens",
+    "reading",
+    "contribution",
+    "head",
+    "map_name",
+    "colormap",
+    "opacity",
+    "smooth",
+    "outline",
+    "shown",
+)
+
+
+@dataclass(frozen=True)
+class ExportedPage:
+    """A page that was written: where, how large, and what it can show."""
+
+    path: Path
+    nbytes: int
+    notes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.path}: {self.nbytes / 1e6:.2f} MB", *self.notes])
+
+
+def export_html(
+    items: Any,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "",
+    text: str = "",
+    classes: Sequence[int | str] | None = None,
+    payload: str = "auto",
+    theme: str = "auto",
+    max_bytes: int = MAX_BYTES,
+) -> ExportedPage:
+    """Write one self-contained HTML file.
+
+    Parameters
+    ----------
+    items : Explorer, view, Session, Snapshot, Trace, Bokeh figure, str, or a list of them
+        What the page shows, in reading order: text is Markdown, a nested list is a gallery.
+    path : path
+        The file to write; written whole or not at all.
+    title : str
+        The page's title; by default the first picture's model and class.
+    text : str
+        Markdown above the first item.
+    classes : sequence of int or str, optional
+        Carry only these classes (exact ranks, small files); by default every class stays live.
+    payload : str
+        ``"auto"``: every class, exactly where the model has few, in float16 where it has many; or a payload of
+        `capture.capture`.
+    theme : str
+        ``"auto"``, ``"light"`` or ``"dark"``.
+    max_bytes : int
+        Refuse to write more than this; the message says what would be smaller.
+
+    Returns
+    -------
+    ExportedPage
+
+    Raises
+    ------
+    ValueError
+        If the page would be larger than ``max_bytes``, or a class is not carried and no model is at hand.
+    """
+    listed = items if isinstance(items, (list, tuple)) else [items]
+    parts: list[Any] = [text] if text else []
+    parts += [_part(item, classes, payload) for item in listed]
+    snapshots = [m.snapshot for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
+    estimate = estimate_bytes(snapshots)
+    log.info("the page will be about %.1f MB", estimate / 1e6)
+    if estimate > max_bytes:
+        raise ValueError(
+            f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
+            "pass classes=[...] to carry only some classes, or a larger max_bytes"
+        )
+    notes = tuple(dict.fromkeys(s.meta["payload"]["note"] for s in snapshots))
+    if not title:
+        title = page_title(snapshots)
+    footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
+    text_out = page.render(parts, title=title, script=_runtime(), theme=theme, footer=footer)
+    data = text_out.encode("utf-8", errors="replace")
+    write_atomically(Path(path), data)
+    return ExportedPage(Path(path), len(data), notes)
+
+
+def saved_form(view: Any, form: str) -> str:
+    """HTML that shows a view where there is no kernel: the working page in a frame, or a still picture and a line.
+
+    Parameters
+    ----------
+    view : View or Session
+    form : str
+        ``"page"`` or ``"picture"``; a page of more than 2 MB becomes a picture.
+    """
+    mount = _mount(view, None, "as it is")
+    if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
+        text = page.render([mount], title=page_title([mount.snapshot]), script=_runtime())
+        height = 980 if mount.view == "Explorer" else 460
+        return (
+            f'{_SAVED_STYLE}<div class="csw-saved"><iframe srcdoc="{html.escape(text)}" loading="lazy" '
+            f'sandbox="allow-scripts" title="{html.escape(mount.view)}" '
+            f'style="width:100%;height:{height}px;border:0"></iframe></div>'
+        )
+    if form not in ("page", "picture"):
+        raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
+    words = html.escape(caption(mount.snapshot))
+    return (
+        f'{_SAVED_STYLE}<div class="csw-saved"><figure><img src="{data_uri(still(mount.snapshot))}" alt="{words}">'
+        f"<figcaption>{words}</figcaption></figure></div>"
+    )
+
+
+def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
+    """Size of a page with these snapshots, before it is made: within a third of what is written."""
+    base = len(_runtime()) + 12_000
+    return base + sum(int(s.nbytes * 4 / 3 * 0.9) + 30_000 for s in snapshots)
+
+
+def page_title(snapshots: Sequence[Snapshot]) -> str:
+    """A title from what is shown."""
+    if not snapshots:
+        return "Class embedding space"
+    first = snapshots[0]
+    return f"{first.class_names[first.predicted[0]]} in {first.meta['model']['name']}"
+
+
+def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, payload: str = "auto") -> Snapshot:
+    """A snapshot that works without a kernel: all classes, or only ``classes``.
+
+    A live snapshot is captured anew from its trace; one without a kernel can only be narrowed.
+    """
+    if payload == "as it is":
+        return snapshot
+    if classes is None and payload == "auto" and snapshot.meta["payload"]["mode"] in ("all", "increments"):
+        return snapshot
+    wanted = [class_index(snapshot.class_names, c) for c in classes] if classes is not None else None
+    if snapshot.source is not None:
+        mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
+        made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)
+        return lighter(made)
+    return snapshot if wanted is None else lighter(narrowed(snapshot, wanted))
+
+
+def lighter(snapshot: Snapshot) -> Snapshot:
+    """Without what weighs most and is missed least where only some classes travel: which patches a head reads from."""
+    arrays = dict(snapshot.arrays)
+    if snapshot.meta["payload"]["mode"] != "classes" or "value_raw" not in arrays:
+        return snapshot
+    if arrays["value_raw"].nbytes > VALUES_LIMIT:
+        del arrays["value_raw"]
+    return Snapshot(snapshot.meta, arrays)
+
+
+def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
+    """The same snapshot with fewer classes."""
+    kept = snapshot.meta["classes"]["kept"]
+    lost = [snapshot.class_names[c] for c in classes if c not in kept]
+    if lost:
+        raise ValueError(
+            f"the snapshot does not carry {', '.join(lost[:5])}, and has no model behind it; "
+            "export from a live trace, or save the snapshot with classes=[...]"
+        )
+    import numpy as np
+
+    rows = [kept.index(c) for c in classes]
+    arrays = dict(snapshot.arrays)
+    for name in ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw"):
+        if name in arrays:
+            arrays[name] = np.ascontiguousarray(arrays[name][rows])
+    if "ranks" not in arrays:
+        small = np.uint16 if len(snapshot.class_names) <= 65_535 else np.uint32
+        arrays["ranks"] = np.stack([snapshot.ranks(c) for c in classes]).astype(small)
+        arrays |= _summary(snapshot)
+    for name in ("increments", "increment_scale", "embedding"):
+        arrays.pop(name, None)
+    meta = {**snapshot.meta, "classes": {**snapshot.meta["classes"], "kept": list(classes), "all": False}}
+    meta["payload"] = {
+        "mode": "classes",
+        "note": f"{len(classes)} of {len(snapshot.class_names)} classes travel with this view.",
+    }
+    return Snapshot(meta, arrays)
+
+
+def _summary(snapshot: Snapshot) -> dict[str, Any]:
+    """Top classes and log-sum-exp of every point, counted from a snapshot that carries every class."""
+    import numpy as np
+
+    logits = np.stack([snapshot.logits(c) for c in range(len(snapshot.class_names))], axis=-1)
+    order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
+    peak = logits.max(axis=-1)
+    return {
+        "top": order.astype(np.uint16),
+        "top_logits": np.take_along_axis(logits, order, axis=-1).astype(np.float32),
+        "lse": (peak + np.log(np.exp(logits - peak[..., None]).sum(axis=-1))).astype(np.float32),
+    }
+
+
+def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, (list, tuple)):
+        return [_mount(entry, classes, payload) for entry in item]
+    if type(item).__module__.split(".")[0] == "bokeh":
+        return _figure(item)
+    return _mount(item, classes, payload)
+
+
+def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page.Mount:
+    if isinstance(item, Snapshot):
+        return page.Mount(portable(item, classes, payload))
+    session = getattr(item, "session", item)
+    snapshot = (
+        session.snapshot() if callable(getattr(session, "snapshot", None)) else getattr(session, "snapshot", None)
+    )
+    if not isinstance(snapshot, Snapshot):
+        raise TypeError(
+            f"expected an Explorer, a view, a Session, a Snapshot, a Trace, a Bokeh figure or text, got {type(item).__name__}"
+        )
+    state = {
+        name: getattr(session, name) for name in STATE if hasattr(session, "has_trait") and session.has_trait(name)
+    }
+    made = portable(snapshot, classes, payload)
+    if made.meta["payload"]["mode"] == "classes" and state.get("class_index") not in made.meta["classes"]["kept"]:
+        state["class_index"] = made.meta["classes"]["kept"][0]
+    return page.Mount(made, getattr(item, "view", "Explorer"), state, dict(getattr(item, "options", {}) or {}))
+
+
+def _figure(figure: Any) -> page.Figure:
+    """A Bokeh model's pieces, with the parts of BokehJS it needs inline."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+
+    parts = ["bokeh"]
+    kinds = {type(model).__module__ for model in figure.references()}
+    if any(kind.startswith("bokeh.models.widgets") for kind in kinds):
+        parts.append("bokeh-widgets")
+    if "bokeh.models.widgets.tables" in kinds:
+        parts.append("bokeh-tables")
+    script, div = components(figure, wrap_script=False)
+    return page.Figure(div, (script,), tuple(Resources(mode="inline", components=parts).js_raw))
+
+
+def _runtime() -> str:
+    path = Path(__file__).parent / "static" / "widget.js"
+    if not path.is_file():
+        raise FileNotFoundError(
+            "the front end widget.js has not been built; in a checkout run: npm --prefix js ci && npm --prefix js run build"
+        )
+    return path.read_text(encoding="utf-8")

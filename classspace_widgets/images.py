@@ -1,0 +1,269 @@
+"""Images of every common form, to pixels for the model and to pictures of what it saw."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor, nn
+
+MOST_PIXELS = 150_000_000
+"""Pictures with more pixels are refused before they are decoded."""
+
+ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
+
+
+def read_picture(source: Any) -> tuple[Image, str]:
+    """An upright RGB picture, and its name, from a path, file bytes, a PIL image or an array.
+
+    EXIF orientation is applied, transparency is laid on white, and greyscale, palette, CMYK and 16-bit pictures are
+    converted; of an animation the first frame is taken.
+
+    Parameters
+    ----------
+    source : str, path, bytes, PIL.Image.Image or ndarray
+        Arrays: ``[height, width]`` or ``[height, width, 1, 3 or 4]``, uint8, uint16, bool, or floats in 0..1.
+
+    Returns
+    -------
+    tuple of PIL.Image.Image and str
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        With what was expected, what came and what to do.
+
+    Examples
+    --------
+    >>> picture, name = read_picture(np.zeros((4, 6), np.uint8))
+    >>> picture.mode, picture.size
+    ('RGB', (6, 4))
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(source, np.ndarray):
+        return _from_array(source), ""
+    if isinstance(source, Image.Image):
+        # `filename` may be there without a file behind it, or not be there at all.
+        name = Path(str(getattr(source, "filename", "") or "")).name
+        return _upright(source, name), name
+    if isinstance(source, (bytes, bytearray)):
+        name, file = "", io.BytesIO(source)
+    elif isinstance(source, (str, os.PathLike)):
+        path = Path(source)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no image file at {path}")
+        name, file = path.name, io.BytesIO(path.read_bytes())
+    else:
+        raise TypeError(f"images must be {ACCEPTED}, got {type(source).__name__}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            return _upright(Image.open(file), name), name
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{name or 'the image'} is too large: {error}; make it smaller first") from None
+    except UnidentifiedImageError:
+        raise ValueError(f"{name or 'the data'} is not an image that Pillow can read") from None
+
+
+def _upright(picture: Image, name: str) -> Image:
+    from PIL import ImageOps
+
+    _check_size(picture.width, picture.height, name)
+    try:
+        picture.load()
+        return _rgb(ImageOps.exif_transpose(picture))
+    except (OSError, SyntaxError, EOFError, ValueError) as error:
+        raise ValueError(f"{name or 'the image'} is damaged or cut short: {error}") from error
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width < 1 or height < 1:
+        raise ValueError(f"{name or 'the image'} has no pixels: its size is {width} x {height}")
+    if width * height > MOST_PIXELS:
+        raise ValueError(
+            f"{name or 'the image'} is too large: {width} x {height} pixels, at most {MOST_PIXELS:,}; "
+            "make it smaller first"
+        )
+
+
+def _rgb(picture: Image) -> Image:
+    from PIL import Image
+
+    if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
+        return _from_array(_eight_bits(np.asarray(picture)))
+    if picture.mode == "P" and "transparency" not in picture.info:
+        return picture.convert("RGB")
+    if picture.mode in ("P", "LA", "PA", "La", "RGBa", "RGBA") or "transparency" in picture.info:
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _eight_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Grey values of a 16-bit, 32-bit or float picture as uint8."""
+    values = array.astype(np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("the image contains NaN or infinite pixels")
+    high = float(values.max(initial=0.0))
+    if array.dtype == np.uint16 or high > 255:
+        values = values / 257.0
+    elif np.issubdtype(array.dtype, np.floating) and high <= 1.0:
+        values = values * 255.0
+    return values.clip(0, 255).round().astype(np.uint8)
+
+
+def _from_array(array: np.ndarray[Any, Any]) -> Image:
+    from PIL import Image
+
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
+        raise ValueError(
+            "an image array must have shape [height, width] or [height, width, 1, 3 or 4], "
+            f"got {array.shape}" + _transposed_hint(array.shape)
+        )
+    _check_size(array.shape[1], array.shape[0], "")
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    if np.issubdtype(array.dtype, np.floating):
+        if not np.isfinite(array).all():
+            raise ValueError("the image contains NaN or infinite pixels")
+        if array.min() < 0 or array.max() > 1:
+            raise ValueError(
+                f"an image array of floats must lie in 0..1, got {array.min():.3g}..{array.max():.3g}; "
+                "divide by 255, or convert to uint8"
+            )
+        array = (array * 255.0).round().astype(np.uint8)
+    elif array.dtype == np.uint16:
+        array = _eight_bits(array)
+    elif array.dtype != np.uint8:
+        raise ValueError(f"an image array must be uint8, uint16, bool or float in 0..1, got {array.dtype}")
+    return _rgb(Image.fromarray(np.ascontiguousarray(array)))
+
+
+def _transposed_hint(shape: tuple[int, ...]) -> str:
+    return "; try array.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] in (1, 3, 4) else ""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How pictures become a model's input, as timm's configuration says.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Height and width of the input, in pixels.
+    mean, std : tuple of float
+        Normalisation of every channel.
+    transform : callable
+        PIL image to tensor ``[channels, height, width]``.
+    fixed : bool
+        Whether the model takes only this size.
+    """
+
+    size: tuple[int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    transform: Any
+    fixed: bool
+
+    @classmethod
+    def of(cls, model: nn.Module) -> Preprocessing:
+        """Read the configuration of a timm model; the size is the one the model was built with."""
+        from timm.data import create_transform, resolve_data_config
+
+        embed: Any = model.patch_embed
+        channels = int(getattr(getattr(embed, "proj", None), "in_channels", 3))
+        built: Any = getattr(embed, "img_size", None)
+        # A fine-tuned model may come without a configuration; ImageNet's defaults are timm's own choice then.
+        config = resolve_data_config({}, model=model)
+        if built is not None:
+            config["input_size"] = (channels, int(built[0]), int(built[1]))
+        transform = create_transform(**config, is_training=False)
+        fixed = not bool(getattr(model, "dynamic_img_size", False))
+        _, height, width = config["input_size"]
+        return cls((int(height), int(width)), tuple(config["mean"]), tuple(config["std"]), transform, fixed)
+
+    def pixels(self, source: Any) -> tuple[Tensor, str]:
+        """Input ``[3, height, width]`` and name of one picture."""
+        picture, name = read_picture(source)
+        tensor: Tensor = self.transform(picture)
+        if tensor.shape[0] != len(self.mean):
+            raise ValueError(f"the model takes {len(self.mean)} channels, the picture gave {tensor.shape[0]}")
+        return tensor, name
+
+    def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
+        """What the model saw: uint8 ``[B, height, width, 3]`` from its input ``[B, 3, height, width]``."""
+        mean = pixels.new_tensor(self.mean).view(1, -1, 1, 1)
+        std = pixels.new_tensor(self.std).view(1, -1, 1, 1)
+        shown = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+        return np.asarray(shown.cpu().numpy())
+
+
+def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
+    """Input of a model from images of any form.
+
+    Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
+    normalised); uint8 tensors of these shapes, and everything else, are pictures and are preprocessed.
+
+    Returns
+    -------
+    tuple
+        Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+    """
+    if isinstance(images, torch.Tensor):
+        if images.dtype == torch.uint8:
+            batch = _as_batch(images)
+            return prepare([one.permute(1, 2, 0).cpu().numpy() for one in batch], how)
+        pixels = _ready(images, how)
+        return pixels, how.pictures(pixels.float()), ("",) * pixels.shape[0]
+    if isinstance(images, np.ndarray) and images.ndim == 4:
+        images = list(images)
+    if not isinstance(images, (list, tuple)):
+        images = [images]
+    if not images:
+        raise ValueError("expected at least one image, got an empty list")
+    if all(isinstance(one, torch.Tensor) and one.dtype != torch.uint8 for one in images):
+        parts = [_ready(one, how) for one in images]
+        sizes = {tuple(part.shape[1:]) for part in parts}
+        if len(sizes) > 1:
+            raise ValueError(f"tensors in a list must have one shape, got {sorted(sizes)}")
+        return prepare(torch.cat(parts), how)
+    made = [how.pixels(one.permute(1, 2, 0).cpu().numpy() if isinstance(one, torch.Tensor) else one) for one in images]
+    pixels = torch.stack([tensor for tensor, _ in made])
+    return pixels, how.pictures(pixels), tuple(name for _, name in made)
+
+
+def _as_batch(tensor: Tensor) -> Tensor:
+    batch = tensor.unsqueeze(0) if tensor.ndim == 3 else tensor
+    if batch.ndim != 4:
+        raise ValueError(
+            f"a tensor of images must have shape [B, 3, height, width] or [3, height, width], got {tuple(tensor.shape)}"
+        )
+    return batch
+
+
+def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
+    """Check a tensor that goes to the model as it is."""
+    batch = _as_batch(tensor)
+    if not batch.is_floating_point():
+        raise ValueError(f"a tensor of images must hold floats (ready input) or uint8 (pictures), got {batch.dtype}")
+    channels, (height, width) = len(how.mean), how.size
+    given = tuple(batch.shape[2:])
+    if batch.shape[0] < 1 or batch.shape[1] != channels or 0 in given or (how.fixed and given != how.size):
+        hint = "; try tensor.permute(0, 3, 1, 2)" if batch.shape[-1] == channels else ""
+        expected = f"[B, {channels}, {height}, {width}]" if how.fixed else f"[B, {channels}, height, width]"
+        raise ValueError(f"images must have shape {expected}, got {tuple(tensor.shape)}{hint}")
+    if not bool(torch.isfinite(batch).all()):
+        raise ValueError("images contain NaN or infinite pixels")
+    return batch

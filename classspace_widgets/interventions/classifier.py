@@ -1,0 +1,64 @@
+"""Replacing rows of the class embedding for the passes run inside a context."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from classspace_widgets.lens import ClassLens
+from classspace_widgets.models import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.interventions.spec import ReplaceClassEmbedding
+    from classspace_widgets.models import Adapter
+    from classspace_widgets.space import ClassSpace
+
+
+@contextmanager
+def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[ReplaceClassEmbedding]) -> Iterator[None]:
+    """Read the model's output, and a space's lens, through a changed class embedding."""
+    adapter = space.adapter if hasattr(space, "adapter") else space
+    weight, bias = changed_rows(adapter, replacements)
+    heads = [m for m in adapter.model.modules() if getattr(m, "weight", None) is adapter.embedding]
+    if adapter.own_output and (len(heads) != 1 or adapter.pooling == "distilled"):
+        raise UnsupportedModelError("ReplaceClassEmbedding needs a model with one linear classifier")
+
+    def classify(_module: nn.Module, args: tuple[Any, ...], _output: Tensor) -> Tensor:
+        return functional.linear(args[0], weight, bias)
+
+    with ExitStack() as stack:
+        # A foreign class embedding is read through the lens alone.
+        if adapter.own_output:
+            stack.callback(heads[0].register_forward_hook(classify).remove)
+        if hasattr(space, "lens"):
+            before = space.lens
+            space.lens = ClassLens.fold(adapter.norm, weight, bias)
+            stack.callback(setattr, space, "lens", before)
+        yield
+
+
+def changed_rows(adapter: Adapter, replacements: Sequence[ReplaceClassEmbedding]) -> tuple[Tensor, Tensor | None]:
+    """The classifier ``[C, D]``, ``[C]`` with rows replaced, in order."""
+    weight = adapter.embedding.detach().clone()
+    bias = None if adapter.bias is None else adapter.bias.detach().clone()
+    for one in replacements:
+        rows = list(one.classes)
+        if one.by is not None:
+            weight[rows] = weight[list(one.by)]
+            if bias is not None:
+                bias[rows] = bias[list(one.by)]
+        else:
+            vectors = torch.tensor(one.vectors, dtype=weight.dtype, device=weight.device)
+            if vectors.shape[1] != weight.shape[1]:
+                raise ValueError(
+                    f"ReplaceClassEmbedding: vectors must have shape [K, {weight.shape[1]}], got {tuple(vectors.shape)}"
+                )
+            weight[rows] = vectors
+    return weight, bias

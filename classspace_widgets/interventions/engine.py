@@ -1,0 +1,272 @@
+"""Applying interventions: one context manager, hooks and replaced forwards that all come off on leaving."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from classspace_widgets.interventions.attention import (
+    attention_module,
+    explicit_weights,
+    masked,
+    replaced_product,
+)
+from classspace_widgets.interventions.base import Intervention
+from classspace_widgets.interventions.classifier import replaced_classifier
+from classspace_widgets.interventions.plan import Plan
+from classspace_widgets.interventions.spec import (
+    Ablate,
+    MaskTokens,
+    PatchResidual,
+)
+from classspace_widgets.interventions.tokens import select_heads
+from classspace_widgets.models import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.interventions.attention import Drop
+    from classspace_widgets.models import Adapter
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.trace import Trace
+
+
+@contextmanager
+def intervene(
+    space: ClassSpace | Adapter,
+    interventions: Sequence[Intervention] = (),
+    *,
+    sources: Mapping[str, Trace] | None = None,
+) -> Iterator[Plan]:
+    """Apply interventions to every forward pass of a model inside the context.
+
+    Parameters
+    ----------
+    space : ClassSpace or Adapter
+    interventions : sequence of Intervention
+        Applied together; tokens always count in the full sequence, also where some are removed.
+    sources : mapping of str to Trace, optional
+        Traces that interventions refer to by name.
+
+    Yields
+    ------
+    Plan
+        The checked plan; ``plan.kept`` tells which tokens are left.
+
+    Raises
+    ------
+    ValueError
+        If an intervention does not fit the model (checked before anything runs).
+    UnsupportedModelError
+        If the model's attention cannot be intervened on.
+
+    Notes
+    -----
+    The model is as before on leaving, also after an exception.  With no interventions nothing is touched at all, so
+    the result is bit-identical.
+    """
+    adapter = adapter_of(space)
+    plan = Plan.build(adapter, interventions, sources or {})
+    with ExitStack() as stack:
+        _change_embedding(plan, stack)
+        for block in range(1, plan.sizes.blocks + 1):
+            _change_attention(plan, block, stack)
+            _change_increments(plan, block, stack)
+        if plan.classifier:
+            stack.enter_context(replaced_classifier(space, plan.classifier))
+        yield plan
+
+
+def adapter_of(space: ClassSpace | Adapter) -> Adapter:
+    """The adapter of a space, or the adapter itself."""
+    return space.adapter if hasattr(space, "adapter") else space
+
+
+def _hook(stack: ExitStack, handle: Any) -> None:
+    stack.callback(handle.remove)
+
+
+def _change_embedding(plan: Plan, stack: ExitStack) -> None:
+    """Overwrite and remove tokens in front of block 1, and fit later blocks' rotary positions to those left."""
+
+    def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        x = args[0]
+        if x.shape[1] != plan.sizes.tokens:
+            raise ValueError(f"interventions were made for {plan.sizes.tokens} tokens, the model runs on {x.shape[1]}")
+        for one in plan.embedding:
+            x = x.clone()
+            if isinstance(one, MaskTokens):
+                mean = x[:, plan.sizes.prefix :].mean(dim=1, keepdim=True)
+                chosen = list(one.select(plan.sizes))
+                x[:, chosen] = mean if one.mode == "mean" else 0.0
+            else:
+                tokens = list(range(plan.sizes.tokens) if one.tokens is None else one.tokens)
+                x[:, tokens] = _patch(plan, one, x, 0, tokens)
+        return (plan.at_kept(x), *args[1:]), kwargs
+
+    def shorten(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        return args, kept_positions(kwargs, plan.kept, plan.sizes.prefix)
+
+    if plan.kept is not None:
+        for block in plan.adapter.blocks:
+            _hook(stack, block.register_forward_pre_hook(shorten, with_kwargs=True, prepend=True))
+    if plan.embedding or plan.kept is not None:
+        first = plan.adapter.blocks[0]
+        _hook(stack, first.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+
+
+def kept_positions(kwargs: dict[str, Any], kept: Tensor | None, prefix: int) -> dict[str, Any]:
+    """Block arguments whose rotary positions are those of the kept tokens; ``kept`` is ``[T']`` or ``[B, T']``."""
+    if kept is None:
+        return kwargs
+    if kwargs.get("attn_mask") is not None:
+        raise UnsupportedModelError("tokens cannot be removed from a pass that brings its own attention mask")
+    rope = kwargs.get("rope")
+    if rope is None:
+        return kwargs
+    if not isinstance(rope, torch.Tensor):
+        raise UnsupportedModelError(f"tokens cannot be removed: rotary positions of type {type(rope).__name__}")
+    image = kept.to(rope.device)[..., prefix:] - prefix
+    if image.dim() == 1:
+        return kwargs | {"rope": rope.index_select(-2, image)}
+    if rope.dim() == 2:
+        return kwargs | {"rope": rope[image].unsqueeze(1)}
+    if rope.dim() == 3:
+        return kwargs | {"rope": rope[:, image].transpose(0, 1)}
+    raise UnsupportedModelError("tokens cannot be removed picture by picture from a model with batched positions")
+
+
+def _change_attention(plan: Plan, block: int, stack: ExitStack) -> None:
+    """Replace the scaled dot product of a block where edges or heads are changed, or its bias must be shortened."""
+    edges, heads = plan.edges.get(block), plan.heads.get(block)
+    owner = plan.adapter.blocks[block - 1]
+    shorten = plan.kept is not None and has_position_bias(owner)
+    if not (edges or heads or shorten):
+        return
+    module = attention_module(owner)
+    before, after = plan.cuts(block)
+
+    def product(
+        query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, drop: Drop | None
+    ) -> Tensor:
+        if bias is not None and plan.kept is not None and bias.shape[-1] != key.shape[-2]:
+            bias = bias.index_select(-1, plan.kept).index_select(-2, plan.kept)
+        bias = masked(bias, before, query.dtype)
+        if after is not None:
+            result = after(query, key, value, bias, scale, drop)
+        elif drop is not None:
+            result = drop(explicit_weights(query, key, bias, scale)) @ value
+        else:
+            result = functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+        return _change_heads(plan, block, heads, result) if heads else result
+
+    stack.enter_context(replaced_product(module, product))
+
+
+def has_position_bias(block: nn.Module) -> bool:
+    """Whether a block's attention adds a relative position bias ``[T, T]`` to its scores."""
+    module = getattr(block, "attn", block)
+    names = ("relative_position_bias_table", "rel_pos", "shared_rel_pos")
+    # BEiT and RelPos models may share one bias between blocks: the class is then the only trace of it.
+    return any(getattr(module, n, None) is not None for n in names) or (
+        type(module).__module__.rsplit(".", 1)[-1] in ("beit", "vision_transformer_relpos")
+    )
+
+
+def _change_heads(plan: Plan, block: int, ablations: Sequence[Ablate], heads: Tensor) -> Tensor:
+    """Ablate heads of ``[B, H, T', D_head]``."""
+    heads = heads.clone()
+    for one in ablations:
+        chosen = list(select_heads(one.heads, plan.sizes, "Ablate"))
+        source = plan.source(one.source)
+        if source is not None:
+            inputs = plan.at_kept(source.head_inputs[block]).to(heads)
+            split = inputs.view(*inputs.shape[:2], plan.sizes.heads, -1).transpose(1, 2)[:, chosen]
+            heads[:, chosen] = _across(split, one.mode, heads.shape[0])
+        elif one.mode == "mean":
+            heads[:, chosen] = heads[:, chosen].mean(dim=2, keepdim=True)
+        else:
+            heads[:, chosen] = 0.0
+    return heads
+
+
+def _across(values: Tensor, mode: str, batch: int) -> Tensor:
+    """A source's values for a batch: their mean over pictures, or one each (a single picture serves all)."""
+    if mode == "mean":
+        return values.mean(dim=0, keepdim=True)
+    if values.shape[0] not in (1, batch):
+        raise ValueError(f"a source must have 1 image or as many as the batch ({batch}), got {values.shape[0]}")
+    return values
+
+
+def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
+    """Ablate what a block's sublayers add, and patch the residual stream after it."""
+    owner: Any = plan.adapter.blocks[block - 1]
+    patches = plan.residuals.get(block)
+    seen: dict[str, Tensor] = {}
+
+    def ablate(ablations: Sequence[Ablate], sublayer: str) -> Any:
+        def hook(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+            for one in ablations:
+                source = plan.source(one.source)
+                if source is not None:
+                    values = plan.at_kept(source.stream(sublayer, block)).to(output)
+                    output = _across(values, one.mode, output.shape[0]).expand_as(output)
+                elif one.mode == "mean":
+                    output = output.mean(dim=1, keepdim=True).expand_as(output)
+                else:
+                    output = torch.zeros_like(output)
+            return output
+
+        return hook
+
+    def entered(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        seen["mid"] = args[0]
+
+    def first_added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        seen["mid"] = seen["mid"] + output
+
+    def last_added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+        # What is recorded as the last increment takes up the patch, so that increments still sum to the stream.
+        target = patched(owner, (), seen["mid"] + output)
+        return torch.where(target == seen["mid"] + output, output, target - seen["mid"])
+
+    def patched(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+        output = output.clone()
+        for one in patches or ():
+            places = plan.local(one.tokens, "PatchResidual")
+            output[:, places] = _patch(plan, one, output, block, one.tokens)
+        return output
+
+    for place, sublayer in (("drop_path1", "attention"), ("drop_path2", "mlp")):
+        if ablations := plan.sublayers.get((block, sublayer)):
+            _hook(stack, getattr(owner, place).register_forward_hook(ablate(ablations, sublayer)))
+    if patches:
+        _hook(stack, owner.register_forward_pre_hook(entered))
+        if plan.adapter.layout == "sequential":
+            _hook(stack, owner.drop_path1.register_forward_hook(first_added))
+            _hook(stack, owner.drop_path2.register_forward_hook(last_added))
+        else:
+            _hook(stack, owner.drop_path.register_forward_hook(last_added))
+        _hook(stack, owner.register_forward_hook(patched))
+
+
+def _patch(plan: Plan, one: PatchResidual, x: Tensor, block: int, tokens: Sequence[int] | None) -> Tensor:
+    """Vectors ``[B or 1, n, D]`` to write to the chosen tokens of the residual stream after a block."""
+    if isinstance(one.source, tuple):
+        image, token = one.source
+        if not 0 <= image < x.shape[0]:
+            raise ValueError(f"PatchResidual: image must be in 0..{x.shape[0] - 1}, got {image}")
+        place = token if block == 0 else plan.local([token], "PatchResidual source")[0]
+        return x[image, place].clone()
+    source = plan.source(one.source)
+    assert source is not None
+    values = source.stream("residual", block).to(x)
+    if tokens is None:
+        tokens = range(plan.sizes.tokens) if plan.kept is None else plan.kept.tolist()
+    return _across(values[:, list(tokens)], "resample", x.shape[0])

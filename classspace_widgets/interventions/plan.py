@@ -1,0 +1,183 @@
+"""Interventions checked against a model, and sorted by where they act."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.interventions.attention import AfterSoftmax, attention_module
+from classspace_widgets.interventions.base import Intervention
+from classspace_widgets.interventions.spec import (
+    Ablate,
+    KnockOutAttention,
+    MaskTokens,
+    PatchResidual,
+    RemoveTokens,
+    ReplaceClassEmbedding,
+)
+from classspace_widgets.interventions.tokens import Sizes, select_blocks, select_heads
+from classspace_widgets.models import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.models import Adapter
+    from classspace_widgets.trace import Trace
+
+    Cuts = tuple[Tensor | None, AfterSoftmax | None]
+
+
+@dataclass
+class Plan:
+    """Interventions, checked against a model and sorted by where they act.
+
+    Attributes
+    ----------
+    kept : Tensor [T'] or None
+        Indices of the tokens that stay; None: all of them.
+    """
+
+    adapter: Adapter
+    sizes: Sizes
+    sources: Mapping[str, Trace]
+    kept: Tensor | None = None
+    embedding: list[MaskTokens | PatchResidual] = field(default_factory=list)
+    edges: dict[int, list[KnockOutAttention]] = field(default_factory=dict)
+    heads: dict[int, list[Ablate]] = field(default_factory=dict)
+    sublayers: dict[tuple[int, str], list[Ablate]] = field(default_factory=dict)
+    residuals: dict[int, list[PatchResidual]] = field(default_factory=dict)
+    classifier: list[ReplaceClassEmbedding] = field(default_factory=list)
+    prepared: dict[tuple[KnockOutAttention, ...], Cuts] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def build(cls, adapter: Adapter, interventions: Sequence[Intervention], sources: Mapping[str, Trace]) -> Plan:
+        """Check every intervention against the model and sort them."""
+        plan = cls(adapter, Sizes.of(adapter), sources)
+        removed: set[int] = set()
+        for one in interventions:
+            if not isinstance(one, Intervention):
+                raise TypeError(f"interventions must be Intervention objects, got {one!r}; from_spec reads plain dicts")
+            one.check(plan.sizes)
+            if isinstance(one, RemoveTokens):
+                removed |= set(one.select(plan.sizes))
+            else:
+                plan._place(one)
+        if removed:
+            if removed >= set(plan.sizes.image_tokens):
+                raise ValueError("RemoveTokens: together they would remove every image token; keep at least one")
+            stay = [t for t in range(plan.sizes.tokens) if t not in removed]
+            plan.kept = torch.tensor(stay, device=adapter.embedding.device)
+        for block in plan.edges:
+            plan.cuts(block)
+        return plan
+
+    def _place(self, one: Intervention) -> None:
+        if isinstance(one, KnockOutAttention):
+            for block in select_blocks(one.blocks, self.sizes, "KnockOutAttention"):
+                self.edges.setdefault(block, []).append(one)
+        elif isinstance(one, Ablate):
+            self._place_ablation(one)
+        elif isinstance(one, PatchResidual):
+            self.source(one.source)
+            if one.block:
+                self.residuals.setdefault(one.block, []).append(one)
+            else:
+                self.embedding.append(one)
+        elif isinstance(one, MaskTokens):
+            self.embedding.append(one)
+        elif isinstance(one, ReplaceClassEmbedding):
+            self.classifier.append(one)
+        else:
+            raise TypeError(f"unknown intervention {one!r}")
+
+    def _place_ablation(self, one: Ablate) -> None:
+        source = self.source(one.source)
+        for block in select_blocks(one.blocks, self.sizes, "Ablate"):
+            if one.sublayer == "head":
+                module: Any = attention_module(self.adapter.blocks[block - 1])
+                if source is not None:
+                    if block not in source.head_inputs:
+                        raise ValueError("Ablate: a source for heads must be traced with heads=True")
+                    if getattr(module, "gate", None) is not None or _has_scale_norm(module):
+                        raise UnsupportedModelError(
+                            f"{type(module).__name__} has a gate or norm behind its heads: their outputs cannot be "
+                            "resampled from a trace; use mode='zero' or mode='mean' without a source"
+                        )
+                self.heads.setdefault(block, []).append(one)
+            else:
+                if self.adapter.layout != "sequential":
+                    raise UnsupportedModelError(
+                        f"blocks of type {type(self.adapter.blocks[0]).__name__} compute attention and MLP in parallel "
+                        "and add one increment: ablate heads instead"
+                    )
+                self.sublayers.setdefault((block, one.sublayer), []).append(one)
+
+    def source(self, source: Any) -> Trace | None:
+        """The trace that a source names, checked."""
+        if source is None or isinstance(source, tuple):
+            return None
+        if isinstance(source, str):
+            if source not in self.sources:
+                raise ValueError(f"no source is called {source!r}; pass sources={{{source!r}: trace}}")
+            source = self.sources[source]
+        if not hasattr(source, "increments"):
+            raise TypeError(f"a source must be a Trace, the name of one or (image, token), got {type(source).__name__}")
+        shape = (source.n_blocks, source.n_tokens, source.increments[0].shape[-1])
+        expected = (self.sizes.blocks, self.sizes.tokens, self.adapter.width)
+        if shape != expected:
+            raise ValueError(f"a source must have (blocks, tokens, width) = {expected} like the model, got {shape}")
+        return source  # type: ignore[no-any-return]
+
+    def cuts(self, block: int) -> Cuts:
+        """What is cut at a block: edges kept before the softmax ``[1 or H, T', T']``, and the product after it."""
+        edges = tuple(self.edges.get(block, ()))
+        if edges not in self.prepared:
+            before = self._kept_edges([e for e in edges if e.renormalise])
+            after = self._kept_edges([e for e in edges if not e.renormalise])
+            if before is not None and not bool(before.any(dim=-1).all()):
+                raise ValueError(
+                    f"KnockOutAttention: at block {block} a token would be left with nothing to read, which cannot be "
+                    "renormalised; leave it one source, or use renormalise=False"
+                )
+            # Most often all blocks are cut alike: what follows from the masks is worked out once.
+            self.prepared[edges] = (before, None if after is None else AfterSoftmax(after))
+        return self.prepared[edges]
+
+    def _kept_edges(self, edges: Sequence[KnockOutAttention]) -> Tensor | None:
+        """Edges that all of the knock-outs keep, ``[1 or H, T', T']``; None for all."""
+        kept: Tensor | None = None
+        for one in edges:
+            keep = torch.from_numpy(one.kept(self.sizes)).to(self.adapter.embedding.device)
+            if self.kept is not None:
+                keep = keep[self.kept][:, self.kept]
+            keep = keep.unsqueeze(0)
+            heads = list(select_heads(one.heads, self.sizes, "KnockOutAttention"))
+            if len(heads) < self.sizes.heads:
+                per_head = torch.ones(self.sizes.heads, *keep.shape[1:], dtype=torch.bool, device=keep.device)
+                per_head[heads] = keep
+                keep = per_head
+            kept = keep if kept is None else kept & keep
+        return kept
+
+    def local(self, tokens: Sequence[int] | None, what: str) -> list[int]:
+        """Places of tokens in the sequence that is left."""
+        if self.kept is None:
+            return list(range(self.sizes.tokens) if tokens is None else tokens)
+        place = {t: i for i, t in enumerate(self.kept.tolist())}
+        if tokens is None:
+            return list(place.values())
+        if gone := [t for t in tokens if t not in place]:
+            raise ValueError(f"{what}: tokens {gone[:5]} are removed by another intervention")
+        return [place[t] for t in tokens]
+
+    def at_kept(self, vectors: Tensor) -> Tensor:
+        """Rows of ``[B, T, ...]`` for the tokens that are left."""
+        return vectors if self.kept is None else vectors.index_select(1, self.kept.to(vectors.device))
+
+
+def _has_scale_norm(module: nn.Module) -> bool:
+    return not isinstance(getattr(module, "norm", torch.nn.Identity()), torch.nn.Identity)

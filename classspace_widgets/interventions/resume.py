@@ -1,0 +1,157 @@
+"""Taking a forward pass up again at any block, with other vectors, fewer tokens or changed attention."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
+from classspace_widgets.interventions.engine import has_position_bias, kept_positions
+from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.recording import evaluating
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from classspace_widgets.interventions.attention import Drop, Product
+    from classspace_widgets.models import Adapter
+
+
+@dataclass(frozen=True)
+class Resumable:
+    """A forward pass that was run once and can be taken up again at any block.
+
+    Attributes
+    ----------
+    adapter : Adapter
+    inputs : tuple of Tensor [B, T, D]
+        The input of every block, and the last block's output: ``x_0 .. x_L``.
+    arguments : tuple of dict
+        What else every block was called with (rotary positions, a shared bias).
+    output : Tensor [B, C]
+        The model's own logits.
+    """
+
+    adapter: Adapter
+    inputs: tuple[Tensor, ...]
+    arguments: tuple[dict[str, Any], ...]
+    output: Tensor
+
+    @classmethod
+    def record(cls, adapter: Adapter, pixels: Tensor) -> Resumable:
+        """Run the model on pixels ``[B, 3, height, width]`` and keep what is needed to take the pass up again."""
+        inputs: list[Tensor] = []
+        arguments: list[dict[str, Any]] = []
+
+        def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            if len(args) != 1:
+                raise UnsupportedModelError("blocks are called with more than one positional argument")
+            inputs.append(args[0])
+            arguments.append(kwargs)
+
+        def leave(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+            inputs.append(output)
+
+        with ExitStack() as stack, torch.inference_mode():
+            for block in adapter.blocks:
+                stack.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
+            stack.callback(adapter.blocks[-1].register_forward_hook(leave).remove)
+            stack.enter_context(evaluating(adapter.model))
+            output = adapter.model(pixels)
+        if not adapter.own_output:
+            raise UnsupportedModelError(
+                "a pass cannot be taken up in the middle with a class embedding that is not the model's own classifier"
+            )
+        made = cls(adapter, tuple(inputs), tuple(arguments), output)
+        with evaluating(adapter.model), torch.inference_mode():
+            if not torch.allclose(made.finish(inputs[-1]), output, rtol=1e-4, atol=1e-4):
+                raise UnsupportedModelError(
+                    f"{type(adapter.model).__name__} does more between its last block and its output than norm and "
+                    "head, so a pass cannot be taken up in the middle"
+                )
+        return made
+
+    def finish(self, x: Tensor) -> Tensor:
+        """Logits ``[V, C]`` from the last block's output ``[V, T', D]``."""
+        model: Any = self.adapter.model
+        output: Tensor = model.forward_head(model.norm(x))
+        return output
+
+    def run(
+        self, x: Tensor, block: int, *, kept: Tensor | None = None, products: dict[int, Product] | None = None
+    ) -> Tensor:
+        """Logits from block ``block`` on.
+
+        Parameters
+        ----------
+        x : Tensor [V, T', D]
+            The block's input: any number of variants.
+        block : int
+            1..L; L + 1 only finishes.
+        kept : Tensor [T'] or [V, T'], int64, optional
+            Which tokens of the full sequence are present.
+        products : dict, optional
+            Replacements for the scaled dot product of some blocks.
+
+        Returns
+        -------
+        Tensor [V, C]
+        """
+        with evaluating(self.adapter.model), torch.inference_mode():
+            return self.finish(self.through(x, products or {}, block=block, kept=kept))
+
+    def through(self, x: Tensor, products: dict[int, Product], *, block: int = 1, kept: Tensor | None = None) -> Tensor:
+        """The last block's output ``[V, T', D]`` from the input of block ``block``; see `run`."""
+        prefix = len(self.adapter.prefix)
+        for number in range(block, len(self.adapter.blocks) + 1):
+            owner = self.adapter.blocks[number - 1]
+            arguments = kept_positions(self.arguments[number - 1], kept, prefix)
+            product = products.get(number)
+            if kept is not None and (has_position_bias(owner) or product is not None):
+                product = _Shortened(kept, product)
+            with ExitStack() as stack:
+                if product is not None:
+                    stack.enter_context(replaced_product(attention_module(owner), product))
+                x = owner(x, **arguments)
+        return x
+
+
+class _Shortened:
+    """A product whose position bias ``[1, H, T, T]`` is cut down to the tokens that are present."""
+
+    def __init__(self, kept: Tensor, inner: Product | None) -> None:
+        self.kept = kept
+        self.inner = inner or plain_product
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, drop: Drop | None
+    ) -> Tensor:
+        if bias is not None and bias.shape[-1] != key.shape[-2]:
+            if self.kept.dim() == 1:
+                bias = bias.index_select(-1, self.kept).index_select(-2, self.kept)
+            else:
+                # [1, H, T, T] -> [V, H, T', T']: one selection for every variant.
+                bias = bias[0].transpose(0, 1).transpose(1, 2)
+                bias = bias[self.kept[:, :, None], self.kept[:, None, :]].permute(0, 3, 1, 2)
+        return self.inner(query, key, value, bias, scale, drop)
+
+
+def plain_product(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, drop: Drop | None
+) -> Tensor:
+    """The scaled dot product itself."""
+    if drop is not None:
+        return drop(explicit_weights(query, key, bias, scale)) @ value
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
+
+
+def blank_pixels(adapter: Adapter, count: int) -> Tensor:
+    """Empty pictures ``[B, 3, height, width]`` of the model's input size, whose embedding is to be overwritten."""
+    embed: Any = adapter.model.patch_embed
+    (height, width), (rows, columns) = embed.patch_size, adapter.grid
+    channels = int(embed.proj.in_channels)
+    return adapter.embedding.new_zeros(count, channels, height * rows, width * columns)

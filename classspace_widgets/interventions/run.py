@@ -1,0 +1,133 @@
+"""One call for a trace, or for the logits, of a pass with interventions."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.interventions.engine import intervene
+from classspace_widgets.interventions.plan import Plan
+from classspace_widgets.interventions.resume import blank_pixels
+from classspace_widgets.recording import evaluating
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.interventions.base import Intervention
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.trace import Trace
+
+
+def run_with(
+    space: ClassSpace,
+    images: Any,
+    interventions: Sequence[Intervention],
+    *,
+    sources: Mapping[str, Trace] | None = None,
+) -> Tensor:
+    """The model's own logits ``[B, C]`` with interventions applied.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    images : Any
+        Whatever `ClassSpace.trace` takes, or a `Trace`, whose pictures are then taken up from their embedding.
+    interventions : sequence of Intervention
+    sources : mapping of str to Trace, optional
+    """
+    with intervene(space, interventions, sources=sources), pixels_of(space, images) as pixels:
+        return space.trace(pixels).output if not space.adapter.own_output else _logits(space, pixels)
+
+
+def _logits(space: ClassSpace, pixels: Tensor) -> Tensor:
+    with evaluating(space.model), torch.inference_mode():
+        output: Tensor = space.model(pixels)
+    return output
+
+
+def trace_with(
+    space: ClassSpace,
+    images: Any,
+    interventions: Sequence[Intervention],
+    *,
+    sources: Mapping[str, Trace] | None = None,
+    full_grid: bool = True,
+    **options: Any,
+) -> Trace:
+    """A `Trace` of a pass with interventions applied.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    images : Any
+        Whatever `ClassSpace.trace` takes, as are further ``options`` (``attention``, ``heads``); or a `Trace`.
+    interventions : sequence of Intervention
+    sources : mapping of str to Trace, optional
+    full_grid : bool
+        Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed
+        (attention weights to and from removed tokens are 0), so that views show holes; False keeps the short
+        sequence.
+
+    Returns
+    -------
+    Trace
+        With ``kept_tokens``, the indices of the tokens that were left, where some were removed.
+    """
+    if hasattr(images, "increments"):
+        with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:
+            trace = space.trace(pixels, **options)
+        trace.pictures, trace.image_names = images.pictures, images.image_names
+    else:
+        with intervene(space, interventions, sources=sources) as plan:
+            trace = space.trace(images, **options)
+    if plan.kept is not None:
+        trace.kept_tokens = tuple(plan.kept.tolist())
+        if full_grid:
+            _spread(trace, plan)
+    return trace
+
+
+@contextmanager
+def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
+    """Pixels ``[B, 3, height, width]`` to run the model on inside the context.
+
+    For a `Trace` these are blank, and its embedding is put in front of block 1 instead.
+    """
+    if not hasattr(images, "increments"):
+        yield space.preprocess(images)[0]
+        return
+    # A clone, because a trace's tensors were made in inference mode and cannot take part in autograd.
+    embedded = images.increments[0].clone()
+    if embedded.isnan().any():
+        raise ValueError("this trace lacks tokens that were removed; start from the trace of the whole picture")
+
+    def enter(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (embedded.to(args[0]), *args[1:])
+
+    handle = space.adapter.blocks[0].register_forward_pre_hook(enter, prepend=True)
+    try:
+        yield blank_pixels(space.adapter, embedded.shape[0])
+    finally:
+        handle.remove()
+
+
+def _spread(trace: Trace, plan: Plan) -> None:
+    """Put a short trace back on the full sequence, with NaN for removed tokens."""
+    assert plan.kept is not None
+    kept, count = plan.kept, plan.sizes.tokens
+
+    def spread(short: Tensor) -> Tensor:
+        full = short.new_full((short.shape[0], count, *short.shape[2:]), float("nan"))
+        full[:, kept] = short
+        return full
+
+    trace.increments = [spread(increment) for increment in trace.increments]
+    trace.head_inputs = {block: spread(inputs) for block, inputs in trace.head_inputs.items()}
+    for block, weights in trace.attention_weights.items():
+        full = weights.new_zeros(*weights.shape[:2], count, count)
+        full[:, :, kept[:, None], kept] = weights
+        trace.attention_weights[block] = full

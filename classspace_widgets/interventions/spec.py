@@ -1,0 +1,305 @@
+"""The interventions themselves: frozen, validated descriptions that say what to change and nothing of how.
+
+Blocks are numbered 1..L, tokens 0..T-1 (prefix tokens first, then image tokens row by row), heads 0..H-1; ``None``
+means all.  Every description converts to and from a plain dict (for the panel in the browser) and to Python code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from classspace_widgets.interventions.base import Intervention
+from classspace_widgets.interventions.tokens import (
+    Box,
+    Mask,
+    Sizes,
+    Tokens,
+    as_box,
+    as_indices,
+    as_mask,
+    check_tokens,
+    select_blocks,
+    select_heads,
+    select_tokens,
+)
+
+KINDS = ("no_cls", "self_only", "edges")
+SUBLAYERS = ("attention", "mlp", "head")
+MODES = ("zero", "mean", "resample")
+
+
+@dataclass(frozen=True)
+class _ChoosesTokens(Intervention):
+    """Tokens by index, by a box of the patch grid, or by a mask; ``outside`` takes the other image tokens instead."""
+
+    tokens: Tokens | None = None
+    box: Box | None = None
+    mask: Mask | None = None
+    outside: bool = False
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("tokens", "box", "mask") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"{type(self).__name__} takes exactly one of tokens, box and mask, got {given or 'none'}")
+        self._set(tokens=as_indices(self.tokens, "tokens"), box=as_box(self.box), mask=as_mask(self.mask))
+
+    def select(self, sizes: Sizes) -> Tokens:
+        """Indices of the chosen tokens."""
+        return select_tokens(
+            sizes, tokens=self.tokens, box=self.box, mask=self.mask, outside=self.outside, what=type(self).__name__
+        )
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        self.select(sizes)
+
+
+@dataclass(frozen=True)
+class RemoveTokens(_ChoosesTokens):
+    """Take image tokens out of the sequence after the position embedding, before block 1 (Vilas et al. 2023, 4.1).
+
+    Rotary positions and relative position biases of later blocks are cut down to the tokens that are left, so ViT,
+    DeiT, BEiT, EVA, RoPE and relative-position families all work; only a pass that brings its own attention mask is
+    refused.
+
+    Parameters
+    ----------
+    tokens : int or sequence of int, optional
+        Token indices.
+    box : (row0, column0, row1, column1), optional
+        Rectangle of image tokens, ends excluded.
+    mask : array_like [rows, columns] or [height, width], optional
+        Object mask: removes the class tokens, or with ``outside=True`` the context tokens.
+    outside : bool
+        Remove the image tokens that are *not* chosen.
+
+    Examples
+    --------
+    >>> RemoveTokens(box=(0, 0, 2, 2)).to_dict()
+    {'type': 'RemoveTokens', 'box': [0, 0, 2, 2]}
+    """
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        chosen = self.select(sizes)
+        if chosen[0] < sizes.prefix:
+            raise ValueError(f"RemoveTokens: prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
+        if len(chosen) == len(sizes.image_tokens):
+            raise ValueError("RemoveTokens: every image token would be removed; keep at least one")
+
+
+@dataclass(frozen=True)
+class MaskTokens(_ChoosesTokens):
+    """Overwrite tokens before block 1, keeping their place in the sequence.
+
+    Parameters
+    ----------
+    tokens, box, mask, outside
+        As in `RemoveTokens`.
+    mode : str
+        ``"zero"``, or ``"mean"``: the mean of the picture's image tokens.
+    """
+
+    mode: str = "zero"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of(self.mode, ("zero", "mean"), "MaskTokens: mode")
+
+
+@dataclass(frozen=True)
+class KnockOutAttention(Intervention):
+    """Cut edges of the attention graph: what a reader token may read from a source token.
+
+    Parameters
+    ----------
+    kind : str
+        ``"no_cls"``: image tokens may not read [CLS].  ``"self_only"``: image tokens read only themselves.
+        ``"edges"``: ``readers`` may not read ``sources``.
+    readers, sources : int or sequence of int, optional
+        For ``"edges"``: token indices (None: all tokens).
+    blocks, heads : int or sequence of int, optional
+    renormalise : bool
+        False: weights are set to zero after the softmax, as in the paper, so rows no longer sum to 1 (and a weight
+        that stays still depends on the sources cut, through the softmax's denominator).
+        True: edges are masked before the softmax, so the other weights grow; ``"self_only"`` then makes image
+        tokens fully independent of each other.
+    """
+
+    kind: str
+    readers: Tokens | None = None
+    sources: Tokens | None = None
+    blocks: Tokens | None = None
+    heads: Tokens | None = None
+    renormalise: bool = False
+
+    def __post_init__(self) -> None:
+        _one_of(self.kind, KINDS, "KnockOutAttention: kind")
+        self._set(
+            readers=as_indices(self.readers, "readers"),
+            sources=as_indices(self.sources, "sources"),
+            blocks=as_indices(self.blocks, "blocks", low=1),
+            heads=as_indices(self.heads, "heads"),
+            renormalise=bool(self.renormalise),
+        )
+        if self.kind != "edges" and (self.readers is not None or self.sources is not None):
+            raise ValueError(f"KnockOutAttention: readers and sources belong to kind='edges', not to {self.kind!r}")
+        if self.kind == "edges" and self.readers is None and self.sources is None:
+            raise ValueError("KnockOutAttention: kind='edges' needs readers, sources or both")
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        what = f"KnockOutAttention({self.kind!r})"
+        select_blocks(self.blocks, sizes, what)
+        select_heads(self.heads, sizes, what)
+        check_tokens(self.readers or (), sizes, f"{what} readers")
+        check_tokens(self.sources or (), sizes, f"{what} sources")
+        if self.kind == "no_cls" and sizes.prefix == 0:
+            raise ValueError(f"{what}: this model has no [CLS] token")
+
+    def kept(self, sizes: Sizes) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Edges that stay, ``[T readers, T sources]``."""
+        keep = np.ones((sizes.tokens, sizes.tokens), bool)
+        image = slice(sizes.prefix, sizes.tokens)
+        if self.kind == "no_cls":
+            keep[image, 0] = False
+        elif self.kind == "self_only":
+            keep[image] = np.eye(sizes.tokens, dtype=bool)[image]
+        else:
+            everything = tuple(range(sizes.tokens))
+            keep[np.ix_(self.readers or everything, self.sources or everything)] = False
+        return keep
+
+
+@dataclass(frozen=True)
+class Ablate(Intervention):
+    """Replace what a sublayer or an attention head adds to the residual stream.
+
+    Parameters
+    ----------
+    sublayer : str
+        ``"attention"`` or ``"mlp"``: the whole increment.  ``"head"``: the output of some attention heads, in front
+        of the out-projection (whose bias stays).
+    blocks, heads : int or sequence of int, optional
+    mode : str
+        ``"zero"``.  ``"mean"``: the mean over the picture's own tokens, or with a source the mean over the source's
+        pictures at every token.  ``"resample"``: the source's value at every token.
+    source : str or Trace, optional
+        Trace of other images, or the name under which it is handed over (``sources={name: trace}``).
+    """
+
+    sublayer: str
+    blocks: Tokens | None = None
+    heads: Tokens | None = None
+    mode: str = "zero"
+    source: Any = None
+
+    def __post_init__(self) -> None:
+        _one_of(self.sublayer, SUBLAYERS, "Ablate: sublayer")
+        _one_of(self.mode, MODES, "Ablate: mode")
+        self._set(blocks=as_indices(self.blocks, "blocks", low=1), heads=as_indices(self.heads, "heads"))
+        if self.heads is not None and self.sublayer != "head":
+            raise ValueError(f"Ablate: heads belong to sublayer='head', not to {self.sublayer!r}")
+        if self.mode == "resample" and self.source is None:
+            raise ValueError("Ablate: mode='resample' needs a source (a Trace, or the name of one)")
+        if self.mode == "zero" and self.source is not None:
+            raise ValueError("Ablate: mode='zero' takes no source")
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        select_blocks(self.blocks, sizes, "Ablate")
+        select_heads(self.heads, sizes, "Ablate")
+
+
+@dataclass(frozen=True)
+class PatchResidual(Intervention):
+    """Overwrite the residual stream of some tokens after a block (activation patching).
+
+    Parameters
+    ----------
+    block : int
+        0: the embedding; l: after block l.
+    tokens : int or sequence of int, optional
+    source : str, Trace or (int, int)
+        A trace (or the name of one) of one image or as many as the batch has, read at the same tokens; or
+        ``(image, token)`` of the same batch, whose vector is written to every chosen token.
+    """
+
+    block: int
+    tokens: Tokens | None = None
+    source: Any = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.block, bool) or int(self.block) != self.block or self.block < 0:
+            raise ValueError(f"PatchResidual: block must be an integer of at least 0, got {self.block!r}")
+        self._set(block=int(self.block), tokens=as_indices(self.tokens, "tokens"))
+        if self.source is None:
+            raise ValueError("PatchResidual needs a source: a Trace, the name of one, or (image, token)")
+        if isinstance(self.source, Sequence) and not isinstance(self.source, str):
+            if len(self.source) != 2:
+                raise ValueError(f"PatchResidual: a position must be (image, token), got {self.source!r}")
+            self._set(source=(int(self.source[0]), int(self.source[1])))
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        if self.block > sizes.blocks:
+            raise ValueError(f"PatchResidual: block must be in 0..{sizes.blocks}, got {self.block}")
+        check_tokens(self.tokens or (), sizes, "PatchResidual")
+        if isinstance(self.source, tuple):
+            check_tokens(self.source[1:], sizes, "PatchResidual source")
+
+
+@dataclass(frozen=True)
+class ReplaceClassEmbedding(Intervention):
+    """Give classes another row of the classifier: another class's row, or any vector of width D.
+
+    Parameters
+    ----------
+    classes : int or sequence of int
+        The K classes whose rows are replaced.
+    by : int or sequence of int, optional
+        The classes whose rows (and biases) they get.
+    vectors : array_like [K, D], optional
+        The rows they get; their biases stay.
+    """
+
+    classes: Tokens
+    by: Tokens | None = None
+    vectors: tuple[tuple[float, ...], ...] | None = None
+
+    def __post_init__(self) -> None:
+        self._set(classes=_ordered(self.classes))
+        if (self.by is None) == (self.vectors is None):
+            raise ValueError("ReplaceClassEmbedding takes exactly one of by and vectors")
+        if self.by is not None:
+            self._set(by=_ordered(self.by))
+        else:
+            rows = np.asarray(self.vectors, dtype=np.float64)
+            if rows.ndim != 2:
+                raise ValueError(f"ReplaceClassEmbedding: vectors must have shape [K, D], got {rows.shape}")
+            self._set(vectors=tuple(tuple(float(v) for v in row) for row in rows))
+        if len(self.by or self.vectors or ()) != len(self.classes):
+            raise ValueError(f"ReplaceClassEmbedding: {len(self.classes)} classes need as many replacements")
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError(f"ReplaceClassEmbedding: a class is named twice in {self.classes}")
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        bad = [c for c in (*self.classes, *(self.by or ())) if not 0 <= c < sizes.classes]
+        if bad:
+            raise ValueError(f"ReplaceClassEmbedding: classes must be in 0..{sizes.classes - 1}, got {bad[:5]}")
+
+
+def _one_of(value: Any, choices: tuple[str, ...], name: str) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {choices}, got {value!r}")
+
+
+def _ordered(value: Any) -> Tokens:
+    items = (value,) if isinstance(value, (int, np.integer)) else tuple(value)
+    as_indices(items, "classes")
+    return tuple(int(i) for i in items)

@@ -1,0 +1,134 @@
+"""The logit lens into class embedding space: class logits, exact ranks and top classes of any stream.
+
+``lens(v) = E · LN(v) + b`` (Vilas et al. 2023, section 3.1) is linear up to the scale of the final norm.  With the
+norm's weight and mean subtraction folded into the class embedding once,
+
+    lens(v) = raw(v) / sigma(v) + offset,      raw(v) = E_hat v,
+
+raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class ClassLens:
+    """The final norm and the classifier of a model, folded into one linear map and a scale.
+
+    Attributes
+    ----------
+    folded : Tensor [C, D]
+        ``E_hat``: the class embedding times the norm's weight, with the norm's mean subtraction folded in.
+    offset : Tensor [C]
+        What the lens adds to every reading: the norm's bias read through the class embedding, plus the
+        classifier's bias.
+    centred, scaled : bool
+        Whether the final norm subtracts the mean (LayerNorm) and divides by a scale (LayerNorm, RMSNorm).
+    eps : float
+        The norm's epsilon.
+    """
+
+    folded: Tensor
+    offset: Tensor
+    centred: bool
+    scaled: bool
+    eps: float
+
+    @classmethod
+    def fold(cls, norm: nn.Module | None, embedding: Tensor, bias: Tensor | None) -> ClassLens:
+        """Fold a norm layer and a class embedding ``[C, D]`` (with bias ``[C]``) into a lens.
+
+        The lens is in float32 whatever the model's dtype (float64 for a float64 model).
+        """
+        weight = getattr(norm, "weight", None)
+        shift = getattr(norm, "bias", None)
+        dtype = torch.float64 if embedding.dtype == torch.float64 else torch.float32
+        folded = embedding.detach().to(dtype)
+        offset = bias.detach().to(dtype).clone() if bias is not None else folded.new_zeros(folded.shape[0])
+        if shift is not None:
+            offset = offset + folded @ shift.detach().to(dtype)
+        if weight is not None:
+            folded = folded * weight.detach().to(dtype)
+        kind = norm_kind(norm)
+        if kind == "layer":
+            folded = folded - folded.mean(dim=1, keepdim=True)
+        eps = float(getattr(norm, "eps", 0.0) or 0.0)
+        return cls(folded.contiguous(), offset.contiguous(), kind == "layer", kind != "identity", eps)
+
+    def sigma(self, vectors: Tensor) -> Tensor:
+        """Scale of the final norm: ``[..., D] -> [...]``, 1 where the model has none."""
+        if not self.scaled:
+            return vectors.new_ones(vectors.shape[:-1])
+        width = vectors.shape[-1]
+        if self.centred:
+            # A norm's own statistics: several times quicker than `var`, and in one pass.
+            scale: Tensor = torch.native_layer_norm(vectors, [width], None, None, self.eps)[2].squeeze(-1)
+            return scale.reciprocal()
+        norm: Tensor = torch.linalg.vector_norm(vectors, dim=-1)
+        return (norm.square() / width + self.eps).sqrt()
+
+    def quick_sigma(self, vectors: Tensor) -> Tensor:
+        """`sigma` from sums and norms: quicker, and as good unless a vector's mean is far larger than its spread."""
+        if not (self.scaled and self.centred):
+            return self.sigma(vectors)
+        width = vectors.shape[-1]
+        mean = vectors.sum(dim=-1) / width
+        square: Tensor = torch.linalg.vector_norm(vectors, dim=-1).square_() / width
+        return square.addcmul_(mean, mean, value=-1).clamp_min_(0).add_(self.eps).sqrt_()
+
+    def raw(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Readings before the norm's scale: ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
+        folded = self.folded if classes is None else self.folded[classes]
+        return vectors.to(folded.dtype) @ folded.T
+
+    def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
+        offset = self.offset if classes is None else self.offset[classes]
+        return self.raw(vectors, classes) / self.sigma(vectors.to(self.folded.dtype)).unsqueeze(-1) + offset
+
+
+def norm_kind(norm: nn.Module | None) -> str:
+    """``"layer"``, ``"rms"`` or ``"identity"``; raises for any other norm."""
+    if norm is None or isinstance(norm, torch.nn.Identity):
+        return "identity"
+    name = type(norm).__name__.lower()
+    if "rmsnorm" in name or "simplenorm" in name:
+        return "rms"
+    if isinstance(norm, torch.nn.LayerNorm) or "layernorm" in name:
+        return "layer"
+    raise ValueError(
+        f"the final norm must be a LayerNorm, an RMSNorm or nothing, got {type(norm).__name__}; "
+        "its scale cannot be separated from the class embedding"
+    )
+
+
+def class_ranks(logits: Tensor, classes: Tensor | None = None) -> Tensor:
+    """Rank of every class: how many classes have a strictly larger logit; 0 is best, ties share the better rank.
+
+    Parameters
+    ----------
+    logits : Tensor [..., C]
+        Class logits (any positive multiple of them, plus any constant, gives the same ranks).
+    classes : Tensor [K], optional
+        Rank only these classes.
+
+    Returns
+    -------
+    Tensor [..., C] or [..., K], int64
+
+    Examples
+    --------
+    >>> class_ranks(torch.tensor([2.0, 5.0, 2.0]))
+    tensor([1, 0, 1])
+    """
+    asked = logits if classes is None else logits[..., classes]
+    ordered = logits.sort(dim=-1).values.contiguous()
+    return logits.shape[-1] - torch.searchsorted(ordered, asked.contiguous(), right=True)

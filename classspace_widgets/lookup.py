@@ -1,0 +1,53 @@
+"""Find a thing by its name, and say what is close when there is none."""
+
+from __future__ import annotations
+
+import difflib
+import operator
+from collections.abc import Sequence
+from typing import Any
+
+
+def close_matches(name: str, names: Sequence[str]) -> str:
+    """``"; close matches: a, b"``, or nothing when nothing is close."""
+    folded = {known.lower(): known for known in reversed(names)}
+    found = difflib.get_close_matches(name.lower(), list(folded), n=3, cutoff=0.5)
+    found += [key for key in folded if name.lower() in key and key not in found][: 3 - len(found)]
+    return f"; close matches: {', '.join(folded[key] for key in found)}" if found else ""
+
+
+def class_index(names: Sequence[str], wanted: Any) -> int:
+    """Index of a class given by index or by name.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Names of all C classes.
+    wanted : int or str
+
+    Raises
+    ------
+    ValueError
+        For an unknown name (with close matches) or an index outside 0..C-1.
+    TypeError
+        For anything else.
+
+    Examples
+    --------
+    >>> class_index(["fish", "boat"], "boat")
+    1
+    >>> class_index(["fish", "boat"], "bot")
+    Traceback (most recent call last):
+    ValueError: no class is called 'bot'; close matches: boat
+    """
+    if isinstance(wanted, str):
+        if wanted in names:
+            return list(names).index(wanted)
+        raise ValueError(f"no class is called {wanted!r}{close_matches(wanted, names)}")
+    try:
+        index = operator.index(wanted)
+    except TypeError:
+        raise TypeError(f"a class must be an index or a name, got {type(wanted).__name__}") from None
+    if not 0 <= index < len(names):
+        raise ValueError(f"class must be in 0..{len(names) - 1}, got {index}")
+    return index

@@ -1,0 +1,272 @@
+"""What the rest of the package needs to know about a model, read from the model itself and never from its name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.lens import norm_kind
+from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REMEDY, UnsupportedModelError, refuse_by_name
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+POOLED = ("mean_norm", "norm_mean")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Where a model keeps what is read.
+
+    Attributes
+    ----------
+    model : nn.Module
+    blocks : tuple of nn.Module
+        The L transformer blocks, in order.
+    layout : str
+        ``"sequential"`` (attention, then MLP: two increments a block) or ``"parallel"`` (one increment a block).
+    prefix : tuple of str
+        Names of the prefix tokens ([CLS], registers, distillation).
+    grid : tuple of int
+        Rows and columns of image tokens at the default input size.
+    width, heads : int
+        Width D of the residual stream, attention heads H of a block.
+    norm : nn.Module or None
+        The norm in front of the classifier.
+    embedding, bias : Tensor [C, D], Tensor [C] or None
+        The classifier.
+    pooling : str
+        How the model's own output comes about: ``"token"`` (lens of the first token), ``"mean_norm"`` (lens of
+        the mean image token), ``"norm_mean"`` (mean of the image tokens' lenses), ``"distilled"`` (mean of the lens of
+        the first token and the second classifier's lens of the second).
+    pool_prefix : bool
+        Whether the mean runs over the prefix tokens too.
+    second : tuple of Tensor, or None
+        Weight and bias of a distilled model's second classifier.
+    own_output : bool
+        Whether the model's own output is a reading of its tokens; False with a foreign class embedding.
+    """
+
+    model: nn.Module
+    blocks: tuple[nn.Module, ...]
+    layout: str
+    prefix: tuple[str, ...]
+    grid: tuple[int, int]
+    width: int
+    heads: int
+    norm: nn.Module | None
+    embedding: Tensor = field(repr=False)
+    bias: Tensor | None = field(repr=False)
+    pooling: str
+    pool_prefix: bool = False
+    second: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
+    own_output: bool = True
+
+    def grid_of(self, height: int, width: int) -> tuple[int, int]:
+        """Rows and columns of image tokens for an input of some size, in pixels."""
+        embed: Any = getattr(self.model, "patch_embed", None)
+        if hasattr(embed, "dynamic_feat_size"):
+            rows, columns = embed.dynamic_feat_size((height, width))
+            return int(rows), int(columns)
+        return self.grid
+
+    def pool_weights(self, tokens: int) -> Tensor:
+        """Weights ``[T]`` of the mean over tokens, for models that pool."""
+        first = 0 if self.pool_prefix else len(self.prefix)
+        weights = torch.zeros(tokens)
+        weights[first:] = 1.0 / (tokens - first)
+        return weights
+
+
+def adapt(
+    model: nn.Module,
+    *,
+    class_embedding: Tensor | None = None,
+    class_bias: Tensor | None = None,
+    class_norm: str = "final",
+) -> Adapter:
+    """Find the parts of a timm ViT.
+
+    Parameters
+    ----------
+    model : nn.Module
+    class_embedding : Tensor [C, D], optional
+        Read through this matrix instead of the model's classifier.  Where the model's head is a projection
+        ``[D', D]`` (a CLIP tower), an embedding ``[C, D']`` of the joint space is taken through it.
+    class_bias : Tensor [C], optional
+    class_norm : str
+        ``"final"``: the model's final norm comes before the class embedding; ``"none"``: nothing does.
+
+    Returns
+    -------
+    Adapter
+
+    Raises
+    ------
+    UnsupportedModelError
+        Where the class embedding space is not well defined, with the reason and what to do.
+    """
+    while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
+    name = type(model).__name__
+    refuse_by_name(name)
+    blocks = _blocks(model, name)
+    layout = _layout(blocks[0], name)
+    width = _width(model, name)
+    prefix = _prefix(model)
+    own = class_embedding is None
+    weight, bias, second = (
+        _classifier(model, name) if class_embedding is None else _given(model, class_embedding, class_bias, width)
+    )
+    if weight.shape[1] != width:
+        raise UnsupportedModelError(
+            f"the classifier of {name} reads vectors of width {weight.shape[1]}, its residual stream has {width}; {REMEDY}"
+        )
+    if class_norm not in ("final", "none"):
+        raise ValueError(f"class_norm must be 'final' or 'none', got {class_norm!r}")
+    pooling = _pooling(model, name, second is not None, len(prefix), own)
+    return Adapter(
+        model=model,
+        blocks=blocks,
+        layout=layout,
+        prefix=prefix,
+        grid=_grid(model, name),
+        width=width,
+        heads=_heads(blocks[0]),
+        norm=_final_norm(model, name) if class_norm == "final" else None,
+        embedding=weight,
+        bias=bias,
+        pooling=pooling,
+        pool_prefix=bool(getattr(model, "pool_include_prefix", False)) and pooling in POOLED,
+        second=second,
+        own_output=own,
+    )
+
+
+def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
+    blocks: Any = getattr(model, "blocks", None)
+    try:
+        found = tuple(blocks) if blocks is not None else ()
+    except TypeError:
+        found = ()
+    if not found or not hasattr(model, "patch_embed"):
+        raise UnsupportedModelError(
+            f"{name} is not supported: expected a vision transformer with patch_embed and blocks; {REMEDY}"
+        )
+    kinds = {type(block).__name__ for block in found}
+    if len(kinds) > 1:
+        raise UnsupportedModelError(f"{name} mixes blocks of different kinds ({', '.join(sorted(kinds))}); {REMEDY}")
+    return found
+
+
+def _layout(block: nn.Module, name: str) -> str:
+    if all(hasattr(block, part) for part in ("attn", "mlp", "drop_path1", "drop_path2")):
+        return "sequential"
+    # A sum of several attentions, or attention and MLP in parallel: only what the whole block adds is defined.
+    if hasattr(block, "drop_path") or (hasattr(block, "attns") and hasattr(block, "ffns")):
+        return "parallel"
+    raise UnsupportedModelError(
+        f"{name} has blocks of type {type(block).__name__}, where what attention and MLP add cannot be found; {REMEDY}"
+    )
+
+
+def _width(model: nn.Module, name: str) -> int:
+    width = getattr(model, "embed_dim", None) or getattr(model, "num_features", None)
+    if not isinstance(width, int):
+        raise UnsupportedModelError(f"{name} does not have one width (embed_dim is {width!r}); {REMEDY}")
+    return width
+
+
+def _prefix(model: nn.Module) -> tuple[str, ...]:
+    count = int(getattr(model, "num_prefix_tokens", 1 if getattr(model, "cls_token", None) is not None else 0))
+    names = ["[CLS]"] if getattr(model, "cls_token", None) is not None else []
+    if getattr(model, "dist_token", None) is not None:
+        names.append("[DIST]")
+    registers = count - len(names)
+    return tuple(names[:count] + [f"register {i}" for i in range(1, registers + 1)])
+
+
+def _grid(model: nn.Module, name: str) -> tuple[int, int]:
+    grid = getattr(model.patch_embed, "grid_size", None)
+    if grid is None:
+        raise UnsupportedModelError(f"{name} has no fixed grid of patches (patch_embed.grid_size); {REMEDY}")
+    return int(grid[0]), int(grid[1])
+
+
+def _heads(block: Any) -> int:
+    attention = block.attns[0].attn if hasattr(block, "attns") else getattr(block, "attn", block)
+    return int(getattr(attention, "num_heads", 1))
+
+
+def _final_norm(model: nn.Module, name: str) -> nn.Module | None:
+    norms = [getattr(model, part, None) for part in ("norm", "fc_norm")]
+    try:
+        found = [norm for norm in norms if norm_kind(norm) != "identity"]
+    except ValueError as error:
+        raise UnsupportedModelError(f"{name}: {error}") from None
+    if len(found) > 1:
+        raise UnsupportedModelError(
+            f"{name} has two final norms in a row (norm and fc_norm), a single one was expected; "
+            f"{EMBEDDING_REMEDY}, with class_norm='none'"
+        )
+    return found[0] if found else None
+
+
+def _linear(head: nn.Module | None) -> nn.Linear | None:
+    if isinstance(head, torch.nn.Sequential):
+        *before, last = list(head)
+        plain = all(isinstance(m, (torch.nn.Dropout, torch.nn.Identity, torch.nn.Flatten)) for m in before)
+        head = last if plain else None
+    return head if isinstance(head, torch.nn.Linear) else None
+
+
+def _classifier(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor | None] | None]:
+    head = _linear(getattr(model, "head", None))
+    if head is None:
+        found = getattr(model, "head", None)
+        kind = "no head at all" if found is None or isinstance(found, torch.nn.Identity) else type(found).__name__
+        raise UnsupportedModelError(f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}")
+    second = _linear(getattr(model, "head_dist", None))
+    return head.weight, head.bias, None if second is None else (second.weight, second.bias)
+
+
+def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None, None]:
+    if embedding.ndim != 2 or 0 in embedding.shape:
+        raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}], got {tuple(embedding.shape)}")
+    if not bool(torch.isfinite(embedding).all()):
+        raise ValueError("class_embedding contains NaN or infinite values")
+    if bias is not None and tuple(bias.shape) != (embedding.shape[0],):
+        raise ValueError(f"class_bias must have shape [C]=({embedding.shape[0]},), got {tuple(bias.shape)}")
+    head = _linear(getattr(model, "head", None))
+    parameter = next(model.parameters())
+    embedding = embedding.detach().to(parameter)
+    bias = None if bias is None else bias.detach().to(parameter)
+    if embedding.shape[1] == width:
+        return embedding, bias, None
+    if head is not None and embedding.shape[1] == head.out_features:
+        shift = None if head.bias is None else embedding @ head.bias.detach()
+        total = bias if shift is None else shift if bias is None else bias + shift
+        return embedding @ head.weight.detach(), total, None
+    joint = f", or [C, {head.out_features}] to read through the model's projection" if head is not None else ""
+    raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}]{joint}, got {tuple(embedding.shape)}")
+
+
+def _pooling(model: nn.Module, name: str, distilled: bool, prefix: int, own: bool) -> str:
+    if distilled:
+        return "distilled"
+    pool = str(getattr(model, "global_pool", "token"))
+    attentive = getattr(model, "attn_pool", None) is not None
+    if pool == "token" and not attentive:
+        return "token"
+    if pool == "avg" and not attentive:
+        return "mean_norm" if norm_kind(getattr(model, "fc_norm", None)) != "identity" else "norm_mean"
+    if own:
+        what = "attention" if attentive or pool == "map" else repr(pool)
+        raise UnsupportedModelError(
+            f"{name} pools its tokens by {what} between the final norm and the classifier, so a token has no class "
+            f"reading of its own; {EMBEDDING_REMEDY}"
+        )
+    # A foreign embedding reads tokens; without a pooling of the model's own it is summed up by the plainest one.
+    return "token" if prefix else "norm_mean"

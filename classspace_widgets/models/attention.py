@@ -1,0 +1,100 @@
+"""The parts of an attention that readings by head and by source token need, exact or refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.nn import functional
+
+from classspace_widgets.models.refusals import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class AttentionParts:
+    """One block's attention, taken apart.
+
+    ``a = sum_h concat(A_h V_h) W_O + b`` holds where ``split`` is None; otherwise ``split`` says why not.
+
+    Attributes
+    ----------
+    module : nn.Module
+        The attention.
+    heads : int
+        Number of heads H.
+    split : str or None
+        Why what attention adds is not the sum of its heads' outputs; None where it is.
+    sources : str or None
+        Why a head's output is not the weighted sum of its values; None where it is.
+    """
+
+    module: nn.Module
+    block: nn.Module
+    heads: int
+    split: str | None
+    sources: str | None
+
+    def values(self, inputs: Tensor) -> Tensor:
+        """Values ``[B, H, T, D_head]`` from the attention's input ``[B, T, D]``."""
+        self.require_values()
+        module: Any = self.module
+        groups = int(getattr(module, "num_kv_groups", 1))
+        if getattr(module, "qkv", None) is None:
+            values = functional.linear(inputs, module.v_proj.weight, module.v_proj.bias)
+        else:
+            # BEiT and EVA keep the three biases apart and never call the qkv module itself.
+            bias = getattr(module, "v_bias", None)
+            size = module.qkv.out_features // 3
+            if bias is None and module.qkv.bias is not None:
+                bias = module.qkv.bias[-size:]
+            values = functional.linear(inputs, module.qkv.weight[-size:], bias)
+        split: Tensor = values.reshape(*values.shape[:2], self.heads // groups, -1).transpose(1, 2)
+        return split.repeat_interleave(groups, dim=1) if groups > 1 else split
+
+    def require_values(self) -> None:
+        """Raise `UnsupportedModelError` where a head's output is not the weighted sum of its values."""
+        if self.sources is not None:
+            raise UnsupportedModelError(f"values of {type(self.module).__name__} are not defined: {self.sources}")
+
+    def out_projection(self) -> tuple[Tensor, Tensor]:
+        """Weight ``[D, H * D_head]`` and bias ``[D]`` of the output projection, LayerScale included."""
+        if self.split is not None:
+            raise UnsupportedModelError(f"heads of {type(self.module).__name__} cannot be told apart: {self.split}")
+        projection: Any = self.module.proj
+        scale = layer_scale(self.block, 1)
+        weight = projection.weight.detach()
+        bias = projection.bias.detach() if projection.bias is not None else weight.new_zeros(weight.shape[0])
+        return (weight, bias) if scale is None else (weight * scale[:, None], bias * scale)
+
+
+def layer_scale(block: nn.Module, sublayer: int) -> Tensor | None:
+    """LayerScale ``[D]`` of a block's attention (1) or MLP (2), or None."""
+    scale: Any = getattr(getattr(block, f"ls{sublayer}", None), "gamma", None)
+    scale = scale if scale is not None else getattr(block, f"gamma_{sublayer}", None)
+    return None if scale is None else scale.detach()
+
+
+def attention_parts(block: nn.Module) -> AttentionParts:
+    """Take the attention of a block apart; whatever cannot be is said in ``split`` and ``sources``."""
+    module: Any = getattr(block, "attn", None)
+    if module is None:
+        reason = f"a block of type {type(block).__name__} adds attention and MLP together"
+        return AttentionParts(block, block, int(getattr(block, "num_heads", 1)), reason, reason)
+    split = sources = None
+    if "Diff" in type(module).__name__:
+        split = sources = "differential attention subtracts two attention maps and normalises each head"
+    elif not isinstance(getattr(module, "proj", None), torch.nn.Linear):
+        split = sources = "it has no output projection"
+    elif not (isinstance(getattr(module, "qkv", None), torch.nn.Linear) or hasattr(module, "v_proj")):
+        sources = "it has no linear values"
+    if not isinstance(getattr(module, "norm", torch.nn.Identity()), torch.nn.Identity):
+        sources = sources or "a norm acts on the heads' outputs before the output projection"
+    if getattr(module, "gate", None) is not None:
+        sources = sources or "a gate acts on the heads' outputs before the output projection"
+    if "Post" in type(block).__name__:
+        split = split or "a norm acts on what attention adds, after the output projection"
+    return AttentionParts(module, block, int(getattr(module, "num_heads", 1)), split, sources)

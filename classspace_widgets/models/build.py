@@ -1,0 +1,125 @@
+"""Making models: from timm by name, from a local checkpoint, and the same architecture with fresh weights."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.lookup import close_matches
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from torch import Tensor, nn
+
+LOCAL = (
+    "pass checkpoint= with a local .safetensors or .pth file, use pretrained=False for fresh weights, "
+    "or ClassSpace.bundled() for the model that comes with the package"
+)
+
+
+def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] | None, options: dict[str, Any]) -> Any:
+    """A timm model by name, with its published weights, a local checkpoint's, or fresh ones."""
+    import timm
+
+    if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name.split(".")[0]):
+        raise ValueError(f"timm {timm.__version__} has no model {name!r}{close_matches(name, timm.list_models())}")
+    if checkpoint is not None:
+        weights = read_checkpoint(checkpoint)
+        head = weights.get("head.weight")
+        if head is not None and head.ndim == 2:
+            options = {"num_classes": head.shape[0], **options}
+        model = timm.create_model(name, pretrained=False, **options)
+        load_weights(model, weights, str(checkpoint))
+        return model
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        if not pretrained:
+            raise
+        raise RuntimeError(f"the weights of {name!r} could not be loaded ({_short(error)}); {LOCAL}") from error
+
+
+def _short(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"[:300]
+
+
+def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
+    """Weights by name from a safetensors file, or from a torch file read with ``weights_only=True``."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint at {path}")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            found: Any = load_file(path)
+        except SafetensorError as error:
+            raise ValueError(f"{path.name} is not a complete safetensors file: {error}") from error
+    else:
+        try:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as error:  # the unpickler raises whatever a damaged file leads it to
+            raise ValueError(
+                f"{path.name} could not be read as tensors alone ({_short(error)}); "
+                "nothing else in it is unpickled: save model.state_dict() as safetensors"
+            ) from error
+    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
+        if isinstance(found, dict) and isinstance(found.get(key), dict):
+            found = found[key]
+            break
+    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
+        raise ValueError(f"{path.name} does not hold weights by name (a state_dict); save model.state_dict()")
+    return {_plain(key): value for key, value in found.items()}
+
+
+def _plain(key: str) -> str:
+    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
+        key = key.removeprefix(prefix)
+    return key
+
+
+def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
+    """Load weights into a model; all must fit."""
+    own = model.state_dict()
+    missing = sorted(set(own) - set(weights))
+    extra = sorted(set(weights) - set(own))
+    wrong = [k for k in own if k in weights and own[k].shape != weights[k].shape]
+    if missing or extra or wrong:
+        shapes = [f"{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}" for k in wrong[:3]]
+        parts = [
+            f"{len(missing)} missing ({', '.join(missing[:3])}, ...)" if missing else "",
+            f"{len(extra)} unknown ({', '.join(extra[:3])}, ...)" if extra else "",
+            f"{len(wrong)} of another shape ({'; '.join(shapes)})" if wrong else "",
+        ]
+        raise ValueError(
+            f"{source} does not fit {type(model).__name__}: {', '.join(part for part in parts if part)}; "
+            "pass the options the model was trained with (num_classes=, img_size=, ...)"
+        )
+    model.load_state_dict(weights)
+
+
+def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
+    """The same architecture with freshly initialised weights; the global random state is left as it was.
+
+    Every module's own initialisation is run.  A matrix that has none, and so comes through unchanged, is drawn from
+    a normal distribution with the standard deviation of 0.02 that ViTs start from.
+    """
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for module in twin.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        initialise: Any = getattr(twin, "init_weights", None)
+        if callable(initialise):
+            initialise()
+        for fresh, trained in zip(twin.parameters(), model.parameters(), strict=True):
+            if fresh.ndim >= 2 and torch.equal(fresh, trained):
+                fresh.normal_(std=0.02)
+    return twin

@@ -1,0 +1,194 @@
+"""One HTML file that makes no request: scripts, styles and data inline, under a policy that forbids the network."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import html
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from classspace_widgets.still import caption, data_uri, still
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from classspace_widgets.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A view on a snapshot, to be placed in a page.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+    view : str
+        Name of the view, ``"Explorer"`` or a single one.
+    state : dict
+        The session's state to start from.
+    options : dict
+        The view's options.
+    pinned : list of Snapshot
+        Intervened passes that stay explorable in the page.
+    """
+
+    snapshot: Snapshot
+    view: str = "Explorer"
+    state: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    pinned: tuple[Snapshot, ...] = ()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A Bokeh figure's pieces: the HTML and script of its own, and the scripts of BokehJS it needs."""
+
+    html: str
+    scripts: tuple[str, ...]
+    library: tuple[str, ...]
+
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #fff; --ink: #1a1d21; --quiet: #626a73; --rule: #dfe3e8; --link: #1a5fb4; }
+@media (prefers-color-scheme: dark) { :root:not([data-theme=light]) { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab;
+  --rule: #2b3137; --link: #7fb2f0; } }
+:root[data-theme=dark] { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab; --rule: #2b3137; --link: #7fb2f0;
+  color-scheme: dark; }
+:root[data-theme=light] { color-scheme: light; }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
+main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; }
+.text { max-width: 44rem; } .text img { max-width: 100%; } a { color: var(--link); }
+.text h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .4em; } .text code { font-size: .9em; }
+.text table { border-collapse: collapse; } .text td, .text th { border: 1px solid var(--rule); padding: .25em .6em; }
+.csw-mount { margin: 1.25rem 0; min-height: 4rem; }
+.csw-gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
+figure.still { margin: 0; } figure.still img { max-width: 100%; border-radius: 6px; }
+figure.still figcaption, footer { color: var(--quiet); font-size: .85rem; }
+.csw-mounted > figure.still { display: none; }
+footer { border-top: 1px solid var(--rule); margin-top: 2rem; padding-top: .75rem; }
+@media print { .csw-mounted > figure.still { display: block; } .csw-mounted > :not(figure.still) { display: none; } }
+""".strip()
+
+
+def render(
+    items: Sequence[Mount | Figure | str | list[Mount]],
+    *,
+    title: str,
+    script: str,
+    theme: str = "auto",
+    footer: str = "",
+) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    items : sequence
+        Mounts, galleries (lists of mounts), figures, and Markdown texts, in reading order.
+    title : str
+    script : str
+        The front end (``static/widget.js``), a module that mounts the views when it stands in a page.
+    theme : str
+        ``"auto"``, ``"light"`` or ``"dark"``; a toggle in the page changes it.
+    footer : str
+        A line of plain text at the end.
+    """
+    body: list[str] = []
+    payloads: list[str] = []
+    scripts: list[str] = []
+    library: list[str] = []
+    for item in items:
+        if isinstance(item, str):
+            body.append(f'<div class="text">{markdown(item)}</div>')
+        elif isinstance(item, Figure):
+            body.append(item.html)
+            library += [text for text in item.library if text not in library]
+            scripts += item.scripts
+        elif isinstance(item, list):
+            body.append('<div class="csw-gallery">' + "".join(_mount(mount, payloads) for mount in item) + "</div>")
+        else:
+            body.append(_mount(item, payloads))
+    modules = [script] if payloads else []
+    inline = [*library, *scripts, *modules]
+    for text in inline:
+        if "</script" in text.lower():
+            raise ValueError("a script of the page holds '</script', which would end it early")
+    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in inline) or "'none'"
+    policy = (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    chosen = "" if theme == "auto" else f' data-theme="{html.escape(theme)}"'
+    return "\n".join(
+        [
+            "<!doctype html>",
+            f'<html lang="en"{chosen}>',
+            "<head>",
+            '<meta charset="utf-8">',
+            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">',
+            '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            '<meta name="generator" content="classspace-widgets">',
+            f"<title>{html.escape(title)}</title>",
+            f"<style>{_STYLE}</style>",
+            "</head>",
+            "<body>",
+            "<main>",
+            *body,
+            f"<footer>{html.escape(footer)}</footer>" if footer else "",
+            "</main>",
+            *payloads,
+            *(f"<script>{text}</script>" for text in (*library, *scripts)),
+            *(f'<script type="module">{text}</script>' for text in modules),
+            "</body>",
+            "</html>",
+            "",
+        ]
+    )
+
+
+def markdown(text: str) -> str:
+    """Markdown as HTML; raw HTML in it is shown as text."""
+    from markdown_it import MarkdownIt
+
+    return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
+
+
+def payload(snapshot: Snapshot) -> str:
+    """A snapshot's container, gzipped, in base64."""
+    return base64.b64encode(gzip.compress(snapshot.pack(), compresslevel=9, mtime=0)).decode()
+
+
+def _mount(mount: Mount, payloads: list[str]) -> str:
+    """The place of a view; its data go to the end of the page, so that the text shows first."""
+    name = f"csw-data-{len(payloads)}"
+    extra = [f"{name}-{i}" for i in range(len(mount.pinned))]
+    blocks = zip([name, *extra], (mount.snapshot, *mount.pinned), strict=True)
+    payloads.append(
+        "\n".join(
+            f'<script type="application/x-classspace" id="{i}" data-encoding="gzip+base64">{payload(s)}</script>'
+            for i, s in blocks
+        )
+    )
+    attributes = {
+        "data-view": mount.view,
+        "data-snapshot": name,
+        "data-pinned": " ".join(extra),
+        "data-state": json.dumps(mount.state),
+        "data-options": json.dumps(mount.options),
+    }
+    listed = " ".join(f'{key}="{html.escape(value)}"' for key, value in attributes.items() if value)
+    words = html.escape(caption(mount.snapshot))
+    picture = data_uri(still(mount.snapshot, size=224), quality=70)
+    return (
+        f'<div class="csw-mount" {listed}><figure class="still"><img src="{picture}" alt="{words}">'
+        f"<figcaption>{words}</figcaption></figure>"
+        "<noscript><p>This view is interactive: it needs JavaScript, and makes no network request.</p></noscript></div>"
+    )
+
+
+def _digest(text: str) -> str:
+    # A browser hashes the script after normalising line ends.
+    return base64.b64encode(hashlib.sha256(text.replace("\r\n", "\n").replace("\r", "\n").encode()).digest()).decode()

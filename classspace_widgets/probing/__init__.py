@@ -1,0 +1,6 @@
+"""Ridge probes of every block, stream and token at once, from one pass over the data."""
+
+from classspace_widgets.probing.fit import collect_sums, fit_probes, probe_accuracy, probe_points
+from classspace_widgets.probing.ridge import RidgeProbes, RidgeSums
+
+__all__ = ["RidgeProbes", "RidgeSums", "collect_sums", "fit_probes", "probe_accuracy", "probe_points"]

@@ -1,0 +1,234 @@
+"""Collecting the sums of ridge probes over a data set, fitting them, and their accuracy beside that of the lens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.probing.ridge import Point, RidgeProbes, RidgeSums
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.trace import Trace
+
+
+def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> tuple[Point, ...]:
+    """All stream points of the streams asked for, in order: the embedding (block 0) belongs to the residual stream."""
+    from classspace_widgets.studies.hidden import stream_points
+
+    wanted = set(streams)
+    found = stream_points(len(space.adapter.blocks), space.adapter.layout, mid=True)
+    known = {stream for _, stream in found}
+    if not wanted or wanted - known:
+        raise ValueError(f"streams must be among {sorted(known)}, got {sorted(wanted)}")
+    return tuple(point for point in found if point[1] in wanted)
+
+
+def fit_probes(
+    space: ClassSpace,
+    dataset: Any,
+    *,
+    streams: Iterable[str] = ("residual",),
+    per_position: bool = True,
+    tokens: Sequence[int] | None = None,
+    k_shot: int | None = None,
+    penalty: float = 1.0,
+    batch_size: int = 32,
+    workers: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> RidgeProbes:
+    """Fit ridge probes of all blocks in one pass over the data.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    dataset : Any
+        As in `studies.run_study`.
+    streams : iterable of str
+        ``"residual"``, ``"attention"``, ``"mid"``, ``"mlp"``.
+    per_position : bool
+        A probe for every token (the paper's), or one shared by all tokens of a stream point.
+    tokens : sequence of int, optional
+        Only these tokens, such as ``[0]`` for [CLS].
+    k_shot : int, optional
+        At most this many pictures a class, drawn at random (the paper's 10).
+    penalty : float
+    batch_size, workers, progress
+        As in `studies.run_study`.
+    seed : int
+        Of the k-shot draw.
+
+    Returns
+    -------
+    RidgeProbes
+
+    Notes
+    -----
+    The sums take ``8 S Q D (D + C)`` bytes; this is checked against 8 GB, with what to do about it.
+    """
+    sums = collect_sums(
+        space,
+        dataset,
+        streams=streams,
+        per_position=per_position,
+        tokens=tokens,
+        k_shot=k_shot,
+        batch_size=batch_size,
+        workers=workers,
+        seed=seed,
+        progress=progress,
+    )
+    fitted = sums.solve(penalty)
+    return RidgeProbes(fitted.points, fitted.weights, fitted.bias, penalty, tuple(tokens or ()))
+
+
+def collect_sums(
+    space: ClassSpace,
+    dataset: Any,
+    *,
+    streams: Iterable[str] = ("residual",),
+    per_position: bool = True,
+    tokens: Sequence[int] | None = None,
+    k_shot: int | None = None,
+    batch_size: int = 32,
+    workers: int = 1,
+    seed: int = 0,
+    progress: bool = False,
+) -> RidgeSums:
+    """The sums behind `fit_probes`, to solve with several penalties or to merge with those of other data."""
+    from tqdm.auto import tqdm
+
+    points = probe_points(space, streams)
+    total = len(space.adapter.prefix) + space.adapter.grid[0] * space.adapter.grid[1]
+    chosen = list(range(total)) if tokens is None else [int(t) for t in tokens]
+    if not chosen or not all(0 <= t < total for t in chosen):
+        raise ValueError(f"tokens must be in 0..{total - 1}, at least one, got {chosen[:5]}")
+    positions = len(chosen) if per_position else 1
+    width, n_classes = space.adapter.width, int(space.lens.offset.shape[0])
+    needed = 8 * len(points) * positions * width * (width + n_classes)
+    if needed > 8 << 30:
+        raise ValueError(
+            f"the sums of {len(points)} stream points x {positions} positions would take {needed / 2**30:.0f} GB; choose "
+            "tokens=[...], fewer streams, or per_position=False"
+        )
+    indices, batches = _batches(space, dataset, k_shot, batch_size, workers, seed)
+    sums = RidgeSums.empty(points, positions, width, n_classes, space.device)
+    with tqdm(total=len(indices), desc="probes", unit="picture", disable=not progress) as bar:
+        for pixels, labels in batches:
+            trace = space.trace(pixels)
+            with torch.inference_mode():
+                for at, vectors in enumerate(_streams(trace, points)):
+                    sums.add(at, vectors[:, chosen], labels)
+            bar.update(len(labels))
+    return sums
+
+
+def probe_accuracy(
+    space: ClassSpace, probes: RidgeProbes, dataset: Any, *, batch_size: int = 32, workers: int = 1
+) -> pd.DataFrame:
+    """Accuracy of probes beside that of the lens, by block, stream and token group.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``block``, ``stream``, ``tokens`` (``"[CLS]"`` or ``"image"``), ``reading`` (``"probe"`` or
+        ``"lens"``), ``value``, ``count``.
+    """
+    import pandas as pd
+
+    prefix = len(space.adapter.prefix)
+    hits: dict[tuple[int, str, str, str], list[float]] = {}
+    _, batches = _batches(space, dataset, None, batch_size, workers, 0)
+    for pixels, labels in batches:
+        trace = space.trace(pixels)
+        chosen = list(probes.positions) or list(range(trace.n_tokens))
+        groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and prefix]}
+        groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]
+        with torch.inference_mode():
+            for (block, stream), vectors in zip(probes.points, _streams(trace, probes.points), strict=True):
+                picked = vectors[:, chosen]
+                for reading, scores in (
+                    ("probe", probes.scores(picked, block, stream)),
+                    ("lens", space.lens.logits(picked)),
+                ):
+                    right = (scores.argmax(dim=-1) == labels.unsqueeze(1)).double().cpu().numpy()
+                    for group, places in groups.items():
+                        if places:
+                            total = hits.setdefault((block, stream, group, reading), [0.0, 0.0])
+                            total[0] += float(right[:, places].sum())
+                            total[1] += right[:, places].size
+    rows = [(*key, right / count, int(count)) for key, (right, count) in hits.items()]
+    return pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
+
+
+def _streams(trace: Trace, points: Sequence[Point]) -> Iterable[Tensor]:
+    """Vectors ``[B, T, D]`` of stream points that are in order; the residual stream is summed once."""
+    per_block = 1 if trace.layout == "parallel" else 2
+    total = trace.increments[0].float().clone()
+    reached = 0
+    for block, stream in points:
+        if stream in ("residual", "mid"):
+            last = per_block * block - (stream == "mid")
+            for increment in trace.increments[reached + 1 : last + 1]:
+                total = total + increment
+            reached = max(reached, last)
+            yield total
+        else:
+            yield trace.increments[per_block * block - (stream == "attention")].float()
+
+
+def _batches(
+    space: ClassSpace, dataset: Any, k_shot: int | None, batch_size: int, workers: int, seed: int
+) -> tuple[list[int], Iterable[tuple[Tensor, Tensor]]]:
+    from classspace_widgets.studies.classes import class_table
+    from classspace_widgets.studies.data import as_dataset
+    from classspace_widgets.studies.prepare import Item, PixelTransform, Preparer, in_order
+
+    if batch_size < 1 or (k_shot is not None and k_shot < 1):
+        raise ValueError(f"batch_size and k_shot must be at least 1, got {batch_size} and {k_shot}")
+    data = as_dataset(dataset)
+    n_classes = int(space.lens.offset.shape[0])
+    table = class_table(data, space.class_names, None)
+    prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table)
+    indices = list(range(len(data)))
+    if k_shot is not None:
+        indices = _draw(data, prepare, k_shot, seed)
+
+    def batches() -> Iterable[tuple[Tensor, Tensor]]:
+        parts = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
+        for items in in_order(prepare, parts, workers=workers):
+            good = [item for item in items if isinstance(item, Item)]
+            if good:
+                pixels = torch.stack([item.pixels for item in good]).to(space.device)
+                yield pixels, torch.tensor([item.label for item in good], device=space.device)
+
+    return indices, batches()
+
+
+def _draw(data: Any, prepare: Any, k_shot: int, seed: int) -> list[int]:
+    """Positions of at most ``k_shot`` random pictures a class; labels are read from the data set's list if it has one."""
+    from classspace_widgets.studies.prepare import Item
+
+    listed = getattr(data, "labels", None)
+    order = np.random.default_rng(seed).permutation(len(data))
+    taken: dict[int, int] = {}
+    chosen = []
+    for index in order.tolist():
+        if listed is not None:
+            label = int(listed[index])
+        else:
+            item = prepare(index)
+            if not isinstance(item, Item):
+                continue
+            label = item.label
+        if taken.get(label, 0) < k_shot:
+            taken[label] = taken.get(label, 0) + 1
+            chosen.append(index)
+    return sorted(chosen)

@@ -1,0 +1,171 @@
+"""Hooks that collect what one forward pass adds to the residual stream; they come off whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.models import UnsupportedModelError, attention_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.models import Adapter
+
+    Choice = bool | Sequence[int] | Mapping[int, Sequence[int]]
+
+
+class Recording(list["Tensor"]):
+    """The increments ``[B, T, D]`` of a pass, in order, and what else was asked for.
+
+    Attributes
+    ----------
+    attention_weights : dict of int to Tensor [B, H, T, T]
+    head_inputs : dict of int to Tensor [B, T, H * D_head]
+        Input of the attention's output projection.
+    attention_inputs : dict of int to Tensor [B, T, D]
+        Input of the attention, from which values follow.
+    last : Tensor [B, T, D] or None
+        Output of the last block.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention_weights: dict[int, Tensor] = {}
+        self.head_inputs: dict[int, Tensor] = {}
+        self.attention_inputs: dict[int, Tensor] = {}
+        self.last: Tensor | None = None
+
+
+@contextmanager
+def recording(adapter: Adapter, *, attention: Choice = False, heads: Choice = False) -> Iterator[Recording]:
+    """Collect the increments of the pass run inside; hooks come off and flags go back on leaving, also after an error.
+
+    Parameters
+    ----------
+    adapter : Adapter
+    attention : bool, sequence of int, or mapping of int to sequence of int
+        Keep attention weights: of all blocks, of some (numbered from 1), or of some heads of some blocks.
+    heads : bool or sequence of int
+        Keep the heads' outputs, of all blocks or of some.
+    """
+    kept = Recording()
+    with ExitStack() as stack:
+        on_increments(adapter, stack, kept.append)
+        hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, out: setattr(kept, "last", out.detach())))
+        for block, chosen in _chosen(attention, adapter, "attention", has_weights).items():
+            _keep_weights(adapter, stack, kept, block, chosen)
+        for block in _chosen(heads, adapter, "heads", has_heads):
+            _keep_heads(adapter, stack, kept, block)
+        yield kept
+
+
+def hook(stack: ExitStack, handle: Any) -> None:
+    """Remove a hook when the stack closes."""
+    stack.callback(handle.remove)
+
+
+def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], Any]) -> None:
+    """Call ``take`` with every increment ``[B, T, D]`` during a pass, in the order in which they are added."""
+
+    def first(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        take(args[0].detach())
+
+    def added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+        take(output.detach())
+
+    def difference(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        take(output.detach() - args[0].detach())
+
+    hook(stack, adapter.blocks[0].register_forward_pre_hook(first))
+    for block in adapter.blocks:
+        parts: Any = block
+        if adapter.layout == "sequential":
+            hook(stack, parts.drop_path1.register_forward_hook(added))
+            hook(stack, parts.drop_path2.register_forward_hook(added))
+        elif hasattr(parts, "drop_path"):
+            hook(stack, parts.drop_path.register_forward_hook(added))
+        else:
+            hook(stack, parts.register_forward_hook(difference))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a pass; every module goes back to the mode it was in."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def has_weights(block: nn.Module) -> bool:
+    """Whether a block has one attention map per head."""
+    module: Any = getattr(block, "attn", None)
+    return hasattr(module, "attn_drop") and "Diff" not in type(module).__name__
+
+
+def has_heads(block: nn.Module) -> bool:
+    """Whether a block's attention ends in one output projection."""
+    return isinstance(getattr(getattr(block, "attn", None), "proj", None), torch.nn.Linear)
+
+
+def _chosen(
+    choice: Choice, adapter: Adapter, name: str, has: Callable[[nn.Module], bool]
+) -> dict[int, list[int] | None]:
+    """Blocks, with the heads wanted of each (None: all)."""
+    count = len(adapter.blocks)
+    if choice is True:
+        # "Everything" is everything that is defined; what is asked for by number is refused where it is not.
+        return {b: None for b in range(1, count + 1) if has(adapter.blocks[b - 1])}
+    if choice is False:
+        return {}
+    chosen = (
+        {int(b): [int(h) for h in wanted] for b, wanted in choice.items()}
+        if isinstance(choice, Mapping)
+        else {int(b): None for b in choice}
+    )
+    for block, wanted in chosen.items():
+        if not 1 <= block <= count:
+            raise ValueError(f"{name}: blocks are numbered 1..{count}, got {block}")
+        for head in wanted or ():
+            if not 0 <= head < adapter.heads:
+                raise ValueError(f"{name}: heads are numbered 0..{adapter.heads - 1}, got {head}")
+    return chosen  # type: ignore[return-value]
+
+
+def _keep_weights(adapter: Adapter, stack: ExitStack, kept: Recording, block: int, heads: list[int] | None) -> None:
+    module: Any = attention_parts(adapter.blocks[block - 1]).module
+    if not has_weights(adapter.blocks[block - 1]):
+        raise UnsupportedModelError(f"attention of type {type(module).__name__} has no single attention map per head")
+    if getattr(module, "fused_attn", False):
+        # The fused kernel never forms the weights; the module's own explicit branch does.
+        module.fused_attn = False
+        stack.callback(setattr, module, "fused_attn", True)
+
+    def keep(_module: nn.Module, _args: tuple[Any, ...], weights: Tensor) -> None:
+        kept.attention_weights[block] = weights.detach() if heads is None else weights.detach()[:, heads]
+
+    hook(stack, module.attn_drop.register_forward_hook(keep))
+
+
+def _keep_heads(adapter: Adapter, stack: ExitStack, kept: Recording, block: int) -> None:
+    module: Any = attention_parts(adapter.blocks[block - 1]).module
+    if not has_heads(adapter.blocks[block - 1]):
+        raise UnsupportedModelError(f"attention of type {type(module).__name__} has no output projection to read")
+
+    def entered(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        kept.attention_inputs[block] = args[0].detach()
+
+    def projecting(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        kept.head_inputs[block] = args[0].detach()
+
+    hook(stack, module.register_forward_pre_hook(entered))
+    hook(stack, module.proj.register_forward_pre_hook(projecting))

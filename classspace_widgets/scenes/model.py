@@ -1,0 +1,111 @@
+"""The bundled models: plain timm vision transformers trained on scenes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from classspace_widgets.lookup import close_matches
+from classspace_widgets.scenes.shapes import CLASSES
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
+
+WEIGHTS = Path(__file__).parent / "weights"
+MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+
+
+def build(arguments: dict[str, Any]) -> VisionTransformer:
+    """A timm vision transformer with random weights, and what preprocessing needs to know."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = VisionTransformer(num_classes=len(CLASSES), **arguments)
+    size = arguments["img_size"]
+    config = {
+        "architecture": "vision_transformer_scenes",
+        "label_names": list(CLASSES),
+        "num_classes": len(CLASSES),
+        "input_size": (3, size, size),
+        "fixed_input_size": True,
+        "mean": MEAN,
+        "std": STD,
+        "interpolation": "bicubic",
+        "crop_pct": 1.0,
+        "crop_mode": "center",
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+    }
+    model.pretrained_cfg = model.default_cfg = config
+    return model
+
+
+def variants(folder: Path = WEIGHTS) -> tuple[str, ...]:
+    """Names of the bundled models that are there."""
+    return tuple(sorted(card.stem for card in folder.glob("*.json") if card.with_suffix(".safetensors").exists()))
+
+
+def read_card(variant: str = "default", folder: Path = WEIGHTS) -> dict[str, Any]:
+    """What is known about a bundled model: timm arguments, recipe, accuracy, checksum."""
+    known = variants(folder)
+    if variant not in known:
+        there = f"there are {', '.join(known)}" if known else "no weights are installed; reinstall classspace-widgets"
+        raise ValueError(f"no bundled model is called {variant!r}{close_matches(str(variant), known)}; {there}")
+    card: dict[str, Any] = json.loads((folder / f"{variant}.json").read_text())
+    return card
+
+
+def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionTransformer:
+    """A bundled model, in evaluation mode and float32 on the CPU.
+
+    Parameters
+    ----------
+    variant : str
+        ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or ``"contrast"``
+        ([CLS], one label per picture).
+    folder : Path
+        Where weights and cards lie; those of the package by default.
+
+    Returns
+    -------
+    timm.models.vision_transformer.VisionTransformer
+        With `pretrained_cfg` set, so that timm's `resolve_data_config` gives its preprocessing.
+
+    Raises
+    ------
+    ValueError
+        For an unknown variant, or a weight file whose checksum is not the card's.
+
+    Examples
+    --------
+    >>> model = load_bundled()
+    >>> model.training, model.num_classes
+    (False, 24)
+    """
+    from safetensors.torch import load
+
+    card = read_card(variant, folder)
+    place = folder / f"{variant}.safetensors"
+    data = place.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != card["sha256"]:
+        raise ValueError(
+            f"{place} is damaged: expected sha256 {card['sha256'][:16]}..., got {found[:16]}... ({len(data)} bytes); "
+            "reinstall it with: pip install --force-reinstall --no-deps classspace-widgets"
+        )
+    model = build(card["timm"])
+    model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
+    return model.eval()
+
+
+def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: str) -> None:
+    """Write float16 weights and their card."""
+    import torch
+    from safetensors.torch import save as pack
+
+    folder.mkdir(parents=True, exist_ok=True)
+    data = pack({name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()})
+    card = {**card, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+    (folder / f"{variant}.safetensors").write_bytes(data)
+    (folder / f"{variant}.json").write_text(json.dumps(card, indent=2) + "\n")

@@ -1,0 +1,67 @@
+"""How each bundled model is trained: what it sees, what it is told, for how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+def _timm(**changes: Any) -> dict[str, Any]:
+    plain = {"img_size": 96, "patch_size": 8, "embed_dim": 128, "depth": 8, "num_heads": 4, "global_pool": "token"}
+    return {**plain, **changes}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model and its training, complete but for the seed.
+
+    Attributes
+    ----------
+    timm : dict
+        Arguments of `timm.models.vision_transformer.VisionTransformer`.
+    token_weight : float
+        Weight of the cross-entropy at image tokens covered by an object, to that object's own class.
+    context_weight : float
+        Weight of the cross-entropy at image tokens without any object, to the even distribution.
+    keep, keep_until : float
+        Share of the image tokens kept at random in a step, for that share of the steps; afterwards all are kept.
+    vary : bool
+        Whether pictures are turned, zoomed, shifted, flipped and recoloured at every use, or flipped alone; a run
+        that sees a picture a few times needs no more.
+    start_from : str, optional
+        Bundled model whose weights it begins with.
+    """
+
+    timm: dict[str, Any] = field(default_factory=_timm)
+    scenes: int = 24_000
+    p_home: float = 0.5
+    distractors: tuple[int, int] = (0, 2)
+    steps: int = 1_700
+    batch: int = 32
+    rate: float = 1e-3
+    warm_up: int = 150
+    decay: float = 0.05
+    token_weight: float = 2.0
+    context_weight: float = 0.3
+    keep: float = 0.4
+    keep_until: float = 0.88
+    vary: bool = False
+    start_from: str | None = None
+
+
+RECIPES = {
+    "default": Recipe(),
+    "gap": Recipe(
+        timm=_timm(global_pool="avg", class_token=False), start_from="default", steps=160, warm_up=15, rate=4e-4
+    ),
+    "contrast": Recipe(
+        timm=_timm(embed_dim=96, num_heads=3, patch_size=12),
+        p_home=0.8,
+        distractors=(0, 0),
+        token_weight=0.0,
+        context_weight=0.0,
+        keep=1.0,
+        scenes=6_000,
+        steps=1_000,
+    ),
+}

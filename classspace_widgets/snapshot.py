@@ -1,0 +1,286 @@
+"""The compact, torch-free arrays that a view needs, and the one file format they travel in.
+
+The same bytes go over the widget's comm, into ``.csnap`` files (gzipped) and into exported pages (gzipped, base64):
+
+===============  ==========  ==========================================================
+bytes            type        meaning
+===============  ==========  ==========================================================
+0..5             6 bytes     the magic ``CSNAP\\0``
+6..7             uint16      format version
+8..11            uint32      length h of the header
+12..12+h         UTF-8 JSON  ``{"meta": ..., "arrays": [{name, dtype, shape, offset, nbytes}]}``
+...              arrays      little endian, C order, each at a multiple of 8 from the start
+===============  ==========  ==========================================================
+
+Migration rule: a reader refuses a version newer than its own, and reads every older one.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import struct
+import tempfile
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAGIC = b"CSNAP\0"
+VERSION = 1
+_PREFIX = struct.Struct("<6sHI")
+_DTYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i4": np.int32, "f2": np.float16, "f4": np.float32}
+_CODES = {np.dtype(kind): code for code, kind in _DTYPES.items()}
+
+
+class SnapshotError(ValueError):
+    """The bytes are not a snapshot that this version can read; the message names what is wrong."""
+
+
+def pack(meta: dict[str, Any], arrays: dict[str, Array]) -> bytes:
+    """Write meta data and arrays as one container.
+
+    Parameters
+    ----------
+    meta : dict
+        JSON data.
+    arrays : dict of str to ndarray
+        Of dtype uint8, uint16, uint32, int32, float16 or float32.
+
+    Raises
+    ------
+    TypeError
+        For an array of another dtype.
+    """
+    entries: list[dict[str, Any]] = []
+    for name, array in arrays.items():
+        if array.dtype not in _CODES:
+            raise TypeError(
+                f"array {name!r} must be one of {sorted(str(np.dtype(d)) for d in _CODES)}, got {array.dtype}"
+            )
+        entries.append(
+            {
+                "name": name,
+                "dtype": _CODES[array.dtype],
+                "shape": list(array.shape),
+                "offset": 0,
+                "nbytes": array.nbytes,
+            }
+        )
+    # Offsets stand in the header whose length they depend on: reserve room for the widest, then fill in.
+    width = len(json.dumps({"meta": meta, "arrays": entries}, ensure_ascii=False).encode()) + 20 * len(entries) + 16
+    start = _aligned(_PREFIX.size + width)
+    position = start
+    for entry in entries:
+        entry["offset"] = position
+        position = _aligned(position + entry["nbytes"])
+    header = json.dumps({"meta": meta, "arrays": entries}, ensure_ascii=False, allow_nan=False).encode()
+    header = header.ljust(start - _PREFIX.size)
+    out = bytearray(position)
+    _PREFIX.pack_into(out, 0, MAGIC, VERSION, len(header))
+    out[_PREFIX.size : start] = header
+    for entry, array in zip(entries, arrays.values(), strict=True):
+        little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
+        out[entry["offset"] : entry["offset"] + entry["nbytes"]] = little.tobytes()
+    return bytes(out)
+
+
+def unpack(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Read a container back; the inverse of `pack`.
+
+    Raises
+    ------
+    SnapshotError
+        If the bytes are damaged, cut short, of a newer version, or no snapshot at all.
+    """
+    view = memoryview(data).cast("B")
+    if len(view) < _PREFIX.size:
+        raise SnapshotError(f"not a snapshot: expected at least {_PREFIX.size} bytes, got {len(view)}")
+    magic, version, length = _PREFIX.unpack_from(view, 0)
+    if magic != MAGIC:
+        raise SnapshotError(f"not a snapshot: expected it to start with {MAGIC!r}, got {bytes(magic)!r}")
+    if version > VERSION:
+        raise SnapshotError(
+            f"the snapshot has format version {version}, this package reads up to {VERSION}; "
+            "update it with: pip install -U classspace-widgets"
+        )
+    if _PREFIX.size + length > len(view):
+        raise SnapshotError(f"damaged snapshot: its header of {length} bytes reaches past the end ({len(view)} bytes)")
+    try:
+        header = json.loads(bytes(view[_PREFIX.size : _PREFIX.size + length]).decode())
+        meta, entries = header["meta"], header["arrays"]
+        arrays = {str(entry["name"]): _read(view, entry) for entry in entries}
+    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise SnapshotError(f"damaged snapshot: its header cannot be read ({error})") from error
+    if not isinstance(meta, dict):
+        raise SnapshotError("damaged snapshot: its meta data are no JSON object")
+    return meta, arrays
+
+
+def _read(view: memoryview, entry: dict[str, Any]) -> Array:
+    name, code = entry["name"], entry["dtype"]
+    if code not in _DTYPES:
+        raise SnapshotError(f"damaged snapshot: array {name!r} has unknown dtype {code!r}")
+    dtype = np.dtype(_DTYPES[code]).newbyteorder("<")
+    shape = tuple(int(n) for n in entry["shape"])
+    offset, nbytes = int(entry["offset"]), int(entry["nbytes"])
+    if min((0, *shape)) < 0 or int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != nbytes:
+        raise SnapshotError(f"damaged snapshot: array {name!r} of shape {shape} does not fill {nbytes} bytes")
+    if offset < 0 or offset + nbytes > len(view):
+        raise SnapshotError(
+            f"damaged snapshot: array {name!r} ends at byte {offset + nbytes}, the data at byte {len(view)}"
+        )
+    return (
+        np.frombuffer(view, dtype, count=nbytes // dtype.itemsize, offset=offset).reshape(shape).astype(_DTYPES[code])
+    )
+
+
+def _aligned(n: int) -> int:
+    return (n + 7) // 8 * 8
+
+
+@dataclass
+class Snapshot:
+    """One picture's trace, reduced to what the views need; opens where there is no torch.
+
+    Axis letters: S stream points (embedding; then attention output, mid, MLP output, residual of every block),
+    N increments (embedding; then attention and MLP of every block), T' tokens (with the pooled token of a mean-pooling
+    model as the last), K classes kept.
+
+    Attributes
+    ----------
+    meta : dict
+        Model, tokens, classes, image, payload, exactness (documented in ``docs/snapshot_format.md``).
+    arrays : dict of str to ndarray
+        ``raw`` [K, N, T'], ``sigma`` [S, T'], ``offset`` [C], ``output_logits`` [C], ``image`` (file bytes), and what
+        the payload mode adds.
+    source : object, optional
+        Answers requests for what the snapshot does not carry (in a live kernel); never saved.
+    """
+
+    meta: dict[str, Any]
+    arrays: dict[str, Array]
+    source: Any = field(default=None, repr=False, compare=False)
+
+    def __repr__(self) -> str:
+        model, tokens, classes = self.meta["model"], self.meta["tokens"], self.meta["classes"]
+        return (
+            f"Snapshot({model['name']}: {model['blocks']} blocks, {tokens['count']} tokens, "
+            f"{len(classes['kept'])} of {classes['count']} classes, {self.meta['payload']['mode']}, {self.nbytes / 1e6:.2f} MB)"
+        )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the arrays in bytes."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of all C classes."""
+        return list(self.meta["classes"]["names"])
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return int(self.meta["model"]["blocks"])
+
+    @property
+    def predicted(self) -> list[int]:
+        """The model's own classes, best first."""
+        order = np.argsort(-self.arrays["output_logits"], kind="stable")
+        return [int(i) for i in order]
+
+    def raw(self, class_index: int) -> Array:
+        """Folded readings of the increments for a class, ``[N, T']`` float32; ``KeyError`` when it is not carried."""
+        kept = self.meta["classes"]["kept"]
+        if class_index in kept:
+            return np.asarray(self.arrays["raw"][kept.index(class_index)])
+        if "increments" in self.arrays:
+            folded = self.arrays["embedding"][class_index].astype(np.float32) * self.meta.get("embedding_scale", 1.0)
+            scale = self.arrays["increment_scale"][:, None]
+            return np.asarray((self.arrays["increments"].astype(np.float32) @ folded) * scale, np.float32)
+        raise KeyError(
+            f"class {class_index} is not in this snapshot, which carries {len(kept)} classes; ask a live kernel"
+        )
+
+    def stream_raw(self, class_index: int) -> Array:
+        """Folded readings of every stream point for a class, ``[S, T']``."""
+        raw = self.raw(class_index).astype(np.float64)
+        residual = raw.cumsum(axis=0)
+        points = [residual[0]]
+        if self.meta["model"]["layout"] == "sequential":
+            for block in range(1, self.n_blocks + 1):
+                points += [raw[2 * block - 1], residual[2 * block - 1], raw[2 * block], residual[2 * block]]
+        else:
+            for block in range(1, self.n_blocks + 1):
+                points += [raw[block], residual[block]]
+        return np.stack(points)
+
+    def logits(self, class_index: int) -> Array:
+        """Class logits of every stream point and token, ``[S, T']`` float64."""
+        return np.asarray(self.stream_raw(class_index) / self.arrays["sigma"] + self.arrays["offset"][class_index])
+
+    def ranks(self, class_index: int) -> Array:
+        """Class ranks ``[S, T']``: stored, or counted over all classes where the snapshot carries all of them."""
+        kept = self.meta["classes"]["kept"]
+        if "ranks" in self.arrays and class_index in kept:
+            return np.asarray(self.arrays["ranks"][kept.index(class_index)], np.int64)
+        own = self.logits(class_index)
+        return np.asarray(sum((self.logits(c) > own).astype(np.int64) for c in range(self.meta["classes"]["count"])))
+
+    def direct(self, class_index: int) -> Array:
+        """Direct contribution of every increment to the class logit at its token, ``[N, T']``."""
+        return np.asarray(self.raw(class_index) / self.arrays["sigma"][-1])
+
+    def pack(self) -> bytes:
+        """The container's bytes, as they go over the wire."""
+        return pack(self.meta, self.arrays)
+
+    @classmethod
+    def unpack(cls, data: bytes | bytearray | memoryview) -> Snapshot:
+        """A snapshot from container bytes; raises `SnapshotError` for anything else."""
+        meta, arrays = unpack(data)
+        if meta.get("kind") != "snapshot":
+            raise SnapshotError(f"expected a whole snapshot, got a container of kind {meta.get('kind')!r}")
+        missing = {"model", "tokens", "classes", "payload"} - set(meta)
+        lost = {"sigma", "offset", "output_logits", "raw"} - set(arrays)
+        if missing or lost:
+            raise SnapshotError(f"damaged snapshot: it lacks {', '.join(sorted(missing | lost))}")
+        return cls(meta, arrays)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write a ``.csnap`` file (gzip); nothing is left behind when writing fails."""
+        target = Path(path)
+        write_atomically(target, gzip.compress(self.pack(), compresslevel=6, mtime=0))
+        return target
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Snapshot:
+        """Open a ``.csnap`` file."""
+        try:
+            data = gzip.decompress(Path(path).read_bytes())
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise SnapshotError(f"{path} is no snapshot file, or it is damaged ({error})") from error
+        return cls.unpack(data)
+
+
+def write_atomically(target: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

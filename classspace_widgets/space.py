@@ -1,0 +1,340 @@
+"""`ClassSpace`: a model, its class embedding and its preprocessing, ready to trace images."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.images import Preprocessing, prepare
+from classspace_widgets.lens import ClassLens
+from classspace_widgets.lookup import class_index
+from classspace_widgets.models import adapt, verify
+from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.names import distinct, names_of
+from classspace_widgets.recording import Recording, evaluating, recording
+from classspace_widgets.trace import Trace
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    import numpy as np
+    from torch import Tensor, nn
+
+    from classspace_widgets.recording import Choice
+    from classspace_widgets.streaming import StreamReadings
+
+
+class ClassSpace:
+    """A vision transformer read in its own class embedding space.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A timm vision transformer, in whatever state the caller keeps it.  It is used as it is and left as it was:
+        mode, flags, hooks and random state.  Where another ``device`` or ``dtype`` is asked for, a copy is moved.
+    device : str
+        ``"auto"`` (where the model is), or anything that torch takes.
+    dtype : torch.dtype, optional
+        Of the forward pass; readings are float32 whatever it is.
+    class_names : sequence of str, optional
+        Names of the C classes; by default from the model's timm configuration.
+    class_embedding : Tensor [C, D], optional
+        Read through this matrix instead of the classifier, for instance zero-shot text embeddings for a CLIP tower
+        (``[C, D']`` of the joint space where the model's head is the projection to it).
+    class_bias : Tensor [C], optional
+        Bias that goes with ``class_embedding``.
+    class_norm : str
+        Whether the model's final norm comes before ``class_embedding``: ``"final"`` or ``"none"``.
+    name : str
+        For display.
+    check : bool
+        Run one pass to check the identities that readings rest on (about one forward pass).
+
+    Raises
+    ------
+    UnsupportedModelError
+        Where the class embedding space is not well defined, with the reason and what to do.
+
+    Examples
+    --------
+    >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+    >>> trace = space.trace(torch.zeros(1, 3, 160, 160))
+    >>> trace.logits("residual", trace.n_blocks, classes=["goldfish"]).shape  # [B, T, K]
+    torch.Size([1, 101, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+        class_names: Sequence[str] | None = None,
+        class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
+        class_bias: Tensor | np.ndarray[Any, Any] | None = None,
+        class_norm: str = "final",
+        name: str = "",
+        check: bool = True,
+    ) -> None:
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(
+                f"model must be a torch.nn.Module, got {type(model).__name__}; ClassSpace.from_timm takes a name"
+            )
+        embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
+        bias = None if class_bias is None else torch.as_tensor(class_bias)
+        adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        model = _placed(model, _device(device, model), dtype)
+        self.adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        self.model = model
+        parameter = self.adapter.embedding
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.lens = ClassLens.fold(self.adapter.norm, self.adapter.embedding, self.adapter.bias)
+        second = self.adapter.second
+        self.second_lens = None if second is None else ClassLens.fold(self.adapter.norm, *second)
+        count = self.lens.offset.shape[0]
+        if class_names is not None and len(class_names) != count:
+            raise ValueError(f"class_names must have one name for each of the {count} classes, got {len(class_names)}")
+        own = embedding is None
+        self.class_names = distinct([str(n) for n in class_names]) if class_names else names_of(model, count, own=own)
+        config = getattr(model, "pretrained_cfg", None) or {}
+        self.name = name or str(config.get("architecture") or type(model).__name__)
+        self.preprocessing = Preprocessing.of(self.adapter.model)
+        self.identities = self.check() if check else {}
+
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        *,
+        pretrained: bool = True,
+        checkpoint: str | PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+        class_names: Sequence[str] | None = None,
+        class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
+        class_bias: Tensor | np.ndarray[Any, Any] | None = None,
+        class_norm: str = "final",
+        **options: Any,
+    ) -> ClassSpace:
+        """A timm model by name.
+
+        Parameters
+        ----------
+        name : str
+            For instance ``"vit_base_patch16_224"``.
+        pretrained : bool
+            With timm's published weights (downloaded) or fresh ones.
+        checkpoint : path, optional
+            Local weights instead: safetensors, or a torch file, which is read with ``weights_only=True``.
+        device, dtype, class_names, class_embedding, class_bias, class_norm
+            As in `ClassSpace`; ``device="auto"`` is CUDA where there is one.
+        **options
+            For ``timm.create_model``: ``num_classes``, ``img_size``, ...
+
+        Raises
+        ------
+        ValueError
+            For an unknown name (with close matches), or a checkpoint that does not fit.
+        RuntimeError
+            Where weights cannot be downloaded, with what to do.
+
+        Examples
+        --------
+        >>> ClassSpace.from_timm("vit_bse_patch16_224")
+        Traceback (most recent call last):
+        ValueError: ... close matches: vit_base_patch16_224, ...
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        model = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options)
+        return cls(
+            model.eval(),
+            device=device,
+            dtype=dtype,
+            class_names=class_names,
+            class_embedding=class_embedding,
+            class_bias=class_bias,
+            class_norm=class_norm,
+            name=name,
+        )
+
+    @classmethod
+    def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:
+        """The small model that comes with the package, trained on `classspace_widgets.scenes`."""
+        from classspace_widgets.scenes import load_bundled
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_bundled(variant), device=device, name=f"bundled/{variant}")
+
+    def random_twin(self, seed: int = 0) -> ClassSpace:
+        """The same architecture with fresh weights: the control of every measurement (section 4 of the paper).
+
+        The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.
+        """
+        own = self.adapter.own_output
+        return ClassSpace(
+            fresh_copy(self.model, seed),
+            class_names=self.class_names,
+            class_embedding=None if own else self.adapter.embedding,
+            class_bias=None if own else self.adapter.bias,
+            class_norm="final" if own or self.adapter.norm is not None else "none",
+            name=f"{self.name} (random weights, seed {seed})",
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return int(self.lens.offset.shape[0])
+
+    def class_index(self, wanted: int | str) -> int:
+        """Index of a class given by index or name; an unknown one raises, with close matches."""
+        return class_index(self.class_names, wanted)
+
+    def preprocess(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
+        """Pixels for the model, pictures of what it will see, and names; see `images.prepare`."""
+        pixels, pictures, names = prepare(images, self.preprocessing)
+        return pixels.to(self.device, self.dtype), pictures, names
+
+    def trace(
+        self, images: Any, *, attention: Choice = False, heads: Choice = False, chunk: int | None = None
+    ) -> Trace:
+        """One forward pass over images, as a `Trace`.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+            A float tensor ``[B, 3, height, width]`` is taken as ready input; all else is preprocessed as timm says.
+        attention : bool, sequence of int, or mapping of int to sequence of int
+            Keep attention weights ``[B, H, T, T]``: of all blocks, of some, or of some heads of some blocks.
+        heads : bool or sequence of int
+            Keep the heads' outputs (and what their values follow from), of all blocks or of some.
+        chunk : int, optional
+            Images per forward pass; by default all, and fewer where a GPU's memory does not suffice.
+
+        Returns
+        -------
+        Trace
+
+        Examples
+        --------
+        >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+        >>> space.trace(torch.zeros(2, 3, 160, 160), attention=[6]).attention_weights[6].shape
+        torch.Size([2, 2, 101, 101])
+        """
+        pixels, pictures, names = self.preprocess(images)
+        parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads), chunk)
+        kept = parts[0][0] if len(parts) == 1 else _joined([record for record, _ in parts])
+        trace = self._traced(kept, torch.cat([output for _, output in parts]), pixels)
+        trace.pictures, trace.image_names = pictures, names
+        return trace
+
+    def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
+        """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`."""
+        from classspace_widgets.streaming import stream_readings
+
+        return stream_readings(self, images, classes, **options)
+
+    def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], Any], chunk: int | None = None) -> list[Any]:
+        """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
+        size = min(chunk or len(pixels), len(pixels))
+        if size < 1:
+            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        done: list[Any] = []
+        start = 0
+        while start < len(pixels):
+            try:
+                done.append(run(pixels[start : start + size]))
+                start += size
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    raise RuntimeError(
+                        "the GPU's memory does not suffice for one image at a time; use a smaller model, "
+                        "dtype=torch.bfloat16, or device='cpu'"
+                    ) from error
+                size = (size + 1) // 2
+                torch.cuda.empty_cache()
+        return done
+
+    def check(self) -> dict[str, float]:
+        """Check the identities that readings rest on, on a noise image; see `models.verify`."""
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.randn(1, len(self.preprocessing.mean), *self.preprocessing.size, generator=generator)
+        pixels = pixels.to(self.device, self.dtype)
+        record, output = self._pass(pixels, False, False)
+        assert record.last is not None
+        return verify(self._traced(record, output, pixels), record.last, own_output=self.adapter.own_output)
+
+    def _pass(self, pixels: Tensor, attention: Choice, heads: Choice) -> tuple[Recording, Tensor]:
+        adapter = self.adapter
+        with (
+            evaluating(self.model),
+            torch.inference_mode(),
+            recording(adapter, attention=attention, heads=heads) as record,
+        ):
+            output = self.model(pixels)
+        return record, output
+
+    def _traced(self, record: Recording, output: Tensor, pixels: Tensor) -> Trace:
+        adapter = self.adapter
+        trace = Trace(
+            increments=list(record),
+            output=output,
+            lens=self.lens,
+            prefix=adapter.prefix,
+            grid=adapter.grid_of(*pixels.shape[2:]),
+            pooling=adapter.pooling,
+            layout=adapter.layout,
+            class_names=self.class_names,
+            model_name=self.name,
+            heads=adapter.heads,
+            attention_weights=record.attention_weights,
+            head_inputs=record.head_inputs,
+            attention_inputs=record.attention_inputs,
+            pool_prefix=adapter.pool_prefix,
+            second_lens=self.second_lens,
+            space=self,
+        )
+        if not adapter.own_output:
+            with torch.inference_mode():
+                trace.output = trace.readout()
+        return trace
+
+    def _prepare(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
+        pixels, pictures, _ = self.preprocess(images)
+        return pixels, pictures
+
+
+def _device(device: str | torch.device, model: nn.Module) -> torch.device:
+    if device == "auto":
+        return next(model.parameters()).device
+    wanted = torch.device(device)
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device {str(wanted)!r} was asked for, but torch sees no CUDA device here; use device='cpu'"
+        )
+    return wanted
+
+
+def _placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
+    """The model itself where it is in place already, else a copy, so that the caller's stays as it was."""
+    parameter = next(model.parameters())
+    here = parameter.device.type == device.type and device.index in (None, parameter.device.index)
+    if here and dtype in (None, parameter.dtype):
+        return model
+    return copy.deepcopy(model).to(device=device, dtype=dtype)
+
+
+def _joined(records: list[Recording]) -> Recording:
+    """One record of several chunks."""
+    whole = Recording()
+    for parts in zip(*records, strict=True):
+        whole.append(torch.cat(parts))
+    for name in ("attention_weights", "head_inputs", "attention_inputs"):
+        getattr(whole, name).update(
+            {block: torch.cat([getattr(r, name)[block] for r in records]) for block in getattr(records[0], name)}
+        )
+    return whole

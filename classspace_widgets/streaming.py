@@ -1,0 +1,299 @@
+"""Readings of every stream, computed inside the pass: only results are kept, so data sets of any size can be read.
+
+The lens is linear up to its scale, so each increment is projected once and residual readings are running sums; ranks
+and top classes need no division by the scale, which enters as ``raw + sigma * offset`` instead.
+"""
+
+from __future__ import annotations
+
+import math
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.ranking import SMALL, Found, best, count_above, found_classes, padded_classes
+from classspace_widgets.recording import evaluating, on_increments
+from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.space import ClassSpace
+
+CPU_ROWS = 400
+"""Rows (tokens of images) read at a time on a CPU, so that what is computed on stays in its cache."""
+
+NEVER = -1e30
+"""Offset of padding classes: below every score."""
+
+PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class StreamReadings:
+    """Class readings of every stream point of every token.
+
+    Points are numbered as the streams come about: 0 the embedding, then per block attention output, mid, MLP output,
+    residual (parallel blocks: block output, residual).
+
+    Attributes
+    ----------
+    classes : Tensor [B, K]
+        The classes read, of every image.
+    logits : Tensor [S, B, T, K], float32
+        Class logits.
+    ranks : Tensor [S, B, T, K], int32
+        Class ranks: how many classes have a strictly larger logit; 0 is best.
+    top_classes, top_logits : Tensor [S, B, T, k]
+        The k best classes, best first.
+    output : Tensor [B, C]
+        The model's own logits.
+    """
+
+    classes: Tensor
+    logits: Tensor
+    ranks: Tensor
+    top_classes: Tensor
+    top_logits: Tensor
+    output: Tensor
+    n_classes: int
+    layout: str
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return (self.ranks.shape[0] - 1) // len(self.streams)
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams of a block, in the order of their points."""
+        return STREAMS if self.layout == "sequential" else PARALLEL_STREAMS
+
+    def point(self, stream: str, block: int) -> int:
+        """Number of the stream point of a stream at a block."""
+        if stream not in self.streams:
+            raise ValueError(f"stream must be one of {self.streams}, got {stream!r}")
+        if not (0 if stream == "residual" else 1) <= block <= self.n_blocks:
+            raise ValueError(f"block must be in 1..{self.n_blocks} (residual: 0..), got {block}")
+        return len(self.streams) * (block - 1) + 1 + self.streams.index(stream)
+
+    def identifiability(self) -> Tensor:
+        """Class identifiability ``1 - rank / C``, ``[S, B, T, K]``, in [1/C, 1] (section 3.2 of the paper)."""
+        return 1 - self.ranks / self.n_classes
+
+
+def stream_readings(
+    space: ClassSpace,
+    images: Any,
+    classes: Any,
+    *,
+    k: int = 5,
+    precision: str = "float32",
+    chunk: int | None = None,
+) -> StreamReadings:
+    """Class logit, exact rank and top classes of every stream, block and token, in one pass.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    images : Any
+        As in `ClassSpace.trace`.
+    classes : int, str, sequence of K, or integer Tensor [B, K]
+        Classes to read: the same ones of all images, or K of each image (labels ``[B]`` as ``labels[:, None]``).
+    k : int
+        How many top classes.
+    precision : str
+        Of the projection: ``"float32"`` (ranks exact up to float32 rounding), or ``"tf32"`` (CUDA), ``"bfloat16"``,
+        ``"float16"``, which are faster on some hardware and approximate: benchmarks/RESULTS.md gives the rank error.
+    chunk : int, optional
+        Images per forward pass.
+
+    Returns
+    -------
+    StreamReadings
+
+    Examples
+    --------
+    >>> from classspace_widgets import ClassSpace
+    >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+    >>> found = stream_readings(space, torch.zeros(2, 3, 160, 160), ["goldfish", 3])
+    >>> found.ranks.shape  # S = 4 L + 1 points, B, T, K
+    torch.Size([25, 2, 101, 2])
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
+    if not 1 <= k <= space.n_classes:
+        raise ValueError(f"k must be in 1..{space.n_classes}, got {k}")
+    pixels, _, _ = space.preprocess(images)
+    wanted = _wanted(space, classes, len(pixels))
+    numbers = torch.arange(len(pixels))
+
+    def run(some: Tensor) -> StreamReadings:
+        first = sum(part.output.shape[0] for part in done)
+        done.append(_read(space, some, wanted[numbers[first : first + len(some)].to(wanted.device)], k, precision))
+        return done[-1]
+
+    done: list[StreamReadings] = []
+    return _joined(space.in_chunks(pixels, run, chunk))
+
+
+def _wanted(space: ClassSpace, classes: Any, images: int) -> Tensor:
+    """Class indices ``[B, K]``."""
+    if isinstance(classes, torch.Tensor) and classes.ndim == 2:
+        if classes.shape[0] != images:
+            raise ValueError(f"classes must have shape [B, K]=[{images}, K], got {tuple(classes.shape)}")
+        for wanted in classes.flatten().tolist():
+            space.class_index(wanted)
+        return classes.to(space.device, torch.long)
+    several = [classes] if isinstance(classes, (int, str)) else list(classes)
+    row = torch.tensor([space.class_index(c) for c in several], dtype=torch.long, device=space.device)
+    return row.expand(images, -1)
+
+
+def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision: str) -> StreamReadings:
+    reader = _Reader(space, classes, k, precision)
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(space.model))
+        stack.enter_context(torch.inference_mode())
+        stack.enter_context(_tensor_cores(precision == "tf32"))
+        on_increments(space.adapter, stack, reader.take)
+        output = space.model(pixels)
+        if not space.adapter.own_output:
+            output = output.new_zeros(len(pixels), 0)
+        return reader.result(output)
+
+
+class _Reader:
+    """Reads increments as they come, and keeps results alone."""
+
+    def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
+        self.lens: ClassLens = space.lens
+        self.classes, self.k, self.count = classes, k, space.n_classes
+        self.layout = space.adapter.layout
+        self.points = 2 * len(space.adapter.blocks) * (2 if self.layout == "sequential" else 1) + 1
+        self.weight, self.offset = padded_lens(self.lens, PRECISIONS[precision])
+        self.n = 0
+
+    def take(self, increment: Tensor) -> None:
+        """Read one increment ``[B, T, D]``, and the residual stream after it."""
+        tokens, width = increment.shape[1:]
+        rows = increment.reshape(-1, width)
+        if self.n == 0:
+            self._allocate(rows, tokens)
+        for start in range(0, len(rows), self.step):
+            part = slice(start, min(start + self.step, len(rows)))
+            self._rows(rows[part].to(self.total.dtype), part)
+        self.n += 1
+
+    def _allocate(self, rows: Tensor, tokens: int) -> None:
+        count, device = len(rows), rows.device
+        dtype = self.offset.dtype
+        self.tokens = tokens
+        pieces = math.ceil(count / CPU_ROWS) if device.type == "cpu" else 1
+        self.step = math.ceil(count / pieces)
+        self.wanted = self.classes.repeat_interleave(tokens, dim=0)
+        kept = self.wanted.shape[1]
+        self.total = rows.new_zeros(rows.shape, dtype=dtype)
+        # Scores of the increment, and of the residual stream, side by side for each part of the rows.
+        self.scores = rows.new_zeros(2 * count * len(self.offset), dtype=dtype)
+        self.mask = torch.empty((2 * self.step, len(self.offset)), dtype=torch.bool, device=device)
+        shape = (self.points, count)
+        self.sigma = rows.new_empty(shape, dtype=dtype)
+        self.target = rows.new_empty((*shape, kept), dtype=dtype)
+        self.rank = torch.empty((*shape, kept), dtype=torch.int32, device=device)
+        self.top = rows.new_empty((*shape, self.k), dtype=dtype)
+        self.places = [torch.empty((*shape, self.k), dtype=torch.int16, device=device) for _ in range(3)]
+
+    def _rows(self, added: Tensor, part: slice) -> None:
+        """One increment and the residual stream after it, for some rows."""
+        size, first = len(added), 2 * len(self.offset) * part.start
+        scores = self.scores[first : first + 2 * size * len(self.offset)].view(2, size, -1)
+        total = self.total[part]
+        total += added
+        if self.weight.dtype == added.dtype:
+            torch.mm(added, self.weight, out=scores[0])
+        else:
+            scores[0] = torch.mm(added.to(self.weight.dtype), self.weight)
+        scores[1] += scores[0]
+        # At the embedding the increment is the residual stream: one point instead of two.
+        points = slice(0, 1) if self.n == 0 else slice(2 * self.n - 1, 2 * self.n + 1)
+        sigma = self.sigma[points, part]
+        sigma[-1] = self.lens.quick_sigma(total)
+        scores[1].addr_(sigma[-1] - self.sigma[points.start - 1, part] if self.n else sigma[-1], self.offset)
+        if self.n:
+            sigma[0] = self.lens.quick_sigma(added)
+            scores[0].addr_(sigma[0], self.offset)
+        self._rank(scores[-len(sigma) :].flatten(0, 1), points, part)
+
+    def _rank(self, scores: Tensor, points: slice, part: slice) -> None:
+        number = points.stop - points.start
+        wanted = self.wanted[part].repeat(number, 1)
+        target = scores.gather(1, wanted)
+        size = part.stop - part.start
+        self.target[points, part] = target.view(number, size, -1)
+        for i in range(target.shape[1]):
+            rank = count_above(scores, target[:, i : i + 1], self.mask[: len(scores)])
+            self.rank[points, part, i] = rank.view(number, size).to(torch.int32)
+        found = best(scores, self.k, self.count)
+        self.top[points, part] = found.values.view(number, size, -1)
+        for kept, indices in zip(self.places, (found.place, found.inner, found.outer), strict=True):
+            if indices is not None:
+                kept[points, part] = indices.view(number, size, -1).to(torch.int16)
+
+    def result(self, output: Tensor) -> StreamReadings:
+        """Everything read, as ``[S, B, T, ...]``."""
+        if 2 * self.n - 1 != self.points:
+            raise RuntimeError(f"expected {(self.points + 1) // 2} increments in the pass, got {self.n}")
+        place, inner, outer = (kept.long() for kept in self.places)
+        small = self.count <= SMALL
+        classes = place if small else found_classes(Found(self.top, place, inner, outer), self.count)
+        shape = (self.points, -1, self.tokens)
+        sigma = self.sigma.unsqueeze(-1)
+        return StreamReadings(
+            classes=self.classes,
+            logits=(self.target / sigma).view(*shape, self.target.shape[-1]),
+            ranks=self.rank.view(*shape, self.rank.shape[-1]),
+            top_classes=classes.to(torch.int32).view(*shape, self.k),
+            top_logits=(self.top / sigma).view(*shape, self.k),
+            output=output,
+            n_classes=self.count,
+            layout=self.layout,
+        )
+
+
+def padded_lens(lens: ClassLens, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The folded lens transposed, ``[D, C']``, and its offset ``[C']``, with padding classes that never win."""
+    count = len(lens.offset)
+    size = padded_classes(count)
+    dtype = lens.folded.dtype if dtype == torch.float32 else dtype
+    weight = lens.folded.new_zeros((lens.folded.shape[1], size), dtype=dtype)
+    weight[:, :count] = lens.folded.T
+    offset = lens.offset.new_full((size,), NEVER)
+    offset[:count] = lens.offset
+    return weight, offset
+
+
+def _joined(parts: Sequence[StreamReadings]) -> StreamReadings:
+    if len(parts) == 1:
+        return parts[0]
+    along = {"classes": 0, "output": 0, "logits": 1, "ranks": 1, "top_classes": 1, "top_logits": 1}
+    merged: dict[str, Any] = {name: torch.cat([getattr(p, name) for p in parts], dim=d) for name, d in along.items()}
+    return StreamReadings(**merged, n_classes=parts[0].n_classes, layout=parts[0].layout)
+
+
+@contextmanager
+def _tensor_cores(allowed: bool) -> Iterator[None]:
+    """Allow TF32 products inside, if asked; the flag goes back to what it was."""
+    before = torch.get_float32_matmul_precision()
+    if allowed:
+        torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        if allowed:
+            torch.set_float32_matmul_precision(before)

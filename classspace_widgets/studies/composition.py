@@ -1,0 +1,96 @@
+"""How blocks build a class: class similarity change rate and residual composition."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.studies.protocol import ShareStudy
+
+if TYPE_CHECKING:
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.studies.readings import Readings
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class SimilarityChange(ShareStudy):
+    """Share of tokens whose class logit read from a sublayer's output exceeds that read from its reference stream.
+
+    Parameters
+    ----------
+    against : str
+        ``"block_input"``: attention and MLP are both compared with ``x_{l-1}`` (the paper's); ``"sublayer_input"``:
+        the MLP is compared with ``mid_l``.
+    """
+
+    name = "similarity_change"
+    title = "Class similarity change rate"
+    quantity = "Share of tokens, 0 to 1"
+
+    def __init__(self, *, against: str = "block_input", **options: Any) -> None:
+        super().__init__(**options)
+        if against not in ("block_input", "sublayer_input"):
+            raise ValueError(f"against must be block_input or sublayer_input, got {against!r}")
+        self.against = against
+        reference = "the block's input" if against == "block_input" else "the sublayer's own input"
+        self.method = (
+            f"Share of tokens whose class logit read from what the attention (or the MLP) adds exceeds the logit read "
+            f"from {reference} (Vilas et al. 2023, section 4.2)."
+        )
+        if against == "sublayer_input":
+            self.needs = frozenset({"mid"})
+
+    def options(self) -> dict[str, Any]:
+        """See `Study.options`."""
+        return {**super().options(), "against": self.against}
+
+    def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
+        """One row for each block and sublayer."""
+        sublayers = ("block",) if space.adapter.layout == "parallel" else ("attention", "mlp")
+        return [{"block": b, "stream": s} for s in sublayers for b in range(1, len(space.adapter.blocks) + 1)]
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Tokens whose sublayer output is more similar to the class than the reference."""
+        hidden, own, reference = batch.hidden, [], []
+        for row in self.row_labels:
+            own.append(hidden.index(row["block"], row["stream"]))
+            middle = self.against == "sublayer_input" and row["stream"] == "mlp"
+            reference.append(
+                hidden.index(row["block"], "mid") if middle else hidden.index(row["block"] - 1, "residual")
+            )
+        exceeds = hidden.label_logit[:, own] > hidden.label_logit[:, reference]
+        return batch.group_sums(exceeds), batch.group_sizes()[:, None]
+
+
+class ResidualComposition(ShareStudy):
+    """Whose top class the residual stream takes on: its own past, the attention's, the MLP's, or one of nobody's."""
+
+    name = "residual_composition"
+    title = "Residual composition"
+    quantity = "Share of tokens, 0 to 1; sources may overlap, 'composition' excludes all of them"
+    method = (
+        "Share of tokens whose first class in x_l equals that of x_{l-1} ('previous'), of the attention output, of the "
+        "MLP output, and of none of the three ('composition'; Vilas et al. 2023, section 4.2)."
+    )
+
+    def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
+        """One row for each block and source."""
+        sublayers = ("block",) if space.adapter.layout == "parallel" else ("attention", "mlp")
+        blocks = range(1, len(space.adapter.blocks) + 1)
+        return [{"block": b, "source": s} for s in ("previous", *sublayers, "composition") for b in blocks]
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Tokens of each source."""
+        hidden, blocks = batch.hidden, range(1, batch.trace.n_blocks + 1)
+        after = hidden.top1[:, [hidden.index(b, "residual") for b in blocks]]
+        before = hidden.top1[:, [hidden.index(b - 1, "residual") for b in blocks]]
+        sources = [before]
+        for name in ("block",) if batch.trace.layout == "parallel" else ("attention", "mlp"):
+            sources.append(hidden.top1[:, [hidden.index(b, name) for b in blocks]])
+        matches = [after == source for source in sources]
+        nobody = ~torch.stack(matches).any(dim=0)
+        counted = [batch.group_sums(m) for m in (*matches, nobody)]
+        return np.concatenate(counted, axis=1), batch.group_sizes()[:, None]

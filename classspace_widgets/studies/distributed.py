@@ -1,0 +1,90 @@
+"""The same pass over many workers with Dask: shards go out, counted parts come back and merge by the study law."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import pickle
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.studies.engine import Job, Progress, run_shard
+from classspace_widgets.studies.twin import on_device
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def run_distributed(
+    client: Any, job: Job, batches: NDArray[np.int64], *, shards_per_worker: int = 8
+) -> Iterator[Progress]:
+    """Measure batches on a Dask client's workers; yields counted parts as they finish.
+
+    Parameters
+    ----------
+    client : dask.distributed.Client
+    job : Job
+    batches : ndarray [n], int64
+        Which batches are left to do.
+    shards_per_worker : int
+        More shards even out the load, and lose less when a worker dies.
+
+    Notes
+    -----
+    The job travels as bytes inside the task graph, so the scheduler can send it again to whoever takes over a lost
+    worker's shards. Every worker measures on its own device: CUDA where it has one and the model was on CUDA.
+    """
+    try:
+        from distributed import as_completed
+    except ImportError as error:
+        raise ImportError(
+            'client= needs Dask; install it with: pip install "classspace-widgets[distributed]"'
+        ) from error
+    if len(batches) == 0:
+        return
+    workers = max(1, len(client.scheduler_info()["workers"]))
+    shards = np.array_split(batches, min(len(batches), workers * shards_per_worker))
+    with warnings.catch_warnings():
+        # Dask warns about large graphs; a model in the graph is what makes recovery possible.
+        warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
+        sent = client.submit(bytes, _pack(job), pure=False)
+        futures = [client.submit(_work, sent, [int(b) for b in shard], pure=False, retries=3) for shard in shards]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+            future.release()
+    finally:
+        client.cancel(futures)
+
+
+def _pack(job: Job) -> bytes:
+    """A job as bytes, with models on the CPU, so that workers without CUDA can read it."""
+    device = next(iter(job.spaces.values())).device
+    portable = {name: space if device.type == "cpu" else on_device(space, "cpu") for name, space in job.spaces.items()}
+    content = (portable, device.type, job.prepare, job.studies, job.batch_size, job.autocast, job.workers)
+    buffer = io.BytesIO()
+    try:
+        # Dask's own; it takes data sets that were defined in a notebook, too.
+        buffer.write(importlib.import_module("cloudpickle").dumps(content))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(f"the data set or model cannot be sent to workers: {error}") from error
+    return buffer.getvalue()
+
+
+# The last job that this worker opened, by the identity of its bytes: shards share one model.
+_OPENED: dict[int, Job] = {}
+
+
+def _work(packed: bytes, batches: Sequence[int]) -> Progress:
+    key = hash(packed)
+    if key not in _OPENED:
+        spaces, kind, prepare, studies, batch_size, autocast, workers = pickle.loads(packed)
+        device = "cuda" if kind == "cuda" and torch.cuda.is_available() else "cpu"
+        spaces = {name: space if device == "cpu" else on_device(space, device) for name, space in spaces.items()}
+        _OPENED.clear()
+        _OPENED[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
+    return run_shard(_OPENED[key], batches)

@@ -1,0 +1,163 @@
+"""What a process does with batches: prepare them, pass them through the models, count them by every study."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
+from classspace_widgets.studies.readings import Readings
+
+if TYPE_CHECKING:
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.studies.protocol import Study
+
+
+@dataclass
+class Job:
+    """Everything that a process needs to measure batches: sent once to every worker."""
+
+    spaces: dict[str, ClassSpace]
+    prepare: Preparer
+    studies: dict[str, Study]
+    batch_size: int
+    autocast: torch.dtype | None = None
+    workers: int = 1
+
+    def indices(self, batch: int) -> range:
+        """Positions of the pictures of a batch; batches never depend on what was skipped or done before."""
+        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.prepare.dataset)))
+
+    @property
+    def n_batches(self) -> int:
+        """Number of batches."""
+        return -(-len(self.prepare.dataset) // self.batch_size)
+
+
+@dataclass
+class Progress:
+    """What has been counted: studies by (weights, name), batches done, pictures skipped.
+
+    ``torn`` is set while a batch is counted by some studies and not yet by others: such a state is never saved.
+    """
+
+    studies: dict[tuple[str, str], Study]
+    done: np.ndarray[Any, np.dtype[np.bool_]]
+    skipped: list[tuple[int, str]] = field(default_factory=list)
+    torn: bool = False
+
+    @classmethod
+    def empty(cls, job: Job) -> Progress:
+        """Nothing yet."""
+        studies: dict[tuple[str, str], Study] = {}
+        for weights, space in job.spaces.items():
+            for name, study in job.studies.items():
+                studies[weights, name] = fresh = study.fresh()
+                fresh.start(space)
+        return cls(studies, np.zeros(job.n_batches, bool))
+
+    def arrays(self) -> dict[str, Any]:
+        """States of all studies, flat."""
+        return {
+            f"{weights}/{name}/{key}": array
+            for (weights, name), study in self.studies.items()
+            for key, array in study.state().items()
+        }
+
+    def load(self, progress: dict[str, Any], arrays: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
+        self.done = np.asarray(arrays.pop("done"), dtype=bool)
+        self.skipped = [(int(i), str(why)) for i, why in progress["skipped"]]
+        for (weights, name), study in self.studies.items():
+            start = f"{weights}/{name}/"
+            study.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
+
+    def absorb(self, part: Progress) -> None:
+        """Add what another process counted."""
+        self.studies = {key: study.merge(part.studies[key]) for key, study in self.studies.items()}
+        self.done |= part.done
+        self.skipped = sorted(self.skipped + part.skipped)
+
+
+def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[Progress]:
+    """Measure batches in this process, into ``state``, which is yielded after each."""
+    prepared = in_order(job.prepare, (job.indices(int(b)) for b in batches), workers=job.workers)
+    for batch, items in zip(batches, prepared, strict=True):
+        good = [item for item in items if isinstance(item, Item)]
+        with _undisturbed():
+            state.torn = True
+            if good:
+                measure(job, state, good)
+            state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Broken)]
+            state.done[batch] = True
+            state.torn = False
+        yield state
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Hold back Ctrl-C until a batch is counted by all studies (only a main thread can be interrupted by it)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    caught: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    if caught:
+        raise KeyboardInterrupt
+
+
+def run_shard(job: Job, batches: Sequence[int]) -> Progress:
+    """Measure some batches from nothing; what a worker does."""
+    state = Progress.empty(job)
+    for _ in run_here(job, state, batches):
+        pass
+    return state
+
+
+def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
+    """One batch through every model and study."""
+    pixels = torch.stack([item.pixels for item in items])
+    labels = torch.tensor([item.label for item in items])
+    masks = torch.from_numpy(np.stack([item.mask for item in items]))
+    indices = np.array([item.index for item in items])
+    needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
+    for weights, space in job.spaces.items():
+        moved = pixels.to(space.device)
+        readings = read_batch(space, moved, labels, masks, indices, needs=needs, autocast=job.autocast)
+        for name in job.studies:
+            state.studies[weights, name].update(readings)
+
+
+def read_batch(
+    space: ClassSpace,
+    pixels: torch.Tensor,
+    labels: torch.Tensor,
+    masks: torch.Tensor | None,
+    indices: np.ndarray[Any, Any],
+    *,
+    needs: frozenset[str] = frozenset(),
+    autocast: torch.dtype | None = None,
+) -> Readings:
+    """One pass over pixels ``[B, 3, height, width]``, as `Readings` with what ``needs`` asks for."""
+    active: dict[tuple[int, str], torch.Tensor] = {}
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(space.device.type, autocast) if autocast else nullcontext())
+        if "active" in needs:
+            from classspace_widgets.memories import recording_active
+
+            active = stack.enter_context(recording_active(space))
+        # Not space.trace: that makes pictures for display, too.
+        record, output = space._pass(pixels.to(space.dtype), False, False)
+        trace = space._traced(record, output, pixels)
+    return Readings(trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs)

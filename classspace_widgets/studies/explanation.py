@@ -1,0 +1,149 @@
+"""Token importance put to the test: perturbation areas and curves, and agreement with object masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from classspace_widgets.explain.importance import importance
+from classspace_widgets.explain.masks import SCORES, mask_scores
+from classspace_widgets.explain.methods import METHODS
+from classspace_widgets.explain.perturbation import ORDERS, perturbation, random_scores
+from classspace_widgets.interventions.resume import Resumable
+from classspace_widgets.studies.protocol import ShareStudy
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from classspace_widgets.explain.perturbation import PerturbationCurves
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.studies.readings import Readings
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+MEASURES = ("accuracy", "probability")
+GRAIN = 2.0**-24
+"""Values are rounded to whole multiples of this, so that their sums are exact in any order."""
+
+
+class ExplanationStudy(ShareStudy):
+    """How well methods of token importance find what the model needs, and where the object is.
+
+    Parameters
+    ----------
+    methods : sequence of str
+        As in `explain.importance`.
+    loss : str
+        For ``"gradient"``.
+    steps : int
+        How many sizes of the remaining picture to test, evenly from one token to all; 0 for every size.
+    random_orders : int
+        Random orders per picture, as the control; 0 for none.
+    """
+
+    name = "explanation"
+    title = "Token importance put to the test"
+    quantity = "Areas, accuracies and probabilities, 0 to 1; mask scores, 0 to 1"
+    method = (
+        "Image tokens are removed after the position embedding, by importance for the picture's label: the least "
+        "important first ('negative', higher is better) or the most important first ('positive', lower is better); area "
+        "under the curve over the share of tokens left (Vilas et al. 2023, section 5). Against object masks: pointing "
+        "game, IoU at each picture's best threshold, average precision, share of positive importance inside."
+    )
+    groups: ClassVar[tuple[str, ...]] = ("all",)
+    needs = frozenset({"pixels"})
+
+    def __init__(
+        self,
+        *,
+        methods: Sequence[str] = ("gradient", "direct", "chefer", "rollout"),
+        loss: str = "logit",
+        steps: int = 0,
+        random_orders: int = 1,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        unknown = [m for m in methods if m not in METHODS]
+        if unknown or not methods:
+            raise ValueError(f"methods must be among {tuple(METHODS)}, got {unknown or 'none'}")
+        if steps < 0 or steps == 1 or random_orders < 0:
+            raise ValueError(f"expected steps = 0 or >= 2 and random_orders >= 0, got {steps} and {random_orders}")
+        self.methods, self.loss, self.steps, self.random_orders = tuple(methods), loss, steps, random_orders
+
+    def options(self) -> dict[str, Any]:
+        """See `Study.options`."""
+        own = {"methods": self.methods, "loss": self.loss, "steps": self.steps, "random_orders": self.random_orders}
+        return {**super().options(), **own}
+
+    def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
+        """One row for every area, mask score and step of a curve (``kept`` is -1 where it is not a step)."""
+        count = space.adapter.grid[0] * space.adapter.grid[1]
+        steps = np.linspace(1, count, self.steps or count).round().astype(int)
+        self.kept = tuple(sorted({int(n) for n in steps}, reverse=True))
+        found = []
+        for method in (*self.methods, *(("random",) if self.random_orders else ())):
+            for order in ORDERS:
+                for measure in MEASURES:
+                    found.append({"method": method, "measure": f"{order} {measure} area", "kept": -1})
+                    found += [{"method": method, "measure": f"{order} {measure}", "kept": n} for n in self.kept]
+            found += [{"method": method, "measure": score, "kept": -1} for score in SCORES]
+        return found
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Values and whether they are defined, ``[B, S, 1]`` each."""
+        space = batch.trace.space
+        if space is None or batch.pixels is None:
+            raise ValueError("this study needs passes of its own: run it through run_study")
+        run = Resumable.record(space.adapter, batch.pixels)
+        count = space.adapter.grid[0] * space.adapter.grid[1]
+        parts = []
+        for method in self.methods:
+            loss = self.loss if method == "gradient" else "logit"
+            found = importance(space, batch.labels.unsqueeze(1), images=batch.pixels, method=method, loss=loss)
+            parts.append(self._measured(batch, space, run, found.scores[:, 0]))
+        if self.random_orders:
+            drawn = [
+                self._measured(
+                    batch, space, run, random_scores(batch.indices, count, repeat=r, seed=self.seed).to(space.device)
+                )
+                for r in range(self.random_orders)
+            ]
+            parts.append(np.mean(drawn, axis=0))
+        values = np.concatenate(parts, axis=1)[:, :, None]
+        defined = ~np.isnan(values)
+        rounded = np.round(np.where(defined, values, 0.0) / GRAIN) * GRAIN
+        return rounded, defined.astype(np.float64)
+
+    def _measured(self, batch: Readings, space: ClassSpace, run: Resumable, scores: Tensor) -> Floats:
+        """Values ``[B, rows of one method]`` in the order of `rows`."""
+        curves = perturbation(space, batch.pixels, batch.labels, scores, kept=self.kept, run=run)
+        columns = [self._curve(curves, order, measure) for order in ORDERS for measure in MEASURES]
+        masks = batch.token_masks
+        agreement = None if masks is None else mask_scores(scores, masks)
+        nothing = torch.full((len(scores), 1), torch.nan, dtype=torch.float64, device=scores.device)
+        columns += [nothing if agreement is None else agreement[score].unsqueeze(1) for score in SCORES]
+        return torch.cat(columns, dim=1).cpu().numpy()
+
+    @staticmethod
+    def _curve(curves: PerturbationCurves, order: str, measure: str) -> Tensor:
+        steps = curves.correct[order] if measure == "accuracy" else curves.probability[order]
+        return torch.cat([curves.area(order, measure).unsqueeze(1), steps.double()], dim=1)
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """See `Study.tables`; the steps of the curves are in ``curves``, ``paper`` has the form of the paper's table."""
+        tables = super().tables()
+        main = tables["main"]
+        tables["curves"] = main[main["kept"] >= 0].reset_index(drop=True)
+        tables["main"] = main[main["kept"] < 0].drop(columns="kept").reset_index(drop=True)
+        if "by_class" in tables:
+            per_class = tables["by_class"]
+            tables["by_class"] = per_class[per_class["kept"] < 0].drop(columns="kept").reset_index(drop=True)
+        areas = tables["main"][tables["main"]["outcome"] == "all"]
+        areas = areas[areas["measure"].isin([f"{order} accuracy area" for order in ORDERS])]
+        paper = areas.pivot(index="method", columns="measure", values="value").reset_index()
+        tables["paper"] = paper.rename_axis(columns=None)
+        return tables

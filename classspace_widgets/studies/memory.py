@@ -1,0 +1,190 @@
+"""Key-value memories over data: class-value agreement, key-value agreement rate, memory compositionality."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from classspace_widgets.memories import SUBLAYERS, value_vectors
+from classspace_widgets.studies.protocol import ShareStudy, Study
+from classspace_widgets.studies.statistics import bootstrap_ci, wilcoxon_greater
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.studies.readings import Readings
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class ClassValueAgreement(Study):
+    """How well single value vectors stand for classes: a property of the weights alone."""
+
+    name = "class_value_agreement"
+    title = "Class-value agreement"
+    quantity = "Mean over classes of the largest cosine between a class embedding and a value vector, -1 to 1"
+    method = (
+        "For every class, the largest cosine between its row of the class embedding and a column of the sublayer's output "
+        "projection (Vilas et al. 2023, section 4.3). Against the random control: Wilcoxon's signed-rank test over "
+        "classes, one-sided. Intervals: percentile bootstrap over classes."
+    )
+
+    def start(self, space: ClassSpace) -> None:
+        """Everything is known from the weights."""
+        super().start(space)
+        blocks = range(1, len(space.adapter.blocks) + 1)
+        self.row_labels = [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
+        with torch.inference_mode():
+            found = [value_vectors(space, r["block"], r["stream"]).agreement() for r in self.row_labels]  # type: ignore[arg-type]
+        self.agreement = torch.stack(found).double().cpu().numpy()
+
+    def _take(self, batch: Readings) -> None:
+        """No picture changes it."""
+
+    def state(self) -> dict[str, Any]:
+        """See `Study.state`."""
+        return {"agreement": self.agreement}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """See `Study.load_state`."""
+        given = np.asarray(state["agreement"])
+        if given.shape != self.agreement.shape:
+            raise ValueError(f"agreement must have shape {self.agreement.shape}, got {given.shape}")
+        self.agreement = given
+
+    def _merge_states(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+        if not np.allclose(first["agreement"], second["agreement"], atol=1e-5):
+            raise ValueError("class-value agreements differ: the two parts were measured on different weights")
+        return first
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """See `Study.tables`."""
+        main = pd.DataFrame(self.row_labels)
+        main["value"] = self.agreement.mean(axis=1)
+        main["low"] = main["high"] = np.nan
+        if self.replicates:
+            main["low"], main["high"] = bootstrap_ci(
+                self.agreement.T, replicates=self.replicates, level=self.level, seed=self.seed
+            )
+        main["count"] = self.n_classes
+        tables = {"main": main}
+        if self.per_class:
+            frame = pd.DataFrame(self.row_labels * self.n_classes)
+            classes = np.repeat(np.arange(self.n_classes), len(self.row_labels))
+            frame.insert(0, "class", classes)
+            frame.insert(1, "class_name", np.asarray(self.class_names, dtype=object)[classes].astype(str))
+            frame["value"] = self.agreement.T.ravel()
+            tables["by_class"] = frame
+        return tables
+
+    def compare(self, control: ClassValueAgreement) -> dict[str, pd.DataFrame]:
+        """Wilcoxon's signed-rank test of every row against the random control."""
+        table = pd.DataFrame(self.row_labels)
+        table["difference"] = (self.agreement - control.agreement).mean(axis=1)
+        tests = [wilcoxon_greater(own - other) for own, other in zip(self.agreement, control.agreement, strict=True)]
+        table["statistic"] = [t[0] for t in tests]
+        table["p"] = [t[1] for t in tests]
+        return {"wilcoxon": table}
+
+
+class _MemoryShare(ShareStudy):
+    """Shares over tokens by block and sublayer, from the most active memories."""
+
+    needs = frozenset({"active"})
+
+    def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
+        """One row for each block and sublayer."""
+        blocks = range(1, len(space.adapter.blocks) + 1)
+        return [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
+
+    def start(self, space: ClassSpace) -> None:
+        """Read the value vectors as classes once."""
+        super().start(space)
+        with torch.inference_mode():
+            self.known = [self._know(space, row["block"], row["stream"]) for row in self.row_labels]
+
+    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+        raise NotImplementedError
+
+    def _active(self, batch: Readings, row: dict[str, Any]) -> Tensor:
+        key = (row["block"], row["stream"])
+        if key not in batch.active:
+            raise ValueError(f"{self.name} needs the active memories of block {key[0]}; run it through run_study")
+        return batch.active[key]
+
+
+class KeyValueAgreement(_MemoryShare):
+    """Share of tokens one of whose five most active memories stands for the picture's class.
+
+    Parameters
+    ----------
+    definition : str
+        ``"value_of_class"``: the memory is among the five value vectors with the highest projection on the class (the
+        authors' code); ``"class_of_value"``: the class is among the five classes of the value vector (the paper's text).
+    """
+
+    name = "key_value_agreement"
+    title = "Key-value agreement rate"
+    quantity = "Share of tokens, 0 to 1"
+
+    def __init__(self, *, definition: str = "value_of_class", **options: Any) -> None:
+        super().__init__(**options)
+        if definition not in ("value_of_class", "class_of_value"):
+            raise ValueError(f"definition must be value_of_class or class_of_value, got {definition!r}")
+        self.definition = definition
+        said = {
+            "value_of_class": "is among the 5 value vectors of highest projection on the class (as in the authors' code)",
+            "class_of_value": "has the class among its own 5 classes of highest projection (as in the paper's text)",
+        }[definition]
+        self.method = (
+            f"Share of tokens for which one of the 5 memories with the highest key coefficients {said} "
+            "(Vilas et al. 2023, section 4.3)."
+        )
+
+    def options(self) -> dict[str, Any]:
+        """See `Study.options`."""
+        return {**super().options(), "definition": self.definition}
+
+    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+        values = value_vectors(space, block, sublayer)
+        hits = torch.zeros(values.scores.shape, dtype=torch.bool, device=values.scores.device)
+        if self.definition == "value_of_class":
+            return hits.scatter_(1, values.top_values(5), True)
+        return hits.scatter_(0, values.top_class_ids(5).T, True)
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Tokens that agree."""
+        agree = []
+        for row, hits in zip(self.row_labels, self.known, strict=True):
+            active = self._active(batch, row)
+            own = hits[batch.labels]
+            agree.append(own.gather(1, active.flatten(1)).view(active.shape).any(dim=-1))
+        return batch.group_sums(torch.stack(agree, dim=1)), batch.group_sizes(pooled=False)[:, None]
+
+
+class MemoryCompositionality(_MemoryShare):
+    """Share of tokens whose sublayer says a class that none of its five most active memories says."""
+
+    name = "memory_compositionality"
+    title = "Memory compositionality"
+    quantity = "Share of tokens, 0 to 1"
+    method = (
+        "Share of tokens for which the first class read from the sublayer's output is the first class of none of the 5 "
+        "memories with the highest key coefficients (Vilas et al. 2023, section 4.3)."
+    )
+
+    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+        return value_vectors(space, block, sublayer).top_class_ids(1)[:, 0]
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Tokens whose class is composed."""
+        composed = []
+        for row, says in zip(self.row_labels, self.known, strict=True):
+            active = self._active(batch, row)
+            top1 = batch.hidden.top1[:, batch.hidden.index(row["block"], row["stream"]), : active.shape[1]]
+            composed.append((says[active] != top1.unsqueeze(-1)).all(dim=-1))
+        return batch.group_sums(torch.stack(composed, dim=1)), batch.group_sizes(pooled=False)[:, None]

@@ -1,0 +1,160 @@
+"""What a class needs: accuracy under attention perturbation and token removal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from classspace_widgets.studies.protocol import ShareStudy
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.studies.readings import Readings
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+class _PassStudy(ShareStudy):
+    """Accuracy and identifiability of the residual stream at the end, under conditions that need their own passes."""
+
+    needs = frozenset({"pixels"})
+
+    def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
+        """Accuracy and last-block identifiability of each condition."""
+        return [{"condition": c, "measure": m} for c in self.conditions() for m in ("accuracy", "identifiability")]
+
+    def conditions(self) -> tuple[str, ...]:
+        """Names of the conditions, the untouched model first."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _space(batch: Readings) -> tuple[ClassSpace, Tensor]:
+        space = batch.trace.space
+        if space is None or batch.pixels is None:
+            raise ValueError("this study needs passes of its own: run it through run_study")
+        return space, batch.pixels
+
+    def _row(self, trace: Any, labels: Tensor, member: Tensor) -> tuple[Floats, Floats]:
+        """Accuracy in the first group, then summed ``C - rank`` of the last block: ``[B, 2, G]`` each."""
+        c = trace.n_classes
+        hits = (trace.output.argmax(dim=-1) == labels).double()
+        with torch.inference_mode():
+            logits = trace.lens.logits(_last(trace))
+            rank = (logits > logits.gather(-1, labels.view(-1, 1, 1).expand(*logits.shape[:2], 1))).sum(dim=-1)
+        member = member[:, : logits.shape[1]]
+        points = torch.einsum("bt,btg->bg", (c - rank).double(), member)
+        over = torch.stack([torch.zeros_like(points), points], dim=1)
+        under = torch.stack([torch.zeros_like(points), member.sum(dim=1) * c], dim=1)
+        over[:, 0, 0], under[:, 0, 0] = hits, 1
+        return over.cpu().numpy(), under.cpu().numpy()
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """See `Study.tables`; ``tokens`` is ``output`` for accuracy, ``count`` is in pictures or tokens."""
+        tables = super().tables()
+        for table in tables.values():
+            table["tokens"] = np.where(table["measure"] == "accuracy", "output", table["tokens"])
+            table["count"] = np.where(table["measure"] == "accuracy", table["count"], table["count"] // self.n_classes)
+        return tables
+
+
+class AttentionPerturbation(_PassStudy):
+    """Accuracy and identifiability when tokens may not read one another, in all blocks.
+
+    Parameters
+    ----------
+    renormalise : bool
+        False: weights are zeroed after the softmax (the paper's); True: masked before it, so that rows sum to 1.
+    """
+
+    name = "attention_perturbation"
+    title = "Attention perturbation"
+    quantity = "Accuracy: share of pictures; identifiability: mean 1 - rank/C in the last block; 0 to 1"
+
+    def __init__(self, *, renormalise: bool = False, **options: Any) -> None:
+        super().__init__(**options)
+        self.renormalise = renormalise
+        how = "masked before the softmax" if renormalise else "set to 0 after the softmax (as in the paper)"
+        self.method = (
+            f"In every block attention weights are {how}: 'no_cls': image tokens may not read [CLS]; 'self_only': image "
+            "tokens read only themselves; [CLS] itself reads on (Vilas et al. 2023, section 4.1)."
+        )
+
+    def options(self) -> dict[str, Any]:
+        """See `Study.options`."""
+        return {**super().options(), "renormalise": self.renormalise}
+
+    def conditions(self) -> tuple[str, ...]:
+        """See `_PassStudy.conditions`."""
+        return ("none", "no_cls", "self_only")
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """One pass for each condition."""
+        from classspace_widgets.interventions import KnockOutAttention, trace_with
+
+        space, pixels = self._space(batch)
+        member = batch.membership
+        parts = [self._row(batch.trace, batch.labels, member)]
+        for kind in ("no_cls", "self_only"):
+            if kind == "no_cls" and not space.adapter.prefix:
+                parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
+                continue
+            intervention = KnockOutAttention(kind, renormalise=self.renormalise)
+            parts.append(self._row(trace_with(space, pixels, [intervention]), batch.labels, member))
+        return np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts], axis=1)
+
+
+class TokenRemoval(_PassStudy):
+    """Accuracy and identifiability of what is left, when class or context tokens are removed after position embedding."""
+
+    name = "token_removal"
+    title = "Token removal"
+    quantity = "Accuracy: share of pictures; identifiability: mean 1 - rank/C in the last block; 0 to 1"
+    method = (
+        "Tokens inside ('class') or outside ('context') the object are dropped after position embedding; [CLS] stays "
+        "(Vilas et al. 2023, section 4.1). Only pictures that have both kinds of tokens are counted."
+    )
+
+    def conditions(self) -> tuple[str, ...]:
+        """See `_PassStudy.conditions`."""
+        return ("none", "class removed", "context removed")
+
+    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+        """Passes on short sequences; pictures whose masks differ need passes of their own."""
+        from classspace_widgets.interventions import RemoveTokens, trace_with
+
+        space, pixels = self._space(batch)
+        member, prefix = batch.membership, len(batch.trace.prefix)
+        whole, sizes = self._row(batch.trace, batch.labels, member)
+        over = np.zeros((len(whole), 6, whole.shape[-1]))
+        under = np.zeros_like(over)
+        over[:, :2], under[:, :2] = whole, sizes
+        masks = None if batch.token_masks is None else batch.token_masks.cpu().numpy()
+        usable = np.zeros(len(whole), bool) if masks is None else (masks == 1).any(axis=1) & (masks == 0).any(axis=1)
+        over[~usable], under[~usable] = 0, 0
+        for b in np.flatnonzero(usable):
+            assert masks is not None
+            for place, value in ((2, 1), (4, 0)):
+                gone = np.flatnonzero(masks[b] == value) + prefix
+                trace = trace_with(
+                    space, pixels[b : b + 1], [RemoveTokens(tokens=tuple(gone.tolist()))], full_grid=False
+                )
+                kept = np.setdiff1d(np.arange(batch.trace.n_tokens), gone)
+                part = self._row(trace, batch.labels[b : b + 1], member[b : b + 1, kept])
+                over[b, place : place + 2], under[b, place : place + 2] = part[0][0], part[1][0]
+        return over, under
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Study.notes`."""
+        return () if self.tally.under.any() else ("The data set has no object masks, so no token was removed.",)
+
+
+def _last(trace: Any) -> Tensor:
+    total: Tensor = trace.increments[0].float()
+    for increment in trace.increments[1:]:
+        total = total + increment.float()
+    return total

@@ -1,0 +1,138 @@
+"""What a study is given for a batch: the trace, labels, masks, and shared readings that are computed once on demand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from classspace_widgets.trace import Trace
+
+GROUPS = ("[CLS]", "image", "class", "context", "pooled")
+OUTCOMES = ("correct", "misclassified")
+
+
+@dataclass
+class Readings:
+    """A batch, ready to be measured.
+
+    Attributes
+    ----------
+    trace : Trace
+        B pictures in one pass.
+    labels : Tensor [B], int64
+        The class that each picture is read for.
+    token_masks : Tensor [B, P], int8, or None
+        1 inside the object, 0 context, -1 neither; -1 throughout where a picture has no mask.
+    indices : ndarray [B], int64
+        Positions in the data set: they seed whatever is random, so that results do not depend on batches or shards.
+    pixels : Tensor [B, 3, height, width] or None
+        For studies that need passes of their own.
+    active : dict of (block, sublayer) to Tensor [B, T, k], int64
+        The most active memories of every token, where a study asked for them; sublayer is ``"attention"`` or ``"mlp"``.
+    mid : bool
+        Whether the hidden readings hold the stream between attention and MLP.
+    """
+
+    trace: Trace
+    labels: Tensor
+    token_masks: Tensor | None = None
+    indices: np.ndarray[Any, np.dtype[np.int64]] = field(default_factory=lambda: np.zeros(0, np.int64))
+    pixels: Tensor | None = None
+    active: dict[tuple[int, str], Tensor] = field(default_factory=dict)
+    mid: bool = False
+
+    def __post_init__(self) -> None:
+        """Check shapes, and labels against the model's classes."""
+        count = self.trace.output.shape[0]
+        self.labels = torch.as_tensor(self.labels, device=self.trace.output.device)
+        if self.labels.shape != (count,):
+            raise ValueError(
+                f"labels must have shape [B]=({count},), got {tuple(self.labels.shape)}"
+                + ("; try labels.squeeze(1)" if self.labels.ndim == 2 and self.labels.shape[-1] == 1 else "")
+            )
+        check_labels(self.labels.cpu().numpy(), self.trace.n_classes)
+        self.labels = self.labels.long()
+        if len(self.indices) == 0:
+            self.indices = np.arange(count)
+        if self.token_masks is not None:
+            patches = self.trace.n_tokens - len(self.trace.prefix)
+            if tuple(self.token_masks.shape) != (count, patches):
+                raise ValueError(
+                    f"token masks must have shape [B, P]=({count}, {patches}), got {tuple(self.token_masks.shape)}; "
+                    "reduce picture masks to the patch grid with studies.data.token_mask"
+                )
+            self.token_masks = self.token_masks.to(self.labels.device)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return self.trace.n_classes
+
+    @cached_property
+    def hidden(self) -> HiddenReadings:
+        """Label logits, label ranks and top classes of all stream points."""
+        return read_hidden(self.trace, self.labels, mid=self.mid)
+
+    @cached_property
+    def outcome(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """``[B]``: 0 where the model's own answer is right, 1 where it is not."""
+        wrong: np.ndarray[Any, Any] = (self.trace.output.argmax(dim=-1) != self.labels).cpu().numpy()
+        return wrong.astype(np.int64)
+
+    @cached_property
+    def class_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The labels ``[B]`` as numpy."""
+        ids: np.ndarray[Any, np.dtype[np.int64]] = self.labels.cpu().numpy()
+        return ids
+
+    @cached_property
+    def membership(self) -> Tensor:
+        """``[B, T', G]`` float64: which tokens belong to the groups of `GROUPS`."""
+        count, prefix, tokens = len(self.labels), len(self.trace.prefix), self.trace.n_tokens
+        pooled = self.trace.pooling not in ("token", "distilled")
+        member = torch.zeros(count, tokens + int(pooled), len(GROUPS), dtype=torch.float64, device=self.labels.device)
+        if prefix:
+            member[:, 0, 0] = 1
+        member[:, prefix:tokens, 1] = 1
+        if self.token_masks is not None:
+            member[:, prefix:tokens, 2] = (self.token_masks == 1).double()
+            member[:, prefix:tokens, 3] = (self.token_masks == 0).double()
+        if pooled:
+            member[:, tokens, 4] = 1
+        return member
+
+    def group_sums(self, values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Sum per picture over every token group: ``[B, S, T'] -> [B, S, G]`` float64 (exact for integers).
+
+        Values without the pooled token ``[B, S, T]`` are taken as absent from that group.
+        """
+        member = self.membership[:, : values.shape[-1]]
+        sums: np.ndarray[Any, np.dtype[np.float64]] = torch.bmm(values.double(), member).cpu().numpy()
+        return sums
+
+    def group_sizes(self, *, pooled: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Tokens per picture in every group, ``[B, G]``; without ``pooled`` that group counts none."""
+        member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
+        sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
+        return sizes
+
+
+def check_labels(labels: np.ndarray[Any, Any], n_classes: int) -> None:
+    """Raise where labels are not class numbers of the model."""
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels must be integers (class numbers), got dtype {labels.dtype}")
+    bad = labels[(labels < 0) | (labels >= n_classes)]
+    if len(bad):
+        raise ValueError(
+            f"labels must be in 0..{n_classes - 1} (the model has {n_classes} classes), got {sorted(set(bad.tolist()))[:5]}; "
+            "if the data set numbers its classes otherwise, give both class names or class_map={data set class: model class}"
+        )

@@ -1,0 +1,224 @@
+"""Frozen results of studies: tidy tables with their provenance, in one file."""
+
+from __future__ import annotations
+
+import gzip
+import html
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class StudyResult:
+    """What a study found.
+
+    Attributes
+    ----------
+    name, title : str
+    tables : dict of str to DataFrame
+        ``"main"`` holds one row a measured value: what it is about, ``value``, the interval ``low``..``high`` and
+        ``count``, the denominator. ``weights`` tells the model from its random control.
+    quantity : str
+        What ``value`` is, with its range.
+    method : str
+        One paragraph: definition and source.
+    provenance : dict
+        Model, data, versions, seed.
+    notes : tuple of str
+        What a reader must know about this particular result.
+    """
+
+    name: str
+    title: str
+    tables: dict[str, pd.DataFrame]
+    quantity: str = ""
+    method: str = ""
+    provenance: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The main table."""
+        return self.tables["main"]
+
+    def where(self, **conditions: Any) -> pd.DataFrame:
+        """Rows of the main table, such as ``result.where(stream="residual", tokens="[CLS]")``."""
+        return rows_where(self.table, **conditions)
+
+    def save(self, path: str | Path) -> Path:
+        """Write one compressed JSON file (by habit ``.study.json.gz``)."""
+        return _write(path, {"format": FORMAT, "kind": "result", **_to_dict(self)})
+
+    @classmethod
+    def load(cls, path: str | Path) -> StudyResult:
+        """Read what `save` wrote."""
+        return _from_dict(_read(path, "result"))
+
+    def _repr_html_(self) -> str:
+        return _html(self)
+
+
+@dataclass(frozen=True)
+class StudyResults(Mapping[str, StudyResult]):
+    """Results of one run by name, with the pictures that were skipped and why.
+
+    Attributes
+    ----------
+    results : dict of str to StudyResult
+    skipped : tuple of (index, reason)
+        Pictures that could not be read.
+    provenance : dict
+    """
+
+    results: dict[str, StudyResult]
+    skipped: tuple[tuple[int, str], ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> StudyResult:
+        try:
+            return self.results[name]
+        except KeyError:
+            raise KeyError(f"no study named {name!r} here; there are {', '.join(self.results)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.results)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def save(self, path: str | Path) -> Path:
+        """Write all results to one compressed JSON file."""
+        content = {
+            "format": FORMAT,
+            "kind": "results",
+            "results": [_to_dict(r) for r in self.results.values()],
+            "skipped": [list(s) for s in self.skipped],
+            "provenance": self.provenance,
+        }
+        return _write(path, content)
+
+    @classmethod
+    def load(cls, path: str | Path) -> StudyResults:
+        """Read what `save` wrote."""
+        content = _read(path, "results")
+        results = [_from_dict(r) for r in content["results"]]
+        skipped = tuple((int(i), str(why)) for i, why in content["skipped"])
+        return cls({r.name: r for r in results}, skipped, content["provenance"])
+
+    def _repr_html_(self) -> str:
+        skipped = ""
+        if self.skipped:
+            rows = "".join(f"<li>{i}: {html.escape(why)}</li>" for i, why in self.skipped[:20])
+            more = "<li>...</li>" if len(self.skipped) > 20 else ""
+            skipped = f"<details><summary>{len(self.skipped)} skipped pictures</summary><ul>{rows}{more}</ul></details>"
+        parts = "".join(
+            f"<details><summary><b>{html.escape(r.title)}</b></summary>{_html(r, heading=False)}</details>"
+            for r in self.results.values()
+        )
+        return f"<div>{_provenance_line(self.provenance)}{skipped}{parts}</div>"
+
+
+def rows_where(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
+    """Rows of a table where every named column has the value, or one of a list of values, asked for."""
+    keep = np.ones(len(table), bool)
+    for column, wanted in conditions.items():
+        if column not in table.columns:
+            raise KeyError(f"no column {column!r}; there are {', '.join(table.columns)}")
+        values = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
+        keep &= table[column].isin(values).to_numpy()
+    return table.loc[keep]
+
+
+def _to_dict(result: StudyResult) -> dict[str, Any]:
+    return {
+        "name": result.name,
+        "title": result.title,
+        "quantity": result.quantity,
+        "method": result.method,
+        "provenance": result.provenance,
+        "notes": list(result.notes),
+        "tables": {name: _columns(table) for name, table in result.tables.items()},
+    }
+
+
+def _from_dict(content: dict[str, Any]) -> StudyResult:
+    tables = {
+        name: pd.DataFrame({c["name"]: pd.Series(c["values"], dtype=c["dtype"]) for c in columns})
+        for name, columns in content["tables"].items()
+    }
+    return StudyResult(
+        content["name"],
+        content["title"],
+        tables,
+        content["quantity"],
+        content["method"],
+        content["provenance"],
+        tuple(content["notes"]),
+    )
+
+
+def _columns(table: pd.DataFrame) -> list[dict[str, Any]]:
+    columns = []
+    for name in table.columns:
+        series = table[name]
+        kind = series.dtype.kind if isinstance(series.dtype, np.dtype) else "O"
+        dtype = {"i": "int64", "u": "int64", "f": "float64", "b": "bool"}.get(kind, "str")
+        values: list[Any] = [str(v) for v in series] if dtype == "str" else series.to_list()
+        if dtype == "float64":
+            values = [None if v != v else float(v) for v in values]
+        columns.append({"name": str(name), "dtype": dtype, "values": values})
+    return columns
+
+
+def _write(path: str | Path, content: dict[str, Any]) -> Path:
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # mtime=0: the same results give the same bytes.
+    target.write_bytes(gzip.compress(json.dumps(content, allow_nan=False).encode(), mtime=0))
+    return target
+
+
+def _read(path: str | Path, kind: str) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(gzip.decompress(Path(path).read_bytes()))
+    except (gzip.BadGzipFile, EOFError, ValueError) as error:
+        raise ValueError(f"{path} is not a file of study results ({error})") from error
+    if not isinstance(content, dict) or content.get("kind") != kind:
+        found = content.get("kind") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(
+            f"{path} holds {found!r}, expected {kind!r}; use Study{kind.capitalize()}.load for the right kind"
+        )
+    if content["format"] != FORMAT:
+        raise ValueError(
+            f"{path} has format {content['format']}, this version reads {FORMAT}; update classspace_widgets"
+        )
+    return content
+
+
+def _provenance_line(provenance: dict[str, Any]) -> str:
+    shown = ", ".join(f"{k}: {v}" for k, v in provenance.items() if not isinstance(v, (dict, list)))
+    return f"<p style='opacity:.75;font-size:90%'>{html.escape(shown)}</p>"
+
+
+def _html(result: StudyResult, *, heading: bool = True) -> str:
+    head = f"<h4 style='margin:.3em 0'>{html.escape(result.title)}</h4>" if heading else ""
+    notes = "".join(f"<p><i>{html.escape(note)}</i></p>" for note in result.notes)
+    table = result.table
+    if "outcome" in table.columns:
+        table = table[table["outcome"] == "all"]
+    shown = table.head(30).to_html(index=False, border=0, float_format=lambda v: f"{v:.4g}", na_rep="")
+    more = f"<p>{len(table) - 30} more rows in <code>.table</code></p>" if len(table) > 30 else ""
+    others = ", ".join(name for name in result.tables if name != "main")
+    others = f"<p>Further tables: <code>{html.escape(others)}</code></p>" if others else ""
+    return (
+        f"<div>{head}<p>{html.escape(result.quantity)}. {html.escape(result.method)}</p>{notes}"
+        f"{shown}{more}{others}{_provenance_line(result.provenance)}</div>"
+    )

@@ -1,0 +1,64 @@
+"""Studies by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from classspace_widgets.studies.composition import ResidualComposition, SimilarityChange
+from classspace_widgets.studies.identifiability import (
+    Accuracy,
+    Identifiability,
+    IdentifiabilityChange,
+    PlaceDifference,
+)
+from classspace_widgets.studies.protocol import Study
+
+HIDDEN_STATE: tuple[type[Study], ...] = (
+    Accuracy,
+    Identifiability,
+    IdentifiabilityChange,
+    PlaceDifference,
+    SimilarityChange,
+    ResidualComposition,
+)
+
+
+def all_studies() -> dict[str, type[Study]]:
+    """Every study class by its name."""
+    from classspace_widgets.studies.memory import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality
+    from classspace_widgets.studies.perturbation import AttentionPerturbation, TokenRemoval
+
+    memory: tuple[type[Study], ...] = (ClassValueAgreement, KeyValueAgreement, MemoryCompositionality)
+    perturbation: tuple[type[Study], ...] = (AttentionPerturbation, TokenRemoval)
+    return {kind.name: kind for kind in (*HIDDEN_STATE, *memory, *perturbation)}
+
+
+def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
+    """The studies that share one pass: those of hidden states and of memories."""
+    kinds = [kind for kind in all_studies().values() if "pixels" not in kind.needs]
+    return [kind(seed=seed, **options) for kind in kinds]
+
+
+def chosen_studies(studies: Any, *, seed: int = 0) -> dict[str, Study]:
+    """Studies by name from what `run_study` takes; every name once."""
+    if studies is None:
+        studies = standard_studies(seed=seed)
+    elif isinstance(studies, (str, Study)):
+        studies = [studies]
+    chosen: dict[str, Study] = {}
+    for study in studies:
+        if isinstance(study, str):
+            known = all_studies()
+            if study not in known:
+                raise ValueError(f"no study named {study!r}; there are {', '.join(known)}")
+            study = known[study](seed=seed)
+        if not isinstance(study, Study):
+            raise TypeError(f"expected a Study or its name, got {type(study).__name__}")
+        if study.started:
+            raise ValueError(f"{study.name} has been used already; give a new one, or resume from a checkpoint")
+        if study.name in chosen:
+            raise ValueError(f"{study.name} is asked for twice; run it with other options in another run")
+        chosen[study.name] = study
+    if not chosen:
+        raise ValueError("no study is asked for")
+    return chosen

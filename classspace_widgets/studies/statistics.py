@@ -1,0 +1,221 @@
+"""Vectorised statistics: bootstrap over pictures, permutation tests, Wilcoxon's signed-rank test.
+
+Whatever is random here is seeded by the picture's position in the data set, so results do not depend on how the data
+were batched, sharded or resumed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
+    Counts = np.ndarray[Any, np.dtype[np.int64]]
+
+# Beyond this many tokens numpy's hypergeometric generator gives up; the normal limit is exact enough there.
+_HYPERGEOMETRIC_LIMIT = 10**9
+
+
+def picture_weights(indices: ArrayLike, replicates: int, *, seed: int = 0) -> Floats:
+    """Poisson bootstrap weights: how often each picture occurs in each resample.
+
+    Parameters
+    ----------
+    indices : array_like [B]
+        Positions of the pictures in the data set.
+    replicates : int
+        R, the number of resamples.
+    seed : int
+
+    Returns
+    -------
+    ndarray [R, B], float64
+        Independent Poisson(1) counts, a function of ``seed`` and the position alone. The multinomial counts of the
+        textbook bootstrap tend to these, and need no second pass over the data (Chamandy et al. 2012).
+    """
+    columns = [
+        np.random.Generator(np.random.Philox(key=[seed, int(i)])).poisson(1.0, replicates) for i in np.asarray(indices)
+    ]
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((replicates, 0))
+
+
+def picture_signs(indices: ArrayLike, replicates: int, *, seed: int = 0) -> Floats:
+    """Random signs ``[R, B]`` for a sign-flip permutation test over pictures; see `picture_weights`."""
+    columns = [
+        np.random.Generator(np.random.Philox(key=[seed + (1 << 32), int(i)])).integers(0, 2, replicates) * 2 - 1
+        for i in np.asarray(indices)
+    ]
+    return np.stack(columns, axis=1).astype(np.float64) if columns else np.zeros((replicates, 0))
+
+
+def bootstrap_ci(values: ArrayLike, *, replicates: int = 1000, level: float = 0.95, seed: int = 0) -> tuple[Any, Any]:
+    """Percentile interval of the mean over axis 0 of ``values [B, ...]``, by resampling whole pictures.
+
+    Returns
+    -------
+    low, high : ndarray [...]
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if values.ndim == 0 or len(values) == 0:
+        raise ValueError(f"values must have shape [B, ...] with at least one picture, got {values.shape}")
+    flat = values.reshape(len(values), -1)
+    generator = np.random.default_rng(seed)
+    means = generator.multinomial(len(flat), np.full(len(flat), 1 / len(flat)), replicates) @ flat / len(flat)
+    low, high = interval(means, level)
+    return low.reshape(values.shape[1:]), high.reshape(values.shape[1:])
+
+
+def interval(replicates: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
+    """Percentile interval over axis 0, NaN (empty resamples) left out."""
+    tail = (1 - level) / 2
+    missing = np.isnan(replicates)
+    if not missing.any():
+        low, high = np.quantile(replicates, [tail, 1 - tail], axis=0)
+        return low, high
+    empty = missing.all(axis=0)
+    filled = np.where(empty, 0.0, replicates)
+    low, high = np.nanquantile(filled, [tail, 1 - tail], axis=0)
+    return np.where(empty, np.nan, low), np.where(empty, np.nan, high)
+
+
+def permutation_test(
+    first: ArrayLike,
+    second: ArrayLike,
+    *,
+    permutations: int = 300,
+    alternative: Literal["greater", "less", "two-sided"] = "greater",
+    seed: int = 0,
+) -> tuple[float, float]:
+    """Permutation test of a difference of means, with ``p = (k + 1) / (n + 1)``.
+
+    Parameters
+    ----------
+    first, second : array_like [n], [m]
+        Values of the two groups, such as identifiability of class and of context tokens.
+    permutations : int
+        The paper's is 300.
+    alternative : str
+        ``"greater"``: the first group's mean is larger.
+    seed : int
+
+    Returns
+    -------
+    difference : float
+        Mean of the first minus mean of the second group.
+    p : float
+        In [1/(permutations + 1), 1].
+
+    Notes
+    -----
+    Shuffling labels over pooled values draws the first group without replacement from the pool. Values that repeat
+    (ranks do) are drawn as counts, a multivariate hypergeometric draw: exact, and independent of the number of tokens.
+    """
+    a, b = np.asarray(first, np.float64).ravel(), np.asarray(second, np.float64).ravel()
+    if len(a) == 0 or len(b) == 0:
+        raise ValueError(f"both groups need at least one value, got {len(a)} and {len(b)}")
+    pool = np.concatenate([a, b])
+    if not np.isfinite(pool).all():
+        raise ValueError("values must be finite; drop NaN before the test")
+    values, place = np.unique(pool, return_inverse=True)
+    if len(values) <= max(64, len(pool) // 8):
+        counts = np.stack([np.bincount(p, minlength=len(values)) for p in (place[: len(a)], place[len(a) :])])
+        return permutation_test_counts(values, counts, permutations=permutations, alternative=alternative, seed=seed)
+    generator = np.random.default_rng(seed)
+    small = min(len(a), len(b))
+    sums = np.array([_subset_sum(pool, small, generator) for _ in range(permutations)])
+    sums = sums if len(a) == small else pool.sum() - sums
+    return _decide(float(a.sum()), sums, float(pool.sum()), len(a), len(b), alternative)
+
+
+def _subset_sum(pool: Floats, size: int, generator: np.random.Generator) -> float:
+    """Sum of a uniformly drawn subset of ``size`` elements.
+
+    Coin flips give a subset that is uniform among those of its own size; adding or dropping uniformly drawn elements
+    makes the size right and keeps it uniform. Far cheaper than a shuffle.
+    """
+    inside = generator.random(len(pool), dtype=np.float32) < size / len(pool)
+    excess = int(np.count_nonzero(inside)) - size
+    if excess:
+        movable = np.flatnonzero(inside if excess > 0 else ~inside)
+        inside[generator.choice(movable, abs(excess), replace=False, shuffle=False)] ^= True
+    return float(pool @ inside.astype(np.float64))
+
+
+def permutation_test_counts(
+    values: ArrayLike,
+    counts: ArrayLike,
+    *,
+    permutations: int = 300,
+    alternative: Literal["greater", "less", "two-sided"] = "greater",
+    seed: int = 0,
+) -> tuple[float, float]:
+    """`permutation_test` on histograms: ``values [V]`` occur ``counts [2, V]`` times in the two groups."""
+    levels, table = np.asarray(values, np.float64), np.asarray(counts, np.int64)
+    if table.shape != (2, len(levels)):
+        raise ValueError(f"counts must have shape [2, V]=(2, {len(levels)}), got {table.shape}")
+    n, m = (int(s) for s in table.sum(axis=1))
+    if n == 0 or m == 0:
+        return float("nan"), float("nan")
+    pool = table.sum(axis=0)
+    total = float(pool @ levels)
+    used = pool > 0
+    generator = np.random.default_rng(seed)
+    if n + m < _HYPERGEOMETRIC_LIMIT:
+        draws = generator.multivariate_hypergeometric(pool[used], n, size=permutations, method="marginals")
+        sums = draws @ levels[used]
+    else:
+        mean = total / (n + m)
+        spread = float(pool @ (levels - mean) ** 2) / (n + m - 1)
+        sums = generator.normal(n * mean, math.sqrt(n * m / (n + m) * spread), permutations)
+    return _decide(float(table[0] @ levels), sums, total, n, m, alternative)
+
+
+def _decide(own: float, sums: Floats, total: float, n: int, m: int, alternative: str) -> tuple[float, float]:
+    def difference(s: Any) -> Any:
+        return s / n - (total - s) / m
+
+    true, shuffled = difference(own), difference(sums)
+    slack = 1e-12 * max(1.0, abs(total))
+    if alternative == "greater":
+        extreme = shuffled >= true - slack
+    elif alternative == "less":
+        extreme = shuffled <= true + slack
+    elif alternative == "two-sided":
+        extreme = np.abs(shuffled) >= abs(true) - slack
+    else:
+        raise ValueError(f"alternative must be greater, less or two-sided, got {alternative!r}")
+    return float(true), float((extreme.sum() + 1) / (len(sums) + 1))
+
+
+def wilcoxon_greater(differences: ArrayLike) -> tuple[float, float]:
+    """Wilcoxon's signed-rank test that paired differences are positive (normal limit, ties and zeros handled).
+
+    Parameters
+    ----------
+    differences : array_like [n]
+        First minus second of each pair; zeros are dropped.
+
+    Returns
+    -------
+    statistic : float
+        Sum of the ranks of the positive differences.
+    p : float
+        One-sided; equal to ``scipy.stats.wilcoxon(d, alternative="greater", method="asymptotic")``.
+    """
+    d = np.asarray(differences, np.float64).ravel()
+    d = d[d != 0]
+    if len(d) == 0:
+        return 0.0, 1.0
+    _, place, ties = np.unique(np.abs(d), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    statistic, n = float(ranks[d > 0].sum()), len(d)
+    mean = n * (n + 1) / 4
+    variance = n * (n + 1) * (2 * n + 1) / 24 - float(((ties.astype(np.float64)) ** 3 - ties).sum()) / 48
+    if variance <= 0:
+        return statistic, 1.0
+    return statistic, 0.5 * math.erfc((statistic - mean) / math.sqrt(2 * variance))

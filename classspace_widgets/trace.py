@@ -1,0 +1,354 @@
+"""One forward pass, kept as the increments of the residual stream; nothing is stored that can be derived."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.lens import class_ranks
+from classspace_widgets.lookup import class_index
+from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.recording import recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from os import PathLike
+
+    import numpy as np
+    from torch import Tensor
+
+    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.models import AttentionParts
+    from classspace_widgets.snapshot import Snapshot
+
+    Blocks = int | Sequence[int] | None
+
+__all__ = ["PARALLEL_STREAMS", "STREAMS", "Trace", "recording"]
+
+STREAMS = ("attention", "mid", "mlp", "residual")
+PARALLEL_STREAMS = ("block", "residual")
+
+
+@dataclass
+class Trace:
+    """The increments of one batch of images, from which every reading is derived.
+
+    Attributes
+    ----------
+    increments : list of Tensor [B, T, D]
+        ``x_0, a_1, m_1, ..., a_L, m_L``: what the embedding, each attention and each MLP adds (parallel blocks:
+        ``x_0`` and what each block adds).
+    output : Tensor [B, C]
+        The model's own logits (with a foreign class embedding: the pooled lens).
+    lens : ClassLens
+    prefix : tuple of str
+        Names of the prefix tokens; the image tokens follow them row by row.
+    grid : tuple of int
+        Rows and columns of image tokens.
+    pooling, layout : str
+        As in `Adapter`.
+    class_names : tuple of str
+    pictures : ndarray [B, height, width, 3], uint8, or None
+        What the model saw, for display.
+    attention_weights : dict of int to Tensor [B, H, T, T]
+        On request, by block (numbered from 1): rows read, columns are read from; rows sum to 1.
+    head_inputs : dict of int to Tensor [B, T, H * D_head]
+        On request: the heads' outputs side by side, which is the input of the attention's output projection.
+    attention_inputs : dict of int to Tensor [B, T, D]
+        With ``head_inputs``: the attention's input, from which values follow.
+    kept_tokens : tuple of int or None
+        Which tokens were left, where some were removed and the trace was put back on the full sequence.
+    """
+
+    increments: list[Tensor]
+    output: Tensor
+    lens: ClassLens
+    prefix: tuple[str, ...]
+    grid: tuple[int, int]
+    pooling: str
+    layout: str
+    class_names: tuple[str, ...]
+    pictures: np.ndarray[Any, Any] | None = None
+    image_names: tuple[str, ...] = ()
+    model_name: str = ""
+    heads: int = 1
+    attention_weights: dict[int, Tensor] = field(default_factory=dict)
+    head_inputs: dict[int, Tensor] = field(default_factory=dict)
+    attention_inputs: dict[int, Tensor] = field(default_factory=dict)
+    pool_prefix: bool = False
+    second_lens: ClassLens | None = None
+    kept_tokens: tuple[int, ...] | None = None
+    space: Any = None
+
+    @property
+    def n_images(self) -> int:
+        """Number of images B."""
+        return self.increments[0].shape[0]
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return (len(self.increments) - 1) // self.per_block
+
+    @property
+    def per_block(self) -> int:
+        """Increments of a block: 2 (attention, MLP), or 1 where they act in parallel."""
+        return 2 if self.layout == "sequential" else 1
+
+    @property
+    def n_tokens(self) -> int:
+        """Number of tokens T, prefix tokens included."""
+        return self.increments[0].shape[1]
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return self.lens.offset.shape[0]
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams a block has."""
+        return STREAMS if self.layout == "sequential" else PARALLEL_STREAMS
+
+    def stream(self, stream: str, block: int) -> Tensor:
+        """Vectors ``[B, T, D]`` of a stream at a block.
+
+        Parameters
+        ----------
+        stream : str
+            ``"attention"`` (what attention adds), ``"mid"`` (the residual stream after it), ``"mlp"`` (what the MLP
+            adds) or ``"residual"`` (the block's output); ``"block"`` or ``"residual"`` for parallel blocks.
+        block : int
+            1..L; block 0 has only a residual stream: the embedding ``x_0``.
+        """
+        self._check(stream, block)
+        step = self.per_block
+        if stream in ("attention", "mlp", "block"):
+            return self.increments[step * block - (stream == "attention")]
+        last = step * block - (stream == "mid")
+        total = self.increments[0].clone()
+        for increment in self.increments[1 : last + 1]:
+            total += increment
+        return total
+
+    def points(self, stream: str, blocks: Sequence[int]) -> Iterator[Tensor]:
+        """Vectors ``[B, T, D]`` of a stream at several blocks, each sum taken up where the last one ended.
+
+        Sums share one buffer: use each before taking the next.
+        """
+        total, summed = None, -1
+        for block in blocks:
+            self._check(stream, block)
+            last = self.per_block * block - (stream == "mid")
+            if stream in ("attention", "mlp", "block"):
+                yield self.stream(stream, block)
+                continue
+            if total is None or last < summed:
+                total, summed = self.increments[0].clone(), 0
+            for increment in self.increments[summed + 1 : last + 1]:
+                total += increment
+            summed = last
+            yield total
+
+    def logits(
+        self,
+        stream: str = "residual",
+        block: Blocks = -1,
+        classes: Sequence[int | str] | int | str | None = None,
+        tokens: Sequence[int] | slice | None = None,
+    ) -> Tensor:
+        """Class logits of a stream: ``lens(v) = E LN(v) + b`` (section 3.1 of the paper).
+
+        Parameters
+        ----------
+        stream : str
+            As in `stream`.
+        block : int, sequence of int, or None
+            -1: the last block; several (None: all) give a leading axis.
+        classes : sequence of int or str, optional
+            Only these classes, by index or name.
+        tokens : sequence of int or slice, optional
+            Only these tokens.
+
+        Returns
+        -------
+        Tensor [B, T, C], float32
+            Or ``[n, B, T, C]`` for several blocks; T and C as chosen.
+
+        Examples
+        --------
+        >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(1, 3, 160, 160))
+        >>> trace.logits("residual", 2, classes=["hen", 3]).shape  # B, T, K
+        torch.Size([1, 101, 2])
+        >>> trace.logits("mlp", [1, 2], tokens=[0]).shape  # blocks, B, T, C
+        torch.Size([2, 1, 1, 1000])
+        """
+        wanted = self.class_indices(classes)
+        return self._read(stream, block, tokens, lambda vectors: self.lens.logits(vectors, wanted))
+
+    def ranks(
+        self,
+        stream: str = "residual",
+        block: Blocks = -1,
+        classes: Sequence[int | str] | int | str | None = None,
+        tokens: Sequence[int] | slice | None = None,
+    ) -> Tensor:
+        """Class ranks, int64: the number of classes with a strictly larger logit; 0 is best, ties share the better one.
+
+        Parameters and shapes as in `logits`.  One image at a time is held at full width, so memory stays flat.
+
+        Examples
+        --------
+        >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(1, 3, 160, 160))
+        >>> trace.ranks("residual", 2, classes=[7], tokens=[0]).shape
+        torch.Size([1, 1, 1])
+        """
+        wanted = self.class_indices(classes)
+
+        def rank(vectors: Tensor) -> Tensor:
+            return torch.stack([class_ranks(self.lens.logits(one), wanted) for one in vectors])
+
+        return self._read(stream, block, tokens, rank)
+
+    def top_k(
+        self, k: int = 5, stream: str = "residual", block: Blocks = -1, tokens: Sequence[int] | slice | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The ``k`` classes with the largest logits: ``(logits, classes)``, each ``[B, T, k]``, best first.
+
+        Examples
+        --------
+        >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(1, 3, 160, 160))
+        >>> logits, classes = trace.top_k(3, "attention", 1)
+        >>> classes.shape
+        torch.Size([1, 101, 3])
+        """
+        if not 1 <= k <= self.n_classes:
+            raise ValueError(f"k must be in 1..{self.n_classes}, got {k}")
+
+        classes: list[Tensor] = []
+
+        def top(vectors: Tensor) -> Tensor:
+            found = [self.lens.logits(one).topk(k, dim=-1) for one in vectors]
+            classes.append(torch.stack([f.indices for f in found]))
+            return torch.stack([f.values for f in found])
+
+        logits = self._read(stream, block, tokens, top)
+        return logits, torch.stack(classes) if logits.ndim == 4 else classes[0]
+
+    def readout(self, stream: str = "residual", block: int = -1) -> Tensor:
+        """The class logits ``[B, C]`` that the model would give if this stream were its last residual stream.
+
+        For the residual stream of the last block this is the model's own output: the lens of the first token, of the
+        mean image token, or the mean of the image tokens' lenses, as the model pools.
+        """
+        vectors = self.stream(stream, self.n_blocks if block == -1 else block).to(self.lens.folded.dtype)
+        if self.pooling == "token":
+            return self.lens.logits(vectors[:, 0])
+        if self.pooling == "distilled":
+            assert self.second_lens is not None
+            return (self.lens.logits(vectors[:, 0]) + self.second_lens.logits(vectors[:, 1])) / 2
+        pooled = vectors[:, 0 if self.pool_prefix else len(self.prefix) :]
+        if self.pooling == "mean_norm":
+            return self.lens.logits(pooled.mean(dim=1))
+        return self.lens.raw((pooled / self.lens.sigma(pooled).unsqueeze(-1)).mean(dim=1)) + self.lens.offset
+
+    def attention_parts(self, block: int) -> AttentionParts:
+        """The attention of a block taken apart; needs the model behind the trace."""
+        if not 1 <= block <= self.n_blocks:
+            raise ValueError(f"block must be in 1..{self.n_blocks}, got {block}")
+        if self.space is None:
+            raise RuntimeError("this trace has no model behind it (it was loaded from a file); trace the image again")
+        return attention_parts(self.space.adapter.blocks[block - 1])
+
+    def values(self, block: int) -> Tensor:
+        """Values ``[B, H, T, D_head]`` of a block: ``attention_weights @ values`` are the heads' outputs."""
+        parts = self.attention_parts(block)
+        parts.require_values()
+        if block not in self.attention_inputs:
+            raise ValueError(f"values of block {block} were not kept; trace with heads=True (or heads=[{block}])")
+        with torch.inference_mode():
+            values = parts.values(self.attention_inputs[block])
+            if self.kept_tokens is not None and values.shape[2] == len(self.kept_tokens):
+                full = values.new_zeros(*values.shape[:2], self.n_tokens, values.shape[3])
+                full[:, :, list(self.kept_tokens)] = values
+                return full
+            return values
+
+    def out_projection(self, block: int) -> tuple[Tensor, Tensor]:
+        """Weight ``[D, H * D_head]`` and bias ``[D]`` that take ``head_inputs`` to what attention adds, exactly.
+
+        LayerScale is folded in: ``head_inputs[l] @ weight.T + bias == stream("attention", l)``.
+        """
+        return self.attention_parts(block).out_projection()
+
+    def snapshot(self, **options: Any) -> Snapshot:
+        """The compact arrays that views need, with a live line to this trace; options as in `capture.capture`."""
+        from classspace_widgets.capture import capture
+        from classspace_widgets.live import LiveSource
+
+        made = capture(self, **options)
+        kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload") if name in options}
+        made.source = LiveSource(self, int(options.get("image", 0)), options=kept)
+        return made
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the trace to a safetensors file; see `trace_file`."""
+        from classspace_widgets.trace_file import save_trace
+
+        save_trace(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, device: str = "cpu", space: Any = None) -> Trace:
+        """Read a trace that `save` wrote; ``space`` gives it its model back."""
+        from classspace_widgets.trace_file import load_trace
+
+        return load_trace(path, device=device, space=space)
+
+    def class_indices(self, classes: Sequence[int | str] | Tensor | int | str | None) -> Tensor | None:
+        """Class indices ``[K]`` on the trace's device from indices or names; None stays None."""
+        if classes is None:
+            return None
+        if isinstance(classes, torch.Tensor):
+            classes = classes.reshape(-1).tolist()
+        wanted = [classes] if isinstance(classes, (int, str)) else list(classes)
+        found = [class_index(self.class_names, c) for c in wanted]
+        return torch.tensor(found, dtype=torch.long, device=self.output.device)
+
+    def _check(self, stream: str, block: int) -> None:
+        if stream not in self.streams:
+            if stream in STREAMS:
+                raise UnsupportedModelError(
+                    f"{self.model_name or 'this model'} adds attention and MLP in parallel, so it has no {stream!r} "
+                    f"stream; use one of {PARALLEL_STREAMS}"
+                )
+            raise ValueError(f"stream must be one of {self.streams}, got {stream!r}")
+        low = 0 if stream == "residual" else 1
+        if not low <= block <= self.n_blocks:
+            raise ValueError(f"block must be in {low}..{self.n_blocks} for the {stream} stream, got {block}")
+
+    def _read(
+        self,
+        stream: str,
+        block: Blocks,
+        tokens: Sequence[int] | slice | None,
+        reading: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """A reading of the chosen tokens at one block, or at several, stacked."""
+        first = 0 if stream == "residual" else 1
+        asked = range(first, self.n_blocks + 1) if block is None else [block] if isinstance(block, int) else block
+        blocks = [self.n_blocks if b == -1 else b for b in asked]
+        chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
+        with torch.inference_mode():
+            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in self.points(stream, blocks)]
+            return torch.stack(read) if not isinstance(block, int) else read[0]
+
+    def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:
+        if tokens is None:
+            return slice(None)
+        chosen = [tokens] if isinstance(tokens, int) else [int(t) for t in tokens]
+        for token in chosen:
+            if not 0 <= token < self.n_tokens:
+                raise ValueError(f"token must be in 0..{self.n_tokens - 1}, got {token}")
+        return torch.tensor(chosen, dtype=torch.long, device=self.output.device)

@@ -1,0 +1,244 @@
+"""`Session`: what is being looked at - a snapshot and the state of its views - and the line to the kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets as t
+
+from classspace_widgets.lookup import class_index
+from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.widgets._assets import script
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+log = logging.getLogger(__name__)
+
+READINGS = (
+    "identifiability",
+    "rank",
+    "logit",
+    "probability",
+    "step",
+    "direct",
+    "top1",
+    "attention",
+    "source",
+    "map",
+)
+STREAMS = ("residual", "output")
+SUBLAYERS = ("embedding", "attention", "mlp")
+CONTRIBUTIONS = ("direct", "step", "paper")
+SHOWN = ("baseline", "intervened", "difference")
+_BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
+_IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
+
+
+class Session(anywidget.AnyWidget):  # type: ignore[misc]
+    """The shared state of any number of views on one snapshot.
+
+    Every trait can be read, set and observed from Python; views that share a session are linked by construction, in
+    the browser, with no kernel in between.
+
+    Parameters
+    ----------
+    data : Snapshot or Trace
+        A trace is captured first (its first image, by the default payload rule).
+    **state
+        Initial values of the traits below.
+
+    Attributes
+    ----------
+    class_index, compare_index : int, int or None
+        The class that is read, and one to compare it with.
+    block, sublayer : int in 0..L, ``"embedding"``, ``"attention"`` or ``"mlp"``
+        Where the layer slider stands; block 0 is the embedding.
+    stream : ``"residual"`` or ``"output"``
+        Read the residual stream after that sublayer, or what the sublayer adds.
+    tokens : list of int
+        Selected tokens; empty: the token from which the model's output is read.
+    reading : str
+        What the heatmap shows, one of `READINGS`.
+    contribution : ``"direct"``, ``"step"`` or ``"paper"``
+        How attention and MLP are compared.
+    head : list [block, head] or None
+        The attention head whose weights or sources are shown.
+    status : dict
+        What the kernel is doing, in words.
+    """
+
+    _snapshot = t.Bytes().tag(sync=True)
+    _variant = t.Bytes(b"").tag(sync=True)
+    _links = t.List(t.Dict()).tag(sync=True)
+    class_index = t.Int(0, help="Class that is read.").tag(sync=True)
+    compare_index = t.Int(None, allow_none=True, help="Class to compare with.").tag(sync=True)
+    block = t.Int(0, help="Block of the layer slider; 0 is the embedding.").tag(sync=True)
+    sublayer = t.Enum(SUBLAYERS, "embedding").tag(sync=True)
+    stream = t.Enum(STREAMS, "residual").tag(sync=True)
+    tokens = t.List(t.Int(), help="Selected tokens.").tag(sync=True)
+    reading = t.Enum(READINGS, "identifiability").tag(sync=True)
+    contribution = t.Enum(CONTRIBUTIONS, "direct").tag(sync=True)
+    head = t.List(t.Int(), None, allow_none=True, minlen=2, maxlen=2).tag(sync=True)
+    map_name = t.Unicode("").tag(sync=True)
+    colormap = t.Unicode("auto").tag(sync=True)
+    opacity = t.Float(0.72, min=0.0, max=1.0).tag(sync=True)
+    smooth = t.Bool(False).tag(sync=True)
+    outline = t.Bool(True).tag(sync=True)
+    shown = t.Enum(SHOWN, "baseline").tag(sync=True)
+    status = t.Dict(default_value=_IDLE).tag(sync=True)
+
+    def __init__(self, data: Any, **state: Any) -> None:
+        self._esm = script("widget.js")
+        self._current = as_snapshot(data)
+        self._tasks: dict[int, Any] = {}
+        start: dict[str, Any] = {"class_index": self._current.predicted[0], "block": self._current.n_blocks}
+        start["sublayer"] = "mlp" if self._current.n_blocks else "embedding"
+        if "class_name" in state:
+            state["class_index"] = class_index(self._current.class_names, state.pop("class_name"))
+        super().__init__(_snapshot=self._current.pack(), **{**start, **state})
+        self.on_msg(self._on_message)
+
+    def __repr__(self) -> str:
+        where = "embedding" if self.block == 0 else f"block {self.block} {self.sublayer}"
+        return f"Session({self.class_name!r} at {where}, {self.reading}; {self._current!r})"
+
+    # -- the snapshot ------------------------------------------------------------------------------------------------
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What the views show; assign a `Snapshot` or a `Trace` to show another picture."""
+        return self._current
+
+    @snapshot.setter
+    def snapshot(self, data: Any) -> None:
+        new = as_snapshot(data)
+        same_classes = new.class_names == self._current.class_names
+        self._current = new
+        with self.hold_sync():
+            self._variant = b""
+            self.shown = "baseline"
+            self.compare_index = self.compare_index if same_classes else None
+            self.class_index = new.predicted[0]
+            if self.block > new.n_blocks:
+                self.block = new.n_blocks
+            tokens = new.meta["tokens"]
+            self.tokens = [i for i in self.tokens if i < tokens["count"] + int(tokens["pooled"])]
+            self._snapshot = new.pack()
+
+    @property
+    def image(self) -> Any:
+        """The picture's name; assign a path, PIL image or array to trace another picture with the same model."""
+        return self._current.meta["image"]["name"]
+
+    @image.setter
+    def image(self, picture: Any) -> None:
+        source = self._current.source
+        if source is None:
+            raise RuntimeError(
+                "this session has no model behind it (its snapshot came from a file); use session.snapshot = ..."
+            )
+        self.snapshot = source.show(picture)
+
+    @property
+    def class_name(self) -> str:
+        """Name of the class that is read; assign a name to read another."""
+        return str(self._current.class_names[self.class_index])
+
+    @class_name.setter
+    def class_name(self, name: str) -> None:
+        self.class_index = class_index(self._current.class_names, name)
+
+    # -- validation --------------------------------------------------------------------------------------------------
+
+    @t.validate("class_index", "compare_index")
+    def _valid_class(self, proposal: Any) -> Any:
+        value, count = proposal["value"], self._current.meta["classes"]["count"]
+        if value is not None and not 0 <= value < count:
+            raise t.TraitError(f"{proposal['trait'].name} must be in 0..{count - 1}, got {value}")
+        return value
+
+    @t.validate("block")
+    def _valid_block(self, proposal: Any) -> Any:
+        value = proposal["value"]
+        if not 0 <= value <= self._current.n_blocks:
+            raise t.TraitError(f"block must be in 0..{self._current.n_blocks} (0 is the embedding), got {value}")
+        return value
+
+    @t.validate("tokens")
+    def _valid_tokens(self, proposal: Any) -> Any:
+        tokens = self._current.meta["tokens"]
+        count = tokens["count"] + int(tokens["pooled"])
+        bad = [i for i in proposal["value"] if not 0 <= i < count]
+        if bad:
+            raise t.TraitError(f"tokens must be in 0..{count - 1}, got {bad}")
+        return proposal["value"]
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _on_message(self, _widget: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        if content.get("type") == "cancel":
+            task = self._tasks.get(content.get("id", -1))
+            if task is not None:
+                task.cancel()
+        elif content.get("type") == "request":
+            serving = self._serve(content, buffers)
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                asyncio.run(serving)
+            else:
+                task = loop.create_task(serving)
+                self._tasks[content["id"]] = task
+                task.add_done_callback(lambda _task: self._tasks.pop(content["id"], None))
+
+    async def _serve(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+        """Answer one request; between its steps the kernel stays free for other messages, such as a cancel."""
+        number, kind = content["id"], str(content.get("kind"))
+        self.status = {**_BUSY, "text": kind}
+        try:
+            if self._current.source is None:
+                raise RuntimeError("this session has no model behind it: its snapshot came from a file")
+            steps = self._current.source.answer(kind, content.get("params", {}), buffers)
+            while True:
+                try:
+                    progress = next(steps)
+                except StopIteration as stop:
+                    answer = stop.value
+                    break
+                self.send({"type": "progress", "id": number, "fraction": progress.fraction, "text": progress.text})
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            self._refuse(number, "Cancelled", "The computation was cancelled; nothing changed.")
+            self.status = _IDLE
+        except Exception as error:
+            log.exception("request %r failed", kind)
+            self._refuse(number, type(error).__name__, str(error) or type(error).__name__)
+            self.status = {"kind": "error", "text": str(error), "progress": None}
+        else:
+            if answer.snapshot is not None:
+                self.snapshot = answer.snapshot
+            if answer.variant is not None:
+                self._variant = answer.variant.pack()
+            parts = [answer.part] if answer.part is not None else []
+            self.send({"type": "response", "id": number, "ok": True, "result": answer.result}, buffers=parts)
+            self.status = _IDLE
+
+    def _refuse(self, number: int, title: str, message: str) -> None:
+        self.send({"type": "response", "id": number, "ok": False, "error": {"title": title, "message": message}})
+
+
+def as_snapshot(data: Any) -> Snapshot:
+    """A snapshot from a snapshot, a session, or anything that knows how to become one (a trace)."""
+    if isinstance(data, Snapshot):
+        return data
+    if isinstance(data, Session):
+        return data.snapshot
+    if hasattr(data, "snapshot"):
+        made = data.snapshot()
+        if isinstance(made, Snapshot):
+            return made
+    raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}")

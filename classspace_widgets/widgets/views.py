@@ -1,0 +1,122 @@
+"""Views on a `Session`; each is usable alone and in any ipywidgets layout."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import anywidget
+import traitlets as t
+
+from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.widgets._assets import script
+from classspace_widgets.widgets.session import Session
+
+if TYPE_CHECKING:
+    from classspace_widgets.export import ExportedPage
+
+
+class View(anywidget.AnyWidget):  # type: ignore[misc]
+    """A view on a session.
+
+    Parameters
+    ----------
+    data : Session, Snapshot or Trace
+        Give several views the same session to link them; a snapshot or a trace gets a session of its own.
+    options : dict, optional
+        Options of the view (for example ``{"count": 10}`` for `TopClasses`).
+    **state
+        Initial state of a new session (see `Session`).
+    """
+
+    saved_form: ClassVar[str] = "page"
+    """What a saved notebook keeps beside the live view, for readers without a kernel: ``"page"`` (the working view, up
+    to 2 MB), ``"picture"`` (a still picture and a line of text), or ``"none"`` (small notebooks)."""
+
+    view = t.Unicode().tag(sync=True)
+    options = t.Dict().tag(sync=True)
+    _session = t.Unicode().tag(sync=True)
+
+    def __init__(self, data: Any, *, options: dict[str, Any] | None = None, **state: Any) -> None:
+        self._esm = script("view.js")
+        self._owns_session = not isinstance(data, Session)
+        self.session: Session = data if isinstance(data, Session) else Session(data, **state)
+        super().__init__(view=type(self).__name__, options=options or {}, _session=f"anywidget:{self.session.model_id}")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.session!r})"
+
+    @property
+    def image(self) -> Any:
+        """The picture; assign a path, PIL image or array to trace another with the same model."""
+        return self.session.image
+
+    @image.setter
+    def image(self, picture: Any) -> None:
+        self.session.image = picture
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The snapshot that is shown."""
+        return self.session.snapshot
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], **state: Any) -> View:
+        """Open a ``.csnap`` file; needs no torch."""
+        return cls(Snapshot.load(path), **state)
+
+    def to_html(self, path: str | os.PathLike[str], **options: Any) -> ExportedPage:
+        """Write this view as one offline HTML file; options as in `export.export_html`."""
+        from classspace_widgets.export import export_html
+
+        return export_html(self, path, **options)
+
+    def _ipython_display_(self) -> None:
+        """Show the live view, and store beside it a form that outlives the kernel (hidden while the view lives)."""
+        from IPython.display import display
+
+        display(self._repr_mimebundle_()[0], raw=True)
+        if self.saved_form != "none":
+            from classspace_widgets.export import saved_form
+
+            display({"text/html": saved_form(self, self.saved_form), "text/plain": ""}, raw=True)
+
+    def close(self) -> None:
+        """Close the view, and its session where nobody else was given it."""
+        super().close()
+        # Also called for a view whose construction failed half way.
+        session = getattr(self, "session", None)
+        if session is not None and self._owns_session:
+            session.close()
+
+
+class LayerSlider(View):
+    """Steps through the embedding, then attention and MLP of every block; a sparkline shows the class over depth."""
+
+
+class PatchHeatmap(View):
+    """The picture under a map of any reading, patch by patch; click, shift-click or drag to select tokens."""
+
+
+class ContributionBars(View):
+    """What attention and MLP of every block contribute to the class, in three readings."""
+
+
+class ClassPicker(View):
+    """Search among all classes; pick one to read and one to compare."""
+
+
+class TopClasses(View):
+    """Top classes of the selected tokens where the slider stands."""
+
+
+class TokenTrajectories(View):
+    """Rank or logit of the class over depth, for the output token, the selected tokens, and inside/outside a mask."""
+
+
+class HeadGrid(View):
+    """Direct contribution of every attention head to the class; click one to see its source patches."""
+
+
+class Explorer(View):
+    """All views of a session in one responsive widget."""

@@ -1,0 +1,88 @@
+// Bundles the front end into classspace_widgets/static; with --dev also the development page into js/dist.
+import { createHash } from "node:crypto";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { dirname, join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build, transform } from "esbuild";
+import "./tables.mjs";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const out = join(here, "../classspace_widgets/static");
+const dev = process.argv.includes("--dev");
+mkdirSync(out, { recursive: true });
+
+/** The version by which a page tells two bundles apart: a hash of all that goes into them. */
+function version() {
+  const hash = createHash("sha256");
+  for (const file of readdirSync(join(here, "src"), { recursive: true }).map(String).sort()) {
+    const path = join(here, "src", file);
+    if (/\.(ts|css)$/.test(file)) hash.update(file.replaceAll("\\", "/")).update(readFileSync(path));
+  }
+  hash.update(readFileSync(join(here, "package-lock.json")));
+  return hash.digest("hex").slice(0, 12);
+}
+
+/** CSS as minified text. */
+const css = {
+  name: "css",
+  setup(plugins) {
+    plugins.onLoad({ filter: /\.css$/ }, async ({ path }) => {
+      const { code } = await transform(readFileSync(path, "utf8"), { loader: "css", minify: true });
+      return { contents: code.trim(), loader: "text" };
+    });
+  },
+};
+
+const shared = {
+  bundle: true,
+  minify: true,
+  target: ["es2022", "chrome111", "firefox113", "safari16.4"],
+  charset: "utf8",
+  legalComments: "none",
+  metafile: true,
+  define: { __VERSION__: JSON.stringify(version()) },
+  plugins: [css],
+  absWorkingDir: here,
+};
+
+const used = new Set();
+for (const entry of ["widget", "view"]) {
+  const file = join(out, `${entry}.js`);
+  const { metafile } = await build({
+    ...shared,
+    entryPoints: [`src/${entry}.ts`],
+    format: "esm",
+    outfile: file,
+  });
+  for (const input of Object.keys(metafile.inputs)) {
+    const name = /node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(input)?.[1];
+    if (name) used.add(name);
+  }
+  const text = readFileSync(file, "utf8");
+  // An inline script would end here.
+  if (/<\/script|<!--/i.test(text)) throw new Error(`${relative(here, file)} holds "</script" or "<!--"`);
+}
+
+// The colour tables come from d3-scale-chromatic, although its code is not bundled.
+used.add("d3-scale-chromatic");
+const licenses = [...used].sort().map((name) => {
+  const folder = join(here, "node_modules", name);
+  const { version: own, license } = JSON.parse(readFileSync(join(folder, "package.json"), "utf8"));
+  const file = readdirSync(folder).find((f) => /^licen[sc]e/i.test(f));
+  const text = file ? readFileSync(join(folder, file), "utf8").trim() : `Licence: ${license}`;
+  return `${name} ${own}\n${"-".repeat(60)}\n${text}\n`;
+});
+writeFileSync(
+  join(out, "LICENSES.txt"),
+  `Libraries bundled in the files beside this one.\n\n${licenses.join("\n\n")}`,
+);
+
+if (dev && existsSync(join(here, "dev"))) {
+  await build({
+    ...shared,
+    minify: false,
+    entryPoints: ["dev/dev.ts"],
+    format: "iife",
+    outfile: join(here, "dist/dev.js"),
+  });
+}

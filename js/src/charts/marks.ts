@@ -1,0 +1,69 @@
+/** Marks of the charts as SVG. */
+
+import { svg } from "../core/dom";
+import { type Scale, thin } from "./scale";
+
+/** The frame that all charts over the depth share, so that their blocks stand below each other. */
+export const LEFT = 34;
+export const RIGHT = 4;
+export const TOP = 6;
+export const BOTTOM = 138;
+export const HEIGHT = 156;
+
+/** A small label of an axis. */
+export function label(x: number, y: number, anchor: "middle" | "end", text: string): SVGTextElement {
+  const node = svg("text", { class: "csw-tick", x, y, "text-anchor": anchor });
+  node.textContent = text;
+  return node;
+}
+
+/** Lines across at the values of `marks`, each with its number. */
+export function valueAxis(
+  marks: readonly number[],
+  y: Scale,
+  right: number,
+  text: (v: number) => string,
+): Node[] {
+  return marks.flatMap((v) => [
+    svg("line", { class: v === 0 ? "csw-zero" : "csw-rule", x1: LEFT, x2: right, y1: y(v), y2: y(v) }),
+    label(LEFT - 5, y(v) + 3.5, "end", text(v)),
+  ]);
+}
+
+/** Block numbers below slots of `pitch` pixels: the embedding's, then `perBlock` slots for every block. */
+export function blockAxis(blocks: number, perBlock: number, pitch: number): Node[] {
+  const keep = thin(blocks + 1, pitch * perBlock, 17);
+  const out: Node[] = [];
+  for (let b = 0; b <= blocks; b++) {
+    const middle = perBlock === 2 && b > 0 ? 2 * b : b + 0.5;
+    if (keep(b)) out.push(label(LEFT + middle * pitch, HEIGHT - 4, "middle", String(b)));
+  }
+  return out;
+}
+
+/** Path data through points; a point with a value that is not finite breaks the line. */
+export function linePath(points: readonly (readonly [number, number])[]): string {
+  let out = "";
+  let pen = "M";
+  for (const [x, y] of points) {
+    if (!Number.isFinite(x) || !Number.isFinite(y)) {
+      pen = "M";
+      continue;
+    }
+    out += `${pen}${x.toFixed(1)},${y.toFixed(1)}`;
+    pen = "L";
+  }
+  return out;
+}
+
+/** Path data of a bar from `base` to `tip` whose outer corners are rounded. */
+export function barPath(x: number, width: number, base: number, tip: number): string {
+  const height = Math.abs(tip - base);
+  const r = Math.min(2, width / 2, height);
+  const s = tip < base ? -1 : 1;
+  const f = (n: number) => n.toFixed(2);
+  return (
+    `M${f(x)},${f(base)}V${f(tip - s * r)}Q${f(x)},${f(tip)} ${f(x + r)},${f(tip)}` +
+    `H${f(x + width - r)}Q${f(x + width)},${f(tip)} ${f(x + width)},${f(tip - s * r)}V${f(base)}Z`
+  );
+}

@@ -1,0 +1,144 @@
+/** The interventions that the what-if panel offers, as the plain dicts that the kernel builds them from. */
+
+import type { Snapshot } from "./snapshot";
+
+export interface Spec {
+  readonly type: string;
+  readonly [field: string]: unknown;
+}
+
+/** What the panel has chosen when an action is applied. */
+export interface Choice {
+  readonly tokens: readonly number[];
+  readonly from: number;
+  readonly to: number;
+  readonly renormalise: boolean;
+  readonly head: readonly number[] | null;
+}
+
+export interface Action {
+  readonly name: string;
+  readonly title: string;
+  readonly needs: readonly ("patches" | "tokens" | "blocks" | "renormalise" | "head")[];
+  readonly build: (choice: Choice) => Spec;
+}
+
+const cut = (kind: string, own: (choice: Choice) => object = () => ({})): Action["build"] => {
+  return (choice) => ({ type: "KnockOutAttention", kind, ...own(choice), ...depth(choice), ...norm(choice) });
+};
+
+const ablate =
+  (sublayer: string): Action["build"] =>
+  (choice) => ({ type: "Ablate", sublayer, ...depth(choice) });
+
+export const ACTIONS: Readonly<Record<string, Action>> = {
+  remove: {
+    name: "Remove the selected patches",
+    title: "Take them out of the sequence before block 1",
+    needs: ["patches"],
+    build: ({ tokens }) => ({ type: "RemoveTokens", tokens }),
+  },
+  keep: {
+    name: "Keep only the selected patches",
+    title: "Take all other patches out of the sequence before block 1",
+    needs: ["patches"],
+    build: ({ tokens }) => ({ type: "RemoveTokens", tokens, outside: true }),
+  },
+  blank: {
+    name: "Blank the selected tokens",
+    title: "Overwrite them with the mean of the patches before block 1",
+    needs: ["tokens"],
+    build: ({ tokens }) => ({ type: "MaskTokens", tokens, mode: "mean" }),
+  },
+  unread: {
+    name: "No token may read the selected",
+    title: "Attention to the selected tokens is cut",
+    needs: ["tokens", "blocks", "renormalise"],
+    build: cut("edges", ({ tokens }) => ({ sources: tokens })),
+  },
+  unreading: {
+    name: "The selected read no token",
+    title: "Attention of the selected tokens is cut",
+    needs: ["tokens", "blocks", "renormalise"],
+    build: cut("edges", ({ tokens }) => ({ readers: tokens })),
+  },
+  no_cls: {
+    name: "Patches may not read [CLS]",
+    title: "The paper's no_cls perturbation",
+    needs: ["blocks", "renormalise"],
+    build: cut("no_cls"),
+  },
+  self_only: {
+    name: "Patches read only themselves",
+    title: "The paper's self_only perturbation",
+    needs: ["blocks", "renormalise"],
+    build: cut("self_only"),
+  },
+  attention: {
+    name: "Switch attention off",
+    title: "Attention adds nothing to the residual stream",
+    needs: ["blocks"],
+    build: ablate("attention"),
+  },
+  mlp: {
+    name: "Switch the MLP off",
+    title: "The MLP adds nothing to the residual stream",
+    needs: ["blocks"],
+    build: ablate("mlp"),
+  },
+  head: {
+    name: "Switch the chosen head off",
+    title: "The attention head chosen in the head grid adds nothing",
+    needs: ["head"],
+    build: ({ head }) => ({
+      type: "Ablate",
+      sublayer: "head",
+      blocks: [head?.[0] ?? 1],
+      heads: [head?.[1] ?? 0],
+    }),
+  },
+};
+
+/** Why an action cannot be applied now; empty when it can. */
+export function obstacle(action: Action, choice: Choice, snapshot: Snapshot): string {
+  const patches = choice.tokens.filter((t) => snapshot.isImageToken(t));
+  if (action.needs.includes("patches")) {
+    if (patches.length === 0) return "Select patches on the picture first: click, shift-click or drag a box.";
+    if (patches.length === snapshot.rows * snapshot.columns && !action.name.startsWith("Keep")) {
+      return "Every patch is selected: at least one must stay.";
+    }
+  }
+  if (action.needs.includes("tokens") && choice.tokens.every((t) => t >= snapshot.T)) {
+    return "Select tokens first: patches on the picture, or a chip under it.";
+  }
+  if (action.needs.includes("head") && !choice.head)
+    return "Choose an attention head in the head grid first.";
+  if (action.needs.includes("blocks") && choice.from > choice.to)
+    return "The first block is after the last one.";
+  return "";
+}
+
+/** One line about an intervention: "patches 3 removed", "blocks 2 to 5: ...". */
+export function describe(spec: Spec, action: Action, blocks: number): string {
+  const list = spec.blocks as readonly number[] | undefined;
+  const size = (spec.tokens ?? spec.sources ?? spec.readers) as readonly number[] | undefined;
+  const words = [
+    action.name.replace("the selected patches", "patches").replace("the selected tokens", "tokens"),
+  ];
+  if (size) words.push(size.length === 1 ? "(1 token)" : `(${size.length} tokens)`);
+  if (spec.type === "Ablate" && spec.heads) {
+    return `Head ${Number((spec.heads as number[])[0]) + 1} of block ${list?.[0]} off`;
+  }
+  if (list && list.length < blocks) {
+    words.push(list.length === 1 ? `in block ${list[0]}` : `in blocks ${list[0]}–${list[list.length - 1]}`);
+  }
+  return words.join(" ");
+}
+
+function depth({ from, to }: Choice): object {
+  return { blocks: Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i) };
+}
+
+function norm({ renormalise }: Choice): object {
+  return renormalise ? { renormalise } : {};
+}

@@ -1,0 +1,143 @@
+/** Requests to the kernel: one of a kind in flight, the latest pending one replaces older ones. */
+
+export type Params = Readonly<Record<string, unknown>>;
+
+export interface Answer {
+  readonly result: Readonly<Record<string, unknown>>;
+  readonly buffers: readonly (ArrayBuffer | ArrayBufferView)[];
+}
+
+export interface Progress {
+  readonly fraction: number;
+  readonly text: string;
+}
+
+/** Sends one message; what comes back is given to `receive`. */
+export type Send = (content: object, buffers: readonly ArrayBuffer[]) => void;
+
+/** The kernel answered with an error; `title` names it, the message is for the user. */
+export class KernelError extends Error {
+  override name = "KernelError";
+  readonly title: string;
+  constructor(title: string, text: string) {
+    super(text);
+    this.title = title;
+  }
+}
+
+/** A newer request of the same kind took this one's place, or it was cancelled: nothing to show. */
+export class Superseded extends Error {
+  override name = "Superseded";
+}
+
+/** Nobody is there to answer. */
+export class NoKernel extends Error {
+  override name = "NoKernel";
+}
+
+interface Job {
+  readonly id: number;
+  readonly kind: string;
+  readonly params: Params;
+  readonly buffers: readonly ArrayBuffer[];
+  readonly onProgress: ((progress: Progress) => void) | undefined;
+  readonly resolve: (answer: Answer) => void;
+  readonly reject: (error: Error) => void;
+}
+
+let lastId = 0;
+
+export class Transport {
+  #send: Send | null;
+  readonly #flying = new Map<string, Job>();
+  readonly #waiting = new Map<string, Job>();
+
+  constructor(send: Send | null) {
+    this.#send = send;
+  }
+
+  get live(): boolean {
+    return this.#send !== null;
+  }
+
+  request(
+    kind: string,
+    params: Params,
+    buffers: readonly ArrayBuffer[] = [],
+    onProgress?: (progress: Progress) => void,
+  ): Promise<Answer> {
+    if (!this.#send) {
+      return Promise.reject(new NoKernel("no kernel is connected, so nothing new can be computed"));
+    }
+    return new Promise((resolve, reject) => {
+      const job: Job = { id: ++lastId, kind, params, buffers, onProgress, resolve, reject };
+      if (this.#flying.has(kind)) {
+        this.#waiting.get(kind)?.reject(new Superseded(kind));
+        this.#waiting.set(kind, job);
+      } else {
+        this.#start(job);
+      }
+    });
+  }
+
+  /** Ask the kernel to stop what it does for a kind; its request ends as superseded. */
+  cancel(kind: string): void {
+    this.#waiting.get(kind)?.reject(new Superseded(kind));
+    this.#waiting.delete(kind);
+    const job = this.#flying.get(kind);
+    if (job) this.#send?.({ type: "cancel", id: job.id }, []);
+  }
+
+  /** A message from the kernel; other traffic is ignored. */
+  receive(content: unknown, buffers: readonly (ArrayBuffer | ArrayBufferView)[]): void {
+    if (typeof content !== "object" || content === null) return;
+    const { type, id, ok, result, error, fraction, text } = content as Record<string, unknown>;
+    const job = [...this.#flying.values()].find((flying) => flying.id === id);
+    if (!job) return;
+    if (type === "progress") {
+      job.onProgress?.({ fraction: Number(fraction) || 0, text: String(text ?? "") });
+    } else if (type === "response") {
+      this.#flying.delete(job.kind);
+      if (ok === true) {
+        job.resolve({ result: (result ?? {}) as Record<string, unknown>, buffers });
+      } else {
+        const { title, message } = (error ?? {}) as Record<string, unknown>;
+        const kind = String(title ?? "Error");
+        job.reject(
+          kind === "Cancelled" ? new Superseded(job.kind) : new KernelError(kind, String(message ?? kind)),
+        );
+      }
+      this.#next(job.kind);
+    }
+  }
+
+  /** The kernel has gone: end everything that waits for it. */
+  disconnect(): void {
+    this.#send = null;
+    const jobs = [...this.#flying.values(), ...this.#waiting.values()];
+    this.#flying.clear();
+    this.#waiting.clear();
+    for (const job of jobs) job.reject(new NoKernel("the kernel is gone"));
+  }
+
+  connect(send: Send): void {
+    this.#send = send;
+  }
+
+  #start(job: Job): void {
+    this.#flying.set(job.kind, job);
+    try {
+      this.#send?.({ type: "request", id: job.id, kind: job.kind, params: job.params }, job.buffers);
+    } catch (error) {
+      this.#flying.delete(job.kind);
+      job.reject(new NoKernel(error instanceof Error ? error.message : String(error)));
+      this.#next(job.kind);
+    }
+  }
+
+  #next(kind: string): void {
+    const job = this.#waiting.get(kind);
+    this.#waiting.delete(kind);
+    if (job) this.#start(job);
+  }
+}

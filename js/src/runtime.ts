@@ -1,0 +1,84 @@
+/** Mounting a view by name: its frame, its styles, its theme, and words where it cannot be shown. */
+
+import { message } from "./core/codec";
+import { h } from "./core/dom";
+import type { Store } from "./core/store";
+import { followTheme } from "./core/theme";
+import base from "./styles/base.css";
+import charts from "./styles/charts.css";
+import explorer from "./styles/explorer.css";
+import heatmap from "./styles/heatmap.css";
+import slider from "./styles/slider.css";
+import whatif from "./styles/whatif.css";
+import { type Options, VIEWS } from "./views";
+
+const CSS = [base, charts, slider, heatmap, whatif, explorer].join("\n");
+
+/** One stylesheet per document or shadow root and version; every rule is scoped to .csw. */
+function addStyles(el: HTMLElement): void {
+  const root = el.getRootNode();
+  const place = root instanceof ShadowRoot ? root : document.head;
+  const id = `csw-style-${__VERSION__}`;
+  if (place.querySelector(`#${id}`)) return;
+  const style = h("style", { id });
+  style.textContent = CSS;
+  place.append(style);
+}
+
+/** An empty frame in `el`, with styles and theme, that goes away with the signal. */
+export function frameIn(el: HTMLElement, abort: AbortSignal): HTMLElement {
+  // Without the mark, JupyterLab takes keys for its own: D twice would delete the cell.
+  const root = h("div", { class: "csw", "data-lm-suppress-shortcuts": "true" });
+  el.append(root);
+  addStyles(root);
+  followTheme(root, abort);
+  abort.addEventListener("abort", () => root.remove());
+  return root;
+}
+
+/** Say what is wrong, where the view would be. */
+export function showProblem(el: HTMLElement, abort: AbortSignal, title: string, error: unknown): void {
+  const problem = h("div", { class: "csw-problem", role: "alert" }, h("strong", {}, title), message(error));
+  frameIn(el, abort).append(problem);
+}
+
+/** Key D shows the pass before an intervention, after it, and the change. */
+function toggleShown(event: KeyboardEvent, store: Store): void {
+  const typing =
+    event.target instanceof Element && event.target.matches("input:not([type=range]), textarea, select");
+  if (event.key.toLowerCase() !== "d" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  if (!store.variant.peek()) return;
+  store.nextShown();
+  event.preventDefault();
+  event.stopPropagation();
+}
+
+export function mountView(
+  view: string,
+  el: HTMLElement,
+  store: Store,
+  abort: AbortSignal,
+  options: Options = {},
+): void {
+  const mount = Object.hasOwn(VIEWS, view) ? VIEWS[view] : undefined;
+  if (!mount) {
+    showProblem(
+      el,
+      abort,
+      "This view is not known",
+      `Expected one of ${Object.keys(VIEWS).join(", ")}, got ${view}.`,
+    );
+    return;
+  }
+  const own = new AbortController();
+  abort.addEventListener("abort", () => own.abort());
+  try {
+    const frame = frameIn(el, own.signal);
+    frame.addEventListener("keydown", (event) => toggleShown(event, store), { signal: own.signal });
+    mount(frame, store, own.signal, options);
+  } catch (error) {
+    own.abort();
+    console.error(error);
+    showProblem(el, abort, `${view} cannot be shown`, error);
+  }
+}

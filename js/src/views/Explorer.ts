@@ -1,0 +1,181 @@
+/** All views of a session, composed for any width from a phone to a full page. */
+
+import { h, say } from "../core/dom";
+import { count, percent, shortName } from "../core/format";
+import { onFrame, watch } from "../core/frame";
+import type { Store } from "../core/store";
+import { mount as ClassPicker } from "./ClassPicker";
+import { mount as ContributionBars } from "./ContributionBars";
+import { mount as HeadGrid } from "./HeadGrid";
+import { mount as HeatGrid } from "./HeatGrid";
+import type { Mount } from "./index";
+import { mount as LayerSlider } from "./LayerSlider";
+import { mount as PatchHeatmap } from "./PatchHeatmap";
+import { mount as TokenTrajectories } from "./TokenTrajectories";
+import { mount as TopClasses } from "./TopClasses";
+import { mount as WhatIf } from "./WhatIf";
+
+/** Places of the layout, and the views in each. */
+const AREAS: readonly (readonly [string, readonly Mount[]])[] = [
+  ["slider", [LayerSlider]],
+  ["picture", [PatchHeatmap]],
+  ["side", [ClassPicker, TopClasses]],
+  ["charts", [ContributionBars, TokenTrajectories]],
+  ["heads", [HeadGrid]],
+  ["whatif", [WhatIf, HeatGrid]],
+];
+
+/** How many classes of the model's own output stand in the header. */
+const PREDICTED = 3;
+
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const on = { signal: abort };
+  const name = h("h2");
+  const about = h("p");
+  const title = h("div", { class: "csw-title" }, name, about);
+  const predicted = h("div", { class: "csw-predicted", role: "group", "aria-label": "Predicted classes" });
+  const file = h("input", { type: "file", accept: "image/*", hidden: true });
+  const upload = h(
+    "button",
+    { class: "csw-button", type: "button", title: "Or drop a picture here" },
+    "New picture…",
+  );
+  const text = h("span", {});
+  const bar = h("progress", { max: 1, "aria-label": "Progress" });
+  const dismiss = h("button", { class: "csw-link", type: "button" }, "dismiss");
+  const status = h("div", { class: "csw-status", role: "status" }, bar, text, dismiss);
+  const head = h("header", { class: "csw-head" }, title, predicted, upload, file, status);
+  const layout = h("div", { class: "csw-layout" });
+  const notes = h("div", { class: "csw-footnotes" });
+  const root = h(
+    "section",
+    { class: "csw-view csw-explorer", "aria-label": "Class space explorer" },
+    head,
+    layout,
+    notes,
+  );
+  el.append(root);
+  abort.addEventListener("abort", () => root.remove());
+
+  for (const [area, views] of AREAS) {
+    const place = h("div", { class: "csw-area", "data-area": area });
+    layout.append(place);
+    for (const view of views) view(place, store, abort);
+  }
+
+  onFrame(abort, () => {
+    const { snapshot } = store.data.value;
+    const { model, image, tokens, intervention } = snapshot.meta;
+    const shown = store.state.shown.value;
+    const { variant } = store;
+    say(name, model.name);
+    const label = image?.label;
+    const words = [
+      image?.name ?? "",
+      typeof label === "number" ? `labelled ${shortName(snapshot.className(label))}` : "",
+      `${model.blocks} blocks`,
+      `${tokens.grid[0]} × ${tokens.grid[1]} patches`,
+      `${count(snapshot.C)} classes`,
+      shown !== "baseline" && variant.value
+        ? (variant.value.snapshot.meta.intervention?.label ?? intervention?.label ?? "intervened")
+        : "",
+    ];
+    say(about, words.filter(Boolean).join("  ·  "));
+    const own = store.state.class_index.value;
+    const label2 = typeof label === "number" ? label : -1;
+    predicted.replaceChildren(
+      ...snapshot.predicted(PREDICTED).map(({ id, probability }) => {
+        const chip = h("button", {
+          class: "csw-prediction",
+          type: "button",
+          "data-class": id,
+          "aria-pressed": String(id === own),
+          title: `${snapshot.className(id)}${id === label2 ? " (the picture's label)" : ""}: read this class`,
+        });
+        chip.style.setProperty("--p", `${100 * probability}%`);
+        chip.append(h("span", {}, shortName(snapshot.className(id))), h("output", {}, percent(probability)));
+        return chip;
+      }),
+    );
+    const footnotes = [
+      snapshot.meta.payload.note,
+      snapshot.meta.exactness?.note,
+      ...(snapshot.meta.caveats ?? []),
+    ];
+    notes.replaceChildren(
+      ...[...new Set(footnotes)].filter((n) => n).map((n) => h("p", { class: "csw-note" }, n ?? "")),
+    );
+    notes.hidden = notes.childElementCount === 0;
+  });
+  predicted.addEventListener(
+    "click",
+    (event) => {
+      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
+      if (id !== undefined) store.set({ class_index: Number(id) });
+    },
+    on,
+  );
+
+  watch(abort, () => {
+    const notice = store.notice.value;
+    const gone = store.kernel.value === "gone";
+    const idle = gone ? "The kernel is gone. What is here keeps working; run the cell again for more." : "";
+    say(text, notice.kind === "idle" ? idle : notice.text + (notice.kind === "busy" ? " …" : ""));
+    status.dataset.kind = notice.kind;
+    status.hidden = text.textContent === "";
+    bar.hidden = notice.kind !== "busy";
+    if (notice.progress === null) bar.removeAttribute("value");
+    else bar.value = notice.progress;
+    dismiss.hidden = notice.kind !== "error";
+    upload.hidden = store.kernel.value !== "live";
+    upload.disabled = notice.kind === "busy";
+  });
+  dismiss.addEventListener("click", () => store.dismiss(), on);
+
+  const send = async (picture: File) => {
+    if (store.kernel.peek() !== "live") return;
+    const bytes = await picture.arrayBuffer();
+    await store.request("image", { name: picture.name }, [bytes], `reading ${picture.name}`);
+  };
+  upload.addEventListener("click", () => file.click(), on);
+  file.addEventListener(
+    "change",
+    () => {
+      const chosen = file.files?.[0];
+      if (chosen) void send(chosen);
+      file.value = "";
+    },
+    on,
+  );
+  const carriesFile = (event: DragEvent) =>
+    store.kernel.peek() === "live" && (event.dataTransfer?.types.includes("Files") ?? false);
+  root.addEventListener(
+    "dragover",
+    (event) => {
+      if (!carriesFile(event)) return;
+      event.preventDefault();
+      root.classList.add("csw-drop");
+    },
+    on,
+  );
+  root.addEventListener(
+    "dragleave",
+    (event) => {
+      if (!root.contains(event.relatedTarget as Node | null)) root.classList.remove("csw-drop");
+    },
+    on,
+  );
+  root.addEventListener(
+    "drop",
+    (event) => {
+      root.classList.remove("csw-drop");
+      if (!carriesFile(event)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const dropped = [...(event.dataTransfer?.files ?? [])].find((f) => f.type.startsWith("image/"));
+      if (dropped) void send(dropped);
+      else store.fail(new Error("what was dropped is no picture"));
+    },
+    on,
+  );
+}

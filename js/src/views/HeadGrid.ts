@@ -1,0 +1,246 @@
+/** Blocks x heads: what every attention head contributes directly to the class at the selected tokens. */
+
+import { computed, signal, untracked } from "@preact/signals-core";
+import { thin } from "../charts/scale";
+import { h, say } from "../core/dom";
+import { number, signed } from "../core/format";
+import { onFrame, watch } from "../core/frame";
+import type { Reading, Store } from "../core/store";
+import { gridKey, headValues, knownTokens, recorded, whyNone } from "./heads";
+import { OWN_KEYS, root, subject, tokensName, widthOf } from "./parts";
+
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const section = root(el, abort, "heads", "Contributions of attention heads");
+  const title = h("h3");
+  const empty = h("p", { class: "csw-empty" });
+  const grid = h("div", {
+    class: "csw-grid",
+    role: "grid",
+    "aria-label": "Attention heads: one row per head, one column per block",
+    ...OWN_KEYS,
+  });
+  const low = h("span");
+  const high = h("span");
+  const legend = h(
+    "div",
+    { class: "csw-head-scale" },
+    low,
+    h("i"),
+    h("span", {}, "0"),
+    h("i", { class: "csw-up" }),
+    high,
+  );
+  const readout = h("p", { class: "csw-readout", "aria-hidden": "true" });
+  section.append(h("header", {}, title, legend), empty, grid, readout);
+
+  const { state } = store;
+  const width = widthOf(section, abort);
+  const pointed = signal<number | null>(null);
+  const classes = computed(() =>
+    [state.class_index.value, state.compare_index.value].filter((c) => c !== null),
+  );
+  const known = computed(() => {
+    const tokens = knownTokens(store.data.value, classes.value, store.activeTokens.value);
+    if (state.shown.value !== "difference" || !store.variant.value) return tokens;
+    return knownTokens(store.baseline.value, classes.value, tokens);
+  });
+  const values = computed(() => {
+    const tokens = known.value;
+    if (tokens.length === 0) return null;
+    const now = headValues(store.data.value, classes.value, tokens);
+    if (state.shown.value !== "difference" || !store.variant.value) return now;
+    const base = headValues(store.baseline.value, classes.value, tokens);
+    return now.map((v, i) => v - base[i]);
+  });
+  let cells: HTMLElement[] = [];
+  let shape = "";
+  let focused = 0;
+  /** Reading to go back to when the head is let go. */
+  let before: Reading = "identifiability";
+
+  // Asked once for the same tokens and classes of a picture: an answer may bring less than was wished for.
+  let asked = "";
+  watch(abort, () => {
+    const tokens = store.activeTokens.value;
+    const wish = `${classes.value} ${tokens}`;
+    if (known.value.length === tokens.length) asked = "";
+    else if (store.kernel.value === "live" && asked !== wish && recorded(store)) {
+      asked = wish;
+      untracked(() => store.fetchAttention(tokens));
+    }
+  });
+
+  // Cells are built once per model and width, and then only coloured.
+  const build = (L: number, H: number, room: number) => {
+    if (shape === `${L} ${H} ${room}`) return;
+    shape = `${L} ${H} ${room}`;
+    const keepBlock = thin(L + 1, (room - 22) / L, 17);
+    const keepHead = thin(H, 13, 12);
+    const { activeElement } = section.getRootNode() as Document | ShadowRoot;
+    const held = cells.some((cell) => cell === activeElement);
+    cells = [];
+    const rows = Array.from({ length: H }, (_, head) => {
+      const row = h(
+        "div",
+        { role: "row" },
+        h(
+          "span",
+          { role: "rowheader", "aria-label": `head ${head + 1}` },
+          keepHead(head) ? String(head + 1) : "",
+        ),
+      );
+      for (let b = 1; b <= L; b++) {
+        const cell = h("div", { role: "gridcell", tabindex: -1 });
+        cells.push(cell);
+        row.append(cell);
+      }
+      return row;
+    });
+    const foot = h("div", { role: "row" }, h("span", { role: "columnheader", "aria-label": "head" }));
+    for (let b = 1; b <= L; b++) {
+      foot.append(
+        h("span", { role: "columnheader", "aria-label": `block ${b}` }, keepBlock(b) ? String(b) : ""),
+      );
+    }
+    grid.style.setProperty("--columns", String(L));
+    grid.replaceChildren(...rows, foot);
+    focused = Math.min(focused, cells.length - 1);
+    cells[focused]?.setAttribute("tabindex", "0");
+    if (held) cells[focused]?.focus();
+  };
+  /** Cells stand row by row (head by head), values block by block. */
+  const place = (index: number): [number, number] => {
+    const { L } = store.data.peek().snapshot;
+    return [(index % L) + 1, Math.floor(index / L)];
+  };
+
+  const mark = () => {
+    const now = values.value;
+    const { H } = store.data.value.snapshot;
+    const chosen = state.head.value;
+    const block = state.block.value;
+    const at = pointed.value;
+    for (let i = 0; i < cells.length; i++) {
+      const [b, head] = place(i);
+      const own = chosen !== null && chosen[0] === b && chosen[1] === head;
+      cells[i].setAttribute("aria-selected", String(own));
+      cells[i].classList.toggle("csw-here", b === block);
+    }
+    const spot = at !== null ? place(at) : chosen;
+    if (!now || !spot) say(readout, now ? "Pick a head to see on the picture where it reads from." : "");
+    else {
+      const value = now[(spot[0] - 1) * H + spot[1]];
+      let all = 0;
+      for (let i = 0; i < H; i++) all += now[(spot[0] - 1) * H + i];
+      readout.replaceChildren(
+        `block ${spot[0]} head ${spot[1] + 1} `,
+        h("b", {}, signed(value)),
+        ` of ${signed(all)} from the block’s heads`,
+      );
+    }
+  };
+
+  onFrame(abort, () => {
+    const { snapshot } = store.data.value;
+    const { L, H } = snapshot;
+    const now = values.value;
+    const tokens = store.activeTokens.value;
+    title.replaceChildren(
+      "Heads for ",
+      h("b", {}, subject(store, snapshot)),
+      ` at ${tokensName(snapshot, now ? known.value : tokens)}`,
+    );
+    title.title = title.textContent ?? "";
+    empty.hidden = now !== null;
+    grid.hidden = legend.hidden = now === null;
+    if (!now) {
+      say(empty, whyNone(store, tokens));
+      return;
+    }
+    build(L, H, width.value);
+    let most = 1e-9;
+    for (const v of now) most = Math.max(most, Math.abs(v));
+    for (let i = 0; i < cells.length; i++) {
+      const [block, head] = place(i);
+      const v = now[(block - 1) * H + head];
+      cells[i].style.setProperty("--v", `${((100 * Math.abs(v)) / most).toFixed(1)}%`);
+      cells[i].classList.toggle("csw-up", v > 0);
+      cells[i].setAttribute("aria-label", `block ${block} head ${head + 1}: ${signed(v)}`);
+    }
+    say(low, `−${number(most)}`);
+    say(high, `+${number(most)}`);
+    untracked(mark);
+  });
+
+  onFrame(abort, mark);
+
+  const indexOf = (event: Event) => cells.indexOf(event.target as HTMLElement);
+  const focus = (index: number) => {
+    cells[focused]?.setAttribute("tabindex", "-1");
+    focused = index;
+    cells[index]?.setAttribute("tabindex", "0");
+  };
+  const pick = (index: number) => {
+    if (index < 0) return;
+    const [block, head] = place(index);
+    const chosen = state.head.peek();
+    const reading = state.reading.peek();
+    if (chosen?.[0] === block && chosen[1] === head) {
+      store.set({ head: null, reading: reading === "source" ? before : reading });
+      return;
+    }
+    if (reading !== "source") before = reading;
+    store.set({ head: [block, head], reading: "source" });
+    untracked(() => store.fetchAttention(store.activeTokens.peek()));
+  };
+  const options = { signal: abort };
+  grid.addEventListener(
+    "click",
+    (event) => {
+      const index = indexOf(event);
+      if (index >= 0) focus(index);
+      pick(index);
+    },
+    options,
+  );
+  grid.addEventListener(
+    "pointerover",
+    (event) => {
+      const index = indexOf(event);
+      pointed.value = index < 0 ? null : index;
+    },
+    options,
+  );
+  const leave = () => {
+    pointed.value = null;
+  };
+  grid.addEventListener("pointerleave", leave, options);
+  grid.addEventListener("focusout", leave, options);
+  grid.addEventListener(
+    "focusin",
+    (event) => {
+      const index = indexOf(event);
+      if (index < 0) return;
+      focus(index);
+      pointed.value = index;
+    },
+    options,
+  );
+  grid.addEventListener(
+    "keydown",
+    (event) => {
+      const index = indexOf(event);
+      if (index < 0 || event.altKey || event.metaKey) return;
+      const { L, H } = store.data.peek().snapshot;
+      const next = gridKey(event.key, index, L, H, event.ctrlKey);
+      if (next !== null) {
+        focus(next);
+        cells[next].focus();
+      } else if (event.key === "Enter" || event.key === " ") pick(index);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    },
+    options,
+  );
+}

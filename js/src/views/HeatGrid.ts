@@ -1,0 +1,260 @@
+/** Blocks x columns as a grid of colours to click: the effect of an intervention at every place. */
+
+import { signal } from "@preact/signals-core";
+import { floats, unpack } from "../core/codec";
+import { css, gradient, table, tableFor } from "../core/color";
+import { assign, h, say } from "../core/dom";
+import { shortName, signed } from "../core/format";
+import { onFrame } from "../core/frame";
+import type { Store } from "../core/store";
+import { OWN_KEYS, segmented, widthOf } from "./parts";
+
+export interface Grid {
+  /** [rows, columns], NaN where there is nothing. */
+  readonly values: Float32Array;
+  readonly rows: readonly string[];
+  readonly columns: readonly string[];
+  readonly title: string;
+  readonly format: (value: number) => string;
+}
+
+const LEFT = 26;
+
+/** Draws a grid, lets pointer and arrow keys go over it, and says what was picked. */
+export function heatGrid(
+  el: HTMLElement,
+  abort: AbortSignal,
+  grid: () => Grid | null,
+  colormap: () => string,
+  pick: (row: number, column: number) => void,
+): void {
+  const on = { signal: abort };
+  const canvas = h("canvas", { "aria-hidden": "true" });
+  const board = h(
+    "div",
+    { class: "csw-board", tabindex: 0, role: "application", "aria-roledescription": "grid", ...OWN_KEYS },
+    canvas,
+  );
+  const ramp = h("div", { class: "csw-ramp" });
+  const low = h("span", {});
+  const high = h("span", {});
+  const numbers = h(
+    "div",
+    { class: "csw-map-numbers", "aria-hidden": "true" },
+    low,
+    h("span", {}, "0"),
+    high,
+  );
+  const words = h("p", { class: "csw-note", "aria-live": "polite" });
+  el.append(board, words, ramp, numbers);
+  const at = signal<readonly [number, number] | null>(null);
+  const width = widthOf(board, abort);
+  let cell: readonly [number, number] = [1, 1];
+
+  const place = (event: MouseEvent): readonly [number, number] | null => {
+    const g = grid();
+    if (!g) return null;
+    const box = board.getBoundingClientRect();
+    const column = Math.floor((event.clientX - box.left - LEFT) / cell[0]);
+    const row = Math.floor((event.clientY - box.top) / cell[1]);
+    return row >= 0 && column >= 0 && row < g.rows.length && column < g.columns.length ? [row, column] : null;
+  };
+  board.addEventListener(
+    "pointermove",
+    (event) => {
+      at.value = place(event);
+    },
+    on,
+  );
+  board.addEventListener(
+    "pointerleave",
+    () => {
+      at.value = null;
+    },
+    on,
+  );
+  board.addEventListener(
+    "click",
+    (event) => {
+      const target = place(event);
+      if (target) pick(...target);
+    },
+    on,
+  );
+  board.addEventListener(
+    "keydown",
+    (event) => {
+      const g = grid();
+      if (!g) return;
+      const [row, column] = at.peek() ?? [0, 0];
+      const moves: Record<string, readonly [number, number]> = {
+        ArrowLeft: [row, column - 1],
+        ArrowRight: [row, column + 1],
+        ArrowUp: [row - 1, column],
+        ArrowDown: [row + 1, column],
+      };
+      const next = moves[event.key];
+      if (next) {
+        at.value = [
+          Math.max(0, Math.min(g.rows.length - 1, next[0])),
+          Math.max(0, Math.min(g.columns.length - 1, next[1])),
+        ];
+      } else if (event.key === "Enter" || event.key === " ") pick(row, column);
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    },
+    on,
+  );
+
+  onFrame(abort, () => {
+    const g = grid();
+    const empty = g === null;
+    for (const node of [board, ramp, numbers, words]) node.hidden = empty;
+    if (!g) return;
+    const ratio = Math.min(2, globalThis.devicePixelRatio || 1);
+    cell = [(width.value - LEFT) / g.columns.length, Math.max(10, Math.min(18, 220 / g.rows.length))];
+    const tall = cell[1] * g.rows.length;
+    canvas.width = Math.round(width.value * ratio);
+    canvas.height = Math.round(tall * ratio);
+    canvas.style.height = `${tall}px`;
+    const here = at.value;
+    let peak = 0;
+    for (const v of g.values) if (Math.abs(v) > peak) peak = Math.abs(v);
+    const name = tableFor("diverging", colormap());
+    const text = here
+      ? `block ${g.rows[here[0]]}, ${g.columns[here[1]]}: ${g.format(g.values[here[0] * g.columns.length + here[1]])}`
+      : g.title;
+    say(words, text);
+    assign(board, { "aria-label": g.title });
+    ramp.style.background = gradient(name);
+    say(low, g.format(-peak));
+    say(high, g.format(peak));
+    const context = canvas.getContext("2d");
+    if (!context) return;
+    context.scale(ratio, ratio);
+    const colors = table(name);
+    const gap = cell[0] > 5 ? 1 : 0;
+    g.values.forEach((v, i) => {
+      if (Number.isNaN(v)) return;
+      const k = 3 * Math.round(127.5 * (1 + v / (peak || 1)));
+      context.fillStyle = css([colors[k], colors[k + 1], colors[k + 2]]);
+      const row = Math.floor(i / g.columns.length);
+      const column = i % g.columns.length;
+      context.fillRect(LEFT + column * cell[0], row * cell[1], cell[0] - gap, cell[1] - 1);
+    });
+    const style = getComputedStyle(board);
+    context.fillStyle = style.getPropertyValue("--csw-muted");
+    context.font = `10.5px ${style.fontFamily}`;
+    context.textAlign = "right";
+    context.textBaseline = "middle";
+    for (const [row, text] of g.rows.entries()) context.fillText(text, LEFT - 6, (row + 0.5) * cell[1]);
+    if (here) {
+      context.strokeStyle = style.getPropertyValue("--csw-fg");
+      context.lineWidth = 2;
+      context.strokeRect(LEFT + here[1] * cell[0], here[0] * cell[1], cell[0] - gap, cell[1] - 1);
+    }
+  });
+}
+
+type Kind = "heads" | "tokens";
+
+/** Sweeps: one intervention at every (block, head) or (block, token), and its effect on the class logit. */
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const on = { signal: abort };
+  const kind = signal<Kind>("heads");
+  const result = signal<(Grid & { kind: Kind; blocks: number[]; places: number[] }) | null>(null);
+  const running = signal(false);
+  const start = h("button", { class: "csw-button", type: "button" });
+  const kinds = segmented(
+    abort,
+    "What is swept",
+    [
+      ["heads", "Heads"],
+      ["tokens", "Tokens"],
+    ],
+    kind,
+    (value) => {
+      kind.value = value;
+    },
+  );
+  const head = h(
+    "header",
+    { class: "csw-bar-row" },
+    h("h3", {}, "Sweep"),
+    h("span", { class: "csw-grow" }),
+    kinds,
+    start,
+  );
+  const about = h("p", { class: "csw-note" });
+  const root = h("section", { class: "csw-view csw-sweep", "aria-label": "Sweep over blocks" }, head, about);
+  el.append(root);
+  abort.addEventListener("abort", () => root.remove());
+
+  heatGrid(
+    root,
+    abort,
+    () => result.value,
+    () => store.state.colormap.value,
+    (row, column) => {
+      const own = result.peek();
+      if (!own) return;
+      const block = own.blocks[row];
+      if (own.kind === "heads")
+        store.set({ head: [block, own.places[column]], block, sublayer: "attention" });
+      else store.set({ tokens: [own.places[column]], block, sublayer: "attention" });
+    },
+  );
+
+  const sweep = async () => {
+    const { snapshot } = store.baseline.peek();
+    const id = store.state.class_index.peek();
+    const what = kind.peek();
+    running.value = true;
+    const answer = await store.request("sweep", { kind: what, class: id }, [], `sweeping ${what}`);
+    running.value = false;
+    const buffer = answer?.buffers[0];
+    if (!answer || !buffer || abort.aborted) return;
+    const array = unpack(buffer).arrays.get("grid");
+    if (!array) return store.fail(new Error("the kernel's answer holds no grid"));
+    const blocks = answer.result.rows as number[];
+    const places = answer.result.columns as number[];
+    const name = shortName(snapshot.className(id));
+    result.value = {
+      kind: what,
+      blocks,
+      places,
+      values: floats(array),
+      rows: blocks.map(String),
+      columns: places.map((p) => (what === "heads" ? `head ${p + 1}` : snapshot.tokenName(p))),
+      title: `Change of ${name}'s logit when ${what === "heads" ? "a head is switched off" : "no other token may read a token"}`,
+      format: (v) => signed(v, 3),
+    };
+  };
+  start.addEventListener(
+    "click",
+    () => {
+      if (running.peek()) store.transport.cancel("sweep");
+      else void sweep();
+    },
+    on,
+  );
+  let picture = store.baseline.peek().snapshot;
+  onFrame(abort, () => {
+    const { snapshot } = store.baseline.value;
+    if (snapshot !== picture) {
+      picture = snapshot;
+      result.value = null;
+    }
+    root.hidden = store.kernel.value !== "live" && result.value === null;
+    start.hidden = store.kernel.value !== "live";
+    say(start, running.value ? "Cancel" : "Run");
+    const name = shortName(snapshot.className(store.state.class_index.value));
+    say(
+      about,
+      kind.value === "heads"
+        ? `Switch off every attention head in turn: what does ${name} lose?`
+        : `Hide every token from the others, block by block: what does ${name} lose?`,
+    );
+  });
+}

@@ -1,0 +1,147 @@
+/** The classes that the selected tokens read best as, at the point where the slider stands. */
+
+import { computed } from "@preact/signals-core";
+import { h, say } from "../core/dom";
+import { count, number, percent, shortName } from "../core/format";
+import { onFrame } from "../core/frame";
+import type { Store } from "../core/store";
+import { OWN_KEYS, present, root, stepKey, tokensName } from "./parts";
+import { meanRank, topClasses } from "./ranking";
+
+const COUNT = 8;
+
+interface Row {
+  readonly item: HTMLElement;
+  readonly button: HTMLButtonElement;
+  readonly name: HTMLElement;
+  readonly logit: HTMLElement;
+  readonly share: HTMLElement;
+}
+
+function row(): Row {
+  const name = h("span", { class: "csw-name" });
+  const logit = h("span");
+  const share = h("span");
+  const button = h("button", { type: "button" }, name, logit, share);
+  return { item: h("li", {}, button), button, name, logit, share };
+}
+
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const section = root(el, abort, "top", "Top classes");
+  const title = h("h3");
+  const list = h("ol", { class: "csw-list", ...OWN_KEYS });
+  const rank = h("p", { class: "csw-readout" });
+  const head = h(
+    "div",
+    { class: "csw-columns", "aria-hidden": "true" },
+    h("span", {}, "class"),
+    h("span", {}, "logit"),
+    h("span", {}, "prob."),
+  );
+  const few = h("p", { class: "csw-readout" });
+  section.append(h("header", {}, title), head, list, few, rank);
+  const rows = Array.from({ length: COUNT }, row);
+  list.append(...rows.map((r) => r.item));
+
+  const { state } = store;
+  const tokensNow = computed(() => present(store.data.value.snapshot, store.activeTokens.value));
+  const entries = computed(() => topClasses(store.data.value, store.point.value, tokensNow.value, COUNT));
+
+  onFrame(abort, () => {
+    const { snapshot } = store.data.value;
+    const now = entries.value;
+    const id = state.class_index.value;
+    const other = state.compare_index.value;
+    const tokens = tokensNow.value;
+    const point = store.point.value;
+    title.replaceChildren(h("b", {}, tokensName(snapshot, store.activeTokens.value)), ` ${where(store)}`);
+    title.title = title.textContent ?? "";
+    rows.forEach(({ item, button, name, logit, share }, i) => {
+      const entry = now[i];
+      item.hidden = !entry;
+      if (!entry) return;
+      const full = snapshot.className(entry.id);
+      button.dataset.id = String(entry.id);
+      button.classList.toggle("csw-main", entry.id === id);
+      button.classList.toggle("csw-other", entry.id === other);
+      button.setAttribute("aria-pressed", String(entry.id === id));
+      button.style.setProperty("--p", `${(100 * (entry.probability || 0)).toFixed(2)}%`);
+      button.title = `${full}\nShift-click to compare`;
+      button.setAttribute(
+        "aria-label",
+        `${full}, logit ${number(entry.logit)}, probability ${percent(entry.probability)}`,
+      );
+      say(name, shortName(full));
+      say(logit, number(entry.logit));
+      say(share, percent(entry.probability));
+    });
+    say(few, caveat(store.data.value.readings.allLogits(point) !== null, tokens.length, now.length));
+    few.hidden = few.textContent === "";
+    const parts: (Node | string)[] = [];
+    for (const [c, kind] of [
+      [id, "main"],
+      [other, "other"],
+    ] as const) {
+      if (c === null) continue;
+      const own = meanRank(store.data.value, c, point, tokens);
+      const about = store.data.value.readings.ranksApproximate(c) ? "≈ " : "";
+      const place =
+        own === null || Number.isNaN(own) ? "…" : about + (own % 1 === 0 ? count(own) : own.toFixed(1));
+      parts.push(
+        parts.length ? " · " : "",
+        h("i", { class: `csw-chip csw-is-${kind}` }),
+        `${shortName(snapshot.className(c))} rank `,
+        h("b", {}, place),
+      );
+    }
+    parts.push(` of ${count(snapshot.C)}`);
+    rank.replaceChildren(...parts);
+  });
+
+  const options = { signal: abort };
+  list.addEventListener(
+    "click",
+    (event) => {
+      const button = (event.target as Element).closest("button");
+      if (!button) return;
+      const id = Number(button.dataset.id);
+      if (!event.shiftKey && !event.altKey) store.set({ class_index: id });
+      else
+        store.set({
+          compare_index: id === state.compare_index.peek() || id === state.class_index.peek() ? null : id,
+        });
+    },
+    options,
+  );
+  list.addEventListener(
+    "keydown",
+    (event) => {
+      const shown = rows.filter((r) => !r.item.hidden).map((r) => r.button);
+      const index = shown.indexOf(event.target as HTMLButtonElement);
+      const next =
+        event.key === "ArrowLeft" || event.key === "ArrowRight"
+          ? null
+          : stepKey(event.key, index, shown.length);
+      if (index < 0 || next === null) return;
+      shown[next].focus();
+      event.preventDefault();
+      event.stopPropagation();
+    },
+    options,
+  );
+}
+
+/** Only every token's own top classes are stored with large snapshots: a mean over tokens may miss some. */
+function caveat(all: boolean, tokens: number, classes: number): string {
+  if (tokens === 0) return "The selected tokens were removed.";
+  if (classes === 0)
+    return tokens > 1 ? "Only the top classes of single tokens were saved: select one token." : "…";
+  return all || tokens === 1 ? "" : "Among the classes that were saved.";
+}
+
+/** "after block 3 MLP", or "in what block 3 MLP adds". */
+function where(store: Store): string {
+  const name = store.data.value.snapshot.positionName(store.position.value);
+  if (store.position.value === 0) return "at the embedding";
+  return store.state.stream.value === "residual" ? `after ${name}` : `in what ${name} adds`;
+}

@@ -1,0 +1,268 @@
+/** What if: cut, remove and switch off parts of the model, and see what the class evidence becomes. */
+
+import { computed, signal } from "@preact/signals-core";
+import { h, say } from "../core/dom";
+import { percent, shortName } from "../core/format";
+import { onFrame, watch } from "../core/frame";
+import { ACTIONS, type Choice, describe, obstacle, type Spec } from "../core/interventions";
+import type { Store } from "../core/store";
+import { segmented } from "./parts";
+
+interface Step {
+  readonly spec: Spec;
+  readonly label: string;
+}
+
+interface Outcome {
+  readonly before: readonly (readonly [number, number])[];
+  readonly after: readonly (readonly [number, number])[];
+  readonly code: string;
+}
+
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const on = { signal: abort };
+  const steps = signal<readonly Step[]>([]);
+  const outcome = signal<Outcome | null>(null);
+  const chosen = signal("remove");
+  const span = signal<readonly [number, number]>([1, store.baseline.peek().snapshot.L]);
+  const renormalise = signal(false);
+
+  const action = h("select", { class: "csw-select", "aria-label": "Intervention" });
+  action.append(...Object.entries(ACTIONS).map(([key, { name }]) => h("option", { value: key }, name)));
+  const from = h("select", { class: "csw-select", "aria-label": "First block" });
+  const to = h("select", { class: "csw-select", "aria-label": "Last block" });
+  const blocks = h(
+    "span",
+    { class: "csw-bar-row" },
+    h("span", { class: "csw-label" }, "blocks"),
+    from,
+    "–",
+    to,
+  );
+  const norm = h("input", { type: "checkbox" });
+  const normLabel = h("label", { class: "csw-check csw-label" }, norm, "renormalise");
+  normLabel.title =
+    "Mask before the softmax, so that the other weights grow; else set weights to zero after it";
+  const apply = h("button", { class: "csw-button csw-primary", type: "button" }, "Apply");
+  const undo = h("button", { class: "csw-button", type: "button" }, "Undo");
+  const copy = h("button", { class: "csw-button", type: "button" }, "Copy as Python");
+  const why = h("p", { class: "csw-note" });
+  const list = h("ol", { class: "csw-steps" });
+  const table = h("div", { class: "csw-outcome" });
+  const shown = segmented(
+    abort,
+    "Pass",
+    [
+      ["baseline", "Before"],
+      ["intervened", "After"],
+      ["difference", "Change"],
+    ],
+    store.state.shown,
+    (value) => store.set({ shown: value }),
+  );
+  const pinned = h("select", { class: "csw-select", "aria-label": "Pinned interventions" });
+  const title = h("h3", {}, "What if");
+  const head = h("header", { class: "csw-bar-row" }, title, h("span", { class: "csw-grow" }), pinned, shown);
+  const tools = h("div", { class: "csw-bar-row" }, action, blocks, normLabel, apply, undo, copy);
+  const root = h(
+    "section",
+    { class: "csw-view csw-whatif", "aria-label": "What if" },
+    head,
+    tools,
+    why,
+    list,
+    table,
+  );
+  el.append(root);
+  abort.addEventListener("abort", () => root.remove());
+
+  const choice = computed((): Choice => {
+    const { snapshot } = store.baseline.value;
+    const wanted = ACTIONS[chosen.value].needs.includes("patches");
+    const tokens = store.state.tokens.value.filter((t) =>
+      wanted ? snapshot.isImageToken(t) : t < snapshot.T,
+    );
+    return {
+      tokens: [...tokens].sort((a, b) => a - b),
+      from: span.value[0],
+      to: span.value[1],
+      renormalise: renormalise.value,
+      head: store.state.head.value,
+    };
+  });
+
+  /** Run the model with these steps; the old state stays until the answer is there. */
+  const run = async (next: readonly Step[]) => {
+    if (next.length === 0) {
+      steps.value = next;
+      outcome.value = null;
+      store.clearVariant();
+      return;
+    }
+    const label = next.map((step) => step.label).join("; ");
+    const { mode } = store.baseline.peek().snapshot.meta.payload;
+    const params = { spec: next.map((step) => step.spec), label, payload: mode };
+    const answer = await store.request("whatif", params, [], "running the model with the intervention");
+    if (!answer || abort.aborted) return;
+    steps.value = next;
+    outcome.value = answer.result as unknown as Outcome;
+    if (store.state.shown.peek() === "baseline") store.set({ shown: "intervened" });
+  };
+
+  action.addEventListener(
+    "change",
+    () => {
+      chosen.value = action.value;
+    },
+    on,
+  );
+  from.addEventListener(
+    "change",
+    () => {
+      span.value = [Number(from.value), span.peek()[1]];
+    },
+    on,
+  );
+  to.addEventListener(
+    "change",
+    () => {
+      span.value = [span.peek()[0], Number(to.value)];
+    },
+    on,
+  );
+  norm.addEventListener(
+    "change",
+    () => {
+      renormalise.value = norm.checked;
+    },
+    on,
+  );
+  apply.addEventListener(
+    "click",
+    () => {
+      const own = ACTIONS[chosen.peek()];
+      const spec = own.build(choice.peek());
+      const label = describe(spec, own, store.baseline.peek().snapshot.L);
+      void run([...steps.peek(), { spec, label }]);
+    },
+    on,
+  );
+  undo.addEventListener("click", () => void run(steps.peek().slice(0, -1)), on);
+  list.addEventListener(
+    "click",
+    (event) => {
+      const at = (event.target as Element).closest<HTMLElement>("[data-step]")?.dataset.step;
+      if (at !== undefined) void run(steps.peek().filter((_, i) => i !== Number(at)));
+    },
+    on,
+  );
+  copy.addEventListener(
+    "click",
+    async () => {
+      const code = outcome.peek()?.code ?? store.variant.peek()?.snapshot.meta.intervention?.code ?? "";
+      try {
+        await navigator.clipboard.writeText(code);
+        copy.textContent = "Copied";
+      } catch {
+        // No clipboard in an insecure or framed page: show the code, to be copied by hand.
+        table.append(h("pre", { tabindex: 0 }, code));
+      }
+    },
+    on,
+  );
+  pinned.addEventListener("change", () => store.showPinned(Number(pinned.value)), on);
+
+  let picture = store.baseline.peek().snapshot;
+  watch(abort, () => {
+    const { snapshot } = store.baseline.value;
+    if (snapshot !== picture) {
+      // Another picture: what was done to the last one is history.
+      picture = snapshot;
+      steps.value = [];
+      outcome.value = null;
+    }
+    const numbers = Array.from({ length: snapshot.L }, (_, i) => String(i + 1));
+    for (const select of [from, to]) {
+      if (select.options.length !== numbers.length) {
+        select.replaceChildren(...numbers.map((n) => h("option", { value: n }, n)));
+      }
+    }
+    if (span.peek()[1] > snapshot.L) span.value = [1, snapshot.L];
+  });
+  onFrame(abort, () => {
+    const live = store.kernel.value === "live";
+    const own = ACTIONS[chosen.value];
+    const has = store.variant.value !== null;
+    const passes = store.pinned.value;
+    root.hidden = !live && !has;
+    tools.hidden = !live && !has;
+    for (const node of [action, apply, undo]) node.hidden = !live;
+    shown.hidden = !has;
+    blocks.hidden = !live || !own.needs.includes("blocks");
+    normLabel.hidden = !live || !own.needs.includes("renormalise");
+    from.value = String(span.value[0]);
+    to.value = String(span.value[1]);
+    action.title = own.title;
+    const problem = live ? obstacle(own, choice.value, store.baseline.value.snapshot) : "";
+    say(
+      why,
+      problem || (live ? `${own.title}.` : (store.variant.value?.snapshot.meta.intervention?.label ?? "")),
+    );
+    apply.disabled = problem !== "";
+    undo.disabled = steps.value.length === 0;
+    const code = outcome.value?.code ?? store.variant.value?.snapshot.meta.intervention?.code;
+    copy.hidden = !has || !code;
+    pinned.hidden = passes.length < 2;
+    if (pinned.options.length !== passes.length) {
+      const names = passes.map((d, i) => d.snapshot.meta.intervention?.label || `pass ${i + 1}`);
+      pinned.replaceChildren(...names.map((name, i) => h("option", { value: i }, name)));
+    }
+  });
+  onFrame(abort, () => {
+    list.replaceChildren(
+      ...steps.value.map((step, i) => {
+        const remove = h(
+          "button",
+          { class: "csw-link", type: "button", "data-step": i, "aria-label": `Take back: ${step.label}` },
+          "✕",
+        );
+        return h("li", {}, step.label, " ", remove);
+      }),
+    );
+    list.hidden = steps.value.length === 0;
+    copy.textContent = "Copy as Python";
+    const { snapshot } = store.baseline.value;
+    const variant = store.variant.value?.snapshot;
+    const of = (s: typeof snapshot) =>
+      s.predicted(5).map(({ id, probability }) => [id, probability] as const);
+    const result = outcome.value ?? (variant ? { before: of(snapshot), after: of(variant) } : null);
+    table.hidden = result === null;
+    if (!result) return;
+    const column = (name: string, rows: readonly (readonly [number, number])[], others: typeof rows) =>
+      h(
+        "div",
+        {},
+        h("p", { class: "csw-label" }, name),
+        ...rows.map(([id, p]) => {
+          const before = others.find(([other]) => other === id)?.[1];
+          const row = h("button", { class: "csw-outcome-row", type: "button", "data-class": id });
+          row.style.setProperty("--p", `${100 * p}%`);
+          if (before === undefined) row.classList.add("csw-new");
+          row.append(h("span", {}, shortName(snapshot.className(id))), h("span", {}, percent(p)));
+          return row;
+        }),
+      );
+    table.replaceChildren(
+      column("before", result.before, result.after),
+      column("after", result.after, result.before),
+    );
+  });
+  table.addEventListener(
+    "click",
+    (event) => {
+      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
+      if (id !== undefined) store.set({ class_index: Number(id) });
+    },
+    on,
+  );
+}

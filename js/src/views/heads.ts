@@ -1,0 +1,84 @@
+/** What the head grid knows: values, words and keys. */
+
+import { shortName } from "../core/format";
+import type { Data, Store } from "../core/store";
+import { present, tokensName } from "./parts";
+
+/** Of `tokens`, those whose head readings are at hand for all `classes`. */
+export function knownTokens(
+  { snapshot, readings }: Data,
+  classes: readonly number[],
+  tokens: readonly number[],
+): number[] {
+  return present(snapshot, tokens).filter((t) => classes.every((id) => readings.headDirect(id, t) !== null));
+}
+
+/** Mean over `tokens` of the heads' direct contributions [L, H], first class minus the second. */
+export function headValues(
+  { snapshot, readings }: Data,
+  classes: readonly number[],
+  tokens: readonly number[],
+) {
+  const out = new Float32Array(snapshot.L * snapshot.H);
+  for (const [k, id] of classes.entries()) {
+    for (const t of tokens) {
+      const own = readings.headDirect(id, t);
+      const weight = (k === 0 ? 1 : -1) / tokens.length;
+      if (own) for (let i = 0; i < out.length; i++) out[i] += weight * own[i];
+    }
+  }
+  return out;
+}
+
+/** Whether the trace was taken with its attention: only then can its heads be read at all. */
+export function recorded(store: Store): boolean {
+  return store.baseline.value.snapshot.meta.attention !== undefined;
+}
+
+/** Why there are no heads to be seen. */
+export function whyNone(store: Store, tokens: readonly number[]): string {
+  if (!recorded(store)) {
+    return "This trace was taken without its attention heads: take it with attention=True, heads=True to see them here.";
+  }
+  const { snapshot } = store.data.value;
+  const name = shortName(snapshot.className(store.state.class_index.value));
+  const what = `heads for ${name} at ${tokensName(snapshot, tokens)}`;
+  if (store.kernel.value !== "live") {
+    return `The ${what} are not in what was saved; with a kernel they would be fetched.`;
+  }
+  return store.notice.value.kind === "error" ? `The ${what} could not be read.` : `Reading ${what} …`;
+}
+
+/** Where a key leads in a grid whose cells are numbered row by row; null when it is not a grid key. */
+export function gridKey(
+  key: string,
+  index: number,
+  columns: number,
+  rows: number,
+  control: boolean,
+): number | null {
+  const column = index % columns;
+  const row = Math.floor(index / columns);
+  const at = (r: number, c: number) =>
+    Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
+  switch (key) {
+    case "ArrowRight":
+      return at(row, column + 1);
+    case "ArrowLeft":
+      return at(row, column - 1);
+    case "ArrowDown":
+      return at(row + 1, column);
+    case "ArrowUp":
+      return at(row - 1, column);
+    case "Home":
+      return at(control ? 0 : row, 0);
+    case "End":
+      return at(control ? rows - 1 : row, columns - 1);
+    case "PageUp":
+      return at(0, column);
+    case "PageDown":
+      return at(rows - 1, column);
+    default:
+      return null;
+  }
+}

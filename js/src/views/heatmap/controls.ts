@@ -1,0 +1,128 @@
+/** The controls of the patch map: which reading, of which stream, in which colours. */
+
+import type { ReadonlySignal } from "@preact/signals-core";
+import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
+import { h } from "../../core/dom";
+import { type Field, READING_HELP, READING_NAMES } from "../../core/field";
+import { watch } from "../../core/frame";
+import { READINGS, type Reading, type Store } from "../../core/store";
+import { segmented } from "../parts";
+
+const COLOR_NAMES: Readonly<Record<MapName, string>> = {
+  viridis: "viridis",
+  magma: "magma",
+  cividis: "cividis",
+  blues: "blues",
+  redblue: "red–blue",
+  brownteal: "brown–teal",
+};
+
+/** Readings that are of one sublayer, or of no stream at all. */
+const NO_STREAM: readonly Reading[] = ["step", "direct", "attention", "source", "map"];
+
+export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
+  const { state } = store;
+  const select = h("select", { class: "csw-select", "aria-label": "Reading" });
+  watch(abort, () => {
+    const { snapshot } = store.baseline.value;
+    const heads = snapshot.attentionRows.length > 0 || store.kernel.value === "live";
+    const possible = READINGS.filter((r) => heads || (r !== "attention" && r !== "source"));
+    const wanted = state.reading.value;
+    select.replaceChildren(
+      ...possible.flatMap((r) =>
+        r === "map"
+          ? snapshot.maps.map((m) => h("option", { value: `map:${m.name}` }, m.label))
+          : [h("option", { value: r }, READING_NAMES[r])],
+      ),
+    );
+    select.value = wanted === "map" ? `map:${state.map_name.value || snapshot.maps[0]?.name}` : wanted;
+    select.title = READING_HELP[wanted];
+  });
+  select.addEventListener(
+    "change",
+    () => {
+      const [reading, name] = select.value.split(/:(.*)/s);
+      store.set(name === undefined ? { reading: reading as Reading } : { reading: "map", map_name: name });
+    },
+    { signal: abort },
+  );
+  const streams = segmented(
+    abort,
+    "What is read",
+    [
+      ["residual", "Stream"],
+      ["output", "Sublayer"],
+    ],
+    state.stream,
+    (stream) => store.set({ stream }),
+  );
+  streams.title = "Read the residual stream after the sublayer, or only what the sublayer adds to it";
+  watch(abort, () => {
+    streams.hidden = NO_STREAM.includes(state.reading.value);
+  });
+  const shown = segmented(
+    abort,
+    "Pass",
+    [
+      ["baseline", "Before"],
+      ["intervened", "After"],
+      ["difference", "Change"],
+    ],
+    state.shown,
+    (value) => store.set({ shown: value }),
+  );
+  shown.title = "The model's own pass, the pass with the intervention, or the change (key D)";
+  watch(abort, () => {
+    shown.hidden = store.variant.value === null;
+  });
+  return h("div", { class: "csw-bar-row" }, select, streams, shown);
+}
+
+export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
+  const { state } = store;
+  const on = { signal: abort };
+  const opacity = h("input", {
+    class: "csw-range",
+    type: "range",
+    min: 0,
+    max: 1,
+    step: 0.02,
+    "aria-label": "Opacity of the map",
+    title: "Opacity of the map",
+  });
+  opacity.addEventListener("input", () => store.set({ opacity: opacity.valueAsNumber }), on);
+  const smooth = h("input", { type: "checkbox" });
+  smooth.addEventListener("change", () => store.set({ smooth: smooth.checked }), on);
+  const mask = h("input", { type: "checkbox" });
+  mask.addEventListener("change", () => store.set({ outline: mask.checked }), on);
+  const maskLabel = h("label", { class: "csw-check" }, mask, "outline");
+  maskLabel.title = "Outline of the objects whose mask is known";
+  const colors = h("select", { class: "csw-select", "aria-label": "Colour map" });
+  colors.addEventListener("change", () => store.set({ colormap: colors.value }), on);
+  watch(abort, () => {
+    opacity.valueAsNumber = state.opacity.value;
+    opacity.style.setProperty("--csw-fill", `${100 * state.opacity.value}%`);
+    smooth.checked = state.smooth.value;
+    mask.checked = state.outline.value;
+    maskLabel.hidden = store.data.value.snapshot.mask() === null;
+  });
+  watch(abort, () => {
+    const { kind } = field.value;
+    const names: readonly MapName[] = kind === "diverging" ? DIVERGING : SEQUENTIAL;
+    colors.hidden = kind === "categorical";
+    if (colors.dataset.kind !== kind) {
+      colors.dataset.kind = kind;
+      const options = names.slice(1).map((n) => h("option", { value: n }, COLOR_NAMES[n]));
+      colors.replaceChildren(h("option", { value: "auto" }, COLOR_NAMES[names[0]]), ...options);
+    }
+    colors.value = names.slice(1).find((n) => n === state.colormap.value) ?? "auto";
+  });
+  return h(
+    "div",
+    { class: "csw-options" },
+    h("label", {}, "map", opacity),
+    h("label", { class: "csw-check" }, smooth, "smooth"),
+    maskLabel,
+    colors,
+  );
+}

@@ -1,0 +1,157 @@
+/** Pointing at patches and selecting them, by pointer (click, shift-click, drag a box) and by keyboard. */
+
+import { type Signal, signal } from "@preact/signals-core";
+import type { Store } from "../../core/store";
+
+/** Pixels that the pointer must move before a click becomes a box. */
+const SLACK = 6;
+
+export type Box = readonly [number, number, number, number];
+
+export interface Pointing {
+  /** The box that is being dragged, in pixels of the picture. */
+  readonly box: Signal<Box | null>;
+  /** The patch that the arrow keys stand on. */
+  readonly focused: Signal<number | null>;
+  /** Whether what is hovered is pointed at here, and not in another view. */
+  readonly here: Signal<boolean>;
+}
+
+export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal): Pointing {
+  const { state } = store;
+  const on = { signal: abort };
+  const box = signal<Box | null>(null);
+  const focused = signal<number | null>(null);
+  const here = signal(false);
+  let start: { x: number; y: number; extend: boolean } | null = null;
+  const grid = () => store.data.peek().snapshot;
+
+  const patchAt = (x: number, y: number): number => {
+    const { rows, columns, prefix } = grid();
+    const place = (at: number, size: number, n: number) =>
+      Math.max(0, Math.min(n - 1, Math.floor((at / size) * n)));
+    return prefix + place(y, picture.clientHeight, rows) * columns + place(x, picture.clientWidth, columns);
+  };
+  const inside = (event: PointerEvent) => {
+    const { left, top } = picture.getBoundingClientRect();
+    return { x: event.clientX - left, y: event.clientY - top };
+  };
+  const point = (token: number | null) => {
+    here.value = token !== null;
+    store.hovered.value = token;
+  };
+
+  picture.addEventListener(
+    "pointermove",
+    (event) => {
+      const { x, y } = inside(event);
+      if (start && Math.hypot(x - start.x, y - start.y) > SLACK) box.value = [start.x, start.y, x, y];
+      point(patchAt(x, y));
+    },
+    on,
+  );
+  picture.addEventListener("pointerleave", () => point(focused.peek()), on);
+  picture.addEventListener(
+    "pointerdown",
+    (event) => {
+      if (event.button !== 0) return;
+      start = { ...inside(event), extend: event.shiftKey || event.ctrlKey || event.metaKey };
+      if (event.pointerType === "mouse") picture.setPointerCapture(event.pointerId);
+    },
+    on,
+  );
+  picture.addEventListener(
+    "pointerup",
+    () => {
+      if (!start) return;
+      const { x, y, extend } = start;
+      const span = box.peek();
+      start = null;
+      box.value = null;
+      if (!span) {
+        focused.value = picture.matches(":focus-visible") ? patchAt(x, y) : null;
+        store.selectToken(patchAt(x, y), extend);
+      } else {
+        const tokens = within(patchAt(span[0], span[1]), patchAt(span[2], span[3]));
+        store.set({ tokens: extend ? [...new Set([...state.tokens.peek(), ...tokens])] : tokens });
+      }
+    },
+    on,
+  );
+  picture.addEventListener(
+    "pointercancel",
+    () => {
+      start = null;
+      box.value = null;
+    },
+    on,
+  );
+
+  /** All patches of the box between two corners. */
+  const within = (a: number, b: number): number[] => {
+    const { prefix, columns } = grid();
+    const row = (t: number) => Math.floor((t - prefix) / columns);
+    const column = (t: number) => (t - prefix) % columns;
+    const out: number[] = [];
+    for (let r = Math.min(row(a), row(b)); r <= Math.max(row(a), row(b)); r++) {
+      for (let c = Math.min(column(a), column(b)); c <= Math.max(column(a), column(b)); c++) {
+        out.push(prefix + r * columns + c);
+      }
+    }
+    return out;
+  };
+
+  picture.addEventListener(
+    "keydown",
+    (event) => {
+      const { rows, columns, prefix } = grid();
+      const at = (focused.peek() ?? prefix) - prefix;
+      const move = MOVES[event.key]?.(Math.floor(at / columns), at % columns, rows, columns);
+      if (move) {
+        const [row, column] = move;
+        const r = Math.max(0, Math.min(rows - 1, row));
+        focused.value = prefix + r * columns + Math.max(0, Math.min(columns - 1, column));
+        point(focused.value);
+      } else if (event.key === "Enter" || event.key === " ") store.selectToken(prefix + at, event.shiftKey);
+      else if (event.key === "Escape") store.set({ tokens: [] });
+      else return;
+      event.preventDefault();
+      // The notebook would move to another cell, or leave the output.
+      event.stopPropagation();
+    },
+    on,
+  );
+  picture.addEventListener(
+    "focus",
+    () => {
+      if (!picture.matches(":focus-visible")) return;
+      const { rows, columns, prefix } = grid();
+      const first = state.tokens.peek().find((t) => grid().isImageToken(t));
+      focused.value = focused.peek() ?? first ?? prefix + (rows >> 1) * columns + (columns >> 1);
+      point(focused.value);
+    },
+    on,
+  );
+  picture.addEventListener(
+    "blur",
+    () => {
+      focused.value = null;
+      point(null);
+    },
+    on,
+  );
+  return { box, focused, here };
+}
+
+type Move = (row: number, column: number, rows: number, columns: number) => readonly [number, number];
+
+const MOVES: Readonly<Record<string, Move | undefined>> = {
+  ArrowLeft: (row, column) => [row, column - 1],
+  ArrowRight: (row, column) => [row, column + 1],
+  ArrowUp: (row, column) => [row - 1, column],
+  ArrowDown: (row, column) => [row + 1, column],
+  Home: (row) => [row, 0],
+  End: (row, _column, _rows, columns) => [row, columns - 1],
+  PageUp: (_row, column) => [0, column],
+  PageDown: (_row, column, rows) => [rows - 1, column],
+};

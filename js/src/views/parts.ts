@@ -1,0 +1,90 @@
+/** What the chart views share: their frame, their words, and a segmented choice. */
+
+import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { h } from "../core/dom";
+import { shortName } from "../core/format";
+import { watch } from "../core/frame";
+import type { Snapshot } from "../core/snapshot";
+import type { Store } from "../core/store";
+
+/** The view's root inside `el`; taken out again on abort. */
+export function root(el: HTMLElement, abort: AbortSignal, kind: string, label: string): HTMLElement {
+  const node = h("section", { class: `csw-view csw-chart csw-${kind}`, "aria-label": label });
+  el.append(node);
+  abort.addEventListener("abort", () => node.remove());
+  return node;
+}
+
+/** Content width in whole pixels, followed. */
+export function widthOf(el: HTMLElement, abort: AbortSignal): ReadonlySignal<number> {
+  const width = signal(Math.floor(el.clientWidth) || 320);
+  const observer = new ResizeObserver(() => {
+    const now = Math.floor(el.clientWidth);
+    if (now > 0) width.value = now;
+  });
+  observer.observe(el);
+  abort.addEventListener("abort", () => observer.disconnect());
+  return width;
+}
+
+/** "tabby" or "tabby − tiger cat". */
+export function subject(store: Store, snapshot: Snapshot): string {
+  const { class_index, compare_index } = store.state;
+  const name = shortName(snapshot.className(class_index.value));
+  const other = compare_index.value;
+  return other === null ? name : `${name} − ${shortName(snapshot.className(other))}`;
+}
+
+/** "[CLS]", "patch 3, 4" or "mean of 5 tokens". */
+export function tokensName(snapshot: Snapshot, tokens: readonly number[]): string {
+  return tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `mean of ${tokens.length} tokens`;
+}
+
+/** Of `tokens`, those that an intervention has not removed: readings of removed ones are NaN. */
+export function present({ sigma, S, V }: Snapshot, tokens: readonly number[]): readonly number[] {
+  return tokens.filter((t) => !Number.isNaN(sigma[(S - 1) * V + t]));
+}
+
+/** Why there is nothing to see for a class yet, or at all. */
+export function absence(store: Store, name: string): string {
+  if (store.kernel.value === "live") return `Reading ${name} …`;
+  return `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
+}
+
+/** JupyterLab in command mode would take the arrow keys for moving between cells. */
+export const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
+
+let groups = 0;
+
+/** Native radio buttons that look like one segmented control. */
+export function segmented<T extends string>(
+  abort: AbortSignal,
+  label: string,
+  choices: readonly (readonly [T, string])[],
+  value: ReadonlySignal<T>,
+  pick: (value: T) => void,
+): HTMLElement {
+  const name = `csw-choice-${++groups}`;
+  const inputs = choices.map(([choice]) => h("input", { type: "radio", name, value: choice }));
+  const node = h(
+    "div",
+    { class: "csw-segments", role: "radiogroup", "aria-label": label, ...OWN_KEYS },
+    ...choices.map(([, text], i) => h("label", {}, inputs[i], h("span", { class: "csw-segment" }, text))),
+  );
+  node.addEventListener("change", (event) => pick((event.target as HTMLInputElement).value as T), {
+    signal: abort,
+  });
+  watch(abort, () => {
+    for (const input of inputs) input.checked = input.value === value.value;
+  });
+  return node;
+}
+
+/** Arrow keys, Home and End over `count` places in a row; null when the key is not one of them. */
+export function stepKey(key: string, index: number, count: number): number | null {
+  if (key === "ArrowRight" || key === "ArrowDown") return Math.min(index + 1, count - 1);
+  if (key === "ArrowLeft" || key === "ArrowUp") return Math.max(index - 1, 0);
+  if (key === "Home") return 0;
+  if (key === "End") return count - 1;
+  return null;
+}

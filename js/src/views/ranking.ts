@@ -1,0 +1,95 @@
+/** The best classes of one stream point, averaged over tokens. Pure. */
+
+import type { Data } from "../core/store";
+
+export interface Entry {
+  readonly id: number;
+  readonly logit: number;
+  /** NaN when the snapshot cannot tell. */
+  readonly probability: number;
+}
+
+/** Mean over tokens of the lens logits of all classes, as far as known: [C]; null when they are not at hand. */
+function meanLogits(
+  { snapshot, readings }: Data,
+  point: number,
+  tokens: readonly number[],
+): Float64Array | null {
+  const all = readings.allLogits(point);
+  if (!all) return null;
+  const { C, V } = snapshot;
+  const out = new Float64Array(C);
+  for (let c = 0; c < C; c++) for (const t of tokens) out[c] += all[c * V + t] / tokens.length;
+  return out;
+}
+
+/** log-sum-exp over the classes for each token, from all logits or as stored. */
+function normalisers({ snapshot, readings }: Data, point: number, tokens: readonly number[]): number[] {
+  const { C, V } = snapshot;
+  const all = readings.allLogits(point);
+  const stored = snapshot.floats("lse");
+  return tokens.map((t) => {
+    if (!all) return stored?.[point * V + t] ?? Number.NaN;
+    let max = Number.NEGATIVE_INFINITY;
+    for (let c = 0; c < C; c++) max = Math.max(max, all[c * V + t]);
+    let sum = 0;
+    for (let c = 0; c < C; c++) sum += Math.exp(all[c * V + t] - max);
+    return max + Math.log(sum);
+  });
+}
+
+export function topClasses(data: Data, point: number, tokens: readonly number[], count: number): Entry[] {
+  if (tokens.length === 0) return [];
+  const { snapshot, readings } = data;
+  const { V } = snapshot;
+  const lse = normalisers(data, point, tokens);
+  const all = readings.allLogits(point);
+  const mean = meanLogits(data, point, tokens);
+  const entry = (id: number, at: (token: number) => number): Entry => {
+    let logit = 0;
+    let probability = 0;
+    tokens.forEach((t, i) => {
+      logit += at(t) / tokens.length;
+      probability += Math.exp(at(t) - lse[i]) / tokens.length;
+    });
+    return { id, logit, probability };
+  };
+  if (all && mean) {
+    const best: number[] = [];
+    for (let c = 0; c < mean.length; c++) {
+      let i = best.length;
+      if (i === count && mean[c] <= mean[best[i - 1]]) continue;
+      if (i < count) best.push(c);
+      else i--;
+      for (; i > 0 && mean[best[i - 1]] < mean[c]; i--) best[i] = best[i - 1];
+      best[i] = c;
+    }
+    return best.map((id) => entry(id, (t) => all[id * V + t]));
+  }
+  // Only the stored best of every token: candidates whose reading is known at each of them.
+  const candidates = new Map<number, Entry>();
+  for (const t of tokens) {
+    for (const { id, logit } of snapshot.storedTop(point, t) ?? []) {
+      if (candidates.has(id)) continue;
+      const own = readings.logits(id);
+      if (own)
+        candidates.set(
+          id,
+          entry(id, (token) => own[point * V + token]),
+        );
+      else if (tokens.length === 1)
+        candidates.set(
+          id,
+          entry(id, () => logit),
+        );
+    }
+  }
+  return [...candidates.values()].sort((a, b) => b.logit - a.logit).slice(0, count);
+}
+
+/** Mean rank of a class over the tokens; null when the class is not at hand, NaN when not counted yet. */
+export function meanRank(data: Data, id: number, point: number, tokens: readonly number[]): number | null {
+  const ranks = data.readings.ranks(id);
+  if (!ranks) return null;
+  return tokens.reduce((sum, t) => sum + ranks[point * data.snapshot.V + t], 0) / tokens.length;
+}

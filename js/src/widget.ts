@@ -1,0 +1,106 @@
+/**
+ * The session's module.  Its model has no view of its own: view models ask the host for it and get what `initialize`
+ * returns.  The store is made when the first view is mounted - `initialize` must be quick - and lives with the session.
+ */
+
+import { link } from "./core/link";
+import { Snapshot } from "./core/snapshot";
+import { type State, Store, type WidgetModel } from "./core/store";
+import { mountPage } from "./page";
+import { mountView, showProblem } from "./runtime";
+import type { Options } from "./views";
+
+export interface SessionExports {
+  readonly version: string;
+  /** The session's store; throws when its snapshot cannot be read. */
+  store(): Store;
+  /** `find` looks up another session by its reference; only a view's host can. */
+  mount(view: string, el: HTMLElement, options: Options, abort: AbortSignal, find: Find): void;
+}
+
+type Find = (reference: string) => Promise<SessionExports>;
+
+/** A link to another session, as the kernel lists it. */
+interface Linked {
+  readonly id: number;
+  readonly other: string;
+  readonly names: readonly (keyof State)[];
+}
+
+interface Initialize {
+  readonly model: WidgetModel;
+  readonly signal: AbortSignal;
+}
+
+function initialize({ model, signal }: Initialize): SessionExports {
+  let made: Store | null = null;
+  const store = () => {
+    if (made) return made;
+    const snapshot = Snapshot.parse(model.get("_snapshot") as ArrayBufferView);
+    const own = new Store(snapshot, model);
+    signal.addEventListener("abort", () => own.dispose());
+    made = own;
+    return own;
+  };
+  const links = new Map<number, AbortController>();
+  let following = false;
+  /** Make the links that the kernel lists and undo those it no longer does; they live as long as the session. */
+  const followLinks = (find: Find) => {
+    if (following) return;
+    following = true;
+    const update = () => {
+      const listed = (model.get("_links") ?? []) as readonly Linked[];
+      for (const [id, controller] of links) {
+        if (!listed.some((linked) => linked.id === id)) {
+          controller.abort();
+          links.delete(id);
+        }
+      }
+      for (const { id, other, names } of listed) {
+        if (links.has(id)) continue;
+        const controller = new AbortController();
+        links.set(id, controller);
+        find(other).then(
+          (session) => controller.signal.aborted || link(store(), session.store(), controller.signal, names),
+          () => links.delete(id),
+        );
+      }
+    };
+    model.on("change:_links", update);
+    signal.addEventListener("abort", () => {
+      model.off("change:_links", update);
+      for (const controller of links.values()) controller.abort();
+    });
+    update();
+  };
+  return {
+    version: __VERSION__,
+    store,
+    mount(view, el, options, abort, find) {
+      try {
+        followLinks(find);
+        followConnection(el, store(), abort);
+        mountView(view, el, store(), abort, options);
+      } catch (error) {
+        showProblem(el, abort, "This snapshot cannot be shown", error);
+      }
+    },
+  };
+}
+
+/** The notebook marks views whose kernel has gone with a class on their element. */
+function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): void {
+  const marked = "jupyter-widgets-disconnected";
+  const update = () => store.setKernel(el.closest(`.${marked}`) === null);
+  const observer = new MutationObserver(update);
+  for (let node: HTMLElement | null = el, i = 0; node && i < 4; node = node.parentElement, i++) {
+    observer.observe(node, { attributes: true, attributeFilter: ["class"] });
+  }
+  abort.addEventListener("abort", () => observer.disconnect());
+  update();
+}
+
+// A notebook imports this module from a blob; inline in an exported page it mounts what stands there.
+if (!import.meta.url.startsWith("blob:") && document.querySelector(".csw-mount")) mountPage();
+
+export default { initialize };

@@ -1,0 +1,331 @@
+// @vitest-environment happy-dom
+import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { number, signed } from "../src/core/format";
+import type { Store } from "../src/core/store";
+import { mount as mountPicker } from "../src/views/ClassPicker";
+import { mount as mountBars } from "../src/views/ContributionBars";
+import { breakdown } from "../src/views/contributions";
+import { mount as mountHeads } from "../src/views/HeadGrid";
+import { gridKey } from "../src/views/heads";
+import { meanRank, topClasses } from "../src/views/ranking";
+import { mount as mountPaths } from "../src/views/TokenTrajectories";
+import { mount as mountTop } from "../src/views/TopClasses";
+import { along, coverage, splitTokens } from "../src/views/trajectories";
+import { C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
+
+let store: Store;
+let abort: AbortController;
+let el: HTMLElement;
+const all = <E extends Element = HTMLElement>(selector: string) => [...el.querySelectorAll<E>(selector)];
+const one = <E extends Element = HTMLElement>(selector: string) => el.querySelector<E>(selector) as E;
+const text = () => el.textContent ?? "";
+const press = (node: Element, key: string, more: KeyboardEventInit = {}) =>
+  node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+const click = (node: Element, more: MouseEventInit = {}) =>
+  node.dispatchEvent(new MouseEvent("click", { bubbles: true, ...more }));
+
+beforeEach(() => {
+  store = tinyStore();
+  abort = new AbortController();
+  el = document.createElement("div");
+  document.body.append(el);
+});
+
+afterEach(() => {
+  // Every view leaves nothing behind, and nothing of it listens any more.
+  abort.abort();
+  expect(el.childElementCount).toBe(0);
+  store.set({ class_index: 0, compare_index: 2, tokens: [1, 2], contribution: "step" });
+  el.remove();
+  store.dispose();
+});
+
+describe("ContributionBars", () => {
+  const bars = () => all<SVGGElement>(".csw-bar");
+
+  it("names every bar with its value, and what they add up to", async () => {
+    mountBars(el, store, abort.signal);
+    const { readings, snapshot } = store.data.value;
+    const direct = readings.direct(1) as Float32Array;
+    expect(bars().map((bar) => bar.getAttribute("aria-label"))).toEqual([
+      `embedding: ${signed(direct[0])}`,
+      `block 1 attention: ${signed(direct[T])}`,
+      `block 1 MLP: ${signed(direct[2 * T])}`,
+      `block 2 attention: ${signed(direct[3 * T])}`,
+      `block 2 MLP: ${signed(direct[4 * T])}`,
+      `bias: ${signed(snapshot.offset[1])}`,
+    ]);
+    expect(one(".csw-sum").textContent).toContain(`logit ${number(snapshot.outputLogits[1])}`);
+    store.set({ contribution: "step" });
+    await drawn();
+    expect(bars()).toHaveLength(5);
+    expect(one(".csw-sum").textContent).toContain(`logit ${number(snapshot.outputLogits[1])}`);
+    store.set({ contribution: "paper" });
+    await drawn();
+    expect(one(".csw-sum").textContent).toMatch(/block’s input in \d of 2/);
+  });
+
+  it("shows the difference of two classes", async () => {
+    mountBars(el, store, abort.signal);
+    store.set({ compare_index: 3 });
+    await drawn();
+    const z = store.data.value.snapshot.outputLogits;
+    expect(one(".csw-sum").textContent).toContain(`difference ${number(z[1] - z[3])}`);
+    expect(one("h3").textContent).toContain("tabby − <img src=x onerror=alert(1)>");
+    expect(all("img")).toHaveLength(0);
+  });
+
+  it("goes to a layer by click and by keys, and marks the current one", async () => {
+    mountBars(el, store, abort.signal);
+    expect(bars().findIndex((bar) => bar.hasAttribute("aria-current"))).toBe(4);
+    click(bars()[1]);
+    expect([store.state.block.value, store.state.sublayer.value]).toEqual([1, "attention"]);
+    await drawn();
+    expect(bars().findIndex((bar) => bar.hasAttribute("aria-current"))).toBe(1);
+    expect(bars().map((bar) => bar.getAttribute("tabindex"))).toEqual(["-1", "0", "-1", "-1", "-1", "-1"]);
+    press(bars()[1], "ArrowRight");
+    press(bars()[2], "Enter");
+    expect([store.state.block.value, store.state.sublayer.value]).toEqual([1, "mlp"]);
+    click(bars()[5]);
+    expect(store.position.value).toBe(2);
+  });
+});
+
+describe("removed tokens", () => {
+  it("do not count, and a selection of nothing else says so", async () => {
+    store.data.value.snapshot.sigma.fill(Number.NaN, (S - 1) * T + 3, (S - 1) * T + 4);
+    store.set({ tokens: [2, 3] });
+    mountBars(el, store, abort.signal);
+    const alone = breakdown(
+      { N: 2 * L + 1, V: T, S, sigma: store.data.value.snapshot.sigma, parallel: false },
+      store.data.value.readings.increments(1) as Float32Array,
+      store.data.value.snapshot.offset[1],
+      [2],
+      "direct",
+    );
+    expect(one(".csw-sum").textContent).toContain(`logit ${number(alone.logit)}`);
+    store.set({ tokens: [3] });
+    await drawn();
+    expect(one(".csw-empty").textContent).toBe("The selected tokens were removed.");
+    abort.abort();
+    abort = new AbortController();
+    mountTop(el, store, abort.signal);
+    expect(all("li:not([hidden])")).toHaveLength(0);
+  });
+});
+
+describe("HeadGrid", () => {
+  const cells = () => all("[role=gridcell]");
+
+  it("names every head with its contribution", () => {
+    mountHeads(el, store, abort.signal);
+    const values = store.data.value.readings.headDirect(1, 0) as Float32Array;
+    expect(cells().map((cell) => cell.getAttribute("aria-label"))).toEqual([
+      `block 1 head 1: ${signed(values[0])}`,
+      `block 2 head 1: ${signed(values[2])}`,
+      `block 1 head 2: ${signed(values[1])}`,
+      `block 2 head 2: ${signed(values[3])}`,
+    ]);
+  });
+
+  it("shows the difference of two classes", () => {
+    store.set({ compare_index: 4 });
+    mountHeads(el, store, abort.signal);
+    const [a, b] = [1, 4].map((id) => store.data.value.readings.headDirect(id, 0) as Float32Array);
+    expect(cells()[0].getAttribute("aria-label")).toBe(`block 1 head 1: ${signed(a[0] - b[0])}`);
+  });
+
+  it("picks a head and lets it go", async () => {
+    store.set({ reading: "logit" });
+    mountHeads(el, store, abort.signal);
+    click(cells()[3]);
+    expect(store.state.head.value).toEqual([2, 1]);
+    expect(store.state.reading.value).toBe("source");
+    await drawn();
+    expect(cells().map((cell) => cell.getAttribute("aria-selected"))).toEqual([
+      "false",
+      "false",
+      "false",
+      "true",
+    ]);
+    press(cells()[3], "Enter");
+    expect(store.state.head.value).toBeNull();
+    expect(store.state.reading.value).toBe("logit");
+  });
+
+  it("is one stop of the tab key, and arrows move inside", () => {
+    mountHeads(el, store, abort.signal);
+    press(cells()[0], "ArrowDown");
+    expect(cells().map((cell) => cell.tabIndex)).toEqual([-1, -1, 0, -1]);
+    expect(gridKey("ArrowRight", 4, 5, 3, false)).toBe(4);
+    expect(gridKey("End", 5, 5, 3, false)).toBe(9);
+    expect(gridKey("End", 5, 5, 3, true)).toBe(14);
+    expect(gridKey("PageDown", 1, 5, 3, false)).toBe(11);
+    expect(gridKey("x", 1, 5, 3, false)).toBeNull();
+  });
+
+  it("says how to get heads that were not recorded", () => {
+    const without = tinyStore(false);
+    mountHeads(el, without, abort.signal);
+    expect(text()).toContain("take it with attention=True, heads=True");
+    without.dispose();
+  });
+
+  it("says what is not at hand, and keeps to the tokens that are", async () => {
+    mountHeads(el, store, abort.signal);
+    store.set({ tokens: [2] });
+    await drawn();
+    expect(one(".csw-empty").hidden).toBe(false);
+    expect(text()).toContain("are not in what was saved");
+    store.set({ tokens: [0, 2] });
+    await drawn();
+    expect(one(".csw-empty").hidden).toBe(true);
+    expect(one("h3").textContent).toBe("Heads for tabby at [CLS]");
+  });
+});
+
+describe("TopClasses", () => {
+  it("ranks as a slow reference does", () => {
+    const { data } = store;
+    const { readings } = data.value;
+    for (const tokens of [[0], [1, 3]]) {
+      for (const point of [0, 3, S - 1]) {
+        const slow = NAMES.map((_, id) => {
+          const own = readings.logits(id) as Float32Array;
+          return { id, logit: tokens.reduce((sum, t) => sum + own[point * T + t], 0) / tokens.length };
+        }).sort((a, b) => b.logit - a.logit);
+        const quick = topClasses(data.value, point, tokens, 4);
+        expect(quick.map((e) => e.id)).toEqual(slow.slice(0, 4).map((e) => e.id));
+        for (const [i, e] of quick.entries()) expect(e.logit).toBeCloseTo(slow[i].logit, 4);
+      }
+    }
+    const everything = topClasses(data.value, S - 1, [2], C);
+    expect(everything.reduce((sum, e) => sum + e.probability, 0)).toBeCloseTo(1, 5);
+    for (const [i, e] of everything.entries()) expect(meanRank(data.value, e.id, S - 1, [2])).toBe(i);
+  });
+
+  it("picks by click, compares by shift-click", async () => {
+    mountTop(el, store, abort.signal);
+    const rows = () => all<HTMLButtonElement>("li:not([hidden]) button");
+    expect(rows()).toHaveLength(C);
+    const [first, second] = rows().map((row) => Number(row.dataset.id));
+    click(rows()[0]);
+    click(rows()[1], { shiftKey: true });
+    expect([store.state.class_index.value, store.state.compare_index.value]).toEqual([first, second]);
+    await drawn();
+    expect(rows()[0].getAttribute("aria-pressed")).toBe("true");
+    click(rows()[1], { altKey: true });
+    expect(store.state.compare_index.value).toBeNull();
+    expect(text()).toContain("<img src=x onerror=alert(1)>");
+    expect(all("img")).toHaveLength(0);
+  });
+});
+
+describe("ClassPicker", () => {
+  const inputs = () => all<HTMLInputElement>("[role=combobox]");
+  const type = (input: HTMLInputElement, value: string) => {
+    input.value = value;
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  };
+  const offered = () => all("[role=option] span").map((node) => node.textContent);
+
+  it("puts the predicted classes on top", () => {
+    mountPicker(el, store, abort.signal);
+    const [main] = inputs();
+    expect(main.value).toBe("tabby, tabby cat");
+    press(main, "ArrowDown");
+    expect(main.getAttribute("aria-expanded")).toBe("true");
+    const predicted = store.data.value.snapshot.predicted(5).map(({ id }) => NAMES[id]);
+    expect(offered().slice(0, 5)).toEqual(predicted);
+    expect(offered()).toHaveLength(C);
+  });
+
+  it("filters while typing; Enter picks, Escape goes back", () => {
+    mountPicker(el, store, abort.signal);
+    const [main] = inputs();
+    type(main, "cat");
+    expect(offered().sort()).toEqual(["tabby, tabby cat", "tiger cat"]);
+    press(main, "Escape");
+    expect([main.value, main.getAttribute("aria-expanded")]).toEqual(["tabby, tabby cat", "false"]);
+    type(main, "tig");
+    const active = el.querySelector(`#${main.getAttribute("aria-activedescendant")}`);
+    expect(active?.textContent).toContain("tiger cat");
+    press(main, "Enter");
+    expect(store.state.class_index.value).toBe(2);
+    type(main, "zzz");
+    expect(one("[role=status]").textContent).toContain("No class");
+    press(main, "Enter");
+    expect(store.state.class_index.value).toBe(2);
+  });
+
+  it("compares, swaps and clears; never a class with itself", async () => {
+    mountPicker(el, store, abort.signal);
+    const [main, other] = inputs();
+    type(other, "4");
+    press(other, "Enter");
+    expect(store.state.compare_index.value).toBe(4);
+    await drawn();
+    click(one(".csw-swap"));
+    expect([store.state.class_index.value, store.state.compare_index.value]).toEqual([4, 1]);
+    type(main, "tabby");
+    press(main, "Enter");
+    expect([store.state.class_index.value, store.state.compare_index.value]).toEqual([1, 4]);
+    click(one(".csw-clear"));
+    await drawn();
+    expect(store.state.compare_index.value).toBeNull();
+    expect(other.value).toBe("");
+    expect(one(".csw-swap").hidden).toBe(true);
+  });
+});
+
+describe("TokenTrajectories", () => {
+  const keys = () =>
+    all<HTMLButtonElement>(".csw-keys button").map((key) => key.querySelector("span")?.textContent);
+
+  it("splits tokens at half of the patch", () => {
+    const mask = store.data.value.snapshot.mask();
+    if (!mask) throw new Error("the snapshot has a mask");
+    expect([...coverage(mask, 2, 2, 1)]).toEqual([1, 0.5, 0.25, 0]);
+    expect(splitTokens(coverage(mask, 2, 2, 1), 1)).toEqual({ inside: [1, 2], outside: [3, 4] });
+    expect(along(Float32Array.from([1, 2, 3, 4]), 2, [1, 0], [0, 1])).toEqual([3.5, 1.5]);
+    const gaps = Float32Array.from([1, Number.NaN, Number.NaN, Number.NaN]);
+    expect(along(gaps, 2, [0, 1], [0, 1])).toEqual([1, Number.NaN]);
+  });
+
+  it("has a line for the output, the selected, class and context tokens", async () => {
+    mountPaths(el, store, abort.signal);
+    expect(keys()).toEqual(["[CLS]", "class tokens", "context tokens"]);
+    store.set({ tokens: [4], compare_index: 2 });
+    await drawn();
+    expect(keys()).toEqual(["[CLS]", "tiger cat at [CLS]", "patch 2, 2", "class tokens", "context tokens"]);
+    expect(all("path")).toHaveLength(5);
+    click(all(".csw-keys button")[1]);
+    await drawn();
+    expect(all("path")).toHaveLength(4);
+    expect(all(".csw-keys button")[1].getAttribute("aria-pressed")).toBe("false");
+  });
+
+  it("adds a line for the token under the pointer", async () => {
+    mountPaths(el, store, abort.signal);
+    store.hovered.value = 3;
+    await drawn();
+    const rank = (store.data.value.readings.ranks(1) as Float32Array)[(S - 1) * T + 3];
+    expect(one(".csw-readout").textContent).toBe(`after block 2 MLP; patch 2, 1 ${rank}`);
+    expect(all(".csw-look-hovered")).toHaveLength(1);
+    store.hovered.value = null;
+    await drawn();
+    expect(all(".csw-look-hovered")).toHaveLength(0);
+  });
+
+  it("is a slider over the depth", async () => {
+    mountPaths(el, store, abort.signal);
+    const chart = one("[role=slider]");
+    expect(chart.getAttribute("aria-valuenow")).toBe(String(2 * L));
+    press(chart, "Home");
+    press(chart, "ArrowRight");
+    await drawn();
+    expect(store.position.value).toBe(1);
+    const rank = (store.data.value.readings.ranks(1) as Float32Array)[2 * T];
+    expect(chart.getAttribute("aria-valuetext")).toContain(`block 1 attention: [CLS] rank ${rank}`);
+  });
+});

@@ -1,0 +1,123 @@
+/** What Python wrote, read here: the same logits, ranks and contributions. */
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { Readings } from "../src/core/readings";
+import { Snapshot } from "../src/core/snapshot";
+
+interface Expected {
+  readonly logits: number[][];
+  readonly ranks: number[][];
+  readonly direct: number[][];
+}
+
+const folder = new URL("../../tests/fixtures/", import.meta.url);
+const load = (name: string) => Snapshot.parse(readFileSync(new URL(`${name}.bin`, folder)));
+const wanted = (name: string) =>
+  JSON.parse(readFileSync(new URL(`${name}.json`, folder), "utf8")) as Record<string, Expected>;
+
+function close(own: ArrayLike<number>, flat: readonly number[], digits: number): void {
+  expect(own.length).toBe(flat.length);
+  for (let i = 0; i < flat.length; i++) expect(own[i]).toBeCloseTo(flat[i], digits);
+}
+
+describe.each(["all", "all_pooled", "all_parallel", "classes", "increments"])("fixture %s", (name) => {
+  const snapshot = load(name);
+  const readings = new Readings(snapshot);
+  const truth = wanted(name);
+
+  it("has logits, exact ranks and direct contributions", () => {
+    for (const [key, expected] of Object.entries(truth)) {
+      const id = Number(key);
+      if (!readings.has(id)) continue;
+      close(readings.logits(id) as Float32Array, expected.logits.flat(), 3);
+      close(readings.direct(id) as Float32Array, expected.direct.flat(), 3);
+      const kept = snapshot.meta.payload.mode !== "increments" || snapshot.classArrays(id)?.ranks;
+      if (kept) expect([...(readings.ranks(id) as Float32Array)]).toEqual(expected.ranks.flat());
+    }
+  });
+
+  it("splits the output's logit completely, and steps telescope", () => {
+    const { N, V, S, output, offset } = snapshot;
+    for (const id of snapshot.keptClasses) {
+      const parts = readings.direct(id) as Float32Array;
+      const steps = readings.step(id) as Float32Array;
+      const logits = readings.logits(id) as Float32Array;
+      let direct = offset[id];
+      let walk = logits[output];
+      for (let n = 0; n < N; n++) {
+        direct += parts[n * V + output];
+        if (n > 0) walk += steps[n * V + output];
+      }
+      expect(direct).toBeCloseTo(logits[(S - 1) * V + output], 4);
+      expect(walk).toBeCloseTo(logits[(S - 1) * V + output], 4);
+      expect(logits[(S - 1) * V + output]).toBeCloseTo(snapshot.outputLogits[id], 3);
+    }
+  });
+
+  it("has top classes with rank 0", () => {
+    const { S, V } = snapshot;
+    for (let s = 0; s < S; s++) {
+      const top = readings.top1(s);
+      for (let t = 0; top && t < V; t++) {
+        expect(truth[String(top[t])]?.ranks[s][t] ?? 0).toBe(0);
+        expect(readings.top(s, t)?.[0].id).toBe(top[t]);
+      }
+    }
+  });
+
+  it("splits heads by source token", () => {
+    const { L, H, T } = snapshot;
+    const [id] = snapshot.keptClasses;
+    for (const token of snapshot.attentionRows) {
+      const heads = readings.headDirect(id, token) as Float32Array;
+      for (let i = 0; i < L * H; i++) {
+        const from = readings.source(id, Math.floor(i / H) + 1, i % H, token) as Float32Array;
+        expect(from.length).toBe(T);
+        // Attention weights travel in 8 bits.
+        expect(from.reduce((a, b) => a + b)).toBeCloseTo(heads[i], 1);
+      }
+    }
+  });
+
+  it("names places both ways", () => {
+    for (let p = 0; p < snapshot.N; p++) {
+      const { block, sublayer } = snapshot.placeOf(p);
+      expect(snapshot.positionOf(block, sublayer)).toBe(p);
+    }
+    expect(snapshot.pointOf(snapshot.N - 1, "residual")).toBe(snapshot.S - 1);
+  });
+});
+
+describe("mode increments", () => {
+  it("counts the ranks of classes that came without, point by point", () => {
+    const snapshot = load("increments");
+    const readings = new Readings(snapshot);
+    const truth = wanted("increments");
+    const id = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;
+    expect(readings.ranks(id)?.every(Number.isNaN)).toBe(true);
+    expect(readings.ranksApproximate(id)).toBe(snapshot.meta.exactness?.ranks === "approximate");
+    for (let s = 0; s < snapshot.S; s++) for (const _ of readings.fillPoint(s, 2));
+    expect([...(readings.ranks(id) as Float32Array)]).toEqual(truth[String(id)].ranks.flat());
+    for (let t = 0; t < snapshot.V; t++) {
+      const stored = snapshot.storedTop(0, t)?.map((c) => c.id);
+      expect(readings.top(0, t)?.map((c) => c.id)).toEqual(stored);
+    }
+  });
+
+  it("gives probabilities that add up", () => {
+    const readings = new Readings(load("increments"));
+    let sum = 0;
+    for (let c = 0; c < readings.snapshot.C; c++) sum += readings.probabilities(c)?.[0] ?? 0;
+    expect(sum).toBeCloseTo(1, 3);
+  });
+});
+
+describe("mode classes", () => {
+  it("says which classes are not at hand", () => {
+    const readings = new Readings(load("classes"));
+    const missing = [...Array(readings.snapshot.C).keys()].filter((c) => !readings.has(c));
+    expect(missing.length).toBeGreaterThan(0);
+    expect(readings.logits(missing[0])).toBeNull();
+    expect(readings.has(-1)).toBe(false);
+  });
+});

@@ -1,0 +1,228 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { pack } from "../src/core/codec";
+import { Snapshot } from "../src/core/snapshot";
+import { Store } from "../src/core/store";
+import { FakeModel, fixture } from "./model";
+
+const stores: Store[] = [];
+const open = (name = "all", values: Record<string, unknown> = {}) => {
+  const bytes = fixture(name);
+  const snapshot = Snapshot.parse(bytes);
+  const model = new FakeModel({
+    _snapshot: bytes,
+    block: snapshot.L,
+    sublayer: "mlp",
+    class_index: 1,
+    ...values,
+  });
+  const store = new Store(snapshot, model);
+  stores.push(store);
+  return { store, model, snapshot };
+};
+
+beforeEach(() => {
+  vi.useFakeTimers();
+});
+afterEach(() => {
+  for (const store of stores.splice(0)) store.dispose();
+  vi.useRealTimers();
+});
+
+describe("without a kernel", () => {
+  it("starts at the model's own output", () => {
+    const snapshot = Snapshot.parse(fixture("all"));
+    const store = new Store(snapshot, null, { reading: "logit" });
+    expect(store.state.reading.value).toBe("logit");
+    expect(store.state.class_index.value).toBe(snapshot.predicted(1)[0].id);
+    expect(store.position.value).toBe(snapshot.N - 1);
+    expect(store.point.value).toBe(snapshot.S - 1);
+    expect(store.activeTokens.value).toEqual([snapshot.output]);
+    expect(store.kernel.value).toBe("none");
+    store.dispose();
+  });
+
+  it("says so when something would need a kernel", async () => {
+    const store = new Store(Snapshot.parse(fixture("classes")), null);
+    expect(await store.request("image", {}, [], "reading x.png")).toBeNull();
+    expect(store.notice.value).toMatchObject({
+      kind: "error",
+      text: "No kernel: reading x.png is not possible here.",
+    });
+    store.dismiss();
+    expect(store.notice.value.kind).toBe("idle");
+    store.dispose();
+  });
+});
+
+describe("state", () => {
+  it("moves from the views to the model, many writes in few messages, the last one always", () => {
+    const { store, model, snapshot } = open();
+    for (let i = 0; i < 100; i++) {
+      store.setPosition(i % snapshot.N);
+      vi.advanceTimersByTime(2);
+    }
+    vi.advanceTimersByTime(200);
+    expect(model.values.block).toBe(store.state.block.value);
+    expect(model.values.sublayer).toBe(store.state.sublayer.value);
+    expect(model.saved.length).toBeLessThan(8);
+    expect(model.saved.length).toBeGreaterThan(0);
+  });
+
+  it("moves from Python to the views", () => {
+    const { store, model } = open();
+    model.fromKernel("class_index", 3);
+    model.fromKernel("tokens", [2, 3]);
+    expect(store.state.class_index.value).toBe(3);
+    expect(store.activeTokens.value).toEqual([2, 3]);
+    vi.advanceTimersByTime(200);
+    expect(model.saved).toEqual([]);
+  });
+
+  it("sends nothing when nothing changes", () => {
+    const { store, model } = open("all", { tokens: [1] });
+    store.set({ tokens: [1], class_index: 1 });
+    vi.advanceTimersByTime(200);
+    expect(model.saved).toEqual([]);
+  });
+
+  it("selects, adds and clears tokens", () => {
+    const { store } = open();
+    store.selectToken(2);
+    store.selectToken(4, true);
+    expect(store.state.tokens.value).toEqual([2, 4]);
+    store.selectToken(2, true);
+    expect(store.state.tokens.value).toEqual([4]);
+    store.selectToken(4);
+    expect(store.state.tokens.value).toEqual([]);
+  });
+
+  it("leaves no listener behind", () => {
+    const { store, model } = open();
+    expect(model.listening).toBeGreaterThan(10);
+    store.dispose();
+    expect(model.listening).toBe(0);
+  });
+});
+
+describe("another picture", () => {
+  it("replaces the data and keeps the state", () => {
+    const { store, model } = open("all", { block: 1, sublayer: "attention" });
+    const before = store.data.value;
+    model.fromKernel("_snapshot", fixture("all_pooled"));
+    expect(store.data.value).not.toBe(before);
+    expect(store.data.value.snapshot.meta.tokens.pooled).toBe(true);
+    expect(store.position.value).toBe(1);
+  });
+
+  it("keeps the old one when the new one is damaged, and says why", () => {
+    const { store, model } = open();
+    const before = store.data.value;
+    model.fromKernel("_snapshot", fixture("all").subarray(0, 400));
+    expect(store.data.value).toBe(before);
+    expect(store.notice.value.kind).toBe("error");
+    expect(store.notice.value.text).toContain("damaged snapshot");
+  });
+
+  it("shows an intervened pass beside the baseline", () => {
+    const { store, model } = open("all");
+    expect(store.variant.value).toBeNull();
+    model.fromKernel("_variant", fixture("all"));
+    store.set({ shown: "intervened" });
+    expect(store.data.value).toBe(store.variant.value);
+    store.set({ shown: "difference" });
+    expect(store.data.value).toBe(store.variant.value);
+    model.fromKernel("_variant", new Uint8Array());
+    expect(store.data.value).toBe(store.baseline.value);
+  });
+});
+
+describe("classes on request", () => {
+  /** The answer of a kernel that knows these classes. */
+  const answer = (snapshot: Snapshot, classes: number[]) => {
+    const { N, V, S } = snapshot;
+    const K = classes.length;
+    return pack({ kind: "part", classes: { kept: classes } }, [
+      { name: "raw", dtype: "f4", shape: [K, N, V], data: new Float32Array(K * N * V).fill(1) },
+      { name: "ranks", dtype: "u2", shape: [K, S, V], data: new Uint16Array(K * S * V).fill(2) },
+    ]);
+  };
+
+  it("fetches what is looked at, once, and then has it", async () => {
+    const { store, model, snapshot } = open("classes", { class_index: 4 });
+    expect(model.sent).toEqual([]);
+    store.set({ class_index: 0 });
+    expect(model.sent).toHaveLength(1);
+    expect(model.sent[0]).toMatchObject({ type: "request", kind: "classes", params: { classes: [0] } });
+    expect(store.data.value.readings.has(0)).toBe(false);
+    expect(store.notice.value.kind).toBe("busy");
+    model.message({ type: "progress", id: model.sent[0].id, fraction: 0.5, text: "half" });
+    expect(store.notice.value).toEqual({ kind: "busy", text: "half", progress: 0.5 });
+    model.message({ type: "response", id: model.sent[0].id, ok: true, result: {} }, [answer(snapshot, [0])]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.data.value.readings.ranks(0)?.[0]).toBe(2);
+    expect(store.notice.value.kind).toBe("idle");
+    store.set({ class_index: 4 });
+    store.set({ class_index: 0 });
+    expect(model.sent).toHaveLength(1);
+  });
+
+  it("asks only for the last of many wishes while one is under way", async () => {
+    const { store, model, snapshot } = open("classes", { class_index: 4 });
+    for (const c of [0, 2, 3, 5, 6]) store.set({ class_index: c });
+    expect(model.sent).toHaveLength(1);
+    model.message({ type: "response", id: model.sent[0].id, ok: true, result: {} }, [answer(snapshot, [0])]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(model.sent.map((m) => m.params.classes)).toEqual([[0], [6]]);
+  });
+
+  it("shows the kernel's error and stays usable", async () => {
+    const { store, model } = open("classes", { class_index: 4 });
+    store.set({ class_index: 0 });
+    model.message({
+      type: "response",
+      id: model.sent[0].id,
+      ok: false,
+      error: { title: "RuntimeError", message: "out of memory" },
+    });
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.notice.value).toMatchObject({ kind: "error", text: "out of memory" });
+    store.set({ class_index: 4 });
+    store.set({ class_index: 0 });
+    expect(model.sent).toHaveLength(2);
+  });
+
+  it("keeps working when the kernel goes, and asks again when it is back", async () => {
+    const { store, model } = open("classes", { class_index: 4 });
+    store.set({ class_index: 0 });
+    store.setKernel(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.kernel.value).toBe("gone");
+    expect(store.notice.value.text).toContain("No kernel");
+    store.set({ class_index: 1 });
+    expect(store.data.value.readings.has(1)).toBe(true);
+    expect(model.sent).toHaveLength(1);
+  });
+});
+
+describe("mode increments", () => {
+  it("counts ranks of any class in idle time, the point that is looked at first", async () => {
+    const { store, snapshot } = open("increments", { block: 1, sublayer: "attention" });
+    const missing = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;
+    const known = () =>
+      [...(store.data.value.readings.ranks(missing) as Float32Array)].filter((v) => !Number.isNaN(v)).length;
+    store.set({ class_index: missing });
+    expect(known()).toBe(0);
+    let first = -1;
+    for (let i = 0; i < 2000 && known() < snapshot.N * snapshot.V; i++) {
+      await vi.advanceTimersByTimeAsync(1);
+      if (first < 0 && known() > 0) {
+        first = (store.data.value.readings.ranks(missing) as Float32Array).findIndex((v) => !Number.isNaN(v));
+      }
+    }
+    expect(known()).toBe(snapshot.N * snapshot.V);
+    expect(Math.floor(first / snapshot.V)).toBe(store.point.value);
+    store.set({ stream: "output" });
+    await vi.advanceTimersByTimeAsync(500);
+    expect(known()).toBe(snapshot.S * snapshot.V);
+  });
+});

@@ -1,0 +1,342 @@
+// @vitest-environment happy-dom
+import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
+import { pack } from "../src/core/codec";
+import { Snapshot } from "../src/core/snapshot";
+import { Store } from "../src/core/store";
+import { mountView } from "../src/runtime";
+import { VIEWS } from "../src/views";
+import { FakeModel, fixture } from "./model";
+
+let el: HTMLElement;
+let abort: AbortController;
+const stores: Store[] = [];
+
+const open = (name = "all", model: FakeModel | null = null) => {
+  const store = new Store(Snapshot.parse(fixture(name)), model);
+  stores.push(store);
+  return store;
+};
+const live = (name = "all") => {
+  const bytes = fixture(name);
+  const model = new FakeModel({ _snapshot: bytes, class_index: 1, block: 2, sublayer: "mlp", tokens: [] });
+  return { model, store: open(name, model) };
+};
+const one = <E extends Element = HTMLElement>(selector: string) => el.querySelector<E>(selector) as E;
+const press = (node: Element, key: string, more: KeyboardEventInit = {}) =>
+  node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true, ...more }));
+const click = (node: Element) => node.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+/** Two frames, and what was promised meanwhile. */
+const settle = async () => {
+  for (let i = 0; i < 3; i++) await new Promise((resolve) => requestAnimationFrame(() => resolve(null)));
+  await new Promise((resolve) => setTimeout(resolve, 5));
+};
+
+beforeEach(() => {
+  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
+  vi.stubGlobal(
+    "Path2D",
+    class {
+      moveTo() {}
+      lineTo() {}
+    },
+  );
+  el = document.createElement("div");
+  document.body.append(el);
+  abort = new AbortController();
+});
+
+afterEach(() => {
+  abort.abort();
+  expect(el.childElementCount).toBe(0);
+  for (const store of stores.splice(0)) store.dispose();
+  el.remove();
+  vi.unstubAllGlobals();
+});
+
+describe("every view", () => {
+  it.each(Object.keys(VIEWS))(
+    "%s mounts on every fixture, follows all state, and leaves nothing",
+    async (view) => {
+      for (const name of ["all", "all_pooled", "all_parallel", "classes", "increments"]) {
+        const store = open(name);
+        const own = new AbortController();
+        mountView(view, el, store, own.signal);
+        expect(el.querySelector(".csw-problem")).toBeNull();
+        store.set({ class_index: 4, compare_index: 1, tokens: [1, 2], head: [1, 1], reading: "attention" });
+        store.setPosition(1);
+        await settle();
+        store.set({
+          reading: "step",
+          stream: "output",
+          contribution: "paper",
+          compare_index: null,
+          tokens: [],
+        });
+        store.setPosition(0);
+        await settle();
+        own.abort();
+        expect(el.childElementCount).toBe(0);
+        // Nothing listens any more.
+        store.set({ class_index: 1 });
+      }
+    },
+  );
+
+  it("shows names that are HTML as text", async () => {
+    const store = open();
+    mountView("Explorer", el, store, abort.signal);
+    store.set({ class_index: 3, tokens: [1] });
+    store.hovered.value = 2;
+    await settle();
+    expect(el.querySelector("img")).toBeNull();
+    expect(el.textContent).toContain("<img src=x onerror=alert(1)>");
+  });
+
+  it("is refused by name when there is no such view", () => {
+    mountView("constructor", el, open(), abort.signal);
+    expect(one(".csw-problem").textContent).toContain("got constructor");
+  });
+});
+
+describe("LayerSlider", () => {
+  it("has a native range that says where it stands", async () => {
+    const store = open();
+    mountView("LayerSlider", el, store, abort.signal);
+    const range = one<HTMLInputElement>("input[type=range]");
+    expect(range.max).toBe(String(store.data.value.snapshot.N - 1));
+    range.value = "1";
+    range.dispatchEvent(new Event("input"));
+    await settle();
+    expect(store.state.block.value).toBe(1);
+    expect(store.state.sublayer.value).toBe("attention");
+    expect(range.getAttribute("aria-valuetext")).toMatch(
+      /^block 1 attention, residual stream after it: rank of/,
+    );
+    store.setPosition(0);
+    await settle();
+    expect(range.getAttribute("aria-valuetext")).toMatch(/^embedding: rank of/);
+  });
+
+  it("plays from the start when it stands at the end, and stops by itself", async () => {
+    vi.useFakeTimers();
+    const store = open();
+    mountView("LayerSlider", el, store, abort.signal);
+    const play = one(".csw-slider .csw-icon");
+    click(play);
+    expect(store.position.value).toBe(0);
+    expect(play.getAttribute("aria-label")).toBe("Pause");
+    vi.advanceTimersByTime(60_000);
+    expect(store.position.value).toBe(store.data.value.snapshot.N - 1);
+    expect(play.getAttribute("aria-label")).toContain("Play");
+    vi.useRealTimers();
+  });
+});
+
+describe("PatchHeatmap", () => {
+  it("moves over patches with the arrow keys, and selects", async () => {
+    const store = open();
+    mountView("PatchHeatmap", el, store, abort.signal);
+    const picture = one(".csw-picture");
+    press(picture, "ArrowRight");
+    await settle();
+    // The grid is 2 x 3 after [CLS]: the second patch of the first row.
+    expect(store.hovered.value).toBe(2);
+    press(picture, "ArrowDown");
+    press(picture, "End");
+    press(picture, "ArrowDown");
+    expect(store.hovered.value).toBe(6);
+    press(picture, "Enter");
+    press(picture, "Home");
+    press(picture, "Enter", { shiftKey: true });
+    expect(store.state.tokens.value).toEqual([6, 4]);
+    await settle();
+    expect(one("[aria-live]").textContent).toContain("patch 2, 1, selected: identifiability of");
+    press(picture, "Escape");
+    expect(store.state.tokens.value).toEqual([]);
+  });
+
+  it("has prefix tokens and the mean of the patches as chips", async () => {
+    const store = open("all_pooled");
+    mountView("PatchHeatmap", el, store, abort.signal);
+    const chips = [...el.querySelectorAll<HTMLElement>(".csw-token")];
+    expect(chips.map((chip) => chip.textContent?.split(/[−\d–]/)[0])).toEqual(["[CLS]", "mean of patches"]);
+    expect(chips[1].getAttribute("aria-pressed")).toBe("true");
+    click(chips[0]);
+    await settle();
+    expect(store.state.tokens.value).toEqual([0]);
+  });
+
+  it("says in words why there is nothing to see", async () => {
+    const store = open("classes");
+    store.set({ class_index: 0 });
+    mountView("PatchHeatmap", el, store, abort.signal);
+    expect(one(".csw-curtain").textContent).toContain("not in what was saved");
+    store.set({ class_index: 4, reading: "step" });
+    store.setPosition(0);
+    await settle();
+    expect(one(".csw-curtain").textContent).toContain("nothing before it");
+    store.set({ reading: "logit" });
+    await settle();
+    expect(one(".csw-curtain").hidden).toBe(true);
+  });
+});
+
+describe("Explorer", () => {
+  it("offers new pictures only where a kernel is", async () => {
+    mountView("Explorer", el, open(), abort.signal);
+    const upload = () =>
+      [...el.querySelectorAll("button")].find((b) => b.textContent === "New picture…") as HTMLElement;
+    expect(upload().hidden).toBe(true);
+    abort.abort();
+    abort = new AbortController();
+    const { store } = live();
+    mountView("Explorer", el, store, abort.signal);
+    expect(upload().hidden).toBe(false);
+    store.setKernel(false);
+    await settle();
+    expect(upload().hidden).toBe(true);
+    expect(one(".csw-status").textContent).toContain("The kernel is gone");
+  });
+
+  it("shows what the kernel does, and its errors, in words", async () => {
+    const { model, store } = live();
+    mountView("Explorer", el, store, abort.signal);
+    const request = store.request("image", { name: "a.png" }, [], "reading a.png");
+    expect(one(".csw-status").textContent).toContain("reading a.png …");
+    const { id } = model.sent[0];
+    model.message({
+      type: "response",
+      id,
+      ok: false,
+      error: { title: "ValueError", message: "no such <b>file</b>" },
+    });
+    await request;
+    expect(one(".csw-status span").textContent).toBe("no such <b>file</b>");
+    expect(one(".csw-status").dataset.kind).toBe("error");
+  });
+});
+
+describe("WhatIf", () => {
+  const apply = () => one<HTMLButtonElement>(".csw-primary");
+
+  it("is there only where it can do something", async () => {
+    const store = open();
+    mountView("WhatIf", el, store, abort.signal);
+    expect(one(".csw-whatif").hidden).toBe(true);
+    store.addVariant(fixture("all"));
+    await settle();
+    expect(one(".csw-whatif").hidden).toBe(false);
+    expect(apply().hidden).toBe(true);
+  });
+
+  it("says what is missing, applies, stacks, and undoes", async () => {
+    const { model, store } = live();
+    mountView("WhatIf", el, store, abort.signal);
+    expect(apply().disabled).toBe(true);
+    expect(el.textContent).toContain("Select patches on the picture first");
+    store.set({ tokens: [3, 2] });
+    await settle();
+    expect(apply().disabled).toBe(false);
+    click(apply());
+    expect(model.sent[0]).toMatchObject({
+      kind: "whatif",
+      params: { spec: [{ type: "RemoveTokens", tokens: [2, 3] }] },
+    });
+    const result = { before: [[1, 0.75]], after: [[2, 0.5]], code: "trace = ..." };
+    model.fromKernel("_variant", fixture("all"));
+    model.message({ type: "response", id: model.sent[0].id, ok: true, result });
+    await settle();
+    expect(store.state.shown.value).toBe("intervened");
+    expect(one(".csw-outcome").textContent).toContain("75.0 %");
+    const action = one<HTMLSelectElement>(".csw-whatif select[aria-label=Intervention]");
+    action.value = "no_cls";
+    action.dispatchEvent(new Event("change"));
+    await settle();
+    click(apply());
+    const blocks = [1, 2];
+    expect(model.sent[1].params.spec).toEqual([
+      { type: "RemoveTokens", tokens: [2, 3] },
+      { type: "KnockOutAttention", kind: "no_cls", blocks },
+    ]);
+    model.message({ type: "response", id: model.sent[1].id, ok: true, result });
+    await settle();
+    expect(el.querySelectorAll(".csw-steps li")).toHaveLength(2);
+    // Taking the first one back leaves the second.
+    click(one(".csw-steps [data-step='0']"));
+    expect(model.sent[2].params.spec).toHaveLength(1);
+    model.message({ type: "response", id: model.sent[2].id, ok: true, result });
+    await settle();
+    click([...el.querySelectorAll("button")].find((b) => b.textContent === "Undo") as HTMLElement);
+    await settle();
+    expect(store.variant.value).toBeNull();
+    expect(store.state.shown.value).toBe("baseline");
+  });
+
+  it("keeps what was there when the kernel refuses", async () => {
+    const { model, store } = live();
+    mountView("WhatIf", el, store, abort.signal);
+    store.set({ tokens: [1] });
+    await settle();
+    click(apply());
+    const error = { title: "ValueError", message: "RemoveTokens: every image token would be removed" };
+    model.message({ type: "response", id: model.sent[0].id, ok: false, error });
+    await settle();
+    expect(store.notice.value.text).toContain("every image token");
+    expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
+  });
+
+  it("goes round the passes with the key D", () => {
+    const store = open();
+    store.addVariant(fixture("all"));
+    mountView("LayerSlider", el, store, abort.signal);
+    const seen = [1, 2, 3].map(() => {
+      press(one("input[type=range]"), "d");
+      return store.state.shown.value;
+    });
+    expect(seen).toEqual(["intervened", "difference", "baseline"]);
+  });
+});
+
+describe("HeatGrid", () => {
+  it("runs a sweep, can be cancelled, and goes to what is picked", async () => {
+    const { model, store } = live();
+    mountView("HeatGrid", el, store, abort.signal);
+    const run = one<HTMLButtonElement>(".csw-sweep header > .csw-button");
+    click(run);
+    await settle();
+    expect(model.sent[0]).toMatchObject({ kind: "sweep", params: { kind: "heads", class: 1 } });
+    expect(run.textContent).toBe("Cancel");
+    click(run);
+    expect(model.sent[1]).toMatchObject({ type: "cancel", id: model.sent[0].id });
+    model.message({
+      type: "response",
+      id: model.sent[0].id,
+      ok: false,
+      error: { title: "Cancelled", message: "" },
+    });
+    await settle();
+    expect(run.textContent).toBe("Run");
+    expect(store.notice.value.kind).toBe("idle");
+    click(run);
+    const data = Float32Array.of(0.5, -1, 0.25, 0);
+    const part = pack({ kind: "part" }, [{ name: "grid", dtype: "f4", shape: [2, 2], data }]);
+    const answer = {
+      type: "response",
+      id: model.sent[2].id,
+      ok: true,
+      result: { rows: [1, 2], columns: [0, 1] },
+    };
+    model.message(answer, [part]);
+    await settle();
+    const board = one(".csw-board");
+    expect(board.hidden).toBe(false);
+    press(board, "ArrowRight");
+    press(board, "ArrowDown");
+    await settle();
+    expect(el.textContent).toContain("block 2, head 2: 0.000");
+    press(board, "ArrowUp");
+    press(board, "Enter");
+    expect(store.state.head.value).toEqual([1, 1]);
+    expect(store.position.value).toBe(1);
+  });
+});

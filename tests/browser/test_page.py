@@ -1,0 +1,108 @@
+"""Exported pages over file://, with the network cut: everything works, and nothing is asked of anyone."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from make_fixtures import synthetic
+from PIL import Image
+from tiny_models import tiny_vit
+
+from classspace_widgets.export import export_html
+
+SLIDER = ".csw-slider input.csw-range"
+
+
+@pytest.fixture(scope="module")
+def trace():
+    torch.manual_seed(0)
+    space = tiny_vit(img_size=64)
+    space.class_names = ("fish", "boat", "cactus", "<img src=x onerror=window.broken=1>", "snowman", "rocket", "key")
+    picture = Image.effect_noise((64, 64), 80).convert("RGB")
+    return space.trace(picture, attention=True, heads=True)
+
+
+def only_the_file(watched) -> bool:
+    return all(url.startswith(("file:", "data:", "blob:")) for url in watched.requests)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_every_control_works_without_a_network(trace, tmp_path, offline, dark):
+    out = export_html(["# A *page*", trace.snapshot(title="noise.png")], tmp_path / "page.html")
+    watched = offline(out.path, dark=dark)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    before = page.evaluate("() => document.querySelector('.csw-heatmap canvas').toDataURL()")
+    page.focus(SLIDER)
+    page.keyboard.press("Home")
+    page.wait_for_function(
+        "() => document.querySelector('.csw-slider input').getAttribute('aria-valuetext').startsWith('embedding')"
+    )
+    page.wait_for_function("b => document.querySelector('.csw-heatmap canvas').toDataURL() !== b", arg=before)
+    page.locator("input[role=combobox]").first.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("rocket")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('input[role=combobox]').value === 'rocket'")
+    area = page.locator(".csw-heatmap canvas").bounding_box()
+    page.mouse.click(area["x"] + area["width"] * 0.4, area["y"] + area["height"] * 0.4)
+    page.wait_for_selector(".csw :text('patch 4, 4')")
+    watched.shot(f"page_{'dark' if dark else 'light'}")
+    assert page.evaluate("window.broken") is None
+    assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
+def test_readings_in_the_page_are_the_models(trace, tmp_path, offline):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    page = offline(out.path).page
+    page.wait_for_selector(SLIDER)
+    page.focus(SLIDER)
+    page.keyboard.press("End")
+    best = int(trace.output[0].argmax())
+    share = float(trace.output[0].softmax(-1)[best])
+    page.wait_for_selector(f".csw-explorer :text('{trace.class_names[best]}')")
+    page.wait_for_selector(f".csw-explorer :text('{share * 100:.1f} %')")
+
+
+@pytest.mark.parametrize("mode", ["classes", "increments", "all"])
+@pytest.mark.parametrize("width", [320, 1400])
+def test_every_payload_mounts_at_every_width(mode, width, tmp_path, offline):
+    out = export_html(synthetic(mode), tmp_path / "page.html")
+    watched = offline(out.path, width=width)
+    watched.page.wait_for_selector(SLIDER)
+    watched.page.wait_for_timeout(300)
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    watched.shot(f"page_{mode}_{width}")
+    assert watched.errors == []
+
+
+def test_a_gallery_mounts_every_picture(tmp_path, offline):
+    out = export_html([[synthetic("all"), synthetic("all", seed=1)], synthetic("classes")], tmp_path / "page.html")
+    watched = offline(out.path)
+    watched.page.wait_for_function("() => document.querySelectorAll('.csw-slider').length === 3")
+    assert watched.errors == []
+
+
+@pytest.mark.parametrize("damage", ["cut short", "newer"])
+def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, damage, monkeypatch):
+    snapshot = synthetic("all")
+    data = snapshot.pack()
+    data = data[:-600] if damage == "cut short" else data[:6] + (99).to_bytes(2, "little") + data[8:]
+    monkeypatch.setattr(snapshot, "pack", lambda: data)
+    out = export_html([snapshot, synthetic("all")], tmp_path / "page.html")
+    page = offline(out.path).page
+    page.wait_for_selector(f".csw-problem:has-text('{'damaged' if damage == 'cut short' else '99'}')")
+    # The other view of the page is none the worse.
+    page.wait_for_selector(SLIDER)
+
+
+def test_without_scripts_a_still_picture_stands_there(tmp_path, browser):
+    out = export_html(synthetic("all"), tmp_path / "page.html")
+    context = browser.new_context(java_script_enabled=False, offline=True)
+    page = context.new_page()
+    page.goto(out.path.as_uri())
+    assert page.locator("figure.still img").is_visible()
+    assert page.locator("noscript").count() == 1
+    context.close()

@@ -1,0 +1,249 @@
+"""From trace to snapshot: every array against the trace it came from, and what a live kernel answers."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_models import images_for, tiny_vit
+
+from classspace_widgets.capture import capture
+from classspace_widgets.live import Answer
+from classspace_widgets.snapshot import unpack
+
+MODELS = {
+    "vit": lambda: tiny_vit(reg_tokens=2),
+    "gap": lambda: tiny_vit(global_pool="avg", class_token=False, fc_norm=True),
+    "gap after norm": lambda: tiny_vit(global_pool="avg", fc_norm=False),
+}
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def space(request):
+    return MODELS[request.param]()
+
+
+@pytest.fixture(scope="module")
+def trace(space):
+    return space.trace(images_for(space), attention=True, heads=True)
+
+
+def stream_points(trace, image, class_index):
+    """Logits and ranks of all tokens at every stream point, straight from the trace."""
+    points = [("residual", 0)]
+    for block in range(1, trace.n_blocks + 1):
+        points += [(stream, block) for stream in ("attention", "mid", "mlp", "residual")]
+    logits = [trace.logits(s, b)[image] for s, b in points]
+    own = torch.stack([x[:, class_index] for x in logits])
+    ranks = torch.stack([(x > x[:, class_index, None]).sum(-1) for x in logits])
+    return own.numpy(), ranks.numpy()
+
+
+@pytest.mark.parametrize("payload", ["all", "classes", "increments"])
+def test_logits_and_ranks_equal_the_traces(trace, payload):
+    snapshot = capture(trace, image=1, payload=payload, classes=[0, 3])
+    n_tokens = trace.n_tokens
+    tolerance = 2e-2 if payload == "increments" else 2e-4
+    for c in snapshot.meta["classes"]["kept"]:
+        logits, ranks = stream_points(trace, 1, c)
+        np.testing.assert_allclose(snapshot.logits(c)[:, :n_tokens], logits, atol=tolerance, rtol=tolerance)
+        np.testing.assert_array_equal(snapshot.ranks(c)[:, :n_tokens], ranks)
+
+
+def test_a_class_read_from_float16_increments_is_near(trace):
+    exact, half = capture(trace, payload="all"), capture(trace, payload="increments", classes=[0])
+    missing = next(c for c in range(7) if c not in half.meta["classes"]["kept"])
+    assert np.abs(half.logits(missing) - exact.logits(missing)).max() < 2e-2
+    assert half.meta["exactness"]["ranks"] == "approximate"
+
+
+def test_the_output_token_reads_as_the_model_says(trace):
+    snapshot = capture(trace)
+    output = snapshot.meta["tokens"]["output"]
+    for c in range(7):
+        own = float(snapshot.arrays["output_logits"][c])
+        assert own == pytest.approx(float(trace.output[0, c]))
+        assert snapshot.logits(c)[-1, output] == pytest.approx(own, abs=2e-4)
+        assert snapshot.direct(c)[:, output].sum() + snapshot.arrays["offset"][c] == pytest.approx(own, abs=2e-4)
+
+
+def test_heads_and_bias_sum_to_the_attention_increment(trace):
+    snapshot = capture(trace)
+    rows = snapshot.meta["attention"]["rows"]
+    heads = snapshot.arrays["head_raw"].astype(np.float64).sum(axis=2)
+    attention = snapshot.arrays["raw"][:, 1::2][:, :, rows].astype(np.float64)
+    bias = snapshot.arrays["attention_bias_raw"][:, :, None].astype(np.float64)
+    pooled = snapshot.meta["tokens"]["pooled"]
+    keep = slice(None, -1) if pooled and trace.pooling == "norm_mean" else slice(None)
+    np.testing.assert_allclose((heads + bias)[..., keep], attention[..., keep], atol=2e-2, rtol=5e-3)
+
+
+def test_attention_and_values_give_the_heads(trace):
+    snapshot = capture(trace)
+    weights = (snapshot.arrays["attention"] / 255.0) ** 2
+    direct = np.stack([trace.attention_weights[b][0].numpy() for b in (1, 2, 3)])
+    np.testing.assert_allclose(weights[:, :, : trace.n_tokens], direct, atol=5e-3)
+    values = snapshot.arrays["value_raw"].astype(np.float64)
+    heads = np.einsum("lhts,klhs->klht", direct, values)
+    stored = snapshot.arrays["head_raw"][..., : trace.n_tokens].astype(np.float64)
+    np.testing.assert_allclose(heads, stored, atol=2e-2, rtol=1e-2)
+
+
+def test_summaries_equal_slow_counting(trace):
+    snapshot = capture(trace, payload="classes", classes=[2])
+    assert snapshot.meta["classes"]["kept"] == [2]
+    full = capture(trace, payload="all")
+    logits = np.stack([full.logits(c) for c in range(7)], axis=-1)
+    np.testing.assert_array_equal(snapshot.arrays["top"][..., 0], logits.argmax(axis=-1))
+    np.testing.assert_allclose(snapshot.arrays["lse"], np.log(np.exp(logits).sum(axis=-1)), atol=2e-4)
+    np.testing.assert_allclose(snapshot.arrays["top_logits"], np.sort(logits, axis=-1)[..., ::-1][..., :5], atol=1e-2)
+
+
+def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch):
+    whole = capture(trace, payload="classes")
+    monkeypatch.setattr("classspace_widgets.capture.SCAN_LIMIT", 200)
+    chunked = capture(trace, payload="classes")
+    for name in ("ranks", "top"):
+        np.testing.assert_array_equal(chunked.arrays[name], whole.arrays[name])
+
+
+def test_the_payload_follows_the_size(trace, monkeypatch):
+    assert capture(trace).meta["payload"]["mode"] == "all"
+    monkeypatch.setattr("classspace_widgets.capture.ALL_LIMIT", 10)
+    live = capture(trace, classes=["class 6"])
+    assert live.meta["payload"]["mode"] == "classes"
+    monkeypatch.setattr("classspace_widgets.capture.ATTENTION_LIMIT", 10)
+    small = capture(trace)
+    assert small.meta["attention"]["rows"] == [small.meta["tokens"]["output"]]
+
+
+def test_heads_that_cannot_be_taken_apart_are_named_and_the_rest_stands():
+    space = tiny_vit(scale_attn_norm=True)
+    trace = space.trace(images_for(space), attention=True, heads=True)
+    snapshot = capture(trace)
+    assert "head_raw" not in snapshot.arrays
+    assert any("heads cannot be read one by one" in caveat for caveat in snapshot.meta["caveats"])
+    output = snapshot.meta["tokens"]["output"]
+    assert snapshot.logits(2)[-1, output] == pytest.approx(float(trace.output[0, 2]), abs=2e-4)
+
+
+def test_attention_of_some_blocks_alone_is_left_out():
+    space = tiny_vit()
+    assert "attention" not in capture(space.trace(images_for(space), attention=[2])).arrays
+
+
+def test_masks_labels_and_bad_input():
+    space = tiny_vit()
+    trace = space.trace(Image.new("RGB", (32, 32), "teal"))
+    mask = np.zeros(trace.pictures.shape[1:3], np.uint8)
+    mask[:8, :8] = 1
+    snapshot = capture(trace, mask=mask, objects=[3], label="class 3", title="<b>.png")
+    assert snapshot.meta["objects"] == [{"class": 3, "name": "class 3"}]
+    assert (snapshot.meta["image"]["label"], snapshot.meta["image"]["name"]) == (3, "<b>.png")
+    assert Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).size == mask.shape[::-1]
+    with pytest.raises(ValueError, match=r"mask must have the displayed picture's shape .* got \(4, 4\)"):
+        capture(trace, mask=np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match="mask values must be 0"):
+        capture(trace, mask=mask * 3, objects=[3])
+    with pytest.raises(ValueError, match=r"image must be in 0\.\.0, got 1"):
+        capture(trace, image=1)
+    with pytest.raises(ValueError, match="payload must be"):
+        capture(trace, payload="some")
+    with pytest.raises(ValueError, match="close matches: class 6"):
+        capture(trace, classes=["class 66"])
+
+
+# -- what a live kernel answers ----------------------------------------------------------------------------------------
+
+
+def ask(snapshot, kind, /, *buffers, **params) -> Answer:
+    steps = snapshot.source.answer(kind, params, buffers)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as stop:
+            return stop.value
+
+
+def test_more_classes_on_request(trace):
+    part = trace.snapshot(payload="classes", classes=[1], image=1)
+    meta, arrays = unpack(ask(part, "classes", classes=[5, 0]).part)
+    assert meta["classes"]["kept"] == [5, 0]
+    full = capture(trace, image=1, payload="all")
+    np.testing.assert_allclose(arrays["raw"], full.arrays["raw"][[5, 0]], atol=1e-5)
+    np.testing.assert_array_equal(arrays["ranks"][0], full.ranks(5))
+    assert arrays["head_raw"].shape[:3] == (2, 3, 3)
+    with pytest.raises(ValueError, match=r"class must be in 0\.\.6, got 7"):
+        ask(part, "classes", classes=[7])
+
+
+def test_attention_rows_on_request(trace):
+    meta, arrays = unpack(ask(trace.snapshot(), "attention", rows=[4, 2], classes=[1]).part)
+    full = capture(trace)
+    assert meta["attention"]["rows"] == [4, 2]
+    np.testing.assert_array_equal(arrays["attention"], full.arrays["attention"][:, :, [4, 2]])
+    np.testing.assert_array_equal(arrays["head_raw"][0], full.arrays["head_raw"][1][:, :, [4, 2]])
+
+
+def test_a_new_picture_on_request():
+    space = tiny_vit()
+    snapshot = space.trace(Image.new("RGB", (40, 40), "teal"), attention=True, heads=True).snapshot()
+    buffer = io.BytesIO()
+    Image.new("RGB", (50, 30), "crimson").save(buffer, "PNG")
+    answer = ask(snapshot, "image", memoryview(buffer.getvalue()), name="red.png")
+    assert answer.snapshot.meta["image"]["name"] == "red.png"
+    direct = space.trace(Image.new("RGB", (50, 30), "crimson")).output[0]
+    np.testing.assert_allclose(answer.snapshot.arrays["output_logits"], direct, atol=1e-5)
+    assert answer.snapshot.source is snapshot.source
+    assert "attention" in answer.snapshot.arrays
+
+
+def test_an_intervention_on_request(space, trace):
+    snapshot = trace.snapshot(image=1)
+    spec = [{"type": "KnockOutAttention", "kind": "self_only"}]
+    answer = ask(snapshot, "whatif", spec=spec, label="each for itself")
+    assert answer.variant.meta["intervention"]["label"] == "each for itself"
+    assert "KnockOutAttention" in answer.result["code"]
+    before = capture(trace, image=1).arrays["output_logits"]
+    assert answer.result["before"][0][0] == int(before.argmax())
+    after = answer.variant.arrays["output_logits"]
+    assert answer.result["after"][0][0] == int(after.argmax())
+    assert np.abs(after - before).max() > 1e-3
+
+
+def test_removed_tokens_are_named_and_weigh_nothing(space, trace):
+    prefix = len(trace.prefix)
+    spec = [{"type": "RemoveTokens", "tokens": [prefix, prefix + 5]}]
+    variant = ask(trace.snapshot(), "whatif", spec=spec).variant
+    assert variant.meta["tokens"]["removed"] == [prefix, prefix + 5]
+    output = variant.meta["tokens"]["output"]
+    for c in range(7):
+        assert variant.logits(c)[-1, output] == pytest.approx(float(variant.arrays["output_logits"][c]), abs=2e-4)
+    assert np.isnan(variant.logits(0)[-1, prefix])
+
+
+@pytest.mark.parametrize("kind", ["heads", "tokens"])
+def test_a_sweep_on_request(trace, kind):
+    answer = ask(trace.snapshot(), "sweep", kind=kind, **{"class": 2})
+    meta, arrays = unpack(answer.part)
+    assert arrays["grid"].shape == (3, 3 if kind == "heads" else trace.n_tokens)
+    assert meta["grid"]["rows"] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("method", ["gradient", "direct", "rollout"])
+def test_importance_on_request(trace, method):
+    from classspace_widgets.explain import importance
+
+    meta, arrays = unpack(ask(trace.snapshot(image=1), "importance", method=method, **{"class": 2}).part)
+    assert meta["maps"][0]["class"] == 2
+    expected = importance(trace, [2], method=method).maps[1, 0]
+    np.testing.assert_allclose(arrays["maps"][0][: trace.n_tokens], expected, atol=1e-5, rtol=1e-4)
+    assert arrays["maps"].shape[1] == trace.snapshot().arrays["sigma"].shape[1]
+
+
+def test_unknown_requests_are_refused(trace):
+    with pytest.raises(ValueError, match="unknown request 'dance'; expected one of attention, classes"):
+        ask(trace.snapshot(), "dance")

@@ -1,0 +1,170 @@
+"""Every supported family against its own forward pass, and every refusal; the table in the docs is made here."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from torch.nn import functional
+
+from classspace_widgets import ClassSpace
+from classspace_widgets.metrics import contributions, direct_by_head, direct_by_source, output_contributions
+from classspace_widgets.models import UnsupportedModelError, adapt
+from core.families import REFUSED, SUPPORTED, available, build, pixels
+
+TABLE = Path(__file__).parents[2] / "docs" / "supported_models.md"
+
+
+@pytest.fixture(scope="module", params=available, ids=str)
+def case(request):
+    space = ClassSpace(build(request.param).double())
+    return space, space.trace(pixels(space), attention=True, heads=True)
+
+
+def reference_lens(space, vectors):
+    """The model's own norm and classifier, one token at a time."""
+    adapter = space.adapter
+    out = []
+    with torch.no_grad():
+        for v in vectors.reshape(-1, vectors.shape[-1]):
+            normed = v if adapter.norm is None else adapter.norm(v)
+            out.append(functional.linear(normed, adapter.embedding, adapter.bias))
+    return torch.stack(out).reshape(*vectors.shape[:-1], -1)
+
+
+def test_readings_are_the_models_own_norm_and_classifier(case):
+    space, trace = case
+    for stream in trace.streams:
+        vectors = trace.stream(stream, 1)
+        assert torch.allclose(trace.logits(stream, 1), reference_lens(space, vectors), atol=1e-10)
+
+
+def test_output_is_read_from_the_last_residual_stream(case):
+    space, trace = case
+    with torch.no_grad():
+        bare = space.model(pixels(space))
+    assert torch.allclose(bare, trace.output, atol=1e-9)
+    assert torch.allclose(trace.readout(), trace.output, atol=1e-9)
+
+
+def test_direct_contributions_are_complete(case):
+    _, trace = case
+    shares, offset = output_contributions(trace, [0, 7])
+    assert torch.allclose(shares.sum(dim=1) + offset[:, None], trace.output[:, [0, 7]].T, atol=1e-9)
+    for reading in ("direct", "step"):
+        total = contributions(trace, [0, 7], reading).total()
+        assert torch.allclose(total, trace.logits(classes=[0, 7]).permute(2, 0, 1), atol=1e-9)
+
+
+def test_heads_and_sources_are_exact_or_refused(case):
+    _, trace = case
+    if trace.layout == "parallel":
+        with pytest.raises(UnsupportedModelError, match="together"):
+            trace.values(1)
+        return
+    parts = trace.attention_parts(2)
+    if parts.split is not None:
+        with pytest.raises(UnsupportedModelError, match="told apart"):
+            trace.out_projection(2)
+        return
+    weight, bias = trace.out_projection(2)
+    assert torch.allclose(trace.head_inputs[2] @ weight.T + bias, trace.stream("attention", 2), atol=1e-10)
+    heads, rest = direct_by_head(trace, 2, [0, 7])
+    assert torch.allclose(heads.sum(dim=1) + rest, contributions(trace, [0, 7]).attention[:, 1], atol=1e-10)
+    if parts.sources is not None:
+        with pytest.raises(UnsupportedModelError, match="not defined"):
+            trace.values(2)
+        return
+    mixed = trace.attention_weights[2] @ trace.values(2)
+    assert torch.allclose(mixed.transpose(1, 2).flatten(2), trace.head_inputs[2], atol=1e-10)
+    sources = direct_by_source(trace, 2, [0, 7], [0, 2])
+    assert torch.allclose(sources.sum(dim=-1), heads[..., [0, 2]], atol=1e-10)
+
+
+def test_streaming_reads_the_same(case):
+    space, trace = case
+    found = space.stream_readings(pixels(space), [0, 7])
+    for stream in trace.streams:
+        point = found.point(stream, 2)
+        assert torch.allclose(found.logits[point], trace.logits(stream, 2, [0, 7]), atol=1e-9)
+        assert torch.equal(found.ranks[point].long(), trace.ranks(stream, 2, [0, 7]))
+
+
+def test_grid_and_prefix_add_up(case):
+    _, trace = case
+    assert trace.n_tokens == len(trace.prefix) + trace.grid[0] * trace.grid[1]
+
+
+@pytest.mark.parametrize("family", REFUSED)
+def test_refusals_name_the_model_and_the_remedy(family):
+    name, options = REFUSED[family]
+    model = timm.create_model(name, **options)
+    with pytest.raises(UnsupportedModelError, match=type(model).__name__) as caught:
+        ClassSpace(model)
+    assert "pass class_embedding=" in str(caught.value) or "docs/supported_models.md" in str(caught.value)
+
+
+def test_dynamic_image_size_changes_the_grid():
+    space = ClassSpace(build("ViT, dynamic image size"))
+    trace = space.trace(torch.randn(1, 3, 48, 80))
+    assert trace.grid == (3, 5)
+    assert trace.n_tokens == 16
+
+
+def test_a_model_with_something_else_in_its_stream_is_refused():
+    model = build("ViT")
+    model.blocks[0].register_forward_hook(lambda _m, _a, out: out + 1)
+    with pytest.raises(UnsupportedModelError, match="does not sum"):
+        ClassSpace(model)
+
+
+def test_a_model_with_something_else_before_its_output_is_refused():
+    model = build("ViT")
+    model.head.register_forward_hook(lambda _m, _a, out: out * 2)
+    with pytest.raises(UnsupportedModelError, match="does not give its output"):
+        ClassSpace(model)
+
+
+def rows():
+    """The table of supported architectures."""
+    yield "| family | example | blocks | output | heads | sources |"
+    yield "|---|---|---|---|---|---|"
+    how = {
+        "token": "first token",
+        "mean_norm": "lens of the mean token",
+        "norm_mean": "mean of the tokens' lenses",
+        "distilled": "mean of two classifiers",
+    }
+    for family in SUPPORTED:
+        if family not in available:
+            continue
+        adapter = adapt(build(family))
+        from classspace_widgets.models import attention_parts
+
+        parts = attention_parts(adapter.blocks[0])
+        marks = ["no: " + reason if reason else "exact" for reason in (parts.split, parts.sources or parts.split)]
+        cells = [family, f"`{SUPPORTED[family][0]}`", adapter.layout, how[adapter.pooling], *marks]
+        yield "| " + " | ".join(cells) + " |"
+    yield ""
+    yield "Refused, with the reason (a foreign `class_embedding=` reads those of the last three kinds):"
+    yield ""
+    for family, (name, options) in REFUSED.items():
+        try:
+            adapt(timm.create_model(name, **options))
+        except UnsupportedModelError as error:
+            yield f"- **{family}**: {error}"
+
+
+def test_the_table_in_the_docs_is_true():
+    """Rewrite it with: CLASSSPACE_WRITE_TABLE=1 python -m pytest tests/core/test_families.py -k table."""
+    text = (
+        "# Supported models\n\nMade by `tests/core/test_families.py`, which builds each family small and checks it.\n\n"
+    )
+    text += "\n".join(rows()) + "\n"
+    if not TABLE.exists() or os.environ.get("CLASSSPACE_WRITE_TABLE"):
+        TABLE.write_text(text)
+    # An older timm lacks some of the families; what it has must read the same.
+    assert set(text.splitlines()) <= set(TABLE.read_text().splitlines())

@@ -1,0 +1,234 @@
+"""Images of every form, constructors, and what happens with bad input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+
+from classspace_widgets import ClassSpace
+from classspace_widgets.images import read_picture
+from core.families import SMALL, build, perturbed, pixels
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return ClassSpace(build("ViT"))
+
+
+def gradient(height=40, width=60):
+    y, x = np.mgrid[:height, :width]
+    return np.stack([x * 4, y * 6, 255 - x * 4], axis=-1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "HSV", "LAB"])
+def test_modes(mode):
+    picture, _ = read_picture(Image.fromarray(gradient()).convert("RGB").convert(mode) if mode != "LAB"
+                              else Image.new("LAB", (60, 40)))  # fmt: skip
+    assert picture.mode == "RGB"
+    assert picture.size == (60, 40)
+
+
+def test_transparency_is_laid_on_white():
+    clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+    assert read_picture(clear)[0].getpixel((0, 0)) == (255, 255, 255)
+    half, _ = read_picture(Image.new("LA", (4, 4), (0, 128)))
+    assert half.getpixel((0, 0)) == (127, 127, 127)
+    palette = Image.new("P", (4, 4), 0)
+    palette.info["transparency"] = 0
+    assert read_picture(palette)[0].getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_sixteen_bits_and_floats(tmp_path):
+    values = np.array([[0, 32768, 65535]], np.uint16)
+    Image.fromarray(values).save(tmp_path / "deep.png")
+    for source in (tmp_path / "deep.png", values, values / 65535):
+        assert [read_picture(source)[0].getpixel((i, 0))[0] for i in range(3)] in ([0, 127, 255], [0, 128, 255])
+
+
+def test_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient()).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_picture(tmp_path / "turned.jpg")[0].size == (40, 60)
+
+
+def test_all_forms_give_the_same_pixels(plain, tmp_path):
+    array = gradient()
+    Image.fromarray(array).save(tmp_path / "one.png")
+    expected, pictures, _ = plain.preprocess(Image.fromarray(array))
+    forms = [
+        tmp_path / "one.png",
+        str(tmp_path / "one.png"),
+        (tmp_path / "one.png").read_bytes(),
+        array,
+        torch.from_numpy(array).permute(2, 0, 1),
+        array[None],
+    ]
+    for form in forms:
+        got, shown, _ = plain.preprocess(form)
+        assert torch.equal(got, expected)
+        assert np.array_equal(shown, pictures)
+    assert plain.preprocess([tmp_path / "one.png", array])[2] == ("one.png", "")
+    again, shown, _ = plain.preprocess(expected)
+    assert torch.equal(again, expected)
+    assert np.array_equal(shown, pictures)
+    assert pictures.shape == (1, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "words"),
+    [
+        ("nothing/here.png", FileNotFoundError, "no image file"),
+        (b"not an image at all", ValueError, "not an image"),
+        (3, TypeError, "got int"),
+        ([], ValueError, "at least one image"),
+        (np.zeros((3, 40, 60), np.uint8), ValueError, "transpose"),
+        (np.zeros((0, 5, 3), np.uint8), ValueError, "no pixels"),
+        (np.full((4, 4, 3), np.nan), ValueError, "NaN"),
+        (np.full((4, 4, 3), 200.0), ValueError, "divide by 255"),
+        (torch.full((1, 3, 32, 32), float("nan")), ValueError, "NaN"),
+        (torch.zeros(1, 32, 32, 3), ValueError, "permute"),
+        (torch.zeros(1, 3, 20, 32), ValueError, r"\[B, 3, 32, 32\]"),
+        (torch.zeros(32, 32), ValueError, "shape"),
+        (torch.zeros(1, 3, 32, 32, dtype=torch.int64), ValueError, "int64"),
+    ],
+)
+def test_bad_images(plain, bad, error, words):
+    with pytest.raises(error, match=words):
+        plain.trace(bad)
+
+
+def test_truncated_and_gigantic_files(plain, tmp_path, monkeypatch):
+    Image.fromarray(gradient(400, 600)).save(tmp_path / "whole.jpg")
+    data = (tmp_path / "whole.jpg").read_bytes()
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        plain.trace(data[: len(data) // 2])
+    monkeypatch.setattr("classspace_widgets.images.MOST_PIXELS", 200_000)
+    with pytest.raises(ValueError, match="too large: 600 x 400"):
+        plain.trace(tmp_path / "whole.jpg")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(ValueError, match="too large"):
+        plain.trace(tmp_path / "whole.jpg")
+
+
+def test_classes_by_name_and_number(plain):
+    trace = plain.trace(pixels(plain))
+    assert plain.class_index("class 3") == 3
+    for bad in (12, -1, "klass 3"):
+        with pytest.raises(ValueError, match=r"class"):
+            trace.logits(classes=bad)
+    with pytest.raises(ValueError, match="close matches: class 3"):
+        plain.class_index("clas 3")
+
+
+def test_unknown_models_and_missing_weights(monkeypatch):
+    with pytest.raises(ValueError, match="close matches: vit_base_patch16_224"):
+        ClassSpace.from_timm("vit_bse_patch16_224")
+
+    def offline(*_, **__):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(RuntimeError, match=r"checkpoint=.*bundled"):
+        ClassSpace.from_timm("vit_base_patch16_224")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without CUDA")
+def test_cuda_asked_for_and_absent():
+    with pytest.raises(RuntimeError, match="no CUDA device"):
+        ClassSpace(build("ViT"), device="cuda")
+
+
+def test_out_of_memory_is_met_with_smaller_chunks(plain):
+    sizes = []
+
+    def run(some):
+        sizes.append(len(some))
+        if len(some) > 1:
+            raise torch.OutOfMemoryError("out")
+        return len(some)
+
+    assert plain.in_chunks(pixels(plain, 4), run) == [1, 1, 1, 1]
+    assert sizes == [4, 2, 1, 1, 1, 1]
+
+    def never(some):
+        raise torch.OutOfMemoryError("out")
+
+    with pytest.raises(RuntimeError, match="one image at a time"):
+        plain.in_chunks(pixels(plain), never)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_checkpoints(tmp_path, suffix):
+    from safetensors.torch import save_file
+
+    model = build("ViT")
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+    else:
+        save_file(model.state_dict(), path)
+    options = {k: v for k, v in SMALL.items() if k != "num_classes"}
+    space = ClassSpace.from_timm("vit_base_patch16_224", checkpoint=path, device="cpu", **options)
+    assert space.n_classes == 12
+    assert torch.equal(space.lens.folded, ClassSpace(model).lens.folded)
+    with pytest.raises(ValueError, match="does not fit"):
+        ClassSpace.from_timm("vit_base_patch16_224", checkpoint=path, **{**options, "depth": 3})
+
+
+def test_checkpoints_that_would_run_code_are_refused(tmp_path):
+    torch.save({"state_dict": timm.data.ImageNetInfo}, tmp_path / "code.pth")
+    with pytest.raises(ValueError, match="nothing else in it is unpickled"):
+        ClassSpace.from_timm("vit_base_patch16_224", checkpoint=tmp_path / "code.pth")
+
+
+def test_foreign_class_embeddings():
+    tower = perturbed(timm.create_model("vit_base_patch16_clip_224", **{**SMALL, "num_classes": 16}))
+    text = torch.randn(5, 16)
+    space = ClassSpace(tower, class_embedding=text, class_names=list("abcde"))
+    trace = space.trace(pixels(space))
+    with torch.inference_mode():
+        features = tower(pixels(space))
+    assert torch.allclose(trace.output, features @ text.T, atol=1e-5)
+    headless = perturbed(timm.create_model("vit_base_patch16_siglip_224", **{**SMALL, "num_classes": 0}))
+    own = ClassSpace(headless, class_embedding=torch.randn(5, 32), class_bias=torch.randn(5), class_norm="none")
+    vectors = own.trace(pixels(own)).stream("residual", 2)
+    expected = vectors @ own.adapter.embedding.T + own.adapter.bias
+    assert torch.allclose(own.trace(pixels(own)).logits(), expected, atol=1e-5)
+    for bad in (torch.randn(5, 7), torch.randn(5), torch.full((5, 32), float("nan"))):
+        with pytest.raises(ValueError, match="class_embedding"):
+            ClassSpace(headless, class_embedding=bad)
+
+
+def test_random_twins():
+    space = ClassSpace(build("ViT"))
+    one, same, other = space.random_twin(1), space.random_twin(1), space.random_twin(2)
+    assert torch.equal(one.lens.folded, same.lens.folded)
+    assert not torch.equal(one.lens.folded, other.lens.folded)
+    for (name, fresh), (_, trained) in zip(one.model.named_parameters(), space.model.named_parameters(), strict=True):
+        assert not torch.equal(fresh, trained), name
+    assert one.trace(pixels(one)).logits().shape == space.trace(pixels(space)).logits().shape
+
+
+def test_a_model_elsewhere_is_copied_not_moved():
+    model = build("ViT")
+    space = ClassSpace(model, dtype=torch.float64)
+    assert next(model.parameters()).dtype == torch.float32
+    assert space.dtype == torch.float64
+    assert ClassSpace(model).model is model
+
+
+def test_names():
+    space = ClassSpace(timm.create_model("test_vit"))
+    assert space.class_names[1] == "goldfish"
+    assert len(set(space.class_names)) == 1000
+    with pytest.raises(ValueError, match="1000 classes, got 2"):
+        ClassSpace(timm.create_model("test_vit"), class_names=["a", "b"])
+
+
+def test_not_a_model():
+    with pytest.raises(TypeError, match="from_timm"):
+        ClassSpace("vit_base_patch16_224")

@@ -1,0 +1,223 @@
+"""Traces: what is kept, what is left alone, and slow references for ranks and measurements."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import timm
+import torch
+
+from classspace_widgets import ClassSpace, Trace
+from classspace_widgets import metrics as m
+from classspace_widgets.models import UnsupportedModelError
+from core.families import SMALL, build, perturbed, pixels
+
+
+def test_ranks_count_strictly_larger_logits(trace):
+    logits = trace.logits("mid", 2)
+    for b in range(2):
+        for t in range(trace.n_tokens):
+            for c in range(trace.n_classes):
+                rank = sum(float(other) > float(logits[b, t, c]) for other in logits[b, t])
+                assert int(trace.ranks("mid", 2)[b, t, c]) == rank
+                break
+
+
+def test_subsets_of_blocks_tokens_and_classes(trace):
+    whole = torch.stack([trace.logits("mid", b) for b in (1, 2)])
+    part = trace.logits("mid", [1, 2], classes=["class 3", 1], tokens=[4, 0])
+    assert torch.allclose(part, whole[:, :, [4, 0]][..., [3, 1]])
+    assert trace.logits(block=None).shape[0] == trace.n_blocks + 1
+    values, classes = trace.top_k(3, "mid", [1, 2])
+    best = whole.topk(3, dim=-1)
+    assert torch.equal(classes, best.indices)
+    assert torch.allclose(values, best.values)
+
+
+def test_step_and_paper_readings_against_loops(trace):
+    step, paper = m.contributions(trace, 5, "step"), m.contributions(trace, 5, "paper")
+    for block in (1, 2):
+        before = trace.logits("residual", block - 1, 5)[..., 0]
+        mid, after = trace.logits("mid", block, 5)[..., 0], trace.logits("residual", block, 5)[..., 0]
+        assert torch.allclose(step.attention[0, block - 1], mid - before)
+        assert torch.allclose(step.mlp[0, block - 1], after - mid)
+        assert torch.allclose(paper.attention[0, block - 1], trace.logits("attention", block, 5)[..., 0] - before)
+        assert torch.allclose(paper.mlp[0, block - 1], trace.logits("mlp", block, 5)[..., 0] - before)
+
+
+def test_measurements_against_loops(trace):
+    labels = [3, 8]
+    found = m.class_identifiability(trace, labels)
+    change = m.class_similarity_change(trace, labels, sublayer="mlp")
+    against_mid = m.class_similarity_change(trace, labels, sublayer="mlp", against="mid")
+    new = m.residual_composition(trace)
+    for block in (1, 2):
+        for b, label in enumerate(labels):
+            for t in range(trace.n_tokens):
+                at = {s: trace.logits(s, block)[b, t] for s in trace.streams}
+                before = trace.logits("residual", block - 1)[b, t]
+                rank = int((at["residual"] > at["residual"][label]).sum())
+                assert float(found[block, b, t]) == pytest.approx(1 - rank / trace.n_classes)
+                assert bool(change[block - 1, b, t]) == bool(at["mlp"][label] > before[label])
+                assert bool(against_mid[block - 1, b, t]) == bool(at["mlp"][label] > at["mid"][label])
+                old = {int(before.argmax()), int(at["attention"].argmax()), int(at["mlp"].argmax())}
+                assert bool(new[block - 1, b, t]) == (int(at["residual"].argmax()) not in old)
+
+
+@pytest.mark.parametrize("k", [1, 5, 12])
+def test_streaming_with_many_classes(many, k):
+    images = pixels(many, 3)
+    trace = many.trace(images)
+    found = many.stream_readings(images, torch.tensor([[0], [1002], [511]]), k=k, chunk=2)
+    for stream in trace.streams:
+        logits = trace.logits(stream, 2)
+        point = found.point(stream, 2)
+        best = logits.topk(k, dim=-1)
+        assert torch.equal(found.top_classes[point].long(), best.indices)
+        assert torch.allclose(found.top_logits[point], best.values, atol=1e-9)
+        own = torch.stack([logits[b, :, c] for b, c in enumerate((0, 1002, 511))])
+        assert torch.equal(found.ranks[point, ..., 0].long(), (logits > own.unsqueeze(-1)).sum(dim=-1))
+    assert torch.allclose(found.output, trace.output)
+    assert float(found.identifiability().min()) >= 1 / many.n_classes
+
+
+def test_counting_does_not_overflow():
+    from classspace_widgets.ranking import count_above
+
+    scores = torch.ones(2, 8 * 300)
+    assert count_above(scores, torch.tensor([[0.0], [1.0]])).tolist() == [2400, 0]
+
+
+def test_ties_share_the_better_rank():
+    from classspace_widgets.lens import class_ranks
+
+    assert class_ranks(torch.tensor([2.0, 5.0, 2.0, 1.0])).tolist() == [1, 0, 1, 3]
+
+
+def test_float32_ranks_are_those_of_float64_but_for_near_ties(many):
+    images = pixels(many)
+    exact = many.stream_readings(images, [0, 700])
+    rough = ClassSpace(copy.deepcopy(many.model).float()).stream_readings(images.float(), [0, 700])
+    assert int((exact.ranks - rough.ranks).abs().max()) <= 1
+    assert float((exact.ranks != rough.ranks).float().mean()) < 0.01
+
+
+def hooks(model):
+    return sum(len(x._forward_hooks) + len(x._forward_pre_hooks) for x in model.modules())
+
+
+def test_a_trace_leaves_everything_as_it_was():
+    model = build("ViT").train()
+    model.blocks[1].eval()
+    flags = [x.training for x in model.modules()], [x.attn.fused_attn for x in model.blocks]
+    weights = copy.deepcopy(model.state_dict())
+    space = ClassSpace(model)
+    state, grad = torch.get_rng_state(), torch.is_grad_enabled()
+    space.trace(pixels(space), attention=True, heads=True)
+    space.stream_readings(pixels(space), [0])
+    space.random_twin(3)
+    assert torch.equal(state, torch.get_rng_state())
+    assert grad == torch.is_grad_enabled()
+    assert flags == ([x.training for x in model.modules()], [x.attn.fused_attn for x in model.blocks])
+    assert hooks(model) == 0
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_hooks_come_off_after_an_error():
+    model = build("ViT")
+    space = ClassSpace(model)
+
+    def fail(*_):
+        raise RuntimeError("stop here")
+
+    handle = model.blocks[1].mlp.register_forward_hook(fail)
+    for run in (lambda: space.trace(pixels(space), attention=True, heads=True),
+                lambda: space.stream_readings(pixels(space), [0])):  # fmt: skip
+        with pytest.raises(RuntimeError, match="stop here"):
+            run()
+    handle.remove()
+    assert hooks(model) == 0
+    assert all(block.attn.fused_attn for block in model.blocks)
+
+
+def test_attention_by_block_and_head(space, trace):
+    some = space.trace(pixels(space), attention={2: [1, 3]}, heads=[1])
+    assert torch.allclose(some.attention_weights[2], trace.attention_weights[2][:, [1, 3]])
+    assert list(some.attention_weights) == [2]
+    assert list(some.head_inputs) == [1]
+    with pytest.raises(ValueError, match=r"1\.\.2"):
+        space.trace(pixels(space), attention=[3])
+    with pytest.raises(ValueError, match="were not kept"):
+        some.values(2)
+
+
+def test_chunks_make_no_difference(space, trace):
+    parts = space.trace(pixels(space), attention=True, heads=True, chunk=1)
+    assert all(torch.allclose(a, b) for a, b in zip(parts.increments, trace.increments, strict=True))
+    assert torch.allclose(parts.attention_weights[2], trace.attention_weights[2])
+
+
+@pytest.mark.parametrize("family", ["ViT", "DeiT, distilled", "Parallel attention and MLP", "BEiT"])
+def test_save_and_load(tmp_path, family):
+    space = ClassSpace(build(family))
+    trace = space.trace(pixels(space), attention=True, heads=True)
+    trace.save(tmp_path / "one.safetensors")
+    back = Trace.load(tmp_path / "one.safetensors", space=space)
+    assert torch.equal(back.logits(), trace.logits())
+    assert torch.equal(back.readout(), trace.readout())
+    assert np.array_equal(back.pictures, trace.pictures)
+    for name in ("prefix", "grid", "pooling", "layout", "class_names", "heads", "kept_tokens", "image_names"):
+        assert getattr(back, name) == getattr(trace, name)
+    for block, weights in trace.attention_weights.items():
+        assert torch.equal(back.attention_weights[block], weights)
+
+
+def test_damaged_and_foreign_files(tmp_path, trace):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "one.safetensors"
+    trace.save(path)
+    (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])
+    save_file({"a": torch.zeros(2)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
+        Trace.load(tmp_path / "cut.safetensors")
+    with pytest.raises(ValueError, match="is not a trace"):
+        Trace.load(tmp_path / "other.safetensors")
+    with pytest.raises(FileNotFoundError):
+        Trace.load(tmp_path / "none.safetensors")
+
+
+def test_parallel_blocks_have_no_sublayers():
+    space = ClassSpace(build("Parallel attention and MLP"))
+    trace = space.trace(pixels(space))
+    with pytest.raises(UnsupportedModelError, match="in parallel"):
+        trace.stream("mlp", 1)
+    with pytest.raises(UnsupportedModelError, match="by block"):
+        m.contributions(trace, 0).attention
+    assert m.contributions(trace, 0).values.shape[1] == trace.n_blocks + 1
+
+
+def test_low_precision_passes():
+    space = ClassSpace(build("ViT"), dtype=torch.bfloat16)
+    trace = space.trace(pixels(space))
+    assert trace.increments[1].dtype == torch.bfloat16
+    assert trace.logits().dtype == torch.float32
+    full = ClassSpace(perturbed(timm.create_model("vit_base_patch16_224", **SMALL)))
+    rough = full.stream_readings(pixels(full), [0], precision="bfloat16")
+    exact = full.stream_readings(pixels(full), [0])
+    assert float((rough.ranks - exact.ranks).abs().float().mean()) < 1
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("family", ["ViT", "BEiT", "Parallel attention and MLP"])
+def test_cuda_agrees_with_the_cpu(family):
+    here = ClassSpace(build(family).double(), device="cpu")
+    there = ClassSpace(build(family).double(), device="cuda")
+    images = pixels(here)
+    a, b = here.stream_readings(images, [0, 3]), there.stream_readings(images, [0, 3])
+    assert torch.equal(a.ranks, b.ranks.cpu())
+    assert torch.equal(a.top_classes, b.top_classes.cpu())
+    assert torch.allclose(here.trace(images).logits(), there.trace(images).logits().cpu())

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from tiny_models import images_for
+
+from classspace_widgets.explain import importance, mask_scores, perturbation
+from classspace_widgets.studies.explanation import ExplanationStudy
+from classspace_widgets.studies.readings import Readings
+
+
+def batch_of(space, rows):
+    rows = list(rows)
+    images = images_for(space, 6)[rows]
+    labels = torch.tensor([0, 1, 2, 3, 4, 5])[rows]
+    masks = (torch.randn(6, 16, generator=torch.Generator().manual_seed(2)) > 0).to(torch.int8)
+    masks[3] = -1
+    return Readings(space.trace(images), labels, masks[rows], indices=np.array(rows), pixels=images)
+
+
+def study_of(space, *batches, **options):
+    study = ExplanationStudy(**({"methods": ("gradient", "rollout"), "steps": 5, "replicates": 20} | options))
+    for rows in batches:
+        study.update(batch_of(space, rows))
+    return study
+
+
+def test_the_law_of_merging(space):
+    # The batches are the same: only then are the passes' rounding errors.
+    whole = study_of(space, range(3), range(3, 6)).result()
+    merged = study_of(space, range(3)).merge(study_of(space, range(3, 6))).result()
+    for name, table in whole.tables.items():
+        pd.testing.assert_frame_equal(table, merged.tables[name], check_exact=True)
+
+
+def test_values_are_those_of_the_functions(space):
+    result = study_of(space, range(6), random_orders=2).result()
+    batch = batch_of(space, range(6))
+    found = importance(space, batch.labels[:, None], images=batch.pixels)
+    curves = perturbation(space, batch.pixels, batch.labels, found.scores[:, 0], kept=[1, 5, 8, 12, 16])
+    rows = result.table[(result.table["method"] == "gradient") & (result.table["outcome"] == "all")]
+    values = rows.set_index("measure")["value"]
+    for order in ("negative", "positive"):
+        for measure in ("accuracy", "probability"):
+            expected = float(curves.area(order, measure).mean())
+            assert values[f"{order} {measure} area"] == pytest.approx(expected, abs=1e-6)
+    for name, value in mask_scores(found.scores[:, 0], batch.token_masks).items():
+        assert values[name] == pytest.approx(float(value.nanmean()), abs=1e-6)
+    counts = rows.set_index("measure")["count"]
+    assert counts["iou"] == 5
+    assert counts["negative accuracy area"] == 6
+    steps = result.tables["curves"]
+    chosen = (steps["method"] == "random") & (steps["measure"] == "negative accuracy") & (steps["outcome"] == "all")
+    assert sorted(steps[chosen]["kept"]) == [1, 5, 8, 12, 16]
+    assert (rows["low"] <= rows["value"] + 1e-12).all()
+    assert list(result.tables["paper"]["method"]) == ["gradient", "random", "rollout"]
+
+
+def test_without_masks_there_are_no_mask_scores(space):
+    batch = batch_of(space, range(2))
+    batch.token_masks = None
+    study = ExplanationStudy(methods=("gradient",), steps=2, random_orders=0, replicates=0)
+    study.update(batch)
+    assert not study.result().table["measure"].isin(["iou", "energy"]).any()
+
+
+def test_bad_options():
+    for options in ({"methods": ()}, {"methods": ("magic",)}, {"steps": 1}, {"random_orders": -1}):
+        with pytest.raises(ValueError, match="got"):
+            ExplanationStudy(**options)

@@ -1,0 +1,215 @@
+"""The page: self-contained, under a policy, impossible to break out of, written whole or not at all."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from make_fixtures import synthetic
+
+from classspace_widgets import page
+from classspace_widgets.export import estimate_bytes, export_html, narrowed, portable
+from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.still import caption, identifiability, still, viridis
+
+RUNTIME = "/* runtime */ console.log('ran');"
+
+
+@pytest.fixture(autouse=True)
+def built_front_end(monkeypatch: pytest.MonkeyPatch):
+    """These tests are about the page around it: any script will do."""
+    monkeypatch.setattr("classspace_widgets.export._runtime", lambda: RUNTIME)
+
+
+class Reader(HTMLParser):
+    """What a browser makes of a page: its tags, the text of its scripts, the visible text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.scripts: list[tuple[dict, str]] = []
+        self.title = ""
+        self.inside = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.inside = tag
+        if tag == "script":
+            self.scripts.append((dict(attrs), ""))
+
+    def handle_endtag(self, tag):
+        self.inside = ""
+
+    def handle_data(self, data):
+        if self.inside == "script":
+            self.scripts[-1] = (self.scripts[-1][0], self.scripts[-1][1] + data)
+        if self.inside == "title":
+            self.title += data
+
+
+def policy_of(reader: Reader) -> str:
+    return next(
+        a["content"] for t, a in reader.tags if t == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    )
+
+
+def test_the_payload_is_the_snapshot_and_opens_again(tmp_path: Path):
+    snapshot = synthetic("all")
+    out = export_html(snapshot, tmp_path / "page.html", title="Fish")
+    reader = Reader(out.path.read_text())
+    data = next(text for attributes, text in reader.scripts if attributes.get("type") == "application/x-classspace")
+    back = Snapshot.unpack(gzip.decompress(base64.b64decode(data)))
+    assert back.meta == snapshot.meta
+    assert out.nbytes == out.path.stat().st_size
+    assert "7 classes travel" not in str(out)
+    assert "a fixture" in str(out)
+
+
+def test_the_policy_allows_exactly_the_scripts_of_the_page(tmp_path: Path):
+    out = export_html([synthetic("all"), "text", synthetic("classes")], tmp_path / "page.html")
+    reader = Reader(out.path.read_text())
+    policy = policy_of(reader)
+    assert policy.startswith("default-src 'none'")
+    assert "http" not in policy
+    assert "unsafe-eval" not in policy
+    ran = [text for attributes, text in reader.scripts if attributes.get("type") in (None, "module")]
+    assert ran == [RUNTIME]
+    digest = base64.b64encode(hashlib.sha256(RUNTIME.encode()).digest()).decode()
+    assert re.search(r"script-src ([^;]*)", policy).group(1) == f"'sha256-{digest}'"
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.text()
+    | st.sampled_from(
+        [
+            "</script><script>alert(1)</script>",
+            '"><img src=x onerror=alert(1)>',
+            "<!--",
+            "]]>",
+            "\u2028'\"",
+            "${1}",
+            "\ud800",
+        ]
+    )
+)
+def test_no_title_text_or_class_name_breaks_out(text: str):
+    snapshot = synthetic("all")
+    snapshot.meta["classes"]["names"][snapshot.predicted[0]] = text.encode("utf-8", "replace").decode()
+    snapshot.meta["image"]["name"] = snapshot.meta["classes"]["names"][snapshot.predicted[0]]
+    plain = Reader(page.render([page.Mount(synthetic("all")), "x"], title="x", script=RUNTIME, footer="x"))
+    fuzzed = Reader(
+        page.render(
+            [page.Mount(snapshot, state={"map_name": text}), "x"], title=text, script=RUNTIME, footer=f"f{text}"
+        )
+    )
+    assert [tag for tag, _ in fuzzed.tags] == [tag for tag, _ in plain.tags]
+    assert [a.get("type") for a, _ in fuzzed.scripts] == [a.get("type") for a, _ in plain.scripts]
+    assert all(not name.startswith("on") for _, attributes in fuzzed.tags for name in attributes)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.text() | st.sampled_from(["<script>alert(1)</script>", "[x](javascript:alert(1))", '![x](x" onerror="alert(1))'])
+)
+def test_markdown_makes_no_scripts_or_handlers(text: str):
+    reader = Reader(f"<div>{page.markdown(text)}</div>")
+    assert all(tag not in ("script", "iframe", "object", "style", "form") for tag, _ in reader.tags)
+    for _, attributes in reader.tags:
+        assert all(not name.startswith("on") for name in attributes)
+        assert not (attributes.get("href") or "").lower().startswith("javascript:")
+
+
+def test_a_gallery_and_texts_keep_their_order(tmp_path: Path):
+    out = export_html(
+        ["# One", [synthetic("all"), synthetic("all", seed=2)], "two"], tmp_path / "page.html", text="zero"
+    )
+    text = out.path.read_text()
+    places = [text.index(part) for part in ("<p>zero</p>", "<h1>One</h1>", 'class="csw-gallery"', "<p>two</p>")]
+    assert places == sorted(places)
+    assert text.count('class="csw-mount"') == 2
+    assert "<noscript>" in text
+
+
+def test_bokeh_travels_only_when_a_figure_does(tmp_path: Path):
+    from bokeh.plotting import figure
+
+    plot = figure(width=200, height=100)
+    plot.line([1, 2], [3, 4])
+    without = export_html(synthetic("all"), tmp_path / "a.html")
+    once = export_html([synthetic("all"), plot], tmp_path / "b.html")
+    assert "Bokeh" not in without.path.read_text()
+    assert 800_000 < once.nbytes - without.nbytes < 2_000_000
+    assert "http" not in policy_of(Reader(once.path.read_text()))
+
+
+def test_pages_that_would_be_too_large_are_refused_before_writing(tmp_path: Path):
+    with pytest.raises(ValueError, match=r"more than max_bytes=0\.0 MB; pass classes="):
+        export_html(synthetic("all"), tmp_path / "page.html", max_bytes=1000)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="disk full"):
+        export_html(synthetic("all"), tmp_path / "page.html")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_folder_is_named(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="does not exist; create it first"):
+        export_html(synthetic("all"), tmp_path / "no" / "page.html")
+
+
+def test_the_estimate_is_near_what_is_written(tmp_path: Path):
+    snapshot = synthetic("all")
+    rng = np.random.default_rng(0)
+    snapshot.arrays["extra"] = rng.normal(size=400_000).astype(np.float32)
+    out = export_html(snapshot, tmp_path / "page.html")
+    assert out.nbytes == pytest.approx(estimate_bytes([snapshot]), rel=0.34)
+
+
+def test_narrowing_keeps_exact_ranks_and_names_what_is_lost():
+    whole = synthetic("all")
+    part = narrowed(whole, [3, 0])
+    assert part.meta["classes"]["kept"] == [3, 0]
+    for c in (3, 0):
+        np.testing.assert_array_equal(part.ranks(c), whole.ranks(c))
+        np.testing.assert_allclose(part.logits(c), whole.logits(c))
+    logits = np.stack([whole.logits(c) for c in range(7)], axis=-1)
+    np.testing.assert_array_equal(part.arrays["top"][..., 0], logits.argmax(axis=-1))
+    np.testing.assert_allclose(part.arrays["lse"], np.log(np.exp(logits).sum(axis=-1)), atol=1e-5)
+    with pytest.raises(ValueError, match="does not carry fish, and has no model behind it"):
+        portable(synthetic("classes"), ["fish"])
+    with pytest.raises(ValueError, match="close matches: fish"):
+        portable(whole, ["fisch"])
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path: Path):
+    with pytest.raises(TypeError, match=r"expected an Explorer, .* got int"):
+        export_html(3, tmp_path / "page.html")
+
+
+def test_the_still_picture_shows_the_map():
+    snapshot = synthetic("all", pooled=True)
+    values = identifiability(snapshot, 4, -1)
+    assert values.shape == (2, 3)
+    np.testing.assert_allclose(values.ravel(), 1 - snapshot.ranks(4)[-1, 1:7] / 7)
+    del snapshot.arrays["image"]
+    picture = np.asarray(still(snapshot, 4, size=30))
+    assert picture.shape == (20, 68, 3)
+    np.testing.assert_array_equal(picture[5, 38 + 5], viridis(values[0, 0]))
+    assert snapshot.class_names[4] in caption(snapshot, 4)

@@ -1,0 +1,201 @@
+"""Interventions against the slow forward pass, which shares no code with them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from slow import slow_forward
+from tiny_models import tiny_vit
+
+from classspace_widgets.interventions import (
+    Ablate,
+    KnockOutAttention,
+    MaskTokens,
+    PatchResidual,
+    RemoveTokens,
+    ReplaceClassEmbedding,
+    intervene,
+    run_with,
+    trace_with,
+)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return tiny_vit(init_values=0.7, depth=2, img_size=24)
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.fixture(scope="module")
+def embedded(space, picture):
+    return space.trace(picture).increments[0][0].double().numpy()
+
+
+def compare(space, picture, interventions, embedded, rows=None, **options):
+    streams, logits = slow_forward(space.model, embedded, **options)
+    trace = trace_with(space, picture, interventions)
+    for block, expected in enumerate(streams, start=1):
+        got = trace.stream("residual", block)[0].double().numpy()
+        np.testing.assert_allclose(got if rows is None else got[rows], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(trace.output[0].double().numpy(), logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(run_with(space, picture, interventions).numpy(), trace.output.numpy())
+
+
+def test_no_intervention(space, picture, embedded):
+    compare(space, picture, [], embedded)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("renormalise", [True, False])
+def test_edges(space, picture, embedded, renormalise, fused):
+    interventions = [
+        KnockOutAttention("no_cls", blocks=[1], renormalise=renormalise),
+        KnockOutAttention("self_only", blocks=[2], heads=[0, 2], renormalise=renormalise),
+        KnockOutAttention("edges", readers=[0, 3], sources=[1, 4, 5], blocks=[2], renormalise=renormalise),
+    ]
+
+    def keep(block, head, reader, source):
+        if block == 1:
+            return not (reader >= 1 and source == 0)
+        if head in (0, 2) and reader >= 1 and reader != source:
+            return False
+        return not (reader in (0, 3) and source in (1, 4, 5) and block == 2)
+
+    if renormalise:
+        interventions[2] = KnockOutAttention("edges", readers=[0], sources=[1, 4], blocks=[2], renormalise=True)
+
+        def keep(block, head, reader, source):
+            if block == 1:
+                return not (reader >= 1 and source == 0)
+            if head in (0, 2) and reader >= 1 and reader != source:
+                return False
+            return not (reader == 0 and source in (1, 4))
+
+    for block in space.model.blocks:
+        block.attn.fused_attn = fused
+    try:
+        compare(space, picture, interventions, embedded, keep=keep, renormalise=renormalise)
+        assert all(block.attn.fused_attn is fused for block in space.model.blocks)
+    finally:
+        for block in space.model.blocks:
+            block.attn.fused_attn = True
+
+
+@pytest.mark.parametrize("kind", ["no_cls", "self_only"])
+def test_paper_perturbations(space, picture, embedded, kind):
+    def keep(_block, _head, reader, source):
+        return not (reader >= 1 and (source == 0 if kind == "no_cls" else source != reader))
+
+    compare(space, picture, [KnockOutAttention(kind)], embedded, keep=keep)
+
+
+def test_ablations(space, picture, embedded):
+    interventions = [Ablate("head", blocks=1, heads=[1, 2]), Ablate("mlp", blocks=[1]), Ablate("attention", blocks=2)]
+    compare(space, picture, interventions, embedded, dead_heads={(1, 1), (1, 2)}, dead={(1, "mlp"), (2, "attention")})
+
+
+def test_removed_tokens_are_absent(space, picture, embedded):
+    rows = [0, 1, 3, 4, 5, 6, 7, 9]
+    compare(space, picture, [RemoveTokens(tokens=[2, 8])], embedded[rows], rows=rows)
+    compare(space, picture, [RemoveTokens(tokens=2), RemoveTokens(tokens=8)], embedded[rows], rows=rows)
+
+
+def test_removal_composes_with_edges_and_heads(space, picture, embedded):
+    rows = [0, 1, 3, 4, 5, 6, 7, 9]
+    compare(
+        space,
+        picture,
+        [RemoveTokens(tokens=[2, 8]), KnockOutAttention("edges", readers=[0], sources=[3], blocks=1)],
+        embedded[rows],
+        rows=rows,
+        keep=lambda block, _head, reader, source: not (block == 1 and reader == 0 and source == 2),
+    )
+
+
+def test_masked_tokens(space, picture, embedded):
+    zeroed = embedded.copy()
+    zeroed[[2, 5]] = 0
+    compare(space, picture, [MaskTokens(tokens=[2, 5])], zeroed)
+    averaged = embedded.copy()
+    averaged[[2, 5]] = embedded[1:].mean(axis=0)
+    compare(space, picture, [MaskTokens(tokens=[2, 5], mode="mean")], averaged)
+
+
+def test_patched_residual(space, picture, embedded):
+    donor = space.trace(torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(1)))
+    vectors = donor.stream("residual", 1)[0].double().numpy()
+    patches = [(1, 0, vectors[0]), (1, 4, vectors[4])]
+    compare(space, picture, [PatchResidual(1, tokens=[0, 4], source=donor)], embedded, patches=patches)
+    own = space.trace(picture).stream("residual", 1)[0].double().numpy()
+    compare(
+        space,
+        picture,
+        [PatchResidual(1, tokens=[2, 3], source=(0, 7))],
+        embedded,
+        patches=[(1, 2, own[7]), (1, 3, own[7])],
+    )
+    changed = embedded.copy()
+    changed[3] = embedded[1]
+    compare(space, picture, [PatchResidual(0, tokens=3, source=(0, 1))], changed)
+
+
+def test_patching_everything_gives_the_donors_answer(space, picture):
+    other = torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    donor = space.trace(other)
+    for block in range(3):
+        output = run_with(space, picture, [PatchResidual(block, source="donor")], sources={"donor": donor})
+        torch.testing.assert_close(output, donor.output)
+
+
+def test_resampled_and_mean_ablations(space, picture):
+    other = torch.randn(2, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    donor, single = space.trace(other, heads=True), space.trace(other[:1], heads=True)
+    for block in (1, 2):
+        for sublayer in ("attention", "mlp"):
+            trace = trace_with(space, picture, [Ablate(sublayer, blocks=block, mode="resample", source=single)])
+            torch.testing.assert_close(trace.stream(sublayer, block), single.stream(sublayer, block))
+            trace = trace_with(space, picture, [Ablate(sublayer, blocks=block, mode="mean", source=donor)])
+            expected = donor.stream(sublayer, block).mean(dim=0, keepdim=True)
+            torch.testing.assert_close(trace.stream(sublayer, block), expected)
+            plain = space.trace(picture).stream(sublayer, block).mean(dim=1, keepdim=True)
+            trace = trace_with(space, picture, [Ablate(sublayer, blocks=block, mode="mean")])
+            torch.testing.assert_close(trace.stream(sublayer, block), plain.expand(1, 10, -1))
+    with pytest.raises(ValueError, match="1 image or as many as the batch"):
+        run_with(space, picture.repeat(3, 1, 1, 1), [Ablate("mlp", mode="resample", source=donor)])
+
+
+def test_resampled_heads(space, picture):
+    other = torch.randn(1, 3, 24, 24, generator=torch.Generator().manual_seed(1))
+    donor = space.trace(other, heads=True)
+    trace = trace_with(space, picture, [Ablate("head", blocks=1, heads=1, mode="resample", source=donor)], heads=True)
+    plain = space.trace(picture, heads=True).head_inputs[1].clone()
+    plain[:, :, 8:16] = donor.head_inputs[1][:, :, 8:16]
+    torch.testing.assert_close(trace.head_inputs[1], plain)
+    trace = trace_with(space, picture, [Ablate("head", blocks=1, heads=2, mode="mean")], heads=True)
+    plain = space.trace(picture, heads=True).head_inputs[1].clone()
+    plain[:, :, 16:] = plain[:, :, 16:].mean(dim=1, keepdim=True)
+    torch.testing.assert_close(trace.head_inputs[1], plain)
+
+
+def test_replaced_class_embedding(space, picture):
+    plain = space.trace(picture)
+    swapped = trace_with(space, picture, [ReplaceClassEmbedding(classes=[3, 1], by=[1, 3])])
+    order = [0, 3, 2, 1, 4, 5, 6]
+    torch.testing.assert_close(swapped.output, plain.output[:, order])
+    torch.testing.assert_close(swapped.logits("mid", 1), plain.logits("mid", 1)[..., order])
+    vector = torch.arange(24.0) / 24
+    given = trace_with(space, picture, [ReplaceClassEmbedding(classes=2, vectors=vector[None].numpy())])
+    normed = space.model.norm(plain.stream("residual", 2)[:, 0])
+    torch.testing.assert_close(given.output[:, 2], normed @ vector + space.model.head.bias[2])
+    torch.testing.assert_close(given.logits()[:, 0], given.output)
+    torch.testing.assert_close(space.trace(picture).output, plain.output)
+    with (
+        pytest.raises(ValueError, match=r"shape \[K, 24\]"),
+        intervene(space, [ReplaceClassEmbedding(classes=2, vectors=[[1.0]])]),
+    ):
+        pass

@@ -1,0 +1,81 @@
+"""Parallel blocks, foreign class embeddings, models in training mode."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from timm.models.vision_transformer import ParallelScalingBlock
+from tiny_models import images_for, tiny_vit
+
+from classspace_widgets import ClassSpace
+from classspace_widgets.causal import sweep_heads
+from classspace_widgets.explain import importance, perturbation
+from classspace_widgets.interventions import (
+    Ablate,
+    KnockOutAttention,
+    PatchResidual,
+    RemoveTokens,
+    ReplaceClassEmbedding,
+    run_with,
+    trace_with,
+)
+from classspace_widgets.models import UnsupportedModelError
+
+
+def test_parallel_blocks():
+    space = tiny_vit(block_fn=ParallelScalingBlock)
+    images = images_for(space)
+    plain = run_with(space, images, [])
+    gone = [3, 8]
+    left = [t for t in range(17) if t not in gone]
+    removed = trace_with(space, images, [RemoveTokens(tokens=gone)])
+    cut = trace_with(space, images, [KnockOutAttention("edges", readers=left, sources=gone, renormalise=True)])
+    torch.testing.assert_close(removed.output, cut.output, rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(removed.output, plain, atol=1e-3)
+    donor = space.trace(images.flip(0))
+    patched = trace_with(space, images, [PatchResidual(2, source=donor)])
+    torch.testing.assert_close(patched.output, donor.output)
+    torch.testing.assert_close(patched.stream("residual", 2), donor.stream("residual", 2))
+    sweep = sweep_heads(space, images[:1], 4)
+    single = run_with(space, images[:1], [Ablate("head", blocks=2, heads=1)])
+    torch.testing.assert_close(sweep.effect[0, 1, 1], single[0, 4] - plain[0, 4], rtol=1e-3, atol=1e-5)
+    with pytest.raises(UnsupportedModelError, match="ablate heads instead"):
+        run_with(space, images, [Ablate("mlp")])
+    with pytest.raises(UnsupportedModelError, match="ParallelScalingBlock"):
+        importance(space, 1, images=images)
+
+
+def test_a_foreign_class_embedding():
+    model = tiny_vit().model
+    embedding = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
+    space = ClassSpace(model, device="cpu", class_embedding=embedding)
+    images = images_for(space)
+    trace = space.trace(images)
+    torch.testing.assert_close(run_with(space, images, []), trace.output)
+    swapped = trace_with(space, images, [ReplaceClassEmbedding(classes=[0, 1], by=[1, 0])])
+    torch.testing.assert_close(swapped.output, trace.output[:, [1, 0, 2, 3, 4]])
+    for method in ("gradient", "direct", "chefer"):
+        found = importance(space, [1, 4], images=images, method=method)
+        swap = importance(
+            ClassSpace(model, device="cpu", class_embedding=embedding[[4, 1]]), [1, 0], images=images, method=method
+        )
+        torch.testing.assert_close(found.maps, swap.maps)
+    with pytest.raises(UnsupportedModelError, match="own classifier"):
+        sweep_heads(space, images[:1], 1)
+
+
+def test_a_model_in_training_mode_is_read_in_evaluation_mode():
+    space = tiny_vit(attn_drop_rate=0.3, proj_drop_rate=0.3, drop_path_rate=0.3)
+    images = images_for(space)
+    cut = [KnockOutAttention("self_only"), Ablate("head", heads=0)]
+    expected = run_with(space, images, cut)
+    maps = importance(space, 1, images=images).maps
+    sweep = sweep_heads(space, images[:1], 1).effect
+    curves = perturbation(space, images, [1, 2], maps[:, 0, 1:]).probability["negative"]
+    space.model.train()
+    torch.testing.assert_close(run_with(space, images, cut), expected)
+    torch.testing.assert_close(importance(space, 1, images=images).maps, maps)
+    torch.testing.assert_close(sweep_heads(space, images[:1], 1).effect, sweep)
+    again = perturbation(space, images, [1, 2], maps[:, 0, 1:]).probability["negative"]
+    torch.testing.assert_close(again, curves)
+    assert all(module.training for module in space.model.modules())

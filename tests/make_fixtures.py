@@ -1,0 +1,130 @@
+"""Write the containers that the Python and the TypeScript tests share: ``python tests/make_fixtures.py``."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classspace_widgets.snapshot import Array, Snapshot
+
+FOLDER = Path(__file__).parent / "fixtures"
+# A PNG of one pixel.
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+
+def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", seed: int = 0) -> Snapshot:
+    """A random snapshot of 2 blocks, 2 heads, a grid of 2x3 and 7 classes, consistent in all its arrays."""
+    rng = np.random.default_rng(seed)
+    n_blocks, n_heads, n_classes, width, tokens = 2, 2, 7, 5, 7
+    n_increments = 1 + n_blocks * (2 if layout == "sequential" else 1)
+    shown = tokens + int(pooled)
+    increments = rng.normal(size=(n_increments, shown, width))
+    if pooled:
+        increments[:, -1] = increments[:, 1:-1].mean(axis=1)
+    increments = increments.astype(np.float16).astype(np.float64)
+    embedding = rng.normal(size=(n_classes, width)).astype(np.float16).astype(np.float64)
+    offset = rng.normal(size=n_classes).astype(np.float32)
+    residual = increments.cumsum(axis=0)
+    points = [residual[0]]
+    for n in range(1, n_increments):
+        points += [increments[n], residual[n]]
+    sigma = np.sqrt((np.stack(points) ** 2).mean(axis=-1) + 1e-6).astype(np.float32)
+    logits = np.stack(points) @ embedding.T / sigma[..., None] + offset
+    ranks = (logits[..., None, :] > logits[..., :, None]).sum(axis=-1)
+    raw = np.moveaxis(increments @ embedding.T, -1, 0).astype(np.float32)
+    output = shown - 1 if pooled else 0
+    kept = list(range(n_classes)) if mode == "all" else [4, 1]
+    attention = rng.dirichlet(np.ones(tokens), size=(n_blocks, n_heads, shown))
+    value_raw = rng.normal(size=(len(kept), n_blocks, n_heads, tokens)).astype(np.float16)
+    arrays: dict[str, Array] = {
+        "image": np.frombuffer(PNG, np.uint8),
+        "output_logits": logits[-1, output].astype(np.float32),
+        "offset": offset,
+        "sigma": sigma,
+        "raw": raw[kept],
+        "attention": np.round(255 * np.sqrt(attention)).astype(np.uint8),
+        "value_raw": value_raw,
+        "head_raw": np.einsum("lhts,klhs->klht", attention, value_raw.astype(np.float64)).astype(np.float32),
+        "attention_bias_raw": np.zeros((len(kept), n_blocks), np.float32),
+        "mask": np.array([[1]], np.uint8),
+    }
+    if mode != "all":
+        order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
+        arrays |= {
+            "ranks": np.moveaxis(ranks, -1, 0)[kept].astype(np.uint16),
+            "top": order.astype(np.uint16),
+            "top_logits": np.take_along_axis(logits, order, axis=-1).astype(np.float32),
+            "lse": np.log(np.exp(logits).sum(axis=-1)).astype(np.float32),
+        }
+    if mode == "increments":
+        arrays |= {
+            "increments": increments.astype(np.float16),
+            "increment_scale": np.ones(n_increments, np.float32),
+            "embedding": embedding.astype(np.float16),
+        }
+    names = ["fish", "boat", "cactus", "<img src=x onerror=alert(1)>", "clé « ü »", "rocket", "snow\u2028man"]
+    meta: dict[str, Any] = {
+        "kind": "snapshot",
+        "model": {
+            "name": "fixture",
+            "blocks": n_blocks,
+            "heads": n_heads,
+            "width": width,
+            "layout": layout,
+            "description": "",
+        },
+        "tokens": {"count": tokens, "prefix": ["[CLS]"], "grid": [2, 3], "pooled": pooled, "output": output},
+        "classes": {"count": n_classes, "names": names, "kept": kept, "all": mode == "all"},
+        "image": {"width": 1, "height": 1, "mime": "image/png", "name": "pixel.png", "label": 4},
+        "objects": [{"class": 4, "name": names[4]}],
+        "payload": {"mode": mode, "note": "a fixture"},
+        "exactness": {"logits": "exact", "ranks": "exact", "note": "float32 readings"},
+        "attention": {"rows": list(range(shown)), "encoding": "sqrt-u8"},
+        "caveats": [],
+        "unreachable": [] if pooled else list(range(len(points) - 4, len(points))),
+        "intervention": None,
+    }
+    if mode == "increments":
+        meta["embedding_scale"] = 1.0
+    return Snapshot(meta, arrays)
+
+
+CASES = {
+    "all": {"mode": "all"},
+    "all_pooled": {"mode": "all", "pooled": True},
+    "all_parallel": {"mode": "all", "layout": "parallel"},
+    "classes": {"mode": "classes"},
+    "increments": {"mode": "increments"},
+}
+
+
+def expected(snapshot: Snapshot) -> dict[str, Any]:
+    """What a reader must make of a fixture, by NumPy."""
+    classes = range(7) if snapshot.meta["payload"]["mode"] != "classes" else snapshot.meta["classes"]["kept"]
+    return {
+        str(c): {
+            "logits": np.round(snapshot.logits(c), 6).tolist(),
+            "ranks": snapshot.ranks(c).tolist(),
+            "direct": np.round(snapshot.direct(c), 6).tolist(),
+        }
+        for c in classes
+    }
+
+
+def main() -> None:
+    """Write all fixtures."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, case in CASES.items():
+        snapshot = synthetic(**case)  # type: ignore[arg-type]
+        (FOLDER / f"{name}.bin").write_bytes(snapshot.pack())
+        (FOLDER / f"{name}.json").write_text(json.dumps(expected(snapshot)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

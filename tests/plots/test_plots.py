@@ -1,0 +1,146 @@
+"""Figures and the report: they hold the result's numbers, and need no network."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from bokeh.models import CrosshairTool, CustomJS, Div, HoverTool, VArea
+from bokeh.plotting import figure
+from study_helpers import Pictures
+from tiny_models import tiny_vit
+
+from classspace_widgets.plots import figures_in, plot_heat_table, plot_overview, plot_result, save_figure
+from classspace_widgets.studies import StudyResults, all_studies, run_study, write_report
+
+
+@pytest.fixture(scope="module")
+def results():
+    return run_study(tiny_vit(), Pictures(8, broken=(3,)), list(all_studies()), random_twin=True, progress=False)
+
+
+def lines(fig):
+    return [r for r in fig.renderers if type(r.glyph).__name__ == "Line"]
+
+
+def test_curves_hold_the_numbers(results):
+    plotted = plot_result(results["identifiability"])
+    figures = figures_in(plotted)
+    assert [f.title.text for f in figures] == ["residual", "attention", "mlp"]
+    for fig in figures:
+        drawn = lines(fig)
+        assert len(drawn) == 8
+        for renderer in drawn:
+            data = renderer.data_source.data
+            weights, tokens = data["weights"][0], data["tokens"][0]
+            rows = results["identifiability"].where(
+                weights=weights, tokens=tokens, stream=fig.title.text, outcome="all"
+            )
+            assert np.array_equal(data["value"], rows.sort_values("block")["value"])
+            assert (renderer.glyph.line_dash == [6]) == (weights == "random")
+        assert sum(isinstance(r.glyph, VArea) for r in fig.renderers) == 4
+        assert fig.legend[0].click_policy == "hide"
+        assert {item.label.value for item in fig.legend[0].items} >= {"[CLS]", "[CLS], random"}
+    assert [f.legend[0].visible for f in figures] == [False, False, True]
+    assert figures[-1].legend[0] in figures[-1].right
+    callbacks = [c for r in lines(figures[-1]) for found in r.js_property_callbacks.values() for c in found]
+    targets = {c.args["other"] for c in callbacks if isinstance(c, CustomJS)}
+    assert set(lines(figures[0])) <= targets, "a click on the one legend hides the curve in every panel"
+    overlays = {t.overlay for f in figures for t in f.toolbar.tools if isinstance(t, CrosshairTool)}
+    assert len(overlays) == 1, "one crosshair over all panels"
+    assert len({f.x_range for f in figures}) == len({f.y_range for f in figures}) == 1
+
+
+def test_every_result_has_a_figure_that_is_legible_on_any_page(results):
+    for result in results.values():
+        figures = figures_in(plot_result(result))
+        assert figures
+        for fig in figures:
+            assert isinstance(fig, figure)
+            assert fig.background_fill_color is None
+            assert fig.border_fill_color is None
+            assert any(isinstance(t, HoverTool) for t in fig.toolbar.tools)
+
+
+def test_choices(results):
+    result = results["key_value_agreement"]
+    split = plot_result(result, series="outcome", where={"tokens": "image"})
+    names = {r.data_source.data["outcome"][0] for f in figures_in(split) for r in lines(f)}
+    assert names == {"correct", "misclassified"}
+    with pytest.raises(ValueError, match=r"choose one of each with where=.* for tokens"):
+        plot_result(result, series="outcome")
+    with pytest.raises(ValueError, match="no column"):
+        plot_result(result, series="colour")
+    with pytest.raises(KeyError, match="no column"):
+        plot_result(result, where={"colour": "red"})
+    seen = results["identifiability"].tables["by_class"]["class_name"].iloc[0]
+    assert figures_in(plot_result(results["identifiability"], class_name=seen))
+    with pytest.raises(ValueError, match="no picture of class 'nobody'"):
+        plot_result(results["identifiability"], class_name="nobody")
+
+
+def test_heat_table(results):
+    result = results["attention_perturbation"]
+    fig = plot_heat_table(result)
+    cells = next(r for r in fig.renderers if type(r.glyph).__name__ == "Rect").data_source.data
+    table = result.where(outcome="all")
+    assert len(cells["value"]) == len(table)
+    assert list(fig.y_range.factors) == ["self_only", "no_cls", "none"]
+    assert cells["text"][0] == f"{table['value'].iloc[0]:.3f}"
+
+
+def test_overview(results):
+    figures = figures_in(plot_overview(results))
+    assert len(figures) > 15
+    overlays = {t.overlay for f in figures for t in f.toolbar.tools if isinstance(t, CrosshairTool)}
+    assert len(overlays) == 1
+    with pytest.raises(ValueError, match="no result"):
+        plot_overview({})
+
+
+def test_nothing_to_show_is_said():
+    results = run_study(tiny_vit(), Pictures(2, masks=False), ["place_difference", "token_removal"], progress=False)
+    for result in results.values():
+        plotted = plot_result(result)
+        assert isinstance(plotted, Div)
+        assert "no object masks" in plotted.text
+    assert len(write_like(results)) > 1000
+
+
+def write_like(results):
+    from classspace_widgets.studies.report import report_html
+
+    return report_html(results)
+
+
+def test_the_report_is_one_offline_file(results, tmp_path):
+    path = write_report(results, tmp_path / "deep" / "report.html", title="A <study>", text="First.\n\nSecond.")
+    page = path.read_text()
+    assert "A &lt;study&gt;" in page
+    assert "<p>First.</p><p>Second.</p>" in page
+    for result in results.values():
+        assert result.title in page
+        assert result.method.split(".")[0].replace("'", "&#x27;") in page
+    assert "truncated file 3" in page
+    assert '"torch"' in page or "&quot;torch&quot;" in page
+    markup = re.sub(r"(<script[^>]*>).*?</script>", r"\1", page, flags=re.DOTALL)
+    fetched = re.findall(r"<(?:script|link|img|iframe)[^>]*(?:src|href)\s*=\s*[\"']?([^\"' >]+)", markup)
+    assert fetched == []
+    with pytest.raises(ValueError, match="no result"):
+        write_report(StudyResults({}), tmp_path / "x.html")
+
+
+def test_saving_figures(results, tmp_path, monkeypatch):
+    page = save_figure(plot_result(results["accuracy"]), tmp_path / "a.html").read_text()
+    assert "cdn.bokeh" not in page.split("<body")[0].split("<script")[0]
+    with pytest.raises(ValueError, match=r"\.html, \.png or \.svg"):
+        save_figure(plot_result(results["accuracy"]), tmp_path / "a.pdf")
+    import bokeh.io
+
+    def nothing(*_args, **_options):
+        raise RuntimeError("no browser")
+
+    monkeypatch.setattr(bokeh.io, "export_png", nothing)
+    with pytest.raises(RuntimeError, match="pip install selenium"):
+        save_figure(plot_result(results["accuracy"]), tmp_path / "a.png")

@@ -1,0 +1,129 @@
+"""Ridge probes against scikit-learn on the same vectors, merging, k-shot, errors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import Ridge
+from study_helpers import Pictures
+from tiny_models import tiny_vit
+
+from classspace_widgets.probing import RidgeSums, collect_sums, fit_probes, probe_accuracy, probe_points
+from classspace_widgets.studies.hidden import stream_points
+
+COUNT = 60
+STREAMS = ("residual", "attention", "mid", "mlp")
+
+
+@pytest.fixture(scope="module")
+def space():
+    return tiny_vit(num_classes=4)
+
+
+@pytest.fixture(scope="module")
+def vectors(space):
+    data = Pictures(COUNT, classes=4)
+    trace = space.trace(torch.stack([data[i][0] for i in range(COUNT)]))
+    found = {point: trace.stream(point[1], point[0]).double().numpy() for point in stream_points(3, mid=True)}
+    return found, np.array([data[i][1] for i in range(COUNT)])
+
+
+def reference(x, labels, penalty):
+    return Ridge(alpha=penalty).fit(x, np.eye(4)[labels])
+
+
+@pytest.mark.parametrize("penalty", [0.1, 10.0])
+def test_probes_per_position_equal_scikit_learn(space, vectors, penalty):
+    found, labels = vectors
+    probes = fit_probes(space, Pictures(COUNT, classes=4), streams=STREAMS, penalty=penalty, batch_size=7)
+    assert set(probes.points) == set(found)
+    assert probes.weights.shape == (13, 17, 24, 4)
+    for point, x in found.items():
+        at = probes.points.index(point)
+        scores = probes.scores(torch.from_numpy(x), *point).numpy()
+        for t in (0, 5, 16):
+            if np.ptp(x[:, t], axis=0).max() == 0:
+                continue
+            ridge = reference(x[:, t], labels, penalty)
+            np.testing.assert_allclose(probes.weights[at, t].numpy().T, ridge.coef_, atol=2e-4)
+            np.testing.assert_allclose(scores[:, t], ridge.predict(x[:, t]), atol=2e-4)
+
+
+def test_a_shared_probe_equals_scikit_learn(space, vectors):
+    found, labels = vectors
+    probes = fit_probes(space, Pictures(COUNT, classes=4), per_position=False, tokens=[1, 2, 9], penalty=2.0)
+    for block in range(4):
+        x = found[block, "residual"][:, [1, 2, 9]]
+        ridge = reference(x.reshape(-1, 24), labels.repeat(3), 2.0)
+        np.testing.assert_allclose(probes.weights[block, 0].numpy().T, ridge.coef_, atol=2e-4)
+        np.testing.assert_allclose(probes.bias[block, 0].numpy(), ridge.intercept_, atol=2e-4)
+
+
+def test_merging_equals_one_pass(space):
+    whole = collect_sums(space, Pictures(20, classes=4), batch_size=4)
+    first = collect_sums(space, Pictures(8, classes=4), batch_size=4)
+    second = collect_sums(space, Pictures(12, classes=4, start=8), batch_size=4)
+    merged = first.merge(second)
+    torch.testing.assert_close(merged.gram, whole.gram, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(merged.cross, whole.cross, rtol=1e-6, atol=1e-6)
+    assert torch.equal(merged.counts, whole.counts)
+    with pytest.raises(ValueError, match="can be merged"):
+        first.merge(collect_sums(space, Pictures(8, classes=4), tokens=[0]))
+
+
+def test_by_hand():
+    # One feature, two classes at -1 and 1: centred X'X = 4, X'y = 2 for the second class, alpha 4 gives 2/8.
+    sums = RidgeSums.empty([(1, "residual")], 1, 1, 2)
+    sums.add(0, torch.tensor([[[-1.0]], [[-1.0]], [[1.0]], [[1.0]]]), torch.tensor([0, 0, 1, 1]))
+    probes = sums.solve(4.0)
+    torch.testing.assert_close(probes.weights.flatten(), torch.tensor([-0.25, 0.25]))
+    torch.testing.assert_close(probes.bias.flatten(), torch.tensor([0.5, 0.5]))
+
+
+def test_k_shot(space):
+    data = Pictures(COUNT, classes=4)
+    sums = collect_sums(space, data, k_shot=3, tokens=[0, 4])
+    assert sums.counts.tolist() == [[3.0] * 4] * 2
+    again = collect_sums(space, data, k_shot=3, tokens=[0, 4])
+    other = collect_sums(space, data, k_shot=3, tokens=[0, 4], seed=1)
+    assert torch.equal(sums.gram, again.gram)
+    assert not torch.equal(sums.gram, other.gram)
+
+
+def test_accuracy_beside_the_lens(space, vectors):
+    found, labels = vectors
+    data = Pictures(COUNT, classes=4)
+    probes = fit_probes(space, data, tokens=[0, 3], penalty=0.1)
+    table = probe_accuracy(space, probes, data, batch_size=11)
+    for block in range(4):
+        for group, place, token in (("[CLS]", 0, 0), ("image", 1, 3)):
+            x = torch.from_numpy(found[block, "residual"][:, [0, 3]])
+            for reading, scores in (
+                ("probe", probes.scores(x, block)),
+                ("lens", space.lens.logits(torch.from_numpy(found[block, "residual"][:, [0, 3]]).float())),
+            ):
+                expected = (scores[:, place].argmax(-1).numpy() == labels).mean()
+                row = table[(table["block"] == block) & (table["tokens"] == group) & (table["reading"] == reading)]
+                assert row["value"].item() == pytest.approx(expected), (block, token, reading)
+                assert row["count"].item() == COUNT
+
+
+def test_bad_input(space):
+    with pytest.raises(ValueError, match="4 classes needs at least as many examples, got 3"):
+        fit_probes(space, Pictures(3, classes=4))
+    with pytest.raises(ValueError, match="singular with penalty 0"):
+        fit_probes(space, Pictures(8, classes=4), penalty=0)
+    with pytest.raises(ValueError, match="not be negative"):
+        fit_probes(space, Pictures(8, classes=4), penalty=-1)
+    with pytest.raises(ValueError, match="streams must be among"):
+        probe_points(space, ["keys"])
+    with pytest.raises(ValueError, match=r"0\.\.16"):
+        fit_probes(space, Pictures(8, classes=4), tokens=[17])
+    with pytest.raises(ValueError, match="at least 1"):
+        fit_probes(space, Pictures(8, classes=4), k_shot=0)
+    probes = fit_probes(space, Pictures(8, classes=4), tokens=[0, 1])
+    with pytest.raises(ValueError, match="no probe of block 9"):
+        probes.scores(torch.zeros(1, 2, 24), 9)
+    with pytest.raises(ValueError, match="2 positions"):
+        probes.scores(torch.zeros(1, 3, 24), 1)

@@ -1,0 +1,257 @@
+"""`run_study`: one pass, skips, checkpoints, resuming, the random twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from study_helpers import Pictures, readings_of
+from tiny_models import FAMILIES, tiny_vit
+
+from classspace_widgets.studies import (
+    Accuracy,
+    CheckpointError,
+    DatasetError,
+    Identifiability,
+    all_studies,
+    random_twin,
+    run_study,
+    standard_studies,
+)
+
+
+@pytest.fixture(scope="module")
+def space():
+    return tiny_vit()
+
+
+def go(space, dataset, studies=("accuracy", "identifiability", "place_difference"), **options):
+    return run_study(space, dataset, studies, **({"batch_size": 4, "progress": False} | options))
+
+
+def equal(first, second):
+    assert list(first) == list(second)
+    assert first.skipped == second.skipped
+    for name in first:
+        for key, table in first[name].tables.items():
+            pd.testing.assert_frame_equal(table, second[name].tables[key])
+
+
+def test_one_pass_equals_updating_by_hand(space):
+    data = Pictures(9)
+    results = run_study(space, data, standard_studies(), batch_size=4, progress=False)
+    assert sorted(data.reads) == list(range(9))
+    for study in standard_studies():
+        for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
+            study.update(readings_of(space, data, part))
+        for key, table in study.result().tables.items():
+            pd.testing.assert_frame_equal(results[study.name].tables[key], table)
+
+
+def test_all_studies_run_on_every_family():
+    for name in ("gap", "layer scale, query/key norm, registers", "beit"):
+        family = FAMILIES[name]()
+        size = 64 if name == "beit" else 32
+        results = run_study(
+            family, Pictures(3, size=size), list(all_studies()), batch_size=2, random_twin=True, progress=False
+        )
+        for result in results.values():
+            assert len(result.table)
+            assert set(result.table["weights"]) == {"trained", "random"}
+            assert np.isfinite(result.table["value"]).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 20])
+def test_batches_do_not_matter(space, batch_size):
+    equal(go(space, Pictures()), go(space, Pictures(), batch_size=batch_size))
+
+
+def test_threads_do_not_matter(space):
+    equal(go(space, Pictures(), workers=0), go(space, Pictures(), workers=3))
+
+
+def test_the_twin_is_fresh_and_the_model_is_left_alone(space):
+    before = {k: v.clone() for k, v in space.model.state_dict().items()}
+    state = torch.random.get_rng_state()
+    twin = random_twin(space, seed=1)
+    assert torch.equal(state, torch.random.get_rng_state())
+    for name, value in space.model.state_dict().items():
+        assert torch.equal(value, before[name])
+        if value.ndim > 1:
+            assert not torch.equal(value, twin.model.state_dict()[name]), name
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(twin.model.parameters(), random_twin(space, seed=1).model.parameters(), strict=True)
+    )
+    assert not torch.equal(twin.model.head.weight, random_twin(space, seed=2).model.head.weight)
+    results = go(space, Pictures(), random_twin=True, seed=1)
+    alone = go(twin, Pictures(), seed=1)
+    for name in results:
+        random = results[name].where(weights="random").drop(columns="weights").reset_index(drop=True)
+        pd.testing.assert_frame_equal(random, alone[name].table.drop(columns="weights"))
+
+
+def test_broken_pictures_are_listed_and_limited(space):
+    results = go(space, Pictures(broken=(2, 5, 12)))
+    assert [i for i, _ in results.skipped] == [2, 5, 12]
+    assert results.skipped[0][1] == "OSError: truncated file 2"
+    assert results.provenance["pictures"] == 10
+    assert results["accuracy"].table["count"].tolist() == [10, 10]
+    with pytest.raises(DatasetError, match=r"more than max_skipped=2 \(2: OSError"):
+        go(space, Pictures(broken=(2, 5, 12)), max_skipped=2)
+    with pytest.raises(DatasetError, match="none of the 13 pictures"):
+        go(space, Pictures(broken=range(13)))
+
+
+class Interrupted(Pictures):
+    """Raises KeyboardInterrupt when a picture is read, once."""
+
+    at = 9
+
+    def __getitem__(self, index):
+        if index == self.at:
+            self.at = -1
+            raise KeyboardInterrupt
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("at", [0, 4, 9, 12])
+def test_resuming_equals_not_being_interrupted(space, tmp_path, at):
+    studies = list(all_studies())
+    data = Interrupted(broken=(1, 7))
+    data.at = at
+    path = tmp_path / "run.npz"
+    options = {"studies": studies, "checkpoint": path, "random_twin": True, "workers": 0}
+    with pytest.raises(KeyboardInterrupt):
+        go(space, data, **options)
+    data.reads.clear()
+    results = go(space, data, resume=True, **options)
+    equal(results, go(space, Pictures(broken=(1, 7)), studies, random_twin=True))
+    assert min(data.reads) >= at // 4 * 4, "only the batch under way is read again"
+    assert not list(tmp_path.glob("*.part"))
+    data.reads.clear()
+    equal(go(space, data, resume=True, **options), results)
+    assert not data.reads, "a finished run is not measured again"
+
+
+def test_ctrl_c_within_a_batch_waits_for_its_end(space, tmp_path):
+    import signal
+
+    class Hit(Accuracy):
+        hits = 0
+
+        def _take(self, batch):
+            Hit.hits += 1
+            if Hit.hits == 2:
+                signal.raise_signal(signal.SIGINT)
+            super()._take(batch)
+
+    path = tmp_path / "run.npz"
+    studies = [Hit(), Identifiability()]
+    with pytest.raises(KeyboardInterrupt):
+        go(space, Pictures(), studies, checkpoint=path)
+    again = go(space, Pictures(), [Hit(), Identifiability()], checkpoint=path, resume=True)
+    equal(again, go(space, Pictures(), [Accuracy(), Identifiability()]))
+
+
+def test_a_study_that_fails_within_a_batch_leaves_the_last_whole_batch(space, tmp_path):
+    class Fails(Identifiability):
+        armed = True
+        calls = 0
+
+        def _take(self, batch):
+            Fails.calls += 1
+            if Fails.armed and Fails.calls == 3:
+                raise RuntimeError("out of memory")
+            super()._take(batch)
+
+    path = tmp_path / "run.npz"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        go(space, Pictures(), [Accuracy(), Fails()], checkpoint=path)
+    Fails.armed = False
+    if not path.exists():
+        pytest.fail("no checkpoint was written")
+    again = go(space, Pictures(), [Accuracy(), Fails()], checkpoint=path, resume=True)
+    equal(again, go(space, Pictures(), [Accuracy(), Identifiability()]))
+
+
+def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
+    path = tmp_path / "run.npz"
+    go(space, Pictures(), checkpoint=path)
+    with pytest.raises(FileExistsError, match="resume=True"):
+        go(space, Pictures(), checkpoint=path)
+    for change, said in [
+        ({"dataset": Pictures(12)}, "pictures: checkpoint 13, now 12"),
+        ({"batch_size": 3}, "batch_size: checkpoint 4, now 3"),
+        ({"space": random_twin(space)}, "weights"),
+        ({"seed": 4}, "seed"),
+        ({"studies": "accuracy"}, "studies"),
+    ]:
+        options = {"space": space, "dataset": Pictures()} | change
+        with pytest.raises(CheckpointError, match=said):
+            go(options.pop("space"), options.pop("dataset"), checkpoint=path, resume=True, **options)
+    path.write_bytes(b"not a checkpoint")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        go(space, Pictures(), checkpoint=path, resume=True)
+
+
+class Wrong(Pictures):
+    """One row is replaced."""
+
+    def __init__(self, row):
+        super().__init__(5)
+        self.row = row
+
+    def __getitem__(self, index):
+        return self.row if index == 3 else super().__getitem__(index)
+
+
+PIXELS = torch.zeros(3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ((PIXELS, 7), r"label must be in 0\.\.6 .*got 7"),
+        ((PIXELS, -1), "got -1"),
+        ((PIXELS, 0.5), "one integer"),
+        ((PIXELS, 0, np.zeros((16, 16))), r"size \[height, width\]=\(32, 32\), got \(16, 16\)"),
+        ((torch.zeros(3, 16, 16), 0), r"shape \(3, 32, 32\)"),
+        ((torch.zeros(3, 32, 32, dtype=torch.uint8), 0), "floats"),
+        ("nothing", "items must be"),
+        ({"image": PIXELS}, "'image' and 'label'"),
+    ],
+)
+def test_data_that_do_not_fit_stop_the_run(space, row, said):
+    with pytest.raises(DatasetError, match=said):
+        go(space, Wrong(row))
+
+
+def test_bad_arguments(space):
+    with pytest.raises(ValueError, match="no study named"):
+        go(space, Pictures(), "accurracy")
+    with pytest.raises(ValueError, match="twice"):
+        go(space, Pictures(), ["accuracy", Accuracy()])
+    with pytest.raises(TypeError, match="expected a Study"):
+        go(space, Pictures(), [3])
+    with pytest.raises(ValueError, match="no study is asked"):
+        go(space, Pictures(), [])
+    with pytest.raises(ValueError, match="batch_size"):
+        go(space, Pictures(), batch_size=0)
+    with pytest.raises(TypeError, match="length and numbered items"):
+        go(space, iter([]))
+    with pytest.raises(ValueError, match="empty"):
+        go(space, Pictures(0))
+    used = Accuracy()
+    go(space, Pictures(), [Accuracy()])
+    used.start(space)
+    with pytest.raises(ValueError, match="used already"):
+        go(space, Pictures(), [used])
+
+
+def test_autocast_keeps_the_readings_close(space):
+    exact, rough = go(space, Pictures()), go(space, Pictures(), autocast=torch.bfloat16)
+    a, b = (r["identifiability"].where(tokens="image", outcome="all")["value"].to_numpy() for r in (exact, rough))
+    assert np.abs(a - b).max() < 0.05
+    assert rough.provenance["identity"]["autocast"] == "torch.bfloat16"

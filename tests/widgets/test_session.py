@@ -1,0 +1,267 @@
+"""Session and views in Python: state, validation, requests, closing."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import html
+import weakref
+
+import pytest
+import traitlets
+from make_fixtures import synthetic
+
+from classspace_widgets.live import Answer, Progress
+from classspace_widgets.snapshot import Snapshot, pack, unpack
+from classspace_widgets.widgets import (
+    ClassPicker,
+    ContributionBars,
+    Explorer,
+    HeadGrid,
+    LayerSlider,
+    PatchHeatmap,
+    Session,
+    TokenTrajectories,
+    TopClasses,
+    link,
+)
+
+VIEWS = [ClassPicker, ContributionBars, Explorer, HeadGrid, LayerSlider, PatchHeatmap, TokenTrajectories, TopClasses]
+
+
+@pytest.fixture(autouse=True)
+def built_front_end(monkeypatch: pytest.MonkeyPatch):
+    """These tests are about the kernel's side: any script will do."""
+    for module in ("session", "views"):
+        monkeypatch.setattr(f"classspace_widgets.widgets.{module}.script", lambda name: "export default {}")
+
+
+class Recorder:
+    """A session's outgoing messages."""
+
+    def __init__(self, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sent: list[dict] = []
+        self.buffers: list[list[bytes]] = []
+        monkeypatch.setattr(session, "send", self.take)
+
+    def take(self, content, buffers=None):
+        self.sent.append(content)
+        self.buffers.append(list(buffers or []))
+
+
+def request(session: Session, kind: str, number: int = 1, buffers=(), **params) -> None:
+    session._on_message(session, {"type": "request", "id": number, "kind": kind, "params": params}, list(buffers))
+
+
+def test_a_session_starts_at_the_predicted_class_and_the_last_block():
+    snapshot = synthetic("all")
+    session = Session(snapshot)
+    assert session.class_index == snapshot.predicted[0]
+    assert (session.block, session.sublayer) == (2, "mlp")
+    assert Snapshot.unpack(session._snapshot).meta == snapshot.meta
+
+
+def test_state_can_be_given_read_set_and_observed():
+    session = Session(synthetic("all"), class_name="cactus", reading="logit", block=1, sublayer="attention")
+    assert (session.class_index, session.class_name, session.reading, session.block) == (2, "cactus", "logit", 1)
+    seen = []
+    session.observe(lambda change: seen.append((change.name, change.new)), names=["class_index", "block"])
+    session.class_name = "boat"
+    session.block = 0
+    assert seen == [("class_index", 1), ("block", 0)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("class_index", 7, r"class_index must be in 0\.\.6, got 7"),
+        ("compare_index", -1, r"compare_index must be in 0\.\.6, got -1"),
+        ("block", 3, r"block must be in 0\.\.2 \(0 is the embedding\), got 3"),
+        ("tokens", [0, 7], r"tokens must be in 0\.\.6, got \[7\]"),
+        ("reading", "guess", "reading"),
+        ("opacity", 1.5, "opacity"),
+    ],
+)
+def test_impossible_state_is_refused_and_nothing_changes(name, value, message):
+    session = Session(synthetic("all"))
+    before = getattr(session, name)
+    with pytest.raises(traitlets.TraitError, match=message):
+        setattr(session, name, value)
+    assert getattr(session, name) == before
+
+
+def test_an_unknown_class_name_gets_close_matches():
+    session = Session(synthetic("all"))
+    with pytest.raises(ValueError, match="no class is called 'cactis'; close matches: cactus"):
+        session.class_name = "cactis"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_views_share_a_session_or_own_one(view):
+    session = Session(synthetic("all"))
+    first, second = view(session), view(session)
+    assert first.session is second.session is session
+    assert first._session == f"anywidget:{session.model_id}"
+    assert first.view == view.__name__
+    first.close()
+    assert session.comm is not None
+    own = view(synthetic("all"), class_name="boat")
+    inner = own.session
+    assert inner.class_name == "boat"
+    own.close()
+    assert inner.comm is None
+
+
+def test_anything_else_is_refused_with_what_was_expected():
+    with pytest.raises(TypeError, match="expected a Trace, a Snapshot or a Session, got int"):
+        Explorer(3)
+
+
+def test_closing_frees_the_snapshot():
+    gc.collect()
+    refs = []
+    for _ in range(50):
+        explorer = Explorer(synthetic("all"))
+        refs += [weakref.ref(explorer), weakref.ref(explorer.session), weakref.ref(explorer.session.snapshot)]
+        explorer.close()
+    del explorer
+    gc.collect()
+    assert sum(ref() is not None for ref in refs) == 0
+
+
+def test_a_new_snapshot_keeps_what_still_makes_sense():
+    session = Session(synthetic("all"), tokens=[6], compare_index=1, block=2)
+    session.snapshot = synthetic("all", seed=5)
+    assert session.class_index == synthetic("all", seed=5).predicted[0]
+    assert session.tokens == [6]
+    assert session.compare_index == 1
+    assert session.shown == "baseline"
+
+
+def test_a_session_from_a_file_has_no_model():
+    session = Session(synthetic("all"))
+    with pytest.raises(RuntimeError, match="no model behind it"):
+        session.image = "fish.jpg"
+
+
+class Scripted:
+    """A source whose answers are given by the test."""
+
+    def __init__(self, steps) -> None:
+        self.steps = steps
+
+    def answer(self, kind, params, buffers):
+        return self.steps(kind, params, buffers)
+
+
+def test_a_request_reports_progress_and_answers(monkeypatch):
+    snapshot = synthetic("classes")
+
+    def steps(kind, params, buffers):
+        yield Progress(0.5, "half way")
+        return Answer({"echo": [kind, params["x"], bytes(buffers[0]).decode()]}, pack({"kind": "part"}, {}))
+
+    snapshot.source = Scripted(steps)
+    session = Session(snapshot)
+    record = Recorder(session, monkeypatch)
+    request(session, "classes", 4, [memoryview(b"hi")], x=3)
+    assert record.sent == [
+        {"type": "progress", "id": 4, "fraction": 0.5, "text": "half way"},
+        {"type": "response", "id": 4, "ok": True, "result": {"echo": ["classes", 3, "hi"]}},
+    ]
+    assert unpack(record.buffers[1][0])[0] == {"kind": "part"}
+    assert session.status["kind"] == "idle"
+
+
+def test_a_kernel_exception_is_shown_in_words_and_the_session_stays_usable(monkeypatch, caplog):
+    snapshot = synthetic("classes")
+
+    def steps(kind, params, buffers):
+        yield Progress(0.1)
+        raise MemoryError("out of GPU memory; use a smaller picture")
+
+    snapshot.source = Scripted(steps)
+    session = Session(snapshot)
+    record = Recorder(session, monkeypatch)
+    request(session, "classes")
+    assert record.sent[-1]["error"] == {"title": "MemoryError", "message": "out of GPU memory; use a smaller picture"}
+    assert session.status == {"kind": "error", "text": "out of GPU memory; use a smaller picture", "progress": None}
+    assert "request 'classes' failed" in caplog.text
+    session.class_index = 1
+    assert session.class_name == "boat"
+
+
+def test_a_request_without_a_model_is_answered_with_an_error(monkeypatch):
+    session = Session(synthetic("classes"))
+    record = Recorder(session, monkeypatch)
+    request(session, "classes", classes=[0])
+    assert "no model behind it" in record.sent[-1]["error"]["message"]
+
+
+def test_a_long_request_can_be_cancelled(monkeypatch):
+    done = []
+
+    def steps(kind, params, buffers):
+        for i in range(1000):
+            done.append(i)
+            yield Progress(i / 1000)
+        return Answer()
+
+    snapshot = synthetic("classes")
+    snapshot.source = Scripted(steps)
+    session = Session(snapshot)
+    record = Recorder(session, monkeypatch)
+
+    async def scenario():
+        request(session, "sweep", 9)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        session._on_message(session, {"type": "cancel", "id": 9}, [])
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert 0 < len(done) < 20
+    assert record.sent[-1]["error"]["title"] == "Cancelled"
+    assert session.status["kind"] == "idle"
+    assert not session._tasks
+
+
+def test_linking_names_what_it_links():
+    first, second = Explorer(synthetic("all")), Session(synthetic("all"))
+    made = link(first, second, "class_index", "block")
+    (entry,) = first.session._links
+    assert entry["names"] == ["class_index", "block"]
+    assert entry["other"] == f"anywidget:{second.model_id}"
+    again = link(first, second, "opacity")
+    made.close()
+    assert [e["names"] for e in first.session._links] == [["opacity"]]
+    again.close()
+    assert first.session._links == []
+    with pytest.raises(ValueError, match="cannot link"):
+        link(first, second, "nonsense")
+    with pytest.raises(TypeError, match="expected two sessions or views, got int"):
+        link(first, 3)
+
+
+def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
+    shown = []
+    monkeypatch.setattr("classspace_widgets.export._runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    explorer = Explorer(synthetic("all"), class_name="boat")
+    explorer._ipython_display_()
+    live, saved = shown
+    assert "application/vnd.jupyter.widget-view+json" in live
+    assert "<iframe srcdoc=" in saved["text/html"]
+    assert "&quot;class_index&quot;: 1" in html.unescape(saved["text/html"])
+    monkeypatch.setattr(Explorer, "saved_form", "picture")
+    explorer._ipython_display_()
+    assert '<figure><img src="data:image/webp' in shown[-1]["text/html"]
+    monkeypatch.setattr(Explorer, "saved_form", "page")
+    monkeypatch.setattr("classspace_widgets.export.SAVED_LIMIT", 10)
+    explorer._ipython_display_()
+    assert "<figure>" in shown[-1]["text/html"]
+    shown.clear()
+    monkeypatch.setattr(Explorer, "saved_form", "none")
+    explorer._ipython_display_()
+    assert len(shown) == 1
