@@ -34,9 +34,17 @@ def pixels(page, selector=MAP):
 def run_cell(nb, index: int, expect: str) -> None:
     """Run one more cell with the mouse and the keyboard, and wait for what it prints."""
     page = nb.page
-    page.locator(".jp-Notebook .jp-CodeCell").nth(index).locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
+    press_run(nb, index)
     page.wait_for_selector(f".jp-OutputArea-output pre:has-text('{expect}')", timeout=30_000)
+
+
+def press_run(nb, index: int) -> None:
+    """Click into a cell's editor and run it, once the editor has the keyboard."""
+    cell = nb.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
+    cell.scroll_into_view_if_needed()
+    cell.locator(".cm-content").click()
+    cell.locator(".cm-editor.cm-focused").wait_for(timeout=30_000)
+    nb.page.keyboard.press("Control+Enter")
 
 
 def test_slider_map_classes_and_tokens_follow_the_hand(notebook):
@@ -284,8 +292,7 @@ print("CLOSED {n}")
 """
     nb = notebook([SETUP + "Explorer.saved_form = 'none'", cycle.format(n=3), cycle.format(n=50)])
     page = nb.page
-    page.locator(".jp-Notebook .jp-CodeCell").nth(0).locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
+    press_run(nb, 0)
     run_cell(nb, 1, "CLOSED 3")
     page.wait_for_timeout(1500)
     before = alive(page, "HTMLCanvasElement.prototype")
@@ -299,15 +306,16 @@ print("CLOSED {n}")
 
 def test_running_the_cell_again_gives_a_working_view(notebook):
     nb = notebook(
-        [SETUP, "explorer = Explorer(trace, class_name='boat'); explorer", "print('AT', explorer.session.block)"]
+        [
+            SETUP + "runs = 0",
+            "explorer = Explorer(trace, class_name='boat'); runs += 1; print('RUN', runs); explorer",
+            "print('AT', explorer.session.block)",
+        ]
     )
     nb.run_all()
     page = nb.page
     page.wait_for_selector(SLIDER, timeout=30_000)
-    cell = page.locator(".jp-Notebook .jp-CodeCell").nth(1)
-    cell.locator(".cm-content").click()
-    page.keyboard.press("Control+Enter")
-    page.wait_for_function("() => /\\[4\\]/.test(document.querySelectorAll('.jp-InputArea-prompt')[1].textContent)")
+    run_cell(nb, 1, "RUN 2")
     page.wait_for_selector(SLIDER, timeout=30_000)
     assert page.locator(SLIDER).count() == 1
     page.focus(SLIDER)
