@@ -117,6 +117,11 @@ def markdown(card: dict[str, Any]) -> str:
         kept = f"{recipe['keep']:.0%} of the image tokens kept at random for the first {recipe['keep_until']:.0%} of the steps"
     changed = "turned, zoomed, shifted, flipped and recoloured" if recipe["vary"] else "flipped"
     began = f", begun with the weights of the {recipe['start_from']} model" if recipe.get("start_from") else ""
+    optimizer = f"AdamW at {recipe['rate']}"
+    if "matrix_rate" in recipe:
+        optimizer = (
+            f"Muon at {recipe['matrix_rate']} for the blocks' matrices and AdamW at {recipe['rate']} for the rest"
+        )
     reached = found["own"][0] >= 0.97 and found["away"][0] >= 0.90
     own_class = trained["differences"]["own minus main, on others"]
     broadcast = (
@@ -130,8 +135,8 @@ def markdown(card: dict[str, Any]) -> str:
         f"- Model: {', '.join(f'{k}={v}' for k, v in timm.items())}; {card['bytes'] / 1e6:.1f} MB in float16.",
         f"- Data: {recipe['scenes']:,} scenes of seed {card['seed']}, p_home {recipe['p_home']}, "
         f"{smaller} smaller objects; {changed} at random at every use.",
-        f"- Training: {card['trained_steps']:,} of {recipe['steps']:,} steps of {recipe['batch']} pictures, AdamW, "
-        f"{recipe['rate']} after {recipe['warm_up']} warm-up steps, cosine to zero, weight decay "
+        f"- Training: {card['trained_steps']:,} of {recipe['steps']:,} steps of {recipe['batch']} pictures, {optimizer} "
+        f"after {recipe['warm_up']} warm-up steps, cosine to zero, weight decay "
         f"{recipe['decay']}; {kept}{began}.",
         f"- Time: {card['seconds'] / 60:.0f} minutes on {card.get('hardware', card['device'])}.",
         f"- {told}",

@@ -23,6 +23,9 @@ class Recipe:
         Weight of the cross-entropy at image tokens covered by an object, to that object's own class.
     context_weight : float
         Weight of the cross-entropy at image tokens without any object, to the even distribution.
+    rate, matrix_rate : float
+        Highest learning rates: of AdamW (embeddings, norms, biases, classifier), and of Muon, which orthogonalises
+        the steps of the blocks' matrices.
     keep, keep_until : float
         Share of the image tokens kept at random in a step, for that share of the steps; afterwards all are kept.
     vary : bool
@@ -33,12 +36,13 @@ class Recipe:
     """
 
     timm: dict[str, Any] = field(default_factory=_timm)
-    scenes: int = 24_000
+    scenes: int = 48_000
     p_home: float = 0.5
     distractors: tuple[int, int] = (0, 2)
-    steps: int = 1_700
+    steps: int = 8_000
     batch: int = 32
     rate: float = 1e-3
+    matrix_rate: float = 5e-3
     warm_up: int = 150
     decay: float = 0.05
     token_weight: float = 2.0
@@ -52,7 +56,12 @@ class Recipe:
 RECIPES = {
     "default": Recipe(),
     "gap": Recipe(
-        timm=_timm(global_pool="avg", class_token=False), start_from="default", steps=160, warm_up=15, rate=4e-4
+        timm=_timm(global_pool="avg", class_token=False),
+        start_from="default",
+        steps=800,
+        warm_up=50,
+        rate=4e-4,
+        matrix_rate=2e-3,
     ),
     "contrast": Recipe(
         timm=_timm(embed_dim=96, num_heads=3, patch_size=12),

@@ -67,12 +67,29 @@ def keep_some(targets: Tensor, share: float, generator: torch.Generator) -> Tens
     return order[:, : round(share * tokens)].to(targets.device)
 
 
-def rate_at(step: int, recipe: Recipe) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+def share_of_rate(step: int, recipe: Recipe) -> float:
+    """Share of the highest learning rate in [0, 1]: linear warm-up, then half a cosine down to zero."""
     if step < recipe.warm_up:
-        return recipe.rate * (step + 1) / recipe.warm_up
+        return (step + 1) / recipe.warm_up
     done = (step - recipe.warm_up) / max(1, recipe.steps - recipe.warm_up)
-    return recipe.rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def optimizers(model: VisionTransformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of the blocks, AdamW for the rest, which decays no vector."""
+    if not hasattr(torch.optim, "Muon"):
+        raise RuntimeError(
+            f"training needs torch 2.9 or later (for its optimizer Muon), this is torch {torch.__version__}"
+        )
+    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
+    held = {id(p) for p in matrices}
+    heavy = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in held]
+    plain = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
+    return [
+        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
+        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.decay, adjust_lr_fn="match_rms_adamw"),
+    ]
 
 
 def take_over(model: VisionTransformer, trained: VisionTransformer) -> None:
@@ -122,23 +139,22 @@ def train(
     images, masks, classes = draw_all(data, cache or out / "cache", workers=workers)
     torch.manual_seed(seed)
     model = build(recipe.timm).to(device)
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    heavy = [p for p in model.parameters() if p.ndim >= 2]
-    groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98))
+    makers = optimizers(model, recipe)
+    highest = [[group["lr"] for group in maker.param_groups] for maker in makers]
     step, seconds, history = 0, 0.0, []
     place = out / f"{variant}.checkpoint.pt"
     if place.exists():
         kept = torch.load(place, map_location=device, weights_only=True)
         model.load_state_dict(kept["model"])
-        optimizer.load_state_dict(kept["optimizer"])
+        for maker, state in zip(makers, kept["optimizers"], strict=True):
+            maker.load_state_dict(state)
         step, seconds, history = kept["step"], kept["seconds"], kept["history"]
     elif recipe.start_from is not None:
         take_over(model, load_bundled(recipe.start_from, folder=start_folder))
 
     def keep() -> None:
         half = place.with_suffix(".part")
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+        state = {"model": model.state_dict(), "optimizers": [maker.state_dict() for maker in makers], "step": step}
         torch.save({**state, "seconds": seconds, "history": history}, half)
         half.replace(place)
         card = {"variant": variant, "timm": recipe.timm, "recipe": asdict(recipe), "seed": seed, "trained_steps": step}
@@ -157,17 +173,19 @@ def train(
         shown = torch.from_numpy(masks[rows]).to(device)
         pixels, shown = (augment if recipe.vary else flip)(pixels, shown, generator)
         kinds = torch.from_numpy(classes[rows]).to(device)
-        for group in optimizer.param_groups:
-            group["lr"] = rate_at(step, recipe)
+        for maker, rates in zip(makers, highest, strict=True):
+            for group, rate in zip(maker.param_groups, rates, strict=True):
+                group["lr"] = rate * share_of_rate(step, recipe)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             targets = token_targets(shown, kinds, patch)
             share = recipe.keep if step < recipe.keep_until * recipe.steps else 1.0
             parts = losses(model, pixels, kinds, targets, keep_some(targets, share, generator))
         loss = parts[0] + recipe.token_weight * parts[1] + recipe.context_weight * parts[2]
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for maker in makers:
+            maker.step()
         step, seconds = step + 1, seconds + time.perf_counter() - start
         bar.update()
         for name, part in zip(("label", "objects", "context"), parts, strict=True):

@@ -14,7 +14,7 @@ from classspace_widgets.scenes.cache import draw_all
 from classspace_widgets.scenes.model import build
 from classspace_widgets.scenes.phenomena import attention_cut, identifiability, interval, measure, streams, wilson
 from classspace_widgets.scenes.recipe import RECIPES, Recipe
-from classspace_widgets.scenes.train import keep_some, losses, rate_at, take_over, train
+from classspace_widgets.scenes.train import keep_some, losses, share_of_rate, take_over, train
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "global_pool": "token"}
 TINY = Recipe(timm=TIMM, vary=True, scenes=16, steps=6, batch=4, warm_up=2, keep=0.5, keep_until=0.7)
@@ -100,9 +100,10 @@ def test_kept_tokens_are_a_choice_without_repeats():
 
 
 def test_rate_rises_then_falls_to_nothing():
-    rates = [rate_at(step, TINY) for step in range(7)]
-    assert rates[0] == pytest.approx(TINY.rate / 2)
-    assert rates[1] == pytest.approx(TINY.rate)
+    assert TINY.warm_up == 2
+    rates = [share_of_rate(step, TINY) for step in range(7)]
+    assert rates[0] == pytest.approx(0.5)
+    assert rates[1] == pytest.approx(1)
     assert rates[2:] == sorted(rates[2:], reverse=True)
     assert rates[6] == pytest.approx(0, abs=1e-9)
 
