@@ -15,7 +15,7 @@ from classspace_widgets.scenes.model import WEIGHTS
 from classspace_widgets.scenes.phenomena import measure
 
 # Top-1 on 200 held-out scenes must not fall below this; the cards have the accuracy on 2,000.
-LEAST = {"default": 0.78, "gap": 0.73, "contrast": 0.7}
+LEAST = {"default": 0.96, "gap": 0.73, "contrast": 0.7}
 
 
 @pytest.mark.parametrize("variant", variants())
@@ -33,9 +33,10 @@ def test_a_bundled_model_knows_its_scenes(variant):
 def test_object_tokens_of_the_default_model_name_their_object():
     places = measure(load_bundled(), draw_all(ScenesDataset(40, 4, p_home=0.5, distractors=(1, 2))))
     assert np.nanmean(places.main_on_main[:, -1]) > np.nanmean(places.main_on_context[:, -1]) + 0.02
-    middle = places.main_on_main.shape[1] // 2
-    assert np.nanmean(places.others_on_others[:, middle]) > np.nanmean(places.main_on_others[:, middle]) + 0.03
-    assert np.nanmean(places.others_on_others[:, -1]) > 0.65  # chance is about one half
+    for block in (places.main_on_main.shape[1] // 2, -1):
+        own, main = places.others_on_others[:, block], places.main_on_others[:, block]
+        assert np.nanmean(own) > np.nanmean(main) + 0.15
+    assert np.nanmean(places.others_on_others[:, -1]) > 0.9  # chance is about one half
     assert np.nanmean(places.main_on_main[:, -1]) > np.nanmean(places.main_on_main[:, 0]) + 0.1
 
 
