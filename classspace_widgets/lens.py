@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ClassLens:
     """The final norm and the classifier of a model, folded into one linear map and a scale.
 

@@ -1,8 +1,8 @@
 """Exact ranks and top classes of many rows of scores, at a fraction of the price of sorting them.
 
-Ranks are counted: ``scores > target`` gives one byte per class, eight of which are added at a time as one 64-bit word
-(no byte can overflow up to 255 words).  Top classes are found by group maxima: the k best scores lie in the k groups
-with the largest maxima, so only those groups are looked into.
+Ranks are counted as sums of ones, in the scores' own type, for which the processor's vector units are made.  Top classes
+are found by group maxima: the k best scores lie in the k groups with the largest maxima, so only those groups are looked
+into.  All intermediate results go to buffers that are made once: fresh memory costs more than what is computed in it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WORD = 8
-MOST_WORDS = 255
 STEP = 5
 SMALL = 256
 """Up to so many classes, top classes are looked for directly."""
@@ -36,36 +35,9 @@ def group_count(classes: int) -> int:
     return WORD * math.ceil(math.sqrt(1.6 * classes) / WORD)
 
 
-def count_above(scores: Tensor, target: Tensor, mask: Tensor | None = None) -> Tensor:
-    """How many scores of a row are strictly larger than its target: ``[n, C], [n, 1] -> [n]``, int64.
-
-    Parameters
-    ----------
-    scores : Tensor [n, C]
-        C a multiple of 8.
-    target : Tensor [n, 1]
-    mask : Tensor [n, C], bool, optional
-        A buffer to work in.
-
-    Examples
-    --------
-    >>> count_above(torch.arange(8.0).view(1, 8), torch.tensor([[5.0]]))
-    tensor([2])
-    """
-    above = torch.gt(scores, target, out=mask) if mask is not None else scores > target
-    total = None
-    step = WORD * MOST_WORDS
-    for start in range(0, scores.shape[-1], step):
-        words = above[:, start : start + step].view(torch.int64).sum(dim=1)
-        count = words.view(torch.uint8).view(-1, WORD).sum(dim=1)
-        total = count if total is None else total + count
-    assert total is not None
-    return total
-
-
 @dataclass(frozen=True)
 class Found:
-    """The best scores of rows, ``[n, k]`` best first, and where they were found (classes follow in `classes`)."""
+    """The best scores of rows, ``[n, k]`` best first, and where they were found (`found_classes` names them)."""
 
     values: Tensor
     place: Tensor
@@ -73,23 +45,81 @@ class Found:
     outer: Tensor | None = None
 
 
-def best(scores: Tensor, k: int, classes: int) -> Found:
-    """The k largest scores of every row of ``[n, padded_classes(C)]``, exactly."""
-    if classes <= SMALL:
-        return Found(*scores.topk(k, dim=1))
-    rows, groups = scores.shape[0], group_count(classes)
-    members = scores.view(rows, -1, groups)
-    # A maximum over few is several times quicker than one over many, so it is taken in two steps.
-    maxima = scores.view(rows, STEP, -1).amax(dim=1).view(rows, -1, groups).amax(dim=1)
-    outer = maxima.topk(k, dim=1, sorted=False).indices
-    candidates = members.gather(2, outer.unsqueeze(1).expand(-1, members.shape[1], -1)).view(rows, k, -1)
-    inner = candidates.amax(dim=1).topk(k, dim=1, sorted=False).indices
-    last = candidates.gather(2, inner.unsqueeze(1).expand(-1, k, -1)).view(rows, -1)
-    return Found(*last.topk(k, dim=1), inner, outer)
+class Ranker:
+    """Counts and finds in rows of scores ``[n, padded_classes(C)]``, up to ``rows`` of them at a time.
+
+    Parameters
+    ----------
+    rows : int
+        The most rows of one call.
+    classes, k : int
+        Number of classes C, and how many best ones to find.
+    dtype, device
+        Of the scores.
+    """
+
+    def __init__(self, rows: int, classes: int, k: int, *, dtype: torch.dtype, device: torch.device) -> None:
+        self.classes, self.k = classes, k
+        columns = padded_classes(classes)
+
+        def buffer(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
+            return torch.empty((rows, *shape), dtype=dtype, device=device)
+
+        self._above = buffer(columns)
+        if classes > SMALL:
+            groups = group_count(classes)
+            members = columns // groups
+            self._coarse, self._maxima = buffer(columns // STEP), buffer(groups)
+            self._candidates, self._best = buffer(members, k), buffer(members)
+            self._last = buffer(k, k)
+            self._outer = buffer(k), buffer(k, dtype=torch.long)
+            self._inner = buffer(k), buffer(k, dtype=torch.long)
+        self._found = buffer(k), buffer(k, dtype=torch.long)
+
+    def count_above(self, scores: Tensor, target: Tensor) -> Tensor:
+        """How many scores of a row are strictly larger than its target: ``[n, C'], [n, 1] -> [n]``.
+
+        Examples
+        --------
+        >>> ranker = Ranker(1, 8, 1, dtype=torch.float32, device=torch.device("cpu"))
+        >>> ranker.count_above(torch.arange(8.0).view(1, 8), torch.tensor([[5.0]]))
+        tensor([2], dtype=torch.int32)
+        """
+        above = self._above[: len(scores)]
+        # Sums of ones are exact in float32 up to 2^24 of them.
+        return torch.gt(scores, target, out=above).sum(dim=1).to(torch.int32)
+
+    def best(self, scores: Tensor) -> Found:
+        """The k largest scores of every row, exactly.  The result lives in buffers: use it before the next call."""
+        rows, k = len(scores), self.k
+        found = self._found[0][:rows], self._found[1][:rows]
+        if self.classes <= SMALL:
+            torch.topk(scores, k, dim=1, out=found)
+            return Found(*found)
+        groups = group_count(self.classes)
+        members = scores.view(rows, -1, groups)
+        # A maximum over few is several times quicker than one over many, so it is taken in two steps.
+        coarse, maxima = self._coarse[:rows], self._maxima[:rows]
+        torch.amax(scores.view(rows, STEP, -1), dim=1, out=coarse)
+        torch.amax(coarse.view(rows, -1, groups), dim=1, out=maxima)
+        outer = self._outer[0][:rows], self._outer[1][:rows]
+        torch.topk(maxima, k, dim=1, sorted=False, out=outer)
+        candidates = self._candidates[:rows]
+        torch.gather(members, 2, outer[1].unsqueeze(1).expand(-1, members.shape[1], -1), out=candidates)
+        # Dealt anew into as many groups as before had members, and so once more.
+        dealt = candidates.view(rows, k, -1)
+        best = self._best[:rows]
+        torch.amax(dealt, dim=1, out=best)
+        inner = self._inner[0][:rows], self._inner[1][:rows]
+        torch.topk(best, k, dim=1, sorted=False, out=inner)
+        last = self._last[:rows]
+        torch.gather(dealt, 2, inner[1].unsqueeze(1).expand(-1, k, -1), out=last)
+        torch.topk(last.view(rows, -1), k, dim=1, out=found)
+        return Found(*found, inner[1], outer[1])
 
 
 def found_classes(found: Found, classes: int) -> Tensor:
-    """Class indices ``[..., k]`` of what `best` found; works on results stacked along leading axes."""
+    """Class indices ``[..., k]`` of what `Ranker.best` found; works on results stacked along leading axes."""
     if found.inner is None or found.outer is None:
         return found.place
     k, groups = found.place.shape[-1], group_count(classes)

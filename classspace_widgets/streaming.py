@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.ranking import SMALL, Found, best, count_above, found_classes, padded_classes
+from classspace_widgets.projection import Projection
+from classspace_widgets.ranking import SMALL, Found, Ranker, found_classes
 from classspace_widgets.recording import evaluating, on_increments
 from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
 
@@ -26,10 +27,10 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
 
 CPU_ROWS = 400
-"""Rows (tokens of images) read at a time on a CPU, so that what is computed on stays in its cache."""
+"""Rows (tokens of images) of an increment read at a time on a CPU, so that what is computed on stays in its cache."""
 
-NEVER = -1e30
-"""Offset of padding classes: below every score."""
+TOGETHER = 4
+"""Increments projected together."""
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -169,84 +170,101 @@ def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision:
 
 
 class _Reader:
-    """Reads increments as they come, and keeps results alone."""
+    """Reads increments as they come, several at a time, and keeps results alone."""
 
     def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
         self.lens: ClassLens = space.lens
         self.classes, self.k, self.count = classes, k, space.n_classes
         self.layout = space.adapter.layout
         self.points = 2 * len(space.adapter.blocks) * (2 if self.layout == "sequential" else 1) + 1
-        self.weight, self.offset = padded_lens(self.lens, PRECISIONS[precision])
+        self.project = Projection.of(self.lens, PRECISIONS[precision])
+        self.waiting: list[Tensor] = []
         self.n = 0
 
     def take(self, increment: Tensor) -> None:
         """Read one increment ``[B, T, D]``, and the residual stream after it."""
-        tokens, width = increment.shape[1:]
-        rows = increment.reshape(-1, width)
         if self.n == 0:
-            self._allocate(rows, tokens)
-        for start in range(0, len(rows), self.step):
-            part = slice(start, min(start + self.step, len(rows)))
-            self._rows(rows[part].to(self.total.dtype), part)
+            self._allocate(increment)
+        self.waiting.append(increment.reshape(-1, increment.shape[-1]))
         self.n += 1
+        # The embedding is read alone; then small products are waited with, for a larger one.
+        if self.n == 1 or len(self.waiting) == TOGETHER:
+            self._read()
 
-    def _allocate(self, rows: Tensor, tokens: int) -> None:
-        count, device = len(rows), rows.device
-        dtype = self.offset.dtype
-        self.tokens = tokens
+    def _allocate(self, increment: Tensor) -> None:
+        count, width, self.tokens = increment.shape[:2].numel(), increment.shape[2], increment.shape[1]
+        device, offset = increment.device, self.project.offset
         pieces = math.ceil(count / CPU_ROWS) if device.type == "cpu" else 1
         self.step = math.ceil(count / pieces)
-        self.wanted = self.classes.repeat_interleave(tokens, dim=0)
+        self.wanted = self.classes.repeat_interleave(self.tokens, dim=0)
         kept = self.wanted.shape[1]
-        self.total = rows.new_zeros(rows.shape, dtype=dtype)
-        # Scores of the increment, and of the residual stream, side by side for each part of the rows.
-        self.scores = rows.new_zeros(2 * count * len(self.offset), dtype=dtype)
-        self.mask = torch.empty((2 * self.step, len(self.offset)), dtype=torch.bool, device=device)
-        shape = (self.points, count)
-        self.sigma = rows.new_empty(shape, dtype=dtype)
-        self.target = rows.new_empty((*shape, kept), dtype=dtype)
-        self.rank = torch.empty((*shape, kept), dtype=torch.int32, device=device)
-        self.top = rows.new_empty((*shape, self.k), dtype=dtype)
-        self.places = [torch.empty((*shape, self.k), dtype=torch.int16, device=device) for _ in range(3)]
 
-    def _rows(self, added: Tensor, part: slice) -> None:
-        """One increment and the residual stream after it, for some rows."""
-        size, first = len(added), 2 * len(self.offset) * part.start
-        scores = self.scores[first : first + 2 * size * len(self.offset)].view(2, size, -1)
-        total = self.total[part]
-        total += added
-        if self.weight.dtype == added.dtype:
-            torch.mm(added, self.weight, out=scores[0])
-        else:
-            scores[0] = torch.mm(added.to(self.weight.dtype), self.weight)
-        scores[1] += scores[0]
-        # At the embedding the increment is the residual stream: one point instead of two.
-        points = slice(0, 1) if self.n == 0 else slice(2 * self.n - 1, 2 * self.n + 1)
-        sigma = self.sigma[points, part]
-        sigma[-1] = self.lens.quick_sigma(total)
-        scores[1].addr_(sigma[-1] - self.sigma[points.start - 1, part] if self.n else sigma[-1], self.offset)
-        if self.n:
-            sigma[0] = self.lens.quick_sigma(added)
-            scores[0].addr_(sigma[0], self.offset)
-        self._rank(scores[-len(sigma) :].flatten(0, 1), points, part)
+        def buffer(*shape: int, dtype: torch.dtype = offset.dtype) -> Tensor:
+            return torch.empty(shape, dtype=dtype, device=device)
+
+        self.total, self.raw = buffer(count, width).zero_(), buffer(count, len(offset)).zero_()
+        self.rows = buffer(TOGETHER * self.step * width)
+        self.scores = buffer(2 * TOGETHER * self.step * len(offset))
+        self.ranker = Ranker(2 * TOGETHER * self.step, self.count, self.k, dtype=offset.dtype, device=device)
+        shape = (self.points, count)
+        self.sigma, self.target = buffer(*shape), buffer(*shape, kept)
+        self.rank = buffer(*shape, kept, dtype=torch.int32)
+        self.top = buffer(*shape, self.k)
+        self.places = [buffer(*shape, self.k, dtype=torch.int16) for _ in range(3)]
+
+    def _read(self) -> None:
+        """Everything of the increments that wait, piece by piece of the rows."""
+        for start in range(0, len(self.total), self.step):
+            self._piece(slice(start, min(start + self.step, len(self.total))))
+        self.waiting.clear()
+
+    def _piece(self, part: slice) -> None:
+        size, several = part.stop - part.start, len(self.waiting)
+        total, raw, offset = self.total[part], self.raw[part], self.project.offset
+        # Of several increments first their own scores, then those of the residual stream after each; the embedding is
+        # the residual stream, one point instead of two.
+        first = self.n - several
+        kinds = 1 if first == 0 else 2
+        sigma = self.sigma.new_empty((kinds, several, size))
+        rows = self.rows[: several * size * total.shape[1]].view(several, size, -1)
+        for i, increment in enumerate(self.waiting):
+            rows[i] = increment[part]
+            total += rows[i]
+            sigma[-1, i] = self.lens.quick_sigma(total)
+        if kinds == 2:
+            sigma[0] = self.lens.quick_sigma(rows)
+        added = self.project(rows.view(several * size, -1)).view(several, size, -1)
+        scores = self.scores[: kinds * several * size * len(offset)].view(kinds, several, size, -1)
+        for i in range(several):
+            raw += added[i]
+            torch.addr(raw, sigma[-1, i], offset, out=scores[-1, i])
+        if kinds == 2:
+            torch.addr(added.view(several * size, -1), sigma[0].view(-1), offset, out=scores[0].flatten(0, 1))
+        points = slice(0, 1) if first == 0 else slice(2 * first - 1, 2 * self.n - 1)
+        self._keep(self.sigma, points, part, sigma)
+        self._rank(scores.flatten(0, 2), points, part)
 
     def _rank(self, scores: Tensor, points: slice, part: slice) -> None:
-        number = points.stop - points.start
-        wanted = self.wanted[part].repeat(number, 1)
-        target = scores.gather(1, wanted)
-        size = part.stop - part.start
-        self.target[points, part] = target.view(number, size, -1)
+        target = scores.gather(1, self.wanted[part].repeat(points.stop - points.start, 1))
+        self._keep(self.target, points, part, target)
         for i in range(target.shape[1]):
-            rank = count_above(scores, target[:, i : i + 1], self.mask[: len(scores)])
-            self.rank[points, part, i] = rank.view(number, size).to(torch.int32)
-        found = best(scores, self.k, self.count)
-        self.top[points, part] = found.values.view(number, size, -1)
+            self._keep(self.rank[..., i], points, part, self.ranker.count_above(scores, target[:, i : i + 1]))
+        found = self.ranker.best(scores)
+        self._keep(self.top, points, part, found.values)
         for kept, indices in zip(self.places, (found.place, found.inner, found.outer), strict=True):
             if indices is not None:
-                kept[points, part] = indices.view(number, size, -1).to(torch.int16)
+                self._keep(kept, points, part, indices)
+
+    def _keep(self, kept: Tensor, points: slice, part: slice, found: Tensor) -> None:
+        """Put what was found, increments first and then residual streams, to its points, where they alternate."""
+        place = kept[points, part]
+        kinds = 1 if len(place) == 1 else 2
+        place.unflatten(0, (-1, kinds)).transpose(0, 1).copy_(found.view(kinds, -1, *place.shape[1:]))
 
     def result(self, output: Tensor) -> StreamReadings:
         """Everything read, as ``[S, B, T, ...]``."""
+        if self.waiting:
+            self._read()
         if 2 * self.n - 1 != self.points:
             raise RuntimeError(f"expected {(self.points + 1) // 2} increments in the pass, got {self.n}")
         place, inner, outer = (kept.long() for kept in self.places)
@@ -264,18 +282,6 @@ class _Reader:
             n_classes=self.count,
             layout=self.layout,
         )
-
-
-def padded_lens(lens: ClassLens, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The folded lens transposed, ``[D, C']``, and its offset ``[C']``, with padding classes that never win."""
-    count = len(lens.offset)
-    size = padded_classes(count)
-    dtype = lens.folded.dtype if dtype == torch.float32 else dtype
-    weight = lens.folded.new_zeros((lens.folded.shape[1], size), dtype=dtype)
-    weight[:, :count] = lens.folded.T
-    offset = lens.offset.new_full((size,), NEVER)
-    offset[:count] = lens.offset
-    return weight, offset
 
 
 def _joined(parts: Sequence[StreamReadings]) -> StreamReadings:

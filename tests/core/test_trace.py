@@ -84,10 +84,11 @@ def test_streaming_with_many_classes(many, k):
 
 
 def test_counting_does_not_overflow():
-    from classspace_widgets.ranking import count_above
+    from classspace_widgets.ranking import Ranker, padded_classes
 
-    scores = torch.ones(2, 8 * 300)
-    assert count_above(scores, torch.tensor([[0.0], [1.0]])).tolist() == [2400, 0]
+    scores = torch.ones(2, padded_classes(30_000))
+    ranker = Ranker(2, 30_000, 1, dtype=scores.dtype, device=scores.device)
+    assert ranker.count_above(scores, torch.tensor([[0.0], [1.0]])).tolist() == [scores.shape[1], 0]
 
 
 def test_ties_share_the_better_rank():
