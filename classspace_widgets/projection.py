@@ -58,7 +58,7 @@ class Projection:
 
 def _pack(weight: Tensor) -> Tensor | None:
     """The weight as oneDNN lays it out, about a sixth quicker in a product; nothing where that is not to be had."""
-    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():
+    if weight.device.type != "cpu" or weight.dtype != torch.float32 or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         return None
     try:
         operators: Any = torch.ops.mkldnn

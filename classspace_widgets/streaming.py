@@ -259,7 +259,7 @@ class _Reader:
         """Put what was found, increments first and then residual streams, to its points, where they alternate."""
         place = kept[points, part]
         kinds = 1 if len(place) == 1 else 2
-        place.unflatten(0, (-1, kinds)).transpose(0, 1).copy_(found.view(kinds, -1, *place.shape[1:]))
+        place.view(-1, kinds, *place.shape[1:]).transpose(0, 1).copy_(found.view(kinds, -1, *place.shape[1:]))
 
     def result(self, output: Tensor) -> StreamReadings:
         """Everything read, as ``[S, B, T, ...]``."""
