@@ -70,7 +70,7 @@ RECIPES = {
         token_weight=0.0,
         context_weight=0.0,
         keep=1.0,
-        scenes=6_000,
-        steps=1_000,
+        scenes=12_000,
+        steps=2_000,
     ),
 }

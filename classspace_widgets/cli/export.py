@@ -1,0 +1,50 @@
+"""``classspace export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from classspace_widgets.cli.model import add_model, space_of
+
+EXAMPLES = """\
+examples:
+  classspace export fish.png --out fish.html
+  classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
+"""
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to a parser."""
+    export = commands.add_parser(
+        "export",
+        help="write one offline HTML page with an explorer for every picture",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    export.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    export.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    export.add_argument("--title", default="", help="the page's title")
+    export.add_argument("--classes", nargs="+", metavar="CLASS", help="carry only these classes (names or numbers)")
+    add_model(export)
+    export.set_defaults(run=_export)
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    missing = [str(path) for path in arguments.images if not path.is_file()]
+    if missing:
+        raise FileNotFoundError(f"no such file: {', '.join(missing)}")
+    from tqdm import tqdm
+
+    from classspace_widgets.export import estimate_bytes, export_html, page_title, portable
+
+    space = space_of(arguments)
+    classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
+    snapshots = []
+    for path in tqdm(arguments.images, desc="tracing", unit="picture", disable=len(arguments.images) < 2):
+        trace = space.trace(path, attention=True, heads=True)
+        snapshots.append(portable(trace.snapshot(title=path.name), classes))
+    print(f"the page will be about {estimate_bytes(snapshots) / 1e6:.1f} MB")
+    title = arguments.title or page_title(snapshots)
+    print(export_html([f"# {title}", *snapshots], arguments.out, title=title))
+    return 0

@@ -1,0 +1,34 @@
+"""Options that name a model, shared by the commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from classspace_widgets.space import ClassSpace
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``, ``--checkpoint`` and ``--device``."""
+    parser.add_argument(
+        "--model", default="bundled", help="a timm model name, or bundled, bundled/gap (default: bundled)"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="local weights for the model (.safetensors, .pth)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+
+
+def space_of(arguments: argparse.Namespace) -> ClassSpace:
+    """The class space that the options name."""
+    from classspace_widgets.space import ClassSpace
+
+    if arguments.model.split("/")[0] == "bundled":
+        if arguments.checkpoint:
+            raise ValueError("--checkpoint needs --model with a timm model name")
+        return ClassSpace.bundled(arguments.model.partition("/")[2] or "default", device=arguments.device)
+    options = {"checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
+    return ClassSpace.from_timm(
+        arguments.model, pretrained=not arguments.checkpoint, device=arguments.device, **options
+    )

@@ -1,0 +1,105 @@
+"""``classspace study`` and ``classspace report``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from classspace_widgets.cli.model import add_model, space_of
+
+EXAMPLES = """\
+examples:
+  classspace study --data scenes:500 --twin --out results/
+  classspace study --model vit_base_patch16_224 --data photos/ --device cuda --autocast bfloat16 --out results/
+  classspace study --model vit_base_patch16_224 --data ImageNetS50/ --studies identifiability accuracy --out results/
+  classspace study --data scenes:500 --twin --out results/ --resume        go on after an interruption
+  classspace report results/ --out report.html
+
+data:
+  a folder of pictures, <class>/<picture>; a folder in the layout of ImageNet-S (with masks);
+  an .npz file with images [N, height, width, 3] uint8, labels [N] and perhaps masks [N, height, width], class_names [C];
+  hf:NAME or hf:NAME:SPLIT, a Hugging Face data set; scenes or scenes:N or scenes:N:SEED, drawn scenes with masks
+"""
+RESULTS, CHECKPOINT = "results.json.gz", "checkpoint"
+
+
+def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add both commands to a parser."""
+    raw = argparse.RawDescriptionHelpFormatter
+    study = commands.add_parser("study", help="measure a model over a data set", epilog=EXAMPLES, formatter_class=raw)
+    study.add_argument("--data", required=True, help="what to measure on, see below")
+    study.add_argument("--out", type=Path, required=True, help="folder for results and checkpoint")
+    add_model(study)
+    study.add_argument("--studies", nargs="+", metavar="NAME", help="only these (default: all that share one pass)")
+    study.add_argument("--twin", action="store_true", help="measure a random twin beside the model")
+    study.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
+    study.add_argument("--class-map", type=Path, help="JSON file: data set class to model class")
+    study.add_argument("--batch-size", type=int, default=8)
+    study.add_argument("--autocast", choices=("bfloat16", "float16"), help="run the model under autocast")
+    study.add_argument("--workers", type=int, default=1, help="threads that read pictures ahead (default: 1)")
+    study.add_argument("--max-skipped", type=int, default=100, help="unreadable pictures that stop the run")
+    study.add_argument("--seed", type=int, default=0)
+    study.set_defaults(run=_study, stopped="stopped; go on with the same command and --resume")
+    report = commands.add_parser(
+        "report", help="one offline page from the results of a study", epilog=EXAMPLES, formatter_class=raw
+    )
+    report.add_argument("results", type=Path, help="the folder that `classspace study` wrote, or its results file")
+    report.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    report.add_argument("--title", default="Studies in class embedding space")
+    report.set_defaults(run=_report)
+
+
+def _study(arguments: argparse.Namespace) -> int:
+    results, checkpoint = arguments.out / RESULTS, arguments.out / CHECKPOINT
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise NotADirectoryError(f"{arguments.out} is a file; --out must be a folder")
+    if results.exists():
+        raise FileExistsError(f"{results} is there already; choose another --out, or remove it")
+    if checkpoint.exists() and not arguments.resume:
+        raise FileExistsError(f"{checkpoint} is there already; add --resume to go on from it, or remove it")
+    class_map = None
+    if arguments.class_map is not None:
+        class_map = json.loads(arguments.class_map.read_text(encoding="utf-8"))
+        if not isinstance(class_map, dict):
+            raise ValueError(f"{arguments.class_map} must hold a JSON object: data set class to model class")
+    import torch
+
+    from classspace_widgets.studies import run_study
+    from classspace_widgets.studies.named import named_dataset
+
+    dataset = named_dataset(arguments.data)
+    space = space_of(arguments)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    found = run_study(
+        space,
+        dataset,
+        arguments.studies,
+        batch_size=arguments.batch_size,
+        random_twin=arguments.twin,
+        checkpoint=checkpoint,
+        resume=arguments.resume,
+        seed=arguments.seed,
+        max_skipped=arguments.max_skipped,
+        class_map=class_map,
+        autocast=getattr(torch, arguments.autocast) if arguments.autocast else None,
+        workers=arguments.workers,
+    )
+    found.save(results)
+    checkpoint.unlink(missing_ok=True)
+    print(f"{results}: {', '.join(found)} over {found.provenance['pictures']} pictures, {len(found.skipped)} skipped")
+    print(f"a page of it: classspace report {arguments.out} --out report.html")
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    path = arguments.results / RESULTS if arguments.results.is_dir() else arguments.results
+    if not path.is_file():
+        waiting = (arguments.results / CHECKPOINT).exists()
+        hint = "the study is not finished: run it again with --resume" if waiting else "run `classspace study` first"
+        raise FileNotFoundError(f"no results in {arguments.results}; {hint}")
+    from classspace_widgets.studies import StudyResults, write_report
+
+    target = write_report(StudyResults.load(path), arguments.out, title=arguments.title)
+    print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")
+    return 0

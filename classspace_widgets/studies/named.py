@@ -1,0 +1,77 @@
+"""Data sets by name, as the command line takes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classspace_widgets.studies.data import ArrayDataset, as_dataset
+
+
+def named_dataset(name: str) -> Any:
+    """A data set from one line of text.
+
+    Parameters
+    ----------
+    name : str
+        A folder (``<class>/<picture>``, or the layout of ImageNet-S), an ``.npz`` file of arrays (images, labels, perhaps
+        masks and class_names), ``hf:NAME[:SPLIT]``, or ``scenes[:N[:SEED]]``.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError, ImportError
+        Saying what was expected.
+    """
+    kind, _, rest = name.partition(":")
+    if kind == "scenes":
+        return _scenes(name, rest)
+    if kind == "hf":
+        return _hugging_face(rest)
+    path = Path(name).expanduser()
+    if path.is_file():
+        return _arrays(path)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"no data set {name!r}: expected a folder, an .npz file, hf:NAME[:SPLIT] or scenes[:N[:SEED]]"
+        )
+    return as_dataset(path)
+
+
+def _scenes(name: str, rest: str) -> Any:
+    from classspace_widgets.scenes import ScenesDataset
+
+    numbers = rest.split(":") if rest else []
+    if len(numbers) > 2 or not all(n.isdigit() for n in numbers) or (numbers and int(numbers[0]) < 1):
+        raise ValueError(f"expected scenes, scenes:N or scenes:N:SEED with N at least 1, got {name!r}")
+    given = [int(n) for n in numbers]
+    return ScenesDataset(given[0] if given else 500, seed=given[1] if len(given) > 1 else 5)
+
+
+def _arrays(path: Path) -> ArrayDataset:
+    if path.suffix != ".npz":
+        raise ValueError(f"{path} is a file; expected an .npz file of arrays, or a folder of pictures")
+    with np.load(path, allow_pickle=False) as held:
+        missing = [part for part in ("images", "labels") if part not in held]
+        if missing:
+            raise ValueError(f"{path} has no array {' or '.join(missing)}; it holds {', '.join(held.files)}")
+        names = tuple(str(n) for n in held["class_names"]) if "class_names" in held else ()
+        masks = held.get("masks")
+        return ArrayDataset(held["images"], held["labels"], names, masks, name=path.stem)
+
+
+def _hugging_face(rest: str) -> Any:
+    name, _, split = rest.partition(":")
+    if not name:
+        raise ValueError("expected hf:NAME or hf:NAME:SPLIT")
+    try:
+        import datasets
+    except ImportError:
+        raise ImportError("hf: needs Hugging Face datasets; install it with: pip install datasets") from None
+    if Path(name).is_dir():
+        found = datasets.load_from_disk(name)
+        found = found[split] if split else found
+    else:
+        found = datasets.load_dataset(name, split=split or "validation")
+    return as_dataset(found)
