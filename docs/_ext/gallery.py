@@ -1,0 +1,65 @@
+"""Exported pages of the bundled model beside the site, made anew with every build."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def write_pages(folder: Path) -> None:
+    """Three pages: scenes with pinned what-ifs, the model beside its random twin, and a study's report."""
+    from classspace_widgets import ClassSpace, export_html
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+    from classspace_widgets.scenes import ScenesDataset, gallery
+    from classspace_widgets.studies import run_study, write_report
+
+    folder.mkdir(parents=True, exist_ok=True)
+    space, scenes = ClassSpace.bundled(device="cpu"), gallery()
+    traces = [space.trace(s.picture, attention=True, heads=True) for s in scenes]
+
+    def named(i: int) -> Any:
+        scene = scenes[i]
+        return traces[i].snapshot(title=f"{scene.class_name}: {scene.context}", **scene.annotations)
+
+    scene, trace = scenes[6], traces[6]
+    inside = scene.patch_mask(trace.grid)[0] >= 0.5
+    first = len(trace.prefix)
+    tokens = [first + int(n) for n in inside.reshape(-1).nonzero()[0]]
+    others = [first + n for n in range(inside.size) if first + n not in tokens]
+    export_html(
+        ["# One scene, with what-if states to choose", named(6)],
+        folder / "scene.html",
+        title="One scene",
+        pinned={
+            "image tokens read only themselves": KnockOutAttention("self_only"),
+            "the object is removed": RemoveTokens(tokens),
+            "all but the object is removed": RemoveTokens(others),
+        },
+    )
+    export_html(
+        ["# Four scenes, at home and out of place", [named(i) for i in (0, 4, 5, 7)]],
+        folder / "scenes.html",
+        title="Four scenes",
+    )
+    twin = space.random_twin().trace(scene.picture, attention=True, heads=True)
+    export_html(
+        [
+            "# The same scene in a model that knows nothing\n\nSame architecture, fresh weights: its curves go nowhere.",
+            [named(6), twin.snapshot(**scene.annotations)],
+        ],
+        folder / "twin.html",
+        title="A model and its random twin",
+    )
+    results = run_study(space, ScenesDataset(48, seed=5), random_twin=True, progress=False)
+    write_report(results, folder / "report.html", title="The standard studies over 48 drawn scenes")
+
+
+def _finished(app: Any, exception: Exception | None) -> None:
+    if exception is None and app.builder.format == "html":
+        write_pages(Path(app.outdir) / "gallery")
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Connect."""
+    app.connect("build-finished", _finished)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
