@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "anywidget": ("widgets",),
     "ipywidgets": ("widgets",),
 }
-DISPLAY = ("snapshot", "widgets", "still", "page", "export")
+DISPLAY = ("snapshot", "widgets", "still", "filmstrip", "page", "export")
 ANALYSIS = ("models", "space", "images", "names", "trace", "lens", "metrics", "streaming", "memories", "explain")
 ANALYSIS += ("interventions", "causal", "probing", "studies")
 
