@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.lookup import close_matches
+from classspace_widgets.models.offline import cache_alone_where_cut_off
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -36,7 +37,10 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         load_weights(model, weights, str(checkpoint))
         return model
     try:
-        return timm.create_model(name, pretrained=pretrained, **options)
+        if not pretrained:
+            return timm.create_model(name, pretrained=False, **options)
+        with cache_alone_where_cut_off():
+            return timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
