@@ -29,6 +29,7 @@ _HOME = {
     "TopClasses": "widgets",
     "TokenTrajectories": "widgets",
     "HeadGrid": "widgets",
+    "MemoryBrowser": "widgets",
     "link": "widgets",
     "export_html": "export",
 }

@@ -1,6 +1,7 @@
 """Jupyter widgets: one `Session`, many views."""
 
 from classspace_widgets.widgets.linking import link
+from classspace_widgets.widgets.memories import MemoryBrowser
 from classspace_widgets.widgets.session import Session
 from classspace_widgets.widgets.views import (
     ClassPicker,
@@ -20,6 +21,7 @@ __all__ = [
     "Explorer",
     "HeadGrid",
     "LayerSlider",
+    "MemoryBrowser",
     "PatchHeatmap",
     "Session",
     "TokenTrajectories",

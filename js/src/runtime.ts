@@ -8,11 +8,12 @@ import base from "./styles/base.css";
 import charts from "./styles/charts.css";
 import explorer from "./styles/explorer.css";
 import heatmap from "./styles/heatmap.css";
+import memories from "./styles/memories.css";
 import slider from "./styles/slider.css";
 import whatif from "./styles/whatif.css";
 import { type Options, VIEWS } from "./views";
 
-const CSS = [base, charts, slider, heatmap, whatif, explorer].join("\n");
+const CSS = [base, charts, slider, heatmap, whatif, memories, explorer].join("\n");
 
 /** One stylesheet per document or shadow root and version; every rule is scoped to .csw. */
 function addStyles(el: HTMLElement): void {

@@ -6,6 +6,7 @@
 import { link } from "./core/link";
 import { Snapshot } from "./core/snapshot";
 import { type State, Store, type WidgetModel } from "./core/store";
+import { showMemories } from "./memories";
 import { mountPage } from "./page";
 import { mountView, showProblem } from "./runtime";
 import type { Options } from "./views";
@@ -103,4 +104,11 @@ function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): vo
 // A notebook imports this module from a blob; inline in an exported page it mounts what stands there.
 if (!import.meta.url.startsWith("blob:") && document.querySelector(".csw-mount")) mountPage();
 
-export default { initialize };
+/** Only the memory browser has no session: its own model is all it needs. */
+function render({ model, el, signal }: Initialize & { readonly el: HTMLElement }): void {
+  if (model.get("view") === "MemoryBrowser") {
+    showMemories(el, model.get("_atlas") as ArrayBufferView, model, signal);
+  }
+}
+
+export default { initialize, render };

@@ -267,6 +267,58 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     assert nb.watched.errors == []
 
 
+def test_memories_are_browsed_by_class_and_by_neuron(notebook):
+    nb = notebook(
+        [
+            SETUP + "from study_helpers import Pictures\nfrom classspace_widgets import MemoryBrowser",
+            "browser = MemoryBrowser(space, Pictures(12), class_name='boat', progress=False); browser",
+            "print('AT', browser.class_name, browser.neuron)",
+            "browser.class_name = 'key'; print('SET')",
+        ]
+    )
+    nb.run_all()
+    page = nb.page
+    view = page.locator(".jp-OutputArea .csw-memories")
+    view.wait_for(timeout=30_000)
+    page.wait_for_function(
+        "() => { const i = [...document.querySelectorAll('.csw-patches img')];"
+        " return i.length === 8 && i.every(e => e.complete && e.naturalWidth === 32); }"
+    )
+    # Cells that ran after the view has set the class: the view followed.
+    page.wait_for_function("() => document.querySelector('.csw-memories input[role=combobox]').value === 'key'")
+    # Search by keyboard; the neurons are another class's now, and the first one is shown.
+    combobox = view.locator("input[role=combobox]")
+    combobox.click()
+    page.keyboard.press("Control+a")
+    page.keyboard.type("snow")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('.csw-memories input[role=combobox]').value === 'snowman'")
+    neurons = view.locator(".csw-memory-side .csw-list button")
+    assert neurons.nth(0).get_attribute("aria-pressed") == "true"
+    # Another neuron: with the arrow keys, and Enter.
+    neurons.nth(0).focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        "() => document.querySelectorAll('.csw-memory-side .csw-list button')[1].getAttribute('aria-pressed') === 'true'"
+    )
+    named = neurons.nth(1).locator("span").first.inner_text()
+    assert view.locator("h3").inner_text() == named
+    # Straight to a place.
+    view.locator("select[aria-label=Block]").select_option("2")
+    view.locator("select[aria-label=Sublayer]").select_option("1")
+    view.locator("input[aria-label=Neuron]").fill("47")
+    page.keyboard.press("Tab")
+    page.wait_for_function("() => document.querySelector('.csw-memories h3').textContent === 'block 2 MLP 47'")
+    nb.watched.shot("lab_memories")
+    run_cell(nb, 2, "AT snowman [2, 1, 47]")
+    # A class of the neuron leads to that class.
+    view.locator(".csw-memory-main .csw-list button[aria-pressed=false]").first.click()
+    page.wait_for_function("() => document.querySelector('.csw-memories input[role=combobox]').value !== 'snowman'")
+    assert page.evaluate("window.broken") is None
+    assert nb.watched.errors == []
+
+
 def alive(page, prototype: str) -> int:
     """How many objects of a kind the browser still holds after collecting garbage."""
     client = page.context.new_cdp_session(page)
