@@ -34,6 +34,27 @@ _HOME = {
     "export_html": "export",
 }
 
+_MODULES = (
+    "causal",
+    "explain",
+    "export",
+    "filmstrip",
+    "interventions",
+    "lens",
+    "memories",
+    "metrics",
+    "models",
+    "plots",
+    "probing",
+    "scenes",
+    "snapshot",
+    "space",
+    "streaming",
+    "studies",
+    "trace",
+    "widgets",
+)
+
 __all__ = ["ClassSpace", "Snapshot", "Trace", "__version__"]
 __all__ += [name for name in _HOME if name not in __all__]
 
@@ -41,8 +62,10 @@ __all__ += [name for name in _HOME if name not in __all__]
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"classspace_widgets.{_HOME[name]}"), name)
+    if name in _MODULES:
+        return importlib.import_module(f"classspace_widgets.{name}")
     raise AttributeError(f"module 'classspace_widgets' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted({*globals(), *_HOME, *_MODULES})

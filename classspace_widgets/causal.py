@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.tokens import Sizes, check_tokens, select_blocks, select_heads
@@ -48,6 +49,8 @@ class Sweep:
     kind, mode, measure : str
         ``"heads"`` or ``"tokens"``; the intervention; ``"logit"`` or ``"probability"``.
     """
+
+    __repr__ = short_repr
 
     effect: Tensor
     baseline: Tensor

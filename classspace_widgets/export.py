@@ -5,24 +5,23 @@ from __future__ import annotations
 import html
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets import page
 from classspace_widgets._version import __version__
-from classspace_widgets.lookup import class_index
+from classspace_widgets.portable import lighter, portable
 from classspace_widgets.snapshot import Snapshot, write_atomically
 from classspace_widgets.still import caption, data_uri, still
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 20_000_000
 SAVED_LIMIT = 2_000_000
-VALUES_LIMIT = 200_000
 # The saved form stands right after the live view: it hides while that one is there, and hides the notebook's note that
 # the view's model is gone when it is not.
 _SAVED_STYLE = (
@@ -68,6 +67,7 @@ def export_html(
     text: str = "",
     classes: Sequence[int | str] | None = None,
     payload: str = "auto",
+    pinned: Mapping[str, Any] | None = None,
     theme: str = "auto",
     max_bytes: int = MAX_BYTES,
 ) -> ExportedPage:
@@ -88,6 +88,9 @@ def export_html(
     payload : str
         ``"auto"``: every class, exactly where the model has few, in float16 where it has many; or a payload of
         `capture.capture`.
+    pinned : mapping of str to intervention, or several, optional
+        What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
+        the page (`interventions` lists what there is).
     theme : str
         ``"auto"``, ``"light"`` or ``"dark"``.
     max_bytes : int
@@ -100,20 +103,23 @@ def export_html(
     Raises
     ------
     ValueError
-        If the page would be larger than ``max_bytes``, or a class is not carried and no model is at hand.
+        If the page would be larger than ``max_bytes``, if a class is not carried and no model is at hand, or if a state
+        is pinned and no model is at hand.
     """
     listed = items if isinstance(items, (list, tuple)) else [items]
     parts: list[Any] = [text] if text else []
     parts += [_part(item, classes, payload) for item in listed]
-    snapshots = [m.snapshot for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
-    estimate = estimate_bytes(snapshots)
+    parts = [_pin(p, pinned or {}) for p in parts]
+    mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
+    snapshots = [m.snapshot for m in mounts]
+    estimate = estimate_bytes([*snapshots, *(s for m in mounts for s in m.pinned)])
     log.info("the page will be about %.1f MB", estimate / 1e6)
     if estimate > max_bytes:
         raise ValueError(
             f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
             "pass classes=[...] to carry only some classes, or a larger max_bytes"
         )
-    notes = tuple(dict.fromkeys(s.meta["payload"]["note"] for s in snapshots))
+    notes = tuple(dict.fromkeys(note for s in snapshots for note in said(s)))
     if not title:
         title = page_title(snapshots)
     footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
@@ -121,6 +127,34 @@ def export_html(
     data = text_out.encode("utf-8", errors="replace")
     write_atomically(Path(path), data)
     return ExportedPage(Path(path), len(data), notes)
+
+
+def said(snapshot: Snapshot) -> list[str]:
+    """What a view of the snapshot can and cannot show, and how exactly."""
+    notes = [snapshot.meta["payload"]["note"]]
+    exactness = snapshot.meta.get("exactness", {})
+    if exactness.get("logits") == "approximate":
+        notes.append(f"Approximate: {exactness['note']}.")
+    return notes
+
+
+def _pin(part: Any, pinned: Mapping[str, Any]) -> Any:
+    """A mount, or a gallery of them, with what-if states computed."""
+    if isinstance(part, list):
+        return [_pin(entry, pinned) for entry in part]
+    if not pinned or not isinstance(part, page.Mount):
+        return part
+    snapshot = part.snapshot
+    if snapshot.source is None:
+        raise ValueError("to pin what-if states the model must be at hand; this snapshot was loaded from a file")
+    mode, kept = snapshot.meta["payload"]["mode"], snapshot.meta["classes"]["kept"]
+    states = tuple(
+        lighter(
+            snapshot.source.intervened(given, label=name, payload=mode, classes=kept if mode == "classes" else None)
+        )
+        for name, given in pinned.items()
+    )
+    return replace(part, pinned=states)
 
 
 def saved_form(view: Any, form: str) -> str:
@@ -162,77 +196,6 @@ def page_title(snapshots: Sequence[Snapshot]) -> str:
         return "Class embedding space"
     first = snapshots[0]
     return f"{first.class_names[first.predicted[0]]} in {first.meta['model']['name']}"
-
-
-def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, payload: str = "auto") -> Snapshot:
-    """A snapshot that works without a kernel: all classes, or only ``classes``.
-
-    A live snapshot is captured anew from its trace; one without a kernel can only be narrowed.
-    """
-    if payload == "as it is":
-        return snapshot
-    if classes is None and payload == "auto" and snapshot.meta["payload"]["mode"] in ("all", "increments"):
-        return snapshot
-    wanted = [class_index(snapshot.class_names, c) for c in classes] if classes is not None else None
-    if snapshot.source is not None:
-        mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
-        made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)
-        return lighter(made)
-    return snapshot if wanted is None else lighter(narrowed(snapshot, wanted))
-
-
-def lighter(snapshot: Snapshot) -> Snapshot:
-    """Without what weighs most and is missed least where only some classes travel: which patches a head reads from."""
-    arrays = dict(snapshot.arrays)
-    if snapshot.meta["payload"]["mode"] != "classes" or "value_raw" not in arrays:
-        return snapshot
-    if arrays["value_raw"].nbytes > VALUES_LIMIT:
-        del arrays["value_raw"]
-    return Snapshot(snapshot.meta, arrays)
-
-
-def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
-    """The same snapshot with fewer classes."""
-    kept = snapshot.meta["classes"]["kept"]
-    lost = [snapshot.class_names[c] for c in classes if c not in kept]
-    if lost:
-        raise ValueError(
-            f"the snapshot does not carry {', '.join(lost[:5])}, and has no model behind it; "
-            "export from a live trace, or save the snapshot with classes=[...]"
-        )
-    import numpy as np
-
-    rows = [kept.index(c) for c in classes]
-    arrays = dict(snapshot.arrays)
-    for name in ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw"):
-        if name in arrays:
-            arrays[name] = np.ascontiguousarray(arrays[name][rows])
-    if "ranks" not in arrays:
-        small = np.uint16 if len(snapshot.class_names) <= 65_535 else np.uint32
-        arrays["ranks"] = np.stack([snapshot.ranks(c) for c in classes]).astype(small)
-        arrays |= _summary(snapshot)
-    for name in ("increments", "increment_scale", "embedding"):
-        arrays.pop(name, None)
-    meta = {**snapshot.meta, "classes": {**snapshot.meta["classes"], "kept": list(classes), "all": False}}
-    meta["payload"] = {
-        "mode": "classes",
-        "note": f"{len(classes)} of {len(snapshot.class_names)} classes travel with this view.",
-    }
-    return Snapshot(meta, arrays)
-
-
-def _summary(snapshot: Snapshot) -> dict[str, Any]:
-    """Top classes and log-sum-exp of every point, counted from a snapshot that carries every class."""
-    import numpy as np
-
-    logits = np.stack([snapshot.logits(c) for c in range(len(snapshot.class_names))], axis=-1)
-    order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
-    peak = logits.max(axis=-1)
-    return {
-        "top": order.astype(np.uint16),
-        "top_logits": np.take_along_axis(logits, order, axis=-1).astype(np.float32),
-        "lse": (peak + np.log(np.exp(logits - peak[..., None]).sum(axis=-1))).astype(np.float32),
-    }
 
 
 def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:

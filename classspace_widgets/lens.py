@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.describe import short_repr
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -35,6 +37,8 @@ class ClassLens:
     eps : float
         The norm's epsilon.
     """
+
+    __repr__ = short_repr
 
     folded: Tensor
     offset: Tensor

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.capture import Reader, capture
+from classspace_widgets.capture import capture
+from classspace_widgets.reader import Reader
 from classspace_widgets.snapshot import Array, Snapshot, pack
 
 if TYPE_CHECKING:
@@ -142,27 +143,44 @@ class LiveSource:
 
     def _whatif(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         """Another pass with interventions; the session then shows it beside the baseline."""
-        from classspace_widgets.interventions import from_spec, to_code, to_spec, trace_with
+        from classspace_widgets.interventions import from_spec, trace_with
 
         interventions = from_spec(params["spec"])
         yield Progress(0.2, "running the model")
         trace = trace_with(self.space, self._alone(), interventions, **self._recorded())
         yield Progress(0.7, "reading classes")
-        options = {**self.options, "payload": params.get("payload", self.options.get("payload", "auto"))}
-        variant = capture(trace, **options)
-        code = to_code(interventions)
-        variant.meta["intervention"] = {
-            "label": str(params.get("label", "")),
-            "code": code,
-            "spec": to_spec(interventions),
-        }
+        label = str(params.get("label", ""))
+        variant = self._variant(trace, interventions, label, params.get("payload"))
         result = {
             "before": _top(self.trace, self.image),
             "after": _top(trace, 0),
-            "code": code,
-            "label": str(params.get("label", "")),
+            "code": variant.meta["intervention"]["code"],
+            "label": label,
         }
         return Answer(result, variant=variant)
+
+    def intervened(
+        self, interventions: Any, *, label: str = "", payload: str | None = None, classes: Sequence[int] | None = None
+    ) -> Snapshot:
+        """A snapshot of the same picture under interventions, to be shown beside it."""
+        from classspace_widgets.interventions import trace_with
+
+        given = list(interventions) if isinstance(interventions, (list, tuple)) else [interventions]
+        trace = trace_with(self.space, self._alone(), given, **self._recorded())
+        return self._variant(trace, given, label, payload, classes)
+
+    def _variant(
+        self, trace: Trace, interventions: Any, label: str, payload: str | None, classes: Sequence[int] | None = None
+    ) -> Snapshot:
+        from classspace_widgets.interventions import to_code, to_spec
+
+        options = {**self.options, "payload": payload or self.options.get("payload", "auto")}
+        if classes is not None:
+            options["classes"] = classes
+        variant = capture(trace, **options)
+        told = {"label": label, "code": to_code(interventions), "spec": to_spec(interventions)}
+        variant.meta["intervention"] = told
+        return variant
 
     def _alone(self) -> Trace:
         """The trace of the one picture shown."""
@@ -208,19 +226,40 @@ class LiveSource:
         return Answer(result, pack(meta, {"grid": sweep.effect[0].float().cpu().numpy()}))
 
     def _importance(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        """A map of token importance for one class, shown like any other reading."""
+        """Token importance: of one ``class`` as a map like any other, or of ``classes`` by block and head."""
         from classspace_widgets.explain import importance
 
-        wanted, method = int(params["class"]), str(params.get("method", "gradient"))
-        loss = str(params.get("loss", "logit"))
+        method, loss = str(params.get("method", "gradient")), str(params.get("loss", "logit"))
+        wanted = [int(c) for c in params.get("classes") or [params["class"]]]
+        single = "classes" not in params
         yield Progress(0.2, "looking for the evidence")
-        found = importance(self._alone(), [wanted], method=method, loss=loss)
-        entry, values = importance_map(found, self.trace.class_names[wanted])
-        meta = {"kind": "part", "classes": {"kept": []}, "maps": [entry]}
+        heads = not single and method in ("gradient", "direct")
+        found = importance(self._alone(), wanted, method=method, loss=loss, heads=heads)
+        meta: dict[str, Any] = {"kind": "part", "classes": {"kept": []}}
         # The pooled token of a mean-pooling model comes last, and has no importance of its own.
-        shown = np.full((1, Reader(self.trace, self.image).n_tokens), np.nan, np.float32)
-        shown[0, : len(values)] = values
-        return Answer({"class": wanted, "name": entry["name"]}, pack(meta, {"maps": shown}))
+        n_tokens = Reader(self.trace, self.image).n_tokens
+        if single:
+            entry, values = importance_map(found, self.trace.class_names[wanted[0]])
+            shown = np.full((1, n_tokens), np.nan, np.float32)
+            shown[0, : len(values)] = values
+            return Answer({"class": wanted[0], "name": entry["name"]}, pack({**meta, "maps": [entry]}, {"maps": shown}))
+        shares = _shares(found)
+        told = np.full((*shares.shape[:-1], n_tokens), np.nan, np.float32)
+        told[..., : shares.shape[-1]] = shares
+        meta["importance"] = {"method": method, "classes": wanted, "signed": bool(found.signed)}
+        return Answer({"classes": wanted, "method": method}, pack(meta, {"importance": told}))
+
+
+def _shares(found: Any) -> Array:
+    """A token importance by class, block and head, ``[K, L, H, T]``; L or H is 1 where a method does not split."""
+    if found.by_head is not None:
+        values = found.by_head[0]
+    elif found.by_block is not None:
+        values = found.by_block[0].unsqueeze(2)
+    else:
+        values = found.maps[0][:, None, None]
+    shares: Array = values.float().cpu().numpy()
+    return shares
 
 
 def importance_map(found: Any, class_name: str, *, image: int = 0) -> tuple[dict[str, Any], Array]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -60,6 +61,8 @@ class ValueVectors:
     sublayer : str
     class_names : tuple of str
     """
+
+    __repr__ = short_repr
 
     vectors: Tensor
     class_embedding: Tensor

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -136,6 +137,8 @@ class Contributions:
         What the lens adds whatever the input (``"direct"`` only; else 0).
     reading : str
     """
+
+    __repr__ = short_repr
 
     values: Tensor
     offset: Tensor

@@ -174,6 +174,11 @@ class Snapshot:
             f"{len(classes['kept'])} of {classes['count']} classes, {self.meta['payload']['mode']}, {self.nbytes / 1e6:.2f} MB)"
         )
 
+    def _repr_html_(self) -> str:
+        from classspace_widgets.still import as_html
+
+        return as_html(self, repr(self))
+
     @property
     def nbytes(self) -> int:
         """Size of the arrays in bytes."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import space_html, space_text
 from classspace_widgets.images import Preprocessing, prepare
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.lookup import class_index
@@ -103,6 +104,12 @@ class ClassSpace:
         self.name = name or str(config.get("architecture") or type(model).__name__)
         self.preprocessing = Preprocessing.of(self.adapter.model)
         self.identities = self.check() if check else {}
+
+    def __repr__(self) -> str:
+        return space_text(self)
+
+    def _repr_html_(self) -> str:
+        return space_html(self)
 
     @classmethod
     def from_timm(

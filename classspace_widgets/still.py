@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,12 @@ def data_uri(picture: Image.Image, **options: Any) -> str:
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", **{"quality": 80, **options})
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def as_html(snapshot: Snapshot, note: str = "") -> str:
+    """`still` and `caption` as HTML, with a line of small print."""
+    words = html.escape(caption(snapshot))
+    return f'<div><img src="{data_uri(still(snapshot))}" alt="{words}"><br>{words}<br><small>{html.escape(note)}</small></div>'
 
 
 def caption(snapshot: Snapshot, class_index: int | None = None) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.projection import Projection
 from classspace_widgets.ranking import SMALL, Found, Ranker, found_classes
 from classspace_widgets.recording import evaluating, on_increments
@@ -55,6 +56,8 @@ class StreamReadings:
     output : Tensor [B, C]
         The model's own logits.
     """
+
+    __repr__ = short_repr
 
     classes: Tensor
     logits: Tensor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import trace_html, trace_text
 from classspace_widgets.lens import class_ranks
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import UnsupportedModelError, attention_parts
@@ -81,6 +82,12 @@ class Trace:
     second_lens: ClassLens | None = None
     kept_tokens: tuple[int, ...] | None = None
     space: Any = None
+
+    def __repr__(self) -> str:
+        return trace_text(self)
+
+    def _repr_html_(self) -> str:
+        return trace_html(self)
 
     @property
     def n_images(self) -> int:

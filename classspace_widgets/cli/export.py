@@ -36,7 +36,8 @@ def _export(arguments: argparse.Namespace) -> int:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
     from tqdm import tqdm
 
-    from classspace_widgets.export import estimate_bytes, export_html, page_title, portable
+    from classspace_widgets.export import estimate_bytes, export_html, page_title
+    from classspace_widgets.portable import portable
 
     space = space_of(arguments)
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.subsets import run_subsets
@@ -38,6 +39,8 @@ class PerturbationCurves:
     probability : dict of str to Tensor [B, S]
         By order: the label's probability.
     """
+
+    __repr__ = short_repr
 
     kept: tuple[int, ...]
     correct: dict[str, Tensor]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from classspace_widgets.describe import short_repr
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -31,6 +33,8 @@ class TokenImportance:
     by_head : Tensor [B, K, L, H, T] or None
         The share of every head, if asked for; sums to ``by_block``.
     """
+
+    __repr__ = short_repr
 
     maps: Tensor
     classes: Tensor

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.describe import short_repr
 from classspace_widgets.lens import norm_kind
 from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REMEDY, UnsupportedModelError, refuse_by_name
 
@@ -48,6 +49,8 @@ class Adapter:
     own_output : bool
         Whether the model's own output is a reading of its tokens; False with a foreign class embedding.
     """
+
+    __repr__ = short_repr
 
     model: nn.Module
     blocks: tuple[nn.Module, ...]

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from classspace_widgets.describe import short_repr
+
 Point = tuple[int, str]
 
 
@@ -32,6 +34,8 @@ class RidgeSums:
         Examples of each class.
     points : tuple of (block, stream)
     """
+
+    __repr__ = short_repr
 
     n_classes: int
     gram: Tensor
@@ -138,6 +142,8 @@ class RidgeProbes:
     positions : tuple of int
         The token that each position stands for; empty for a shared probe.
     """
+
+    __repr__ = short_repr
 
     points: tuple[Point, ...]
     weights: Tensor = field(repr=False)

@@ -56,6 +56,9 @@ class ScenesDataset:
         self.n, self.seed = n, seed
         self.size, self.p_home, self.distractors = size, p_home, distractors
 
+    def __repr__(self) -> str:
+        return f"ScenesDataset({self.n} scenes of seed {self.seed}, {self.size} pixels, p_home {self.p_home})"
+
     def __len__(self) -> int:
         """Number of scenes."""
         return self.n

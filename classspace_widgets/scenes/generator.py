@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,17 @@ class Scene:
     label: int
     context: str
     layout: Layout
+
+    def __repr__(self) -> str:
+        others = ", ".join(CLASSES[placed.label] for placed in self.layout.objects[1:])
+        place = f"{self.context}, {'at home' if self.at_home else 'out of place'}"
+        company = f", with {others}" if others else ""
+        return f"Scene({self.class_name}: {place}{company}, {self.image.shape[1]} x {self.image.shape[0]} pixels)"
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.picture.save(buffer, "PNG")
+        return buffer.getvalue()
 
     @property
     def class_name(self) -> str:

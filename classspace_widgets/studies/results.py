@@ -62,6 +62,9 @@ class StudyResult:
         """Read what `save` wrote."""
         return _from_dict(_read(path, "result"))
 
+    def __repr__(self) -> str:
+        return f"StudyResult({self.name}: {len(self.table)} rows, tables {', '.join(self.tables)})"
+
     def _repr_html_(self) -> str:
         return _html(self)
 
@@ -112,6 +115,13 @@ class StudyResults(Mapping[str, StudyResult]):
         results = [_from_dict(r) for r in content["results"]]
         skipped = tuple((int(i), str(why)) for i, why in content["skipped"])
         return cls({r.name: r for r in results}, skipped, content["provenance"])
+
+    def __repr__(self) -> str:
+        skipped = f", {len(self.skipped)} pictures skipped" if self.skipped else ""
+        return f"StudyResults({', '.join(self.results)}{skipped})"
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self.results)
 
     def _repr_html_(self) -> str:
         skipped = ""

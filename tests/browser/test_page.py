@@ -78,6 +78,29 @@ def test_every_payload_mounts_at_every_width(mode, width, tmp_path, offline):
     assert watched.errors == []
 
 
+def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+
+    pinned = {"self only": KnockOutAttention("self_only"), "corner <b>gone</b>": RemoveTokens([1, 2, 3, 9, 10])}
+    out = export_html(trace.snapshot(), tmp_path / "page.html", pinned=pinned)
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    chooser = page.get_by_label("Pinned interventions")
+    assert chooser.locator("option").all_text_contents() == list(pinned)
+    pixels = "() => document.querySelector('.csw-heatmap canvas').toDataURL()"
+    seen = {page.evaluate(pixels)}
+    for name in reversed(pinned):
+        before = page.evaluate(pixels)
+        chooser.select_option(label=name)
+        page.wait_for_function("b => document.querySelector('.csw-heatmap canvas').toDataURL() !== b", arg=before)
+        seen.add(page.evaluate(pixels))
+    assert len(seen) == 3
+    watched.shot("page_pinned")
+    assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
 def test_a_gallery_mounts_every_picture(tmp_path, offline):
     out = export_html([[synthetic("all"), synthetic("all", seed=1)], synthetic("classes")], tmp_path / "page.html")
     watched = offline(out.path)

@@ -60,6 +60,25 @@ def test_a_class_read_from_float16_increments_is_near(trace):
     assert half.meta["exactness"]["ranks"] == "approximate"
 
 
+def test_the_float16_error_is_measured_and_told(trace):
+    """Against the snapshots' own readings: those of float32 and those that a page without a kernel would compute."""
+    exact, half = capture(trace, payload="all"), capture(trace, payload="increments", classes=[0])
+    del half.arrays["raw"], half.arrays["ranks"]
+    half.meta["classes"]["kept"] = []
+    n = exact.meta["classes"]["count"]
+    wanted, found = (np.stack([s.logits(c) for c in range(n)]).astype(np.float64) for s in (exact, half))
+    error = half.meta["exactness"]["error"]
+    assert error["largest"] == pytest.approx(np.nanmax(np.abs(wanted - found)), rel=0.05)
+    assert error["mean"] == pytest.approx(np.nanmean(np.abs(wanted - found)), rel=0.05)
+    ranks = [(x[None] > x[:, None]).sum(axis=1) for x in (wanted, found)]
+    valid = ~np.isnan(wanted[0])
+    apart = np.abs(ranks[0] - ranks[1])[:, valid]
+    assert error["exact_ranks"] == pytest.approx((apart == 0).mean(), abs=2e-3)
+    assert abs(error["largest_rank"] - int(apart.max())) <= 1
+    assert "differ from float32 by" in half.meta["exactness"]["note"]
+    assert "error" not in exact.meta["exactness"]
+
+
 def test_the_output_token_reads_as_the_model_says(trace):
     snapshot = capture(trace)
     output = snapshot.meta["tokens"]["output"]
@@ -104,7 +123,7 @@ def test_summaries_equal_slow_counting(trace):
 
 def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch):
     whole = capture(trace, payload="classes")
-    monkeypatch.setattr("classspace_widgets.capture.SCAN_LIMIT", 200)
+    monkeypatch.setattr("classspace_widgets.reader.SCAN_LIMIT", 200)
     chunked = capture(trace, payload="classes")
     for name in ("ranks", "top"):
         np.testing.assert_array_equal(chunked.arrays[name], whole.arrays[name])
@@ -115,7 +134,7 @@ def test_the_payload_follows_the_size(trace, monkeypatch):
     monkeypatch.setattr("classspace_widgets.capture.ALL_LIMIT", 10)
     live = capture(trace, classes=["class 6"])
     assert live.meta["payload"]["mode"] == "classes"
-    monkeypatch.setattr("classspace_widgets.capture.ATTENTION_LIMIT", 10)
+    monkeypatch.setattr("classspace_widgets.reader.ATTENTION_LIMIT", 10)
     small = capture(trace)
     assert small.meta["attention"]["rows"] == [small.meta["tokens"]["output"]]
 

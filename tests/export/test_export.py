@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from make_fixtures import synthetic
 
 from classspace_widgets import page
-from classspace_widgets.export import estimate_bytes, export_html, narrowed, portable
+from classspace_widgets.export import estimate_bytes, export_html
+from classspace_widgets.portable import narrowed, portable
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.still import caption, identifiability, still, viridis
 
@@ -213,3 +214,38 @@ def test_the_still_picture_shows_the_map():
     assert picture.shape == (20, 68, 3)
     np.testing.assert_array_equal(picture[5, 38 + 5], viridis(values[0, 0]))
     assert snapshot.class_names[4] in caption(snapshot, 4)
+
+
+def test_pinning_needs_a_model(tmp_path: Path):
+    with pytest.raises(ValueError, match="the model must be at hand"):
+        export_html(synthetic("all"), tmp_path / "page.html", pinned={"cut": []})
+    assert not (tmp_path / "page.html").exists()
+
+
+@pytest.mark.parametrize("classes", [None, ["fish", "key"]])
+def test_pinned_states_are_the_intervened_passes(tmp_path: Path, classes):
+    import torch
+    from tiny_models import tiny_vit
+
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens, trace_with
+
+    torch.manual_seed(0)
+    space = tiny_vit(img_size=64)
+    space.class_names = ("fish", "boat", "cactus", "shell", "snowman", "rocket", "key")
+    trace = space.trace(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
+    pinned = {"self only": KnockOutAttention("self_only"), "no <corner>": [RemoveTokens([1, 2])]}
+    out = export_html([trace.snapshot(), [trace.snapshot()]], tmp_path / "page.html", pinned=pinned, classes=classes)
+    reader = Reader(out.path.read_text())
+    data = {a["id"]: text for a, text in reader.scripts if a.get("type") == "application/x-classspace"}
+    mounts = [a for tag, a in reader.tags if tag == "div" and a.get("class") == "csw-mount"]
+    assert len(mounts) == 2
+    for mount in mounts:
+        states = [Snapshot.unpack(gzip.decompress(base64.b64decode(data[i]))) for i in mount["data-pinned"].split()]
+        assert [s.meta["intervention"]["label"] for s in states] == list(pinned)
+        for state, asked in zip(states, pinned.values(), strict=True):
+            again = trace_with(space, trace, asked if isinstance(asked, list) else [asked])
+            np.testing.assert_allclose(state.arrays["output_logits"], again.output[0].numpy(), atol=1e-5)
+            np.testing.assert_allclose(
+                state.logits(6)[-1], again.logits("residual", again.n_blocks)[0, :, 6].numpy(), atol=1e-4
+            )
+            assert type(asked[0] if isinstance(asked, list) else asked).__name__ in state.meta["intervention"]["code"]

@@ -15,7 +15,7 @@ from classspace_widgets.scenes.model import WEIGHTS
 from classspace_widgets.scenes.phenomena import measure
 
 # Top-1 on 200 held-out scenes must not fall below this; the cards have the accuracy on 2,000.
-LEAST = {"default": 0.96, "gap": 0.96, "contrast": 0.7}
+LEAST = {"default": 0.96, "gap": 0.96, "contrast": 0.92}
 
 
 @pytest.mark.parametrize("variant", variants())

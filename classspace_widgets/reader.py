@@ -1,0 +1,250 @@
+"""One image of a trace, read at every stream point (torch, on the device) into compact arrays (numpy)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.models import UnsupportedModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+    from classspace_widgets.snapshot import Array
+    from classspace_widgets.trace import Trace
+
+ATTENTION_LIMIT = 2_500_000
+"""Bytes of attention weights up to which a snapshot carries the rows of every token."""
+SCAN_LIMIT = 200_000_000
+"""Bytes of class readings held at once while ranks are counted."""
+TOP = 5
+SAMPLED = 20
+"""Classes whose ranks are compared to tell what float16 does to ranks."""
+
+
+@dataclass
+class Reader:
+    """Reads one image of a trace at every stream point, with the pooled token where the model has one."""
+
+    trace: Trace
+    image: int
+
+    def __post_init__(self) -> None:
+        self.lens = self.trace.lens
+        self.scale: Tensor | None = None
+        self.vectors = [increment[self.image].float() for increment in self.trace.increments]
+        self.n_classes = int(self.lens.offset.shape[0])
+        self.pooled = self.trace.pooling in ("mean_norm", "norm_mean")
+        self.weights: Tensor | None = None
+        if self.pooled:
+            self.weights = self._pooling_weights()
+            self.vectors = [torch.cat([v, self._pool(v).unsqueeze(0)]) for v in self.vectors]
+        self.n_tokens = self.vectors[0].shape[0]
+        self.output_token = self.n_tokens - 1 if self.pooled else 0
+
+    def _pool(self, vectors: Tensor) -> Tensor:
+        """Weighted sum over tokens; removed tokens are NaN and weigh nothing."""
+        assert self.weights is not None
+        return self.weights @ torch.where(self.weights.unsqueeze(1) == 0, 0.0, vectors)
+
+    def _pooling_weights(self) -> Tensor:
+        """Weights ``[T]`` whose sum over tokens is what the model's output is read from."""
+        first = self.vectors[0]
+        weights = first.new_zeros(first.shape[0])
+        prefix = 0 if self.trace.pool_prefix else len(self.trace.prefix)
+        kept = self.trace.kept_tokens or range(first.shape[0])
+        pooled = [token for token in kept if token >= prefix]
+        weights[pooled] = 1.0 / len(pooled)
+        if self.trace.pooling == "norm_mean":
+            weights = weights / self.lens.sigma(torch.stack(self.vectors).sum(dim=0)).nan_to_num(1.0)
+        return weights
+
+    def points(self) -> Iterator[Tensor]:
+        """Vectors ``[T', D]`` of every stream point, in order."""
+        residual = self.vectors[0]
+        yield residual
+        for increment in self.vectors[1:]:
+            yield increment
+            residual = residual + increment
+            yield residual
+
+    def sigma(self) -> Tensor:
+        """Scale of the final norm at every stream point, ``[S, T']``."""
+        if self.scale is None:
+            self.scale = torch.stack([self.lens.sigma(point) for point in self.points()])
+            if self.trace.pooling == "norm_mean":
+                self.scale[:, -1] = 1.0
+        return self.scale
+
+    def raw(self, classes: Sequence[int]) -> Array:
+        """Folded readings ``[K, N, T']`` float32."""
+        wanted = torch.as_tensor(list(classes), device=self.vectors[0].device, dtype=torch.long)
+        return as_float(torch.stack([self.lens.raw(v, wanted) for v in self.vectors]).permute(2, 0, 1))
+
+    def scan(self) -> Iterator[tuple[int, slice, Tensor]]:
+        """Class logits ``[t, C]`` of every stream point, for chunks of tokens: ``(point, tokens, logits)``."""
+        sigma = self.sigma()
+        step = max(1, min(self.n_tokens, SCAN_LIMIT // (4 * self.n_classes)))
+        for start in range(0, self.n_tokens, step):
+            tokens = slice(start, min(start + step, self.n_tokens))
+            residual = self.lens.raw(self.vectors[0][tokens])
+            yield 0, tokens, residual / sigma[0, tokens, None] + self.lens.offset
+            for n, vectors in enumerate(self.vectors[1:], start=1):
+                raw = self.lens.raw(vectors[tokens])
+                residual = residual + raw
+                for point, reading in ((2 * n - 1, raw), (2 * n, residual)):
+                    yield point, tokens, reading / sigma[point, tokens, None] + self.lens.offset
+
+    def summary(self) -> tuple[Array, Array, Array]:
+        """Top classes, their logits ``[S, T', 5]`` and the log-sum-exp over classes ``[S, T']``."""
+        n_points = 2 * len(self.vectors) - 1
+        small = np.uint16 if self.n_classes <= 65_535 else np.uint32
+        k = min(TOP, self.n_classes)
+        top = np.zeros((n_points, self.n_tokens, k), small)
+        values = np.zeros((n_points, self.n_tokens, k), np.float32)
+        lse = np.zeros((n_points, self.n_tokens), np.float32)
+        for point, tokens, logits in self.scan():
+            best = logits.topk(k, dim=-1)
+            top[point, tokens] = best.indices.cpu().numpy()
+            values[point, tokens] = as_float(best.values)
+            lse[point, tokens] = as_float(logits.logsumexp(dim=-1))
+        return top, values, lse
+
+    def ranks(self, classes: Sequence[int]) -> Array:
+        """Exact ranks ``[K, S, T']`` of some classes."""
+        small = np.uint16 if self.n_classes <= 65_535 else np.uint32
+        ranks = np.zeros((len(classes), 2 * len(self.vectors) - 1, self.n_tokens), small)
+        for point, tokens, logits in self.scan():
+            for k, wanted in enumerate(classes):
+                ranks[k, point, tokens] = (logits > logits[:, wanted, None]).sum(dim=-1).cpu().numpy()
+        return ranks
+
+    def increments(self, meta: dict[str, Any]) -> dict[str, Array]:
+        """The increments and the class embedding in float16, each scaled to fit."""
+        stacked = torch.stack(self.vectors)
+        scale = stacked.abs().amax(dim=(1, 2)).clamp_min(1e-12) / 1024.0
+        peak = float(self.lens.folded.abs().max().clamp_min(1e-12)) / 1024.0
+        meta["embedding_scale"] = peak
+        return {
+            "increments": as_float(stacked / scale[:, None, None]).astype(np.float16),
+            "increment_scale": as_float(scale),
+            "embedding": as_float(self.lens.folded / peak).astype(np.float16),
+        }
+
+    def attention(
+        self, meta: dict[str, Any], classes: Sequence[int], rows: Sequence[int] | None = None
+    ) -> dict[str, Array]:
+        """Attention weights, and every head's readings, at some rows (None: as many as the size rule allows)."""
+        trace = self.trace
+        blocks = range(1, trace.n_blocks + 1)
+        if not all(block in trace.attention_weights for block in blocks):
+            return {}
+        weights = torch.stack([trace.attention_weights[b][self.image].float() for b in blocks])
+        if self.weights is not None:
+            pooling = self.weights / self.weights.sum()
+            weights = torch.cat([weights, torch.einsum("t,lhts->lhs", pooling, weights).unsqueeze(2)], dim=2)
+        if rows is None:
+            rows = list(range(self.n_tokens)) if weights.numel() <= ATTENTION_LIMIT else [self.output_token]
+        meta["attention"] = {"rows": list(rows), "encoding": "sqrt-u8"}
+        shown = weights[:, :, list(rows)].clamp(0, 1).sqrt() * 255
+        arrays: dict[str, Array] = {"attention": shown.round().byte().cpu().numpy()}
+        if all(block in trace.head_inputs for block in blocks):
+            try:
+                arrays |= self._heads(classes, rows)
+            except UnsupportedModelError as error:
+                meta.setdefault("caveats", []).append(f"Attention heads cannot be read one by one: {error}")
+        return arrays
+
+    def _heads(self, classes: Sequence[int], rows: Sequence[int]) -> dict[str, Array]:
+        """Folded readings of every head's output at some rows, of its values, and of the output projection's bias."""
+        trace, chosen = self.trace, list(classes)
+        heads, values, biases = [], [], []
+        for block in range(1, trace.n_blocks + 1):
+            weight, bias = trace.out_projection(block)
+            read = (self.lens.folded[chosen] @ weight.float()).view(len(chosen), trace.heads, -1)
+            inputs = trace.head_inputs[block][self.image].float()
+            if self.weights is not None:
+                inputs = torch.cat([inputs, self._pool(inputs).unsqueeze(0)])
+            inputs = inputs[list(rows)].view(len(rows), trace.heads, -1)
+            heads.append(torch.einsum("khd,rhd->khr", read, inputs))
+            values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].float()))
+            biases.append(self.lens.folded[chosen] @ bias.float())
+        return {
+            "head_raw": _half(torch.stack(heads, dim=1)),
+            "value_raw": _half(torch.stack(values, dim=1)),
+            "attention_bias_raw": as_float(torch.stack(biases, dim=1)),
+        }
+
+
+@dataclass(frozen=True)
+class RoundingError:
+    """What reading from float16 increments and a float16 class embedding changes, against float32.
+
+    Attributes
+    ----------
+    largest, mean : float
+        Absolute error of class logits, over every class, stream point and token.
+    exact_ranks : float
+        Share of ranks that stay what they are, over `SAMPLED` classes spread over all, every stream point and token.
+    largest_rank : int
+        The largest difference of a rank among them.
+    """
+
+    largest: float
+    mean: float
+    exact_ranks: float
+    largest_rank: int
+
+    def __str__(self) -> str:
+        return (
+            f"class logits differ from float32 by {self.mean:.2g} on average and {self.largest:.2g} at most; "
+            f"{self.exact_ranks:.1%} of the ranks are exact, the others differ by {self.largest_rank} at most"
+        )
+
+
+def rounding_error(reader: Reader, arrays: dict[str, Array], embedding_scale: float) -> RoundingError:
+    """Compare a reader with one that reads what `Reader.increments` sends."""
+    stored, scale, folded = (
+        torch.from_numpy(arrays[name].astype(np.float32)) for name in ("increments", "increment_scale", "embedding")
+    )
+    device = reader.vectors[0].device
+    rough = replace(reader)
+    rough.vectors = list((stored * scale[:, None, None]).to(device))
+    rough.lens = replace(reader.lens, folded=(folded * embedding_scale).to(device))
+    rough.scale = reader.sigma()
+    sample = sorted({round(c) for c in np.linspace(0, reader.n_classes - 1, SAMPLED)})
+    largest, total, count = 0.0, 0.0, 0
+    same, compared, largest_rank = 0, 0, 0
+    for (_, _, exact), (_, _, found) in zip(reader.scan(), rough.scan(), strict=True):
+        kept = ~exact[:, 0].isnan()  # removed tokens
+        error = (exact[kept] - found[kept]).abs()
+        if not error.numel():
+            continue
+        largest = max(largest, float(error.max()))
+        total, count = total + float(error.sum(dtype=torch.float64)), count + error.numel()
+        for c in sample:
+            ranks = [(logits[kept] > logits[kept, c, None]).sum(dim=-1) for logits in (exact, found)]
+            apart = (ranks[0] - ranks[1]).abs()
+            same, compared = same + int((apart == 0).sum()), compared + len(apart)
+            largest_rank = max(largest_rank, int(apart.max()))
+    return RoundingError(largest, total / max(count, 1), same / max(compared, 1), largest_rank)
+
+
+def as_float(tensor: Tensor) -> Array:
+    """Float32 on the CPU."""
+    return tensor.detach().float().cpu().numpy()
+
+
+def _half(tensor: Tensor) -> Array:
+    """Float16 where it fits, float32 otherwise."""
+    return fitting(as_float(tensor))
+
+
+def fitting(array: Array) -> Array:
+    """Float16 where it fits, float32 otherwise."""
+    return array if float(np.nanmax(np.abs(array), initial=0)) > 3e4 else array.astype(np.float16)
