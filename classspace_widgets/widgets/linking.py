@@ -5,10 +5,24 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from classspace_widgets.widgets.session import STATE, Session
+from classspace_widgets.widgets.session import Session
 
-# A token map belongs to one picture.
-LINKABLE = tuple(name for name in STATE if name != "map_name")
+LINKABLE = (
+    "class_index",
+    "compare_index",
+    "block",
+    "sublayer",
+    "stream",
+    "tokens",
+    "reading",
+    "contribution",
+    "head",
+    "colormap",
+    "opacity",
+    "smooth",
+    "outline",
+    "shown",
+)
 _NUMBERS = itertools.count(1)
 DEFAULT = ("class_index", "block", "sublayer", "stream", "reading", "contribution")
 
