@@ -226,19 +226,40 @@ class LiveSource:
         return Answer(result, pack(meta, {"grid": sweep.effect[0].float().cpu().numpy()}))
 
     def _importance(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        """A map of token importance for one class, shown like any other reading."""
+        """Token importance: of one ``class`` as a map like any other, or of ``classes`` by block and head."""
         from classspace_widgets.explain import importance
 
-        wanted, method = int(params["class"]), str(params.get("method", "gradient"))
-        loss = str(params.get("loss", "logit"))
+        method, loss = str(params.get("method", "gradient")), str(params.get("loss", "logit"))
+        wanted = [int(c) for c in params.get("classes") or [params["class"]]]
+        single = "classes" not in params
         yield Progress(0.2, "looking for the evidence")
-        found = importance(self._alone(), [wanted], method=method, loss=loss)
-        entry, values = importance_map(found, self.trace.class_names[wanted])
-        meta = {"kind": "part", "classes": {"kept": []}, "maps": [entry]}
+        heads = not single and method in ("gradient", "direct")
+        found = importance(self._alone(), wanted, method=method, loss=loss, heads=heads)
+        meta: dict[str, Any] = {"kind": "part", "classes": {"kept": []}}
         # The pooled token of a mean-pooling model comes last, and has no importance of its own.
-        shown = np.full((1, Reader(self.trace, self.image).n_tokens), np.nan, np.float32)
-        shown[0, : len(values)] = values
-        return Answer({"class": wanted, "name": entry["name"]}, pack(meta, {"maps": shown}))
+        n_tokens = Reader(self.trace, self.image).n_tokens
+        if single:
+            entry, values = importance_map(found, self.trace.class_names[wanted[0]])
+            shown = np.full((1, n_tokens), np.nan, np.float32)
+            shown[0, : len(values)] = values
+            return Answer({"class": wanted[0], "name": entry["name"]}, pack({**meta, "maps": [entry]}, {"maps": shown}))
+        shares = _shares(found)
+        told = np.full((*shares.shape[:-1], n_tokens), np.nan, np.float32)
+        told[..., : shares.shape[-1]] = shares
+        meta["importance"] = {"method": method, "classes": wanted, "signed": bool(found.signed)}
+        return Answer({"classes": wanted, "method": method}, pack(meta, {"importance": told}))
+
+
+def _shares(found: Any) -> Array:
+    """A token importance by class, block and head, ``[K, L, H, T]``; L or H is 1 where a method does not split."""
+    if found.by_head is not None:
+        values = found.by_head[0]
+    elif found.by_block is not None:
+        values = found.by_block[0].unsqueeze(2)
+    else:
+        values = found.maps[0][:, None, None]
+    shares: Array = values.float().cpu().numpy()
+    return shares
 
 
 def importance_map(found: Any, class_name: str, *, image: int = 0) -> tuple[dict[str, Any], Array]:

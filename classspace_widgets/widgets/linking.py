@@ -5,24 +5,10 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from classspace_widgets.widgets.session import Session
+from classspace_widgets.widgets.session import STATE, Session
 
-LINKABLE = (
-    "class_index",
-    "compare_index",
-    "block",
-    "sublayer",
-    "stream",
-    "tokens",
-    "reading",
-    "contribution",
-    "head",
-    "colormap",
-    "opacity",
-    "smooth",
-    "outline",
-    "shown",
-)
+# A token map belongs to one picture.
+LINKABLE = tuple(name for name in STATE if name != "map_name")
 _NUMBERS = itertools.count(1)
 DEFAULT = ("class_index", "block", "sublayer", "stream", "reading", "contribution")
 

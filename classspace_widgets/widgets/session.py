@@ -28,11 +28,14 @@ READINGS = (
     "top1",
     "attention",
     "source",
+    "importance",
     "map",
 )
 STREAMS = ("residual", "output")
 SUBLAYERS = ("embedding", "attention", "mlp")
 CONTRIBUTIONS = ("direct", "step", "paper")
+IMPORTANCE = ("gradient", "direct", "chefer", "rollout", "attention")
+IMPORTANCE_OF = ("all", "block", "head")
 SHOWN = ("baseline", "intervened", "difference")
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
@@ -67,6 +70,12 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
         How attention and MLP are compared.
     head : list [block, head] or None
         The attention head whose weights or sources are shown.
+    importance : ``"gradient"``, ``"direct"``, ``"chefer"``, ``"rollout"`` or ``"attention"``
+        By which method token importance is read (see `explain.importance`).
+    importance_of : ``"all"``, ``"block"`` or ``"head"``
+        Importance through all blocks, through the block of the slider, or through the chosen attention head.
+    side_by_side : bool
+        Show the two classes in two maps, rather than their difference in one.
     status : dict
         What the kernel is doing, in words.
     """
@@ -83,6 +92,9 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     reading = t.Enum(READINGS, "identifiability").tag(sync=True)
     contribution = t.Enum(CONTRIBUTIONS, "direct").tag(sync=True)
     head = t.List(t.Int(), None, allow_none=True, minlen=2, maxlen=2).tag(sync=True)
+    importance = t.Enum(IMPORTANCE, "gradient").tag(sync=True)
+    importance_of = t.Enum(IMPORTANCE_OF, "all").tag(sync=True)
+    side_by_side = t.Bool(False).tag(sync=True)
     map_name = t.Unicode("").tag(sync=True)
     colormap = t.Unicode("auto").tag(sync=True)
     opacity = t.Float(0.72, min=0.0, max=1.0).tag(sync=True)
@@ -229,6 +241,14 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
 
     def _refuse(self, number: int, title: str, message: str) -> None:
         self.send({"type": "response", "id": number, "ok": False, "error": {"title": title, "message": message}})
+
+
+STATE = tuple(
+    name
+    for name in Session.class_trait_names(sync=True)
+    if name in Session.class_own_traits() and not name.startswith("_") and name != "status"
+)
+"""What a person sets, in the views or from Python; names are the same in the browser's store."""
 
 
 def as_snapshot(data: Any) -> Snapshot:

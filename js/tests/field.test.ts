@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
-import { fieldOf } from "../src/core/field";
+import { pack, unpack } from "../src/core/codec";
+import { fieldOf, pairOf } from "../src/core/field";
 import { Snapshot } from "../src/core/snapshot";
 import { READINGS, type State, Store } from "../src/core/store";
 import { fixture } from "./model";
@@ -77,5 +78,73 @@ describe("fields", () => {
     expect(field.values.every((v) => v === 0)).toBe(true);
     store.set({ reading: "top1" });
     expect(fieldOf(store).values.every(Number.isNaN)).toBe(true);
+  });
+});
+
+describe("token importance", () => {
+  /** Class 1 by block, head and token: 100 * block + 10 * head + token; class 2 the negative of it. */
+  function withImportance(heads = 2) {
+    const store = open("all", { reading: "importance", class_index: 1 });
+    const { snapshot } = store.data.value;
+    const { L, V } = snapshot;
+    const own = Float32Array.from({ length: L * heads * V }, (_, i) => {
+      const t = i % V;
+      const k = Math.floor(i / V) % heads;
+      return 100 * (Math.floor(i / V / heads) + 1) + 10 * (k + 1) + t;
+    });
+    const data = Float32Array.from([...own, ...own.map((v) => -v)]);
+    const meta = {
+      kind: "part",
+      classes: { kept: [] },
+      importance: { method: "gradient", classes: [1, 2], signed: true },
+    };
+    snapshot.merge(unpack(pack(meta, [{ name: "importance", dtype: "f4", shape: [2, L, heads, V], data }])));
+    return { store, L, V };
+  }
+
+  it("is summed over all blocks and heads, over one block, or of one head", () => {
+    const { store, L } = withImportance();
+    const at = (t: number) => fieldOf(store).values[t];
+    // Sum over blocks b and heads k of 100 b + 10 k + t.
+    expect(at(3)).toBe(2 * 100 * ((L * (L + 1)) / 2) + L * 30 + 2 * L * 3);
+    store.set({ importance_of: "block", block: 2, sublayer: "attention" });
+    expect(at(3)).toBe(200 + 10 + 3 + 200 + 20 + 3);
+    store.set({ importance_of: "head", head: [1, 1] });
+    expect(at(3)).toBe(100 + 20 + 3);
+    expect(fieldOf(store).title).toContain("through head 2 of block 1");
+    store.set({ compare_index: 2 });
+    expect(at(3)).toBe(2 * (100 + 20 + 3));
+  });
+
+  it("says what is missing, and why", () => {
+    const { store } = withImportance(1);
+    store.set({ importance_of: "head", head: null });
+    expect(fieldOf(store).note).toContain("Choose an attention head");
+    store.set({ head: [1, 0] });
+    expect(fieldOf(store).note).toContain("does not tell heads apart");
+    store.set({ importance_of: "block", block: 0, sublayer: "embedding" });
+    expect(fieldOf(store)).toMatchObject({ state: "nothing" });
+    store.set({ importance_of: "all", importance: "chefer" });
+    expect(fieldOf(store).note).toContain("not in what was saved");
+  });
+
+  it("stands side by side for two classes, on one scale", () => {
+    const { store, V } = withImportance();
+    expect(pairOf(store)).toBeNull();
+    store.set({ compare_index: 2, side_by_side: true });
+    const [a, b] = pairOf(store) ?? [];
+    if (!a || !b) throw new Error("expected two maps");
+    for (let t = 0; t < V; t++) expect(b.values[t]).toBe(-a.values[t]);
+    expect([a.low, a.high]).toEqual([b.low, b.high]);
+    expect(a.place(0)).toBe(0.5);
+    store.set({ reading: "top1" });
+    expect(pairOf(store)).toBeNull();
+    // A reading whose own scales differ gets the wider one for both.
+    store.set({ reading: "logit" });
+    const [c, d] = pairOf(store) ?? [];
+    if (!c || !d) throw new Error("expected two maps");
+    expect([c.low, c.high]).toEqual([d.low, d.high]);
+    expect([c.place(c.low), c.place(c.high)]).toEqual([0, 1]);
+    for (const v of [...c.values, ...d.values]) expect(v).toBeGreaterThanOrEqual(c.low - 1e-6);
   });
 });

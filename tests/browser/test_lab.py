@@ -267,6 +267,67 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     assert nb.watched.errors == []
 
 
+def test_importance_by_method_block_and_head_and_two_classes_side_by_side(notebook):
+    nb = notebook(
+        [
+            SETUP,
+            "explorer = Explorer(trace, class_name='boat'); explorer",
+            "s = explorer.session; print('STATE', s.reading, s.importance, s.importance_of, s.side_by_side)",
+        ],
+        height=1500,
+    )
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=30_000)
+    heatmap = page.locator(".jp-OutputArea .csw-heatmap")
+    title = heatmap.locator(".csw-map-title span").first
+    before = pixels(page)
+    heatmap.locator("select[aria-label=Reading]").select_option("importance")
+    title.filter(has_text="importance for boat").wait_for(timeout=20_000)
+    page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, before])
+    seen = {pixels(page)}
+
+    def changed() -> None:
+        page.wait_for_function("a => !a[1].includes(document.querySelector(a[0]).toDataURL())", arg=[MAP, list(seen)])
+        seen.add(pixels(page))
+
+    # Through one block: the slider goes on without a question to the kernel.
+    heatmap.locator("select[aria-label=Through]").select_option("block")
+    title.filter(has_text="through block 3").wait_for()
+    changed()
+    page.focus(SLIDER)
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    title.filter(has_text="through block 2").wait_for()
+    changed()
+    # A head is chosen in the head grid: the map is of that head.
+    page.locator(".jp-OutputArea .csw-heads [role=gridcell]").nth(4).click()
+    title.filter(has_text="through head 2 of block 2").wait_for()
+    changed()
+    # A baseline that does not tell heads apart says so, and shows the whole.
+    heatmap.locator("select[aria-label=Method]").select_option("rollout")
+    heatmap.locator(".csw-curtain").first.filter(has_text="does not tell heads apart").wait_for(timeout=20_000)
+    heatmap.locator("select[aria-label=Through]").select_option("all")
+    title.filter(has_text="importance for boat").wait_for()
+    changed()
+    # Two classes side by side.
+    heatmap.locator("select[aria-label=Method]").select_option("gradient")
+    other = page.locator(".jp-OutputArea input[role=combobox]").nth(1)
+    other.click()
+    page.keyboard.type("cac")
+    page.keyboard.press("Enter")
+    title.filter(has_text="boat − cactus").wait_for(timeout=20_000)
+    heatmap.locator("label:has-text('side by side') input").check()
+    page.wait_for_function(
+        "() => { const c = [...document.querySelectorAll('.jp-OutputArea .csw-pair canvas')];"
+        " return c.length === 2 && c[0].width === c[1].width && c[0].toDataURL() !== c[1].toDataURL(); }"
+    )
+    assert heatmap.locator("figcaption").all_inner_texts() == ["boat", "cactus"]
+    nb.watched.shot("lab_importance")
+    run_cell(nb, 2, "STATE importance gradient all True")
+    assert nb.watched.errors == []
+
+
 def test_memories_are_browsed_by_class_and_by_neuron(notebook):
     nb = notebook(
         [

@@ -2,8 +2,8 @@
 
 import { count, number, percent, shortName, signed } from "./format";
 import type { Readings } from "./readings";
-import type { Snapshot } from "./snapshot";
-import type { Data, Reading, Store } from "./store";
+import type { Shares, Snapshot } from "./snapshot";
+import type { Data, Importance, Reading, Store } from "./store";
 
 export interface Field {
   readonly reading: Reading;
@@ -34,6 +34,7 @@ export const READING_NAMES: Readonly<Record<Reading, string>> = {
   top1: "top class",
   attention: "attention",
   source: "source of a head",
+  importance: "token importance",
   map: "token map",
 };
 
@@ -47,17 +48,52 @@ export const READING_HELP: Readonly<Record<Reading, string>> = {
   top1: "the class with the largest logit at each token",
   attention: "where the chosen attention head looks from the selected token",
   source: "what each token sends through the chosen head to the selected token's class logit",
-  map: "an extra value per token, such as token importance",
+  importance: "how much each token matters for the class in the model's own pass",
+  map: "an extra value per token",
 };
+
+/** Which class a field is of, and which one it is compared with. */
+type Classes = readonly [id: number, other: number | null];
 
 /** The field of the current state; tracked, so that a view may just call it when it draws. */
 export function fieldOf(store: Store): Field {
+  return field(store, [store.state.class_index.value, store.state.compare_index.value]);
+}
+
+/** Two classes in two maps of one scale; null where they are shown as one map. */
+export function pairOf(store: Store): readonly [Field, Field] | null {
+  const { class_index, compare_index, side_by_side } = store.state;
+  const other = compare_index.value;
+  if (!side_by_side.value || other === null || !BY_CLASS.includes(store.state.reading.value)) return null;
+  const pair = [field(store, [class_index.value, null]), field(store, [other, null])] as const;
+  const [a, b] = pair;
+  if (a.state !== "ready" || b.state !== "ready" || a.reading === "rank") return pair;
+  const ends = [Math.min(a.low, b.low), Math.max(a.high, b.high)] as const;
+  const scale = a.kind === "diverging" ? diverging(ends[1]) : sequential(...ends);
+  const shared = (f: Field) => ({ ...f, ...scale, clipped: outside(f.values, ...ends) });
+  return [shared(a), shared(b)];
+}
+
+/** Readings that are of a class. */
+export const BY_CLASS: readonly Reading[] = [
+  "identifiability",
+  "rank",
+  "logit",
+  "probability",
+  "step",
+  "direct",
+  "source",
+  "importance",
+];
+
+function field(store: Store, classes: Classes): Field {
   const { state } = store;
-  if (state.shown.value !== "difference") return single(store, store.data.value);
+  if (state.reading.value === "importance") return single(store, store.baseline.value, classes);
+  if (state.shown.value !== "difference") return single(store, store.data.value, classes);
   const other = store.variant.value;
-  const base = single(store, store.baseline.value);
+  const base = single(store, store.baseline.value, classes);
   if (!other) return base;
-  const after = single(store, other);
+  const after = single(store, other, classes);
   const values = new Float32Array(base.values.length);
   const categorical = base.kind === "categorical";
   for (let i = 0; i < values.length; i++) {
@@ -80,14 +116,12 @@ export function fieldOf(store: Store): Field {
   };
 }
 
-function single(store: Store, data: Data): Field {
+function single(store: Store, data: Data, [id, other]: Classes): Field {
   const { snapshot, readings } = data;
   const { state } = store;
   const reading = state.reading.value;
   const point = store.point.value;
   const position = store.position.value;
-  const id = state.class_index.value;
-  const other = state.compare_index.value;
   const { V } = snapshot;
   const own = shortName(snapshot.className(id));
   const versus = other === null ? own : `${own} − ${shortName(snapshot.className(other))}`;
@@ -141,6 +175,7 @@ function single(store: Store, data: Data): Field {
     });
   }
   if (reading === "attention" || reading === "source") return headField();
+  if (reading === "importance") return importanceField();
 
   if (!readings.has(id) || (other !== null && !readings.has(other))) {
     const missing = shortName(snapshot.className(readings.has(id) && other !== null ? other : id));
@@ -232,6 +267,66 @@ function single(store: Store, data: Data): Field {
     }
   }
 
+  function importanceField(): Field {
+    const method = state.importance.value;
+    const parts = [id, other].filter((c): c is number => c !== null);
+    const shares = parts.map((c) => snapshot.importance(method, c));
+    const lost = parts.find((_, i) => !shares[i]);
+    if (lost !== undefined) {
+      const name = shortName(snapshot.className(lost));
+      if (store.kernel.value !== "live") {
+        return empty(
+          `The token importance for ${name} is not in what was saved; with a kernel it would be computed.`,
+        );
+      }
+      return store.notice.value.kind === "error" && store.wished(method, lost)
+        ? empty(`The token importance for ${name} could not be computed.`)
+        : empty(`Looking for what matters for ${name} …`, true);
+    }
+    const [own, against] = shares as Shares[];
+    const [through, words] = scope(own);
+    if (!through) return empty(words);
+    const values = portion(own, through).map((v, i) => v - (against ? portion(against, through)[i] : 0));
+    const peak = robustPeak(values, snapshot);
+    return make(values, {
+      ...(own.signed || against ? diverging(peak) : sequential(0, peak)),
+      title: `importance for ${versus}${words}`,
+      format: (v) => (own.signed || against ? signed(v, 3) : number(v, 3)),
+      note: METHODS[method],
+      clipped: peakOf(values) > peak,
+    });
+  }
+
+  /** The blocks and heads that importance is summed over, and words for them. */
+  function scope({ blocks, heads }: Shares): [Through | null, string] {
+    const of = state.importance_of.value;
+    if (of === "all") return [[0, blocks, 0, heads], ""];
+    const method = METHOD_NAMES[state.importance.value];
+    if (of === "block") {
+      const block = state.block.value;
+      if (blocks === 1 && snapshot.L > 1) return [null, `${method} does not tell blocks apart.`];
+      if (block === 0) return [null, "Tokens matter through blocks: move the slider to one."];
+      return [[block - 1, block, 0, heads], ` through block ${block}`];
+    }
+    const head = state.head.value;
+    if (!head)
+      return [null, "Choose an attention head in the head grid: importance through it is shown here."];
+    if (heads === 1 && snapshot.H > 1) return [null, `${method} does not tell heads apart.`];
+    return [[head[0] - 1, head[0], head[1], head[1] + 1], ` through head ${head[1] + 1} of block ${head[0]}`];
+  }
+
+  /** Importance of every token, summed over some blocks and heads. */
+  function portion({ heads, values }: Shares, [b0, b1, h0, h1]: Through): Float32Array {
+    const out = new Float32Array(V);
+    for (let b = b0; b < b1; b++) {
+      for (let k = h0; k < h1; k++) {
+        const base = (b * heads + k) * V;
+        for (let t = 0; t < V; t++) out[t] += values[base + t];
+      }
+    }
+    return out;
+  }
+
   /** What a head sends for the class, or for the class minus the other one. */
   function sent(block: number, head: number, token: number): Float32Array | null {
     const mine = readings.source(id, block, head, token);
@@ -294,9 +389,28 @@ function nameRows(snapshot: Snapshot): string {
   return names.length > 0 ? names.join(", ") : "none";
 }
 
+/** First and last block, first and last head; the last ones excluded. */
+type Through = readonly [number, number, number, number];
+
+export const METHOD_NAMES: Readonly<Record<Importance, string>> = {
+  gradient: "gradient",
+  direct: "direct contribution",
+  chefer: "Chefer et al.",
+  rollout: "rollout",
+  attention: "attention",
+};
+
+const METHODS: Readonly<Record<Importance, string>> = {
+  gradient: "Gradient of the class logit of what attention adds, with respect to attention weights.",
+  direct: "What moves straight from each token through attention to the final class logit.",
+  chefer: "Chefer et al. 2021: attention weighted by its gradient, carried through the blocks.",
+  rollout: "Attention carried through the blocks; the same for every class.",
+  attention: "Attention of the last block, mean over heads; the same for every class.",
+};
+
 /** Image tokens that can no longer reach the output are still readable, but that must be said. */
 function caution(snapshot: Snapshot, reading: Reading, point: number): string {
-  if (reading === "attention" || reading === "source" || reading === "map") return "";
+  if (["attention", "source", "importance", "map"].includes(reading)) return "";
   if (!snapshot.meta.unreachable?.includes(point)) return "";
   const output = snapshot.tokenName(snapshot.output);
   return `Image tokens can no longer influence the model's output here: ${output} is all that the classifier reads.`;

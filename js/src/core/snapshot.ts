@@ -69,6 +69,14 @@ export interface ClassArrays {
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
 }
 
+/** Token importance for a class by block and head, [blocks, heads, T']; 1 where the method does not split. */
+export interface Shares {
+  readonly signed: boolean;
+  readonly blocks: number;
+  readonly heads: number;
+  readonly values: Float32Array;
+}
+
 export interface ClassLogit {
   readonly id: number;
   readonly logit: number;
@@ -96,6 +104,7 @@ export class Snapshot {
   readonly #classes = new Map<number, ClassArrays>();
   readonly #attention: { rows: readonly number[]; data: Uint8Array }[] = [];
   readonly #floats = new Map<string, Float32Array>();
+  readonly #importance = new Map<string, Shares>();
   #maps: MapInfo[] = [];
   #mapValues: Float32Array[] = [];
 
@@ -137,6 +146,25 @@ export class Snapshot {
     const kept = isRecord(classes) && Array.isArray(classes.kept) ? (classes.kept as number[]) : [];
     const rows = isRecord(attention) && Array.isArray(attention.rows) ? (attention.rows as number[]) : [];
     this.#take(container, kept, rows, Array.isArray(maps) ? (maps as MapInfo[]) : []);
+    this.#takeImportance(container);
+  }
+
+  /** Token importance for a class by a method; undefined when it is not at hand. */
+  importance(method: string, id: number): Shares | undefined {
+    return this.#importance.get(`${method} ${id}`);
+  }
+
+  #takeImportance({ meta, arrays }: Container): void {
+    const array = arrays.get("importance");
+    if (!array || !isRecord(meta.importance)) return;
+    const { method, classes, signed } = meta.importance as Record<string, unknown>;
+    const [, blocks, heads, tokens] = array.shape;
+    checkShape(array, [(classes as number[]).length, blocks, heads, this.V]);
+    const all = floats(array);
+    (classes as number[]).forEach((id, k) => {
+      const values = slice(all, k, blocks * heads * tokens);
+      this.#importance.set(`${method} ${id}`, { signed: signed === true, blocks, heads, values });
+    });
   }
 
   /** Slider positions are increments: 0 the embedding, then attention and MLP of every block. */

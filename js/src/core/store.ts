@@ -24,6 +24,8 @@ export type Sublayer = "embedding" | "attention" | "mlp";
 export type Stream = "residual" | "output";
 export type Shown = "baseline" | "intervened" | "difference";
 export type Contribution = "direct" | "step" | "paper";
+export type Importance = "gradient" | "direct" | "chefer" | "rollout" | "attention";
+export type ImportanceOf = "all" | "block" | "head";
 export const READINGS = [
   "identifiability",
   "rank",
@@ -34,6 +36,7 @@ export const READINGS = [
   "top1",
   "attention",
   "source",
+  "importance",
   "map",
 ] as const;
 export type Reading = (typeof READINGS)[number];
@@ -49,6 +52,9 @@ export interface State {
   reading: Reading;
   contribution: Contribution;
   head: readonly number[] | null;
+  importance: Importance;
+  importance_of: ImportanceOf;
+  side_by_side: boolean;
   map_name: string;
   colormap: string;
   opacity: number;
@@ -91,6 +97,9 @@ const DEFAULTS: State = {
   reading: "identifiability",
   contribution: "direct",
   head: null,
+  importance: "gradient",
+  importance_of: "all",
+  side_by_side: false,
   map_name: "",
   colormap: "auto",
   opacity: 0.72,
@@ -133,6 +142,7 @@ export class Store {
   readonly #local: Signal<Status> = signal(IDLE);
   readonly #abort = new AbortController();
   readonly #asked = new Set<number>();
+  readonly #wished = new Set<string>();
   #fill = new AbortController();
   #filling = -1;
 
@@ -260,6 +270,31 @@ export class Store {
     void this.request("attention", { rows, classes }, [], "reading attention");
   }
 
+  /** Token importance for the classes that are looked at, where it is missing and a kernel is there. */
+  fetchImportance(): void {
+    const { snapshot } = this.#base.value;
+    const { importance, class_index, compare_index } = this.state;
+    const method = importance.value;
+    const classes = [class_index.value, compare_index.value].filter(
+      (c): c is number =>
+        c !== null && !snapshot.importance(method, c) && !this.#wished.has(`${method} ${c}`),
+    );
+    if (classes.length === 0 || this.kernel.value !== "live") return;
+    untracked(() => {
+      // Once for a picture: what the model refuses is refused again.
+      for (const c of classes) this.#wished.add(`${method} ${c}`);
+      void this.request("importance", { method, classes }, [], "looking for the evidence").then((answer) => {
+        if (answer || this.#local.peek().kind === "error") return;
+        for (const c of classes) this.#wished.delete(`${method} ${c}`);
+      });
+    });
+  }
+
+  /** Whether importance was asked for and has not come, or did not come. */
+  wished(method: Importance, id: number): boolean {
+    return this.#wished.has(`${method} ${id}`);
+  }
+
   /** An intervened pass that came with a static page; the first one is shown beside the baseline. */
   addVariant(bytes: ArrayBufferView): void {
     const data = dataOf(Snapshot.parse(bytes));
@@ -364,6 +399,7 @@ export class Store {
       const next = dataOf(Snapshot.parse(bytes as ArrayBufferView));
       batch(() => {
         this.#asked.clear();
+        this.#wished.clear();
         this.#fill.abort();
         this.#filling = -1;
         this.hovered.value = null;

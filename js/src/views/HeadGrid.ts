@@ -186,9 +186,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const chosen = state.head.peek();
     const reading = state.reading.peek();
     if (chosen?.[0] === block && chosen[1] === head) {
-      store.set({ head: null, reading: reading === "source" ? before : reading });
-      return;
+      const whole = reading === "importance" ? ({ importance_of: "all" } as const) : {};
+      return store.set({ head: null, reading: reading === "source" ? before : reading, ...whole });
     }
+    if (reading === "importance") return store.set({ head: [block, head], importance_of: "head" });
     if (reading !== "source") before = reading;
     store.set({ head: [block, head], reading: "source" });
     untracked(() => store.fetchAttention(store.activeTokens.peek()));

@@ -2,10 +2,10 @@
 
 import type { ReadonlySignal } from "@preact/signals-core";
 import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
-import { h } from "../../core/dom";
-import { type Field, READING_HELP, READING_NAMES } from "../../core/field";
+import { h, say } from "../../core/dom";
+import { BY_CLASS, type Field, METHOD_NAMES, READING_HELP, READING_NAMES } from "../../core/field";
 import { watch } from "../../core/frame";
-import { READINGS, type Reading, type Store } from "../../core/store";
+import { type Importance, type ImportanceOf, READINGS, type Reading, type Store } from "../../core/store";
 import { segmented } from "../parts";
 
 const COLOR_NAMES: Readonly<Record<MapName, string>> = {
@@ -18,16 +18,20 @@ const COLOR_NAMES: Readonly<Record<MapName, string>> = {
 };
 
 /** Readings that are of one sublayer, or of no stream at all. */
-const NO_STREAM: readonly Reading[] = ["step", "direct", "attention", "source", "map"];
+const NO_STREAM: readonly Reading[] = ["step", "direct", "attention", "source", "importance", "map"];
 
 export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
   const { state } = store;
   const select = h("select", { class: "csw-select", "aria-label": "Reading" });
   watch(abort, () => {
     const { snapshot } = store.baseline.value;
-    const heads = snapshot.attentionRows.length > 0 || store.kernel.value === "live";
-    const possible = READINGS.filter((r) => heads || (r !== "attention" && r !== "source"));
     const wanted = state.reading.value;
+    const heads = snapshot.attentionRows.length > 0 || store.kernel.value === "live";
+    const live = store.kernel.value === "live";
+    const possible = READINGS.filter((r) => {
+      if (r === "importance") return live || wanted === r;
+      return heads || (r !== "attention" && r !== "source");
+    });
     select.replaceChildren(
       ...possible.flatMap((r) =>
         r === "map"
@@ -60,6 +64,27 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
   watch(abort, () => {
     streams.hidden = NO_STREAM.includes(state.reading.value);
   });
+  const method = h("select", { class: "csw-select", "aria-label": "Method" });
+  method.append(...Object.entries(METHOD_NAMES).map(([value, name]) => h("option", { value }, name)));
+  method.addEventListener("change", () => store.set({ importance: method.value as Importance }), {
+    signal: abort,
+  });
+  const through = h("select", { class: "csw-select", "aria-label": "Through" });
+  const options = (["all", "block", "head"] as const).map((value) => h("option", { value }));
+  through.append(...options);
+  through.addEventListener("change", () => store.set({ importance_of: through.value as ImportanceOf }), {
+    signal: abort,
+  });
+  watch(abort, () => {
+    method.hidden = through.hidden = state.reading.value !== "importance";
+    method.value = state.importance.value;
+    const head = state.head.value;
+    const block = state.block.value;
+    say(options[0], "all blocks");
+    say(options[1], block > 0 ? `block ${block}` : "one block");
+    say(options[2], head ? `block ${head[0]} head ${head[1] + 1}` : "one head");
+    through.value = state.importance_of.value;
+  });
   const shown = segmented(
     abort,
     "Pass",
@@ -75,7 +100,7 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
   watch(abort, () => {
     shown.hidden = store.variant.value === null;
   });
-  return h("div", { class: "csw-bar-row" }, select, streams, shown);
+  return h("div", { class: "csw-bar-row" }, select, method, through, streams, shown);
 }
 
 export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
@@ -97,6 +122,10 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   mask.addEventListener("change", () => store.set({ outline: mask.checked }), on);
   const maskLabel = h("label", { class: "csw-check" }, mask, "outline");
   maskLabel.title = "Outline of the objects whose mask is known";
+  const split = h("input", { type: "checkbox" });
+  split.addEventListener("change", () => store.set({ side_by_side: split.checked }), on);
+  const splitLabel = h("label", { class: "csw-check" }, split, "side by side");
+  splitLabel.title = "The two classes in two maps of one scale, rather than their difference in one";
   const colors = h("select", { class: "csw-select", "aria-label": "Colour map" });
   colors.addEventListener("change", () => store.set({ colormap: colors.value }), on);
   watch(abort, () => {
@@ -104,6 +133,8 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
     opacity.style.setProperty("--csw-fill", `${100 * state.opacity.value}%`);
     smooth.checked = state.smooth.value;
     mask.checked = state.outline.value;
+    split.checked = state.side_by_side.value;
+    splitLabel.hidden = state.compare_index.value === null || !BY_CLASS.includes(state.reading.value);
     maskLabel.hidden = store.data.value.snapshot.mask() === null;
   });
   watch(abort, () => {
@@ -123,6 +154,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
     h("label", {}, "map", opacity),
     h("label", { class: "csw-check" }, smooth, "smooth"),
     maskLabel,
+    splitLabel,
     colors,
   );
 }
