@@ -151,8 +151,8 @@ class Notebook:
 
     def run_all(self, timeout: float = 120) -> None:
         """Run every cell, and wait until the kernel is idle again."""
-        self.page.click("text=Run >> nth=0")
-        self.page.click("text=Run All Cells")
+        self.page.click(".lm-MenuBar-itemLabel:text-is('Run')")
+        self.page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
         # On a busy machine JupyterLab may ask which kernel it should have started.
         self.page.wait_for_timeout(1000)
         if self.page.query_selector(".jp-Dialog"):

@@ -23,7 +23,7 @@ picture = Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
 trace = space.trace(picture, attention=True, heads=True)
 """
 SLIDER = ".jp-OutputArea .csw-slider input.csw-range"
-MAP = ".jp-OutputArea .csw-heatmap canvas"
+MAP = ".jp-OutputArea .csw-picture:not([hidden]) canvas"
 
 
 def pixels(page, selector=MAP):

@@ -32,20 +32,22 @@ def test_every_control_works_without_a_network(trace, tmp_path, offline, dark):
     watched = offline(out.path, dark=dark)
     page = watched.page
     page.wait_for_selector(SLIDER)
-    before = page.evaluate("() => document.querySelector('.csw-heatmap canvas').toDataURL()")
+    before = page.evaluate("() => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL()")
     page.focus(SLIDER)
     page.keyboard.press("Home")
     page.wait_for_function(
         "() => document.querySelector('.csw-slider input').getAttribute('aria-valuetext').startsWith('embedding')"
     )
-    page.wait_for_function("b => document.querySelector('.csw-heatmap canvas').toDataURL() !== b", arg=before)
+    page.wait_for_function(
+        "b => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL() !== b", arg=before
+    )
     page.locator("input[role=combobox]").first.click()
     page.keyboard.press("Control+a")
     page.keyboard.type("rocket")
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('input[role=combobox]').value === 'rocket'")
-    area = page.locator(".csw-heatmap canvas").bounding_box()
+    area = page.locator(".csw-picture:not([hidden]) canvas").bounding_box()
     page.mouse.click(area["x"] + area["width"] * 0.4, area["y"] + area["height"] * 0.4)
     page.wait_for_selector(".csw :text('patch 4, 4')")
     watched.shot(f"page_{'dark' if dark else 'light'}")
@@ -88,12 +90,14 @@ def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
     page.wait_for_selector(SLIDER)
     chooser = page.get_by_label("Pinned interventions")
     assert chooser.locator("option").all_text_contents() == list(pinned)
-    pixels = "() => document.querySelector('.csw-heatmap canvas').toDataURL()"
+    pixels = "() => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL()"
     seen = {page.evaluate(pixels)}
     for name in reversed(pinned):
         before = page.evaluate(pixels)
         chooser.select_option(label=name)
-        page.wait_for_function("b => document.querySelector('.csw-heatmap canvas').toDataURL() !== b", arg=before)
+        page.wait_for_function(
+            "b => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL() !== b", arg=before
+        )
         seen.add(page.evaluate(pixels))
     assert len(seen) == 3
     watched.shot("page_pinned")
