@@ -72,6 +72,9 @@ class ClassLens:
         if not self.scaled:
             return vectors.new_ones(vectors.shape[:-1])
         width = vectors.shape[-1]
+        if self.centred and vectors.requires_grad:
+            # The kernel below hides its statistics from autograd.
+            return (vectors.var(dim=-1, correction=0) + self.eps).sqrt()
         if self.centred:
             # A norm's own statistics: several times quicker than `var`, and in one pass.
             scale: Tensor = torch.native_layer_norm(vectors, [width], None, None, self.eps)[2].squeeze(-1)

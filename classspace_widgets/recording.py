@@ -41,6 +41,18 @@ class Recording(list["Tensor"]):
         self.attention_inputs: dict[int, Tensor] = {}
         self.last: Tensor | None = None
 
+    @classmethod
+    def joined(cls, records: Sequence[Recording]) -> Recording:
+        """One record of several chunks."""
+        whole = cls()
+        for parts in zip(*records, strict=True):
+            whole.append(torch.cat(parts))
+        for name in ("attention_weights", "head_inputs", "attention_inputs"):
+            getattr(whole, name).update(
+                {block: torch.cat([getattr(r, name)[block] for r in records]) for block in getattr(records[0], name)}
+            )
+        return whole
+
 
 @contextmanager
 def recording(adapter: Adapter, *, attention: Choice = False, heads: Choice = False) -> Iterator[Recording]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,6 +12,7 @@ from classspace_widgets.lens import ClassLens
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.names import distinct, names_of
 from classspace_widgets.recording import Recording, evaluating, recording
 from classspace_widgets.trace import Trace
@@ -87,7 +87,7 @@ class ClassSpace:
         embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
         bias = None if class_bias is None else torch.as_tensor(class_bias)
         adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
-        model = _placed(model, _device(device, model), dtype)
+        model = placed(model, device_of(device, model), dtype)
         self.adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
         self.model = model
         parameter = self.adapter.embedding
@@ -234,10 +234,14 @@ class ClassSpace:
         """
         pixels, pictures, names = self.preprocess(images)
         parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads), chunk)
-        kept = parts[0][0] if len(parts) == 1 else _joined([record for record, _ in parts])
+        kept = parts[0][0] if len(parts) == 1 else Recording.joined([record for record, _ in parts])
         trace = self._traced(kept, torch.cat([output for _, output in parts]), pixels)
         trace.pictures, trace.image_names = pictures, names
         return trace
+
+    def trace_pixels(self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False) -> Trace:
+        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
+        return self._traced(*self._pass(pixels, attention, heads), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
         """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`."""
@@ -313,35 +317,3 @@ class ClassSpace:
     def _prepare(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
         pixels, pictures, _ = self.preprocess(images)
         return pixels, pictures
-
-
-def _device(device: str | torch.device, model: nn.Module) -> torch.device:
-    if device == "auto":
-        return next(model.parameters()).device
-    wanted = torch.device(device)
-    if wanted.type == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            f"device {str(wanted)!r} was asked for, but torch sees no CUDA device here; use device='cpu'"
-        )
-    return wanted
-
-
-def _placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) -> nn.Module:
-    """The model itself where it is in place already, else a copy, so that the caller's stays as it was."""
-    parameter = next(model.parameters())
-    here = parameter.device.type == device.type and device.index in (None, parameter.device.index)
-    if here and dtype in (None, parameter.dtype):
-        return model
-    return copy.deepcopy(model).to(device=device, dtype=dtype)
-
-
-def _joined(records: list[Recording]) -> Recording:
-    """One record of several chunks."""
-    whole = Recording()
-    for parts in zip(*records, strict=True):
-        whole.append(torch.cat(parts))
-    for name in ("attention_weights", "head_inputs", "attention_inputs"):
-        getattr(whole, name).update(
-            {block: torch.cat([getattr(r, name)[block] for r in records]) for block in getattr(records[0], name)}
-        )
-    return whole

@@ -21,7 +21,7 @@ MAY_IMPORT = {
 }
 DISPLAY = ("snapshot", "widgets", "still", "filmstrip", "page", "export")
 ANALYSIS = ("models", "space", "images", "names", "trace", "lens", "metrics", "streaming", "memories", "explain")
-ANALYSIS += ("interventions", "causal", "probing", "studies")
+ANALYSIS += ("interventions", "causal", "probing", "studies", "projection", "ranking", "recording", "trace_file")
 
 
 def place(module: Path) -> str:

@@ -134,9 +134,17 @@ def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
     needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
     for weights, space in job.spaces.items():
         moved = pixels.to(space.device)
-        readings = read_batch(space, moved, labels, masks, indices, needs=needs, autocast=job.autocast)
-        for name in job.studies:
-            state.studies[weights, name].update(readings)
+
+        def read(some: torch.Tensor, space: ClassSpace = space, moved: torch.Tensor = moved) -> Readings:
+            chosen = some.tolist()
+            return read_batch(
+                space, moved[chosen], labels[some], masks[some], indices[chosen], needs=needs, autocast=job.autocast
+            )
+
+        # In smaller pieces where a GPU's memory does not suffice; counted only once a piece is read.
+        for readings in space.in_chunks(torch.arange(len(items)), read):
+            for name in job.studies:
+                state.studies[weights, name].update(readings)
 
 
 def read_batch(
@@ -157,7 +165,5 @@ def read_batch(
             from classspace_widgets.memories import recording_active
 
             active = stack.enter_context(recording_active(space))
-        # Not space.trace: that makes pictures for display, too.
-        record, output = space._pass(pixels.to(space.dtype), False, False)
-        trace = space._traced(record, output, pixels)
+        trace = space.trace_pixels(pixels.to(space.dtype))
     return Readings(trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs)

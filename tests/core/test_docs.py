@@ -13,7 +13,17 @@ import torch
 
 from classspace_widgets import ClassSpace
 
-MODULES = ["images", "lens", "lookup", "metrics", "ranking", "space", "streaming", "trace"]
+MODULES = [
+    "images",
+    "lens",
+    "lookup",
+    "metrics.contributions",
+    "metrics.identifiability",
+    "ranking",
+    "space",
+    "streaming",
+    "trace",
+]
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^(?:<!-- needs (?P<needs>[^\n]*) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 

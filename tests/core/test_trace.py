@@ -222,3 +222,13 @@ def test_cuda_agrees_with_the_cpu(family):
     assert torch.equal(a.ranks, b.ranks.cpu())
     assert torch.equal(a.top_classes, b.top_classes.cpu())
     assert torch.allclose(here.trace(images).logits(), there.trace(images).logits().cpu())
+
+
+def test_the_scale_of_the_final_norm_has_its_gradient(space):
+    vectors = torch.randn(3, space.lens.folded.shape[1], dtype=torch.float64, requires_grad=True)
+    read = space.lens.logits(vectors, torch.tensor([1]))
+    (found,) = torch.autograd.grad(read.sum(), vectors)
+    reference = space.adapter.norm(vectors) @ space.adapter.embedding[1] + space.adapter.bias[1]
+    (expected,) = torch.autograd.grad(reference.sum(), vectors)
+    assert torch.allclose(found, expected)
+    assert torch.allclose(read[:, 0], reference)

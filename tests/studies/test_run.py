@@ -67,6 +67,21 @@ def test_batches_do_not_matter(space, batch_size):
     equal(go(space, Pictures()), go(space, Pictures(), batch_size=batch_size))
 
 
+def test_a_batch_too_large_for_the_memory_is_read_in_pieces(space, monkeypatch):
+    whole = go(space, Pictures(), list(all_studies()))
+    tried = []
+
+    def forward(pixels, forward=space.model.forward):
+        tried.append(len(pixels))
+        if len(pixels) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(pixels)
+
+    monkeypatch.setattr(space.model, "forward", forward)
+    equal(go(space, Pictures(), list(all_studies())), whole)
+    assert 4 in tried
+
+
 def test_threads_do_not_matter(space):
     equal(go(space, Pictures(), workers=0), go(space, Pictures(), workers=3))
 

@@ -1,8 +1,4 @@
-"""The paper's measurements of a trace: identifiability, change rate, residual composition, contributions.
-
-Symbols as in the paper: ``x_l`` the residual stream after block l, ``a_l`` and ``m_l`` what its attention and MLP add,
-``E`` the class embedding.  B images, T tokens, L blocks, K classes, N = 2L + 1 increments, H heads.
-"""
+"""What the embedding, every attention, MLP, head and source token contribute to a class (sections 3.1 and 4.3)."""
 
 from __future__ import annotations
 
@@ -15,114 +11,16 @@ from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
     from classspace_widgets.trace import Trace
 
-    Labels = int | str | Sequence[int | str] | Tensor
     Classes = int | str | Sequence[int | str] | Tensor
 
 READINGS = ("direct", "step", "paper")
-
-
-def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
-    """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 where the class is the best one (section 3.2).
-
-    Examples
-    --------
-    >>> identifiability(torch.tensor([0, 9]), 10)
-    tensor([1.0000, 0.1000])
-    """
-    return 1 - ranks / n_classes
-
-
-def class_identifiability(
-    trace: Trace, labels: Labels, *, stream: str = "residual", blocks: Sequence[int] | None = None
-) -> Tensor:
-    """How identifiable each image's class is in every token, over blocks (section 4.1, figure 2).
-
-    Parameters
-    ----------
-    trace : Trace
-    labels : class, or B classes
-        By index or name.
-    stream : str
-        As in `Trace.stream`.
-    blocks : sequence of int, optional
-        By default all, from the embedding (0) for the residual stream.
-
-    Returns
-    -------
-    Tensor [n, B, T], float32
-        In [1/C, 1]; average over images and tokens for its evolution.
-
-    Examples
-    --------
-    >>> from classspace_widgets import ClassSpace
-    >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(2, 3, 160, 160))
-    >>> class_identifiability(trace, ["goldfish", "hen"]).shape  # blocks 0..6
-    torch.Size([7, 2, 101])
-    """
-    wanted = _labels(trace, labels)
-    return identifiability(
-        _over_blocks(trace, stream, blocks, lambda logits: _rank_of(logits, wanted)), trace.n_classes
-    )
-
-
-def class_similarity_change(
-    trace: Trace, labels: Labels, *, sublayer: str = "attention", against: str = "input"
-) -> Tensor:
-    """Whether a sublayer's output carries the class more than what it is added to (section 4.3).
-
-    Class similarity change rate is the mean of the result over tokens.
-
-    Parameters
-    ----------
-    trace : Trace
-    labels : class, or B classes
-    sublayer : str
-        ``"attention"`` or ``"mlp"``: the class logit read from ``a_l`` or ``m_l`` ...
-    against : str
-        ... is compared with that read from the block's ``"input"`` ``x_{l-1}`` (as the paper's code does for both
-        sublayers), or from ``"mid"``, what the MLP itself reads.
-
-    Returns
-    -------
-    Tensor [L, B, T], bool
-    """
-    if sublayer not in ("attention", "mlp"):
-        raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
-    if against not in ("input", "mid") or (against == "mid" and sublayer == "attention"):
-        raise ValueError(f"against must be 'input' (or 'mid', for the MLP), got {against!r} for {sublayer}")
-    wanted = _labels(trace, labels)
-    blocks = range(1, trace.n_blocks + 1)
-    added = _over_blocks(trace, sublayer, blocks, None, wanted)
-    if against == "mid":
-        return added > _over_blocks(trace, "mid", blocks, None, wanted)
-    return added > _over_blocks(trace, "residual", range(trace.n_blocks), None, wanted)
-
-
-def residual_composition(trace: Trace) -> Tensor:
-    """Whether the best class of a block's output is new: that of neither its input, its attention, nor its MLP.
-
-    The share of True over tokens is the paper's measure of composition (section 4.3).  The authors' code compares
-    with the attention twice and with the MLP never; here all three are compared with.
-
-    Returns
-    -------
-    Tensor [L, B, T], bool
-    """
-
-    def best(stream: str, blocks: Sequence[int]) -> Tensor:
-        return _over_blocks(trace, stream, blocks, lambda logits: logits.argmax(dim=-1))
-
-    blocks = range(1, trace.n_blocks + 1)
-    residual = best("residual", range(trace.n_blocks + 1))
-    after, before = residual[1:], residual[:-1]
-    return (after != before) & (after != best("attention", blocks)) & (after != best("mlp", blocks))
 
 
 @dataclass(frozen=True)
@@ -328,42 +226,7 @@ def _raw(trace: Trace, lens: ClassLens, classes: Tensor) -> Tensor:
     return torch.stack(raws).permute(3, 0, 1, 2)
 
 
-def _over_blocks(
-    trace: Trace,
-    stream: str,
-    blocks: Sequence[int] | None,
-    reading: Callable[[Tensor], Tensor] | None,
-    classes: Tensor | None = None,
-) -> Tensor:
-    """A reading of ``[B, T, C]`` logits at several blocks, ``[n, B, T]``; or the logit of each image's own class."""
-    first = 0 if stream == "residual" else 1
-    out = []
-    with torch.inference_mode():
-        for vectors in trace.points(stream, range(first, trace.n_blocks + 1) if blocks is None else blocks):
-            exact = vectors.to(trace.lens.folded.dtype)
-            if reading is not None:
-                out.append(reading(trace.lens.logits(exact)))
-            elif classes is not None:
-                own = [trace.lens.logits(v, c)[:, 0] for v, c in zip(exact, classes, strict=True)]
-                out.append(torch.stack(own))
-    return torch.stack(out)
-
-
-def _rank_of(logits: Tensor, labels: Tensor) -> Tensor:
-    """Ranks ``[B, T]`` of each image's class in ``[B, T, C]``."""
-    own = torch.stack([one[:, label] for one, label in zip(logits, labels, strict=True)])
-    return (logits > own).sum(dim=-1)
-
-
 def _classes(trace: Trace, classes: Classes) -> Tensor:
     found = trace.class_indices(classes)
     assert found is not None
     return found
-
-
-def _labels(trace: Trace, labels: Labels) -> Tensor:
-    """Class indices ``[B, 1]``, one for each image."""
-    found = _classes(trace, labels)
-    if len(found) not in (1, trace.n_images):
-        raise ValueError(f"labels must be one class or B={trace.n_images} of them, got {len(found)}")
-    return found.expand(trace.n_images).unsqueeze(1)

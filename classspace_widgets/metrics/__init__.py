@@ -1,0 +1,33 @@
+"""The paper's measurements of a trace: identifiability, change rate, residual composition, contributions.
+
+Symbols as in the paper: ``x_l`` the residual stream after block l, ``a_l`` and ``m_l`` what its attention and MLP add,
+``E`` the class embedding.  B images, T tokens, L blocks, K classes, N = 2L + 1 increments, H heads.
+"""
+
+from classspace_widgets.metrics.contributions import (
+    READINGS,
+    Contributions,
+    contributions,
+    direct_by_head,
+    direct_by_source,
+    output_contributions,
+)
+from classspace_widgets.metrics.identifiability import (
+    class_identifiability,
+    class_similarity_change,
+    identifiability,
+    residual_composition,
+)
+
+__all__ = [
+    "READINGS",
+    "Contributions",
+    "class_identifiability",
+    "class_similarity_change",
+    "contributions",
+    "direct_by_head",
+    "direct_by_source",
+    "identifiability",
+    "output_contributions",
+    "residual_composition",
+]
