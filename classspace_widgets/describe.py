@@ -82,7 +82,11 @@ def trace_text(trace: Trace) -> str:
     names = ", ".join(_answers(trace, i)[0][0] for i in range(min(trace.n_images, 3)))
     kept = [
         f"{what} of {len(held)} block{'s' * (len(held) != 1)}"
-        for what, held in (("attention", trace.attention_weights), ("heads", trace.head_inputs))
+        for what, held in (
+            ("attention", trace.attention_weights),
+            ("heads", trace.head_inputs),
+            ("keys", trace.mlp_keys),
+        )
         if held
     ]
     return (

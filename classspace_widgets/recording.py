@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     Choice = bool | Sequence[int] | Mapping[int, Sequence[int]]
 
 
+KEPT_BY_BLOCK = ("attention_weights", "head_inputs", "attention_inputs", "mlp_keys")
+"""What is kept on request, by block."""
+
+
 class Recording(list["Tensor"]):
     """The increments ``[B, T, D]`` of a pass, in order, and what else was asked for.
 
@@ -30,6 +34,8 @@ class Recording(list["Tensor"]):
         Input of the attention's output projection.
     attention_inputs : dict of int to Tensor [B, T, D]
         Input of the attention, from which values follow.
+    mlp_keys : dict of int to Tensor [B, T, M]
+        Input of the MLP's output projection.
     last : Tensor [B, T, D] or None
         Output of the last block.
     """
@@ -39,6 +45,7 @@ class Recording(list["Tensor"]):
         self.attention_weights: dict[int, Tensor] = {}
         self.head_inputs: dict[int, Tensor] = {}
         self.attention_inputs: dict[int, Tensor] = {}
+        self.mlp_keys: dict[int, Tensor] = {}
         self.last: Tensor | None = None
 
     @classmethod
@@ -47,7 +54,7 @@ class Recording(list["Tensor"]):
         whole = cls()
         for parts in zip(*records, strict=True):
             whole.append(torch.cat(parts))
-        for name in ("attention_weights", "head_inputs", "attention_inputs"):
+        for name in KEPT_BY_BLOCK:
             getattr(whole, name).update(
                 {block: torch.cat([getattr(r, name)[block] for r in records]) for block in getattr(records[0], name)}
             )
@@ -55,7 +62,9 @@ class Recording(list["Tensor"]):
 
 
 @contextmanager
-def recording(adapter: Adapter, *, attention: Choice = False, heads: Choice = False) -> Iterator[Recording]:
+def recording(
+    adapter: Adapter, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
+) -> Iterator[Recording]:
     """Collect the increments of the pass run inside; hooks come off and flags go back on leaving, also after an error.
 
     Parameters
@@ -65,6 +74,8 @@ def recording(adapter: Adapter, *, attention: Choice = False, heads: Choice = Fa
         Keep attention weights: of all blocks, of some (numbered from 1), or of some heads of some blocks.
     heads : bool or sequence of int
         Keep the heads' outputs, of all blocks or of some.
+    keys : bool or sequence of int
+        Keep the MLPs' key coefficients, of all blocks or of some.
     """
     kept = Recording()
     with ExitStack() as stack:
@@ -74,6 +85,8 @@ def recording(adapter: Adapter, *, attention: Choice = False, heads: Choice = Fa
             _keep_weights(adapter, stack, kept, block, chosen)
         for block in _chosen(heads, adapter, "heads", has_heads):
             _keep_heads(adapter, stack, kept, block)
+        for block in _chosen(keys, adapter, "keys", has_keys):
+            _keep_keys(adapter, stack, kept, block)
         yield kept
 
 
@@ -129,6 +142,11 @@ def has_heads(block: nn.Module) -> bool:
     return isinstance(getattr(getattr(block, "attn", None), "proj", None), torch.nn.Linear)
 
 
+def has_keys(block: nn.Module) -> bool:
+    """Whether a block's MLP ends in one output projection."""
+    return isinstance(getattr(getattr(block, "mlp", None), "fc2", None), torch.nn.Linear)
+
+
 def _chosen(
     choice: Choice, adapter: Adapter, name: str, has: Callable[[nn.Module], bool]
 ) -> dict[int, list[int] | None]:
@@ -181,3 +199,16 @@ def _keep_heads(adapter: Adapter, stack: ExitStack, kept: Recording, block: int)
 
     hook(stack, module.register_forward_pre_hook(entered))
     hook(stack, module.proj.register_forward_pre_hook(projecting))
+
+
+def _keep_keys(adapter: Adapter, stack: ExitStack, kept: Recording, block: int) -> None:
+    if not has_keys(adapter.blocks[block - 1]):
+        raise UnsupportedModelError(
+            f"block {block} has no MLP with one output projection, so it has no key coefficients"
+        )
+
+    def projecting(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        kept.mlp_keys[block] = args[0].detach()
+
+    module: Any = adapter.blocks[block - 1]
+    hook(stack, module.mlp.fc2.register_forward_pre_hook(projecting))

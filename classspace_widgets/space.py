@@ -207,7 +207,13 @@ class ClassSpace:
         return pixels.to(self.device, self.dtype), pictures, names
 
     def trace(
-        self, images: Any, *, attention: Choice = False, heads: Choice = False, chunk: int | None = None
+        self,
+        images: Any,
+        *,
+        attention: Choice = False,
+        heads: Choice = False,
+        keys: Choice = False,
+        chunk: int | None = None,
     ) -> Trace:
         """One forward pass over images, as a `Trace`.
 
@@ -219,6 +225,8 @@ class ClassSpace:
             Keep attention weights ``[B, H, T, T]``: of all blocks, of some, or of some heads of some blocks.
         heads : bool or sequence of int
             Keep the heads' outputs (and what their values follow from), of all blocks or of some.
+        keys : bool or sequence of int
+            Keep the MLPs' key coefficients ``[B, T, M]``, of all blocks or of some.
         chunk : int, optional
             Images per forward pass; by default all, and fewer where a GPU's memory does not suffice.
 
@@ -233,15 +241,17 @@ class ClassSpace:
         torch.Size([2, 2, 101, 101])
         """
         pixels, pictures, names = self.preprocess(images)
-        parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads), chunk)
+        parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads, keys), chunk)
         kept = parts[0][0] if len(parts) == 1 else Recording.joined([record for record, _ in parts])
         trace = self._traced(kept, torch.cat([output for _, output in parts]), pixels)
         trace.pictures, trace.image_names = pictures, names
         return trace
 
-    def trace_pixels(self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False) -> Trace:
+    def trace_pixels(
+        self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
+    ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
-        return self._traced(*self._pass(pixels, attention, heads), pixels)
+        return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
         """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`."""
@@ -275,16 +285,18 @@ class ClassSpace:
         generator = torch.Generator().manual_seed(0)
         pixels = torch.randn(1, len(self.preprocessing.mean), *self.preprocessing.size, generator=generator)
         pixels = pixels.to(self.device, self.dtype)
-        record, output = self._pass(pixels, False, False)
+        record, output = self._pass(pixels)
         assert record.last is not None
         return verify(self._traced(record, output, pixels), record.last, own_output=self.adapter.own_output)
 
-    def _pass(self, pixels: Tensor, attention: Choice, heads: Choice) -> tuple[Recording, Tensor]:
+    def _pass(
+        self, pixels: Tensor, attention: Choice = False, heads: Choice = False, keys: Choice = False
+    ) -> tuple[Recording, Tensor]:
         adapter = self.adapter
         with (
             evaluating(self.model),
             torch.inference_mode(),
-            recording(adapter, attention=attention, heads=heads) as record,
+            recording(adapter, attention=attention, heads=heads, keys=keys) as record,
         ):
             output = self.model(pixels)
         return record, output
@@ -305,6 +317,7 @@ class ClassSpace:
             attention_weights=record.attention_weights,
             head_inputs=record.head_inputs,
             attention_inputs=record.attention_inputs,
+            mlp_keys=record.mlp_keys,
             pool_prefix=adapter.pool_prefix,
             second_lens=self.second_lens,
             space=self,

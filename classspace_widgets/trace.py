@@ -59,6 +59,8 @@ class Trace:
         On request: the heads' outputs side by side, which is the input of the attention's output projection.
     attention_inputs : dict of int to Tensor [B, T, D]
         With ``head_inputs``: the attention's input, from which values follow.
+    mlp_keys : dict of int to Tensor [B, T, M]
+        On request: key coefficients of the MLP, which are the input of its output projection.
     kept_tokens : tuple of int or None
         Which tokens were left, where some were removed and the trace was put back on the full sequence.
     """
@@ -78,6 +80,7 @@ class Trace:
     attention_weights: dict[int, Tensor] = field(default_factory=dict)
     head_inputs: dict[int, Tensor] = field(default_factory=dict)
     attention_inputs: dict[int, Tensor] = field(default_factory=dict)
+    mlp_keys: dict[int, Tensor] = field(default_factory=dict)
     pool_prefix: bool = False
     second_lens: ClassLens | None = None
     kept_tokens: tuple[int, ...] | None = None
@@ -282,6 +285,22 @@ class Trace:
                 full[:, :, list(self.kept_tokens)] = values
                 return full
             return values
+
+    def key_coefficients(self, block: int, sublayer: str = "mlp") -> Tensor:
+        """Key coefficients ``[B, T, M]``: how far every value vector of a sublayer is added (section 3.3 of the paper).
+
+        Needs a trace with ``keys=True`` (MLP) or ``heads=True`` (attention).
+        """
+        if sublayer not in ("attention", "mlp"):
+            raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
+        kept = self.mlp_keys if sublayer == "mlp" else self.head_inputs
+        if block not in kept:
+            option = "keys" if sublayer == "mlp" else "heads"
+            raise ValueError(
+                f"key coefficients of the {sublayer} of block {block} were not kept; "
+                f"trace with {option}=True (or {option}=[{block}])"
+            )
+        return kept[block]
 
     def out_projection(self, block: int) -> tuple[Tensor, Tensor]:
         """Weight ``[D, H * D_head]`` and bias ``[D]`` that take ``head_inputs`` to what attention adds, exactly.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.lens import ClassLens
+from classspace_widgets.recording import KEPT_BY_BLOCK
 from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 VERSION = 1
-BY_BLOCK = ("attention_weights", "head_inputs", "attention_inputs")
 PLAIN: list[str] = [
     "prefix",
     "grid",
@@ -42,7 +42,7 @@ def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
 
     tensors: dict[str, Tensor] = {"output": trace.output}
     tensors |= {f"increments.{n}": increment for n, increment in enumerate(trace.increments)}
-    for name in BY_BLOCK:
+    for name in KEPT_BY_BLOCK:
         tensors |= {f"{name}.{block}": tensor for block, tensor in getattr(trace, name).items()}
     if trace.pictures is not None:
         tensors["pictures"] = torch.from_numpy(trace.pictures)
@@ -92,7 +92,7 @@ def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Any = N
     rest: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in meta.items()}
     rest |= {
         name: {int(key.split(".")[1]): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
-        for name in BY_BLOCK
+        for name in KEPT_BY_BLOCK
     }
     count = sum(key.startswith("increments.") for key in tensors)
     pictures = tensors.get("pictures")

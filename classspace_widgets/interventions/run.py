@@ -127,6 +127,7 @@ def _spread(trace: Trace, plan: Plan) -> None:
 
     trace.increments = [spread(increment) for increment in trace.increments]
     trace.head_inputs = {block: spread(inputs) for block, inputs in trace.head_inputs.items()}
+    trace.mlp_keys = {block: spread(keys) for block, keys in trace.mlp_keys.items()}
     for block, weights in trace.attention_weights.items():
         full = weights.new_zeros(*weights.shape[:2], count, count)
         full[:, :, kept[:, None], kept] = weights

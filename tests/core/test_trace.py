@@ -154,8 +154,27 @@ def test_attention_by_block_and_head(space, trace):
         some.values(2)
 
 
+def test_key_coefficients_weigh_the_value_vectors(space):
+    trace = space.trace(pixels(space), heads=True, keys=[2])
+    with torch.inference_mode():
+        for sublayer, module in (
+            ("mlp", space.model.blocks[1].mlp.fc2),
+            ("attention", space.model.blocks[1].attn.proj),
+        ):
+            coefficients = trace.key_coefficients(2, sublayer)
+            added = sum(
+                coefficients[..., m, None] * module.weight[:, m] for m in range(coefficients.shape[-1])
+            )  # section 3.3: sum over memories of coefficient times value vector
+            assert torch.allclose(added + module.bias, trace.stream(sublayer, 2))
+    with pytest.raises(ValueError, match=r"keys=\[1\]"):
+        trace.key_coefficients(1)
+    with pytest.raises(ValueError, match=r"1\.\.2"):
+        space.trace(pixels(space), keys=[3])
+
+
 def test_chunks_make_no_difference(space, trace):
-    parts = space.trace(pixels(space), attention=True, heads=True, chunk=1)
+    parts = space.trace(pixels(space), attention=True, heads=True, keys=True, chunk=1)
+    assert torch.allclose(parts.key_coefficients(2), space.trace(pixels(space), keys=True).key_coefficients(2))
     assert all(torch.allclose(a, b) for a, b in zip(parts.increments, trace.increments, strict=True))
     assert torch.allclose(parts.attention_weights[2], trace.attention_weights[2])
 
@@ -163,7 +182,7 @@ def test_chunks_make_no_difference(space, trace):
 @pytest.mark.parametrize("family", ["ViT", "DeiT, distilled", "Parallel attention and MLP", "BEiT"])
 def test_save_and_load(tmp_path, family):
     space = ClassSpace(build(family))
-    trace = space.trace(pixels(space), attention=True, heads=True)
+    trace = space.trace(pixels(space), attention=True, heads=True, keys=True)
     trace.save(tmp_path / "one.safetensors")
     back = Trace.load(tmp_path / "one.safetensors", space=space)
     assert torch.equal(back.logits(), trace.logits())
@@ -173,6 +192,8 @@ def test_save_and_load(tmp_path, family):
         assert getattr(back, name) == getattr(trace, name)
     for block, weights in trace.attention_weights.items():
         assert torch.equal(back.attention_weights[block], weights)
+    assert list(back.mlp_keys) == list(trace.mlp_keys)
+    assert all(torch.equal(back.mlp_keys[block], keys) for block, keys in trace.mlp_keys.items())
 
 
 def test_damaged_and_foreign_files(tmp_path, trace):
