@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets import page
 from classspace_widgets._version import __version__
-from classspace_widgets.portable import lighter, portable
+from classspace_widgets.portable import lighter, portable, reduced
 from classspace_widgets.snapshot import Snapshot, write_atomically
 from classspace_widgets.still import caption, data_uri, still
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +67,8 @@ def export_html(
     text: str = "",
     classes: Sequence[int | str] | None = None,
     payload: str = "auto",
+    streams: Sequence[str] | None = None,
+    ranks_only: bool = False,
     pinned: Mapping[str, Any] | None = None,
     theme: str = "auto",
     max_bytes: int = MAX_BYTES,
@@ -88,6 +90,11 @@ def export_html(
     payload : str
         ``"auto"``: every class, exactly where the model has few, in float16 where it has many; or a payload of
         `capture.capture`.
+    streams : sequence of str, optional
+        With ``classes``: carry ranks, top classes and probabilities of these streams only (``"attention"``, ``"mid"``,
+        ``"mlp"``, ``"residual"``; parallel blocks: ``"block"``, ``"residual"``).
+    ranks_only : bool
+        With ``classes``: carry exact ranks and top classes only, which is smallest.
     pinned : mapping of str to intervention, or several, optional
         What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
         the page (`interventions` lists what there is).
@@ -103,13 +110,14 @@ def export_html(
     Raises
     ------
     ValueError
-        If the page would be larger than ``max_bytes``, if a class is not carried and no model is at hand, or if a state
-        is pinned and no model is at hand.
+        If the page would be larger than ``max_bytes``, if a class is not carried and no model is at hand, if a state is
+        pinned and no model is at hand, for an unknown stream, or for ``streams`` or ``ranks_only`` without ``classes``.
     """
     listed = items if isinstance(items, (list, tuple)) else [items]
     parts: list[Any] = [text] if text else []
     parts += [_part(item, classes, payload) for item in listed]
-    parts = [_pin(p, pinned or {}) for p in parts]
+    parts = [_each(p, lambda mount: _pin(mount, pinned or {})) for p in parts]
+    parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
     mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
     snapshots = [m.snapshot for m in mounts]
     estimate = estimate_bytes([*snapshots, *(s for m in mounts for s in m.pinned)])
@@ -117,7 +125,8 @@ def export_html(
     if estimate > max_bytes:
         raise ValueError(
             f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
-            "pass classes=[...] to carry only some classes, or a larger max_bytes"
+            "pass classes=[...] to carry only some classes, with them streams=['residual'] or ranks_only=True to carry "
+            "less of each, or a larger max_bytes"
         )
     notes = tuple(dict.fromkeys(note for s in snapshots for note in said(s)))
     if not title:
@@ -138,11 +147,25 @@ def said(snapshot: Snapshot) -> list[str]:
     return notes
 
 
-def _pin(part: Any, pinned: Mapping[str, Any]) -> Any:
-    """A mount, or a gallery of them, with what-if states computed."""
+def _each(part: Any, change: Callable[[page.Mount], page.Mount]) -> Any:
+    """A part of a page with every mount in it changed."""
     if isinstance(part, list):
-        return [_pin(entry, pinned) for entry in part]
-    if not pinned or not isinstance(part, page.Mount):
+        return [_each(entry, change) for entry in part]
+    return change(part) if isinstance(part, page.Mount) else part
+
+
+def _reduce(mount: page.Mount, streams: Sequence[str] | None, ranks_only: bool) -> page.Mount:
+    """A mount whose snapshots carry less of every class."""
+    made, *pinned = (reduced(s, streams=streams, ranks_only=ranks_only) for s in (mount.snapshot, *mount.pinned))
+    state = dict(mount.state)
+    if ranks_only and state.get("reading") not in (None, "rank", "top1", "attention", "map"):
+        state["reading"] = "identifiability"
+    return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
+
+
+def _pin(part: page.Mount, pinned: Mapping[str, Any]) -> page.Mount:
+    """A mount with what-if states computed."""
+    if not pinned:
         return part
     snapshot = part.snapshot
     if snapshot.source is None:
@@ -210,7 +233,8 @@ def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:
 
 def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page.Mount:
     if isinstance(item, Snapshot):
-        return page.Mount(portable(item, classes, payload))
+        made = portable(item, classes, payload)
+        return page.Mount(made, state=_opening(made, {}))
     session = getattr(item, "session", item)
     snapshot = (
         session.snapshot() if callable(getattr(session, "snapshot", None)) else getattr(session, "snapshot", None)
@@ -223,9 +247,16 @@ def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page
         name: getattr(session, name) for name in STATE if hasattr(session, "has_trait") and session.has_trait(name)
     }
     made = portable(snapshot, classes, payload)
-    if made.meta["payload"]["mode"] == "classes" and state.get("class_index") not in made.meta["classes"]["kept"]:
-        state["class_index"] = made.meta["classes"]["kept"][0]
-    return page.Mount(made, getattr(item, "view", "Explorer"), state, dict(getattr(item, "options", {}) or {}))
+    options = dict(getattr(item, "options", {}) or {})
+    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options)
+
+
+def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:
+    """The state that a page opens in: of a class that it carries."""
+    kept = snapshot.meta["classes"]["kept"]
+    if snapshot.meta["payload"]["mode"] == "classes" and state.get("class_index", snapshot.predicted[0]) not in kept:
+        return {**state, "class_index": kept[0]}
+    return state
 
 
 def _figure(figure: Any) -> page.Figure:

@@ -10,6 +10,7 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.snapshot import in_planes
 from classspace_widgets.still import caption, data_uri, still
 
 if TYPE_CHECKING:
@@ -157,8 +158,8 @@ def markdown(text: str) -> str:
 
 
 def payload(snapshot: Snapshot) -> str:
-    """A snapshot's container, gzipped, in base64."""
-    return base64.b64encode(gzip.compress(snapshot.pack(), compresslevel=9, mtime=0)).decode()
+    """A snapshot's container, its arrays in planes of bytes, gzipped, in base64."""
+    return base64.b64encode(gzip.compress(in_planes(snapshot.pack()), compresslevel=9, mtime=0)).decode()
 
 
 def _mount(mount: Mount, payloads: list[str]) -> str:
@@ -168,7 +169,7 @@ def _mount(mount: Mount, payloads: list[str]) -> str:
     blocks = zip([name, *extra], (mount.snapshot, *mount.pinned), strict=True)
     payloads.append(
         "\n".join(
-            f'<script type="application/x-classspace" id="{i}" data-encoding="gzip+base64">{payload(s)}</script>'
+            f'<script type="application/x-classspace" id="{i}" data-encoding="planes+gzip+base64">{payload(s)}</script>'
             for i, s in blocks
         )
     )

@@ -28,6 +28,8 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
         made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)
         made.source = snapshot.source
+        if mode == "classes":
+            made.meta["payload"]["note"] = _note(made)
         return lighter(made)
     return snapshot if wanted is None else lighter(narrowed(snapshot, wanted))
 
@@ -40,6 +42,66 @@ def lighter(snapshot: Snapshot) -> Snapshot:
     if arrays["value_raw"].nbytes > VALUES_LIMIT:
         del arrays["value_raw"]
     return Snapshot(snapshot.meta, arrays, source=snapshot.source)
+
+
+def stream_points(snapshot: Snapshot, streams: Sequence[str]) -> list[int]:
+    """Numbers of the stream points of some streams, in order; the embedding belongs to the residual stream."""
+    parallel = snapshot.meta["model"]["layout"] == "parallel"
+    known = ("block", "residual") if parallel else ("attention", "mid", "mlp", "residual")
+    wanted = [streams] if isinstance(streams, str) else list(streams)
+    unknown = [name for name in wanted if name not in known]
+    if unknown or not wanted:
+        raise ValueError(f"streams must be some of {known}, got {wanted}")
+    points = [0] if "residual" in wanted else []
+    for block in range(snapshot.n_blocks):
+        points += [len(known) * block + 1 + i for i, name in enumerate(known) if name in wanted]
+    return points
+
+
+def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_only: bool = False) -> Snapshot:
+    """A snapshot of some classes with less of them: the ranks and top classes of some streams, or these alone.
+
+    Parameters
+    ----------
+    snapshot : Snapshot
+        Of payload ``"classes"``.
+    streams : sequence of str, optional
+        Whose ranks, top classes and probabilities stay: of ``"attention"``, ``"mid"``, ``"mlp"`` and ``"residual"``
+        (parallel blocks: ``"block"``, ``"residual"``).  Logits and contributions of every stream are sums of the same
+        few readings and stay all.
+    ranks_only : bool
+        Leave the readings out: no logits, probabilities, contributions and heads, exact ranks and top classes alone.
+
+    Raises
+    ------
+    ValueError
+        For an unknown stream, or a snapshot that carries every class.
+    """
+    if streams is None and not ranks_only:
+        return snapshot
+    if snapshot.meta["payload"]["mode"] != "classes":
+        raise ValueError(
+            "streams= and ranks_only=True make a page of some classes smaller; pass classes=[...] too "
+            "(a page of every class counts its ranks from readings, which serve all streams)"
+        )
+    arrays, payload = dict(snapshot.arrays), dict(snapshot.meta["payload"])
+    if "points" in payload or "ranks_only" in payload:
+        raise ValueError("this snapshot was made smaller already; start from the trace or from the whole snapshot")
+    note = payload["note"]
+    if streams is not None:
+        points = stream_points(snapshot, streams)
+        arrays["ranks"] = arrays["ranks"][:, points]
+        arrays |= {name: arrays[name][points] for name in ("top", "top_logits", "lse")}
+        names = [streams] if isinstance(streams, str) else list(streams)
+        payload |= {"streams": names, "points": points}
+        note += f" Ranks, top classes and probabilities are there for these streams alone: {', '.join(names)}."
+    if ranks_only:
+        for name in ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw"):
+            arrays.pop(name, None)
+        payload["ranks_only"] = True
+        note += " Ranks and top classes alone: no logits, probabilities or contributions."
+    payload["note"] = note
+    return Snapshot({**snapshot.meta, "payload": payload}, arrays, source=snapshot.source)
 
 
 def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
@@ -67,9 +129,16 @@ def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
     meta = {**snapshot.meta, "classes": {**snapshot.meta["classes"], "kept": list(classes), "all": False}}
     meta["payload"] = {
         "mode": "classes",
-        "note": f"{len(classes)} of {len(snapshot.class_names)} classes travel with this view.",
+        "note": "",
     }
-    return Snapshot(meta, arrays)
+    made = Snapshot(meta, arrays)
+    made.meta["payload"]["note"] = _note(made)
+    return made
+
+
+def _note(snapshot: Snapshot) -> str:
+    kept = snapshot.meta["classes"]["kept"]
+    return f"{len(kept)} of {len(snapshot.class_names)} classes travel with this page."
 
 
 def _summary(snapshot: Snapshot) -> dict[str, Any]:

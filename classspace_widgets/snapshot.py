@@ -90,6 +90,22 @@ def pack(meta: dict[str, Any], arrays: dict[str, Array]) -> bytes:
     return bytes(out)
 
 
+def in_planes(container: bytes) -> bytes:
+    """A container with the bytes of every array in planes: first bytes of all values, then the second ones, and so on.
+
+    Values that are close share their high bytes, so planes compress better.  Doing it twice does not undo it: only pages
+    store containers so, and their own script puts the bytes back.
+    """
+    _, _, length = _PREFIX.unpack_from(container, 0)
+    header = json.loads(container[_PREFIX.size : _PREFIX.size + length])
+    out = np.frombuffer(container, np.uint8).copy()
+    for entry in header["arrays"]:
+        part = out[entry["offset"] : entry["offset"] + entry["nbytes"]]
+        size = np.dtype(_DTYPES[entry["dtype"]]).itemsize
+        part[:] = part.reshape(-1, size).T.ravel().copy()
+    return out.tobytes()
+
+
 def unpack(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Array]]:
     """Read a container back; the inverse of `pack`.
 
@@ -203,6 +219,8 @@ class Snapshot:
     def raw(self, class_index: int) -> Array:
         """Folded readings of the increments for a class, ``[N, T']`` float32; ``KeyError`` when it is not carried."""
         kept = self.meta["classes"]["kept"]
+        if self.meta["payload"].get("ranks_only"):
+            raise KeyError("this snapshot carries ranks and top classes alone, no readings")
         if class_index in kept:
             return np.asarray(self.arrays["raw"][kept.index(class_index)])
         if "increments" in self.arrays:
@@ -231,10 +249,19 @@ class Snapshot:
         return np.asarray(self.stream_raw(class_index) / self.arrays["sigma"] + self.arrays["offset"][class_index])
 
     def ranks(self, class_index: int) -> Array:
-        """Class ranks ``[S, T']``: stored, or counted over all classes where the snapshot carries all of them."""
+        """Class ranks ``[S, T']``: stored, or counted over all classes where the snapshot carries all of them.
+
+        -1 at the stream points of streams that the snapshot does not carry.
+        """
         kept = self.meta["classes"]["kept"]
         if "ranks" in self.arrays and class_index in kept:
-            return np.asarray(self.arrays["ranks"][kept.index(class_index)], np.int64)
+            stored = np.asarray(self.arrays["ranks"][kept.index(class_index)], np.int64)
+            points = self.meta["payload"].get("points")
+            if points is None:
+                return stored
+            ranks = np.full((len(self.arrays["sigma"]), stored.shape[1]), -1, np.int64)
+            ranks[points] = stored
+            return ranks
         own = self.logits(class_index)
         return np.asarray(sum((self.logits(c) > own).astype(np.int64) for c in range(self.meta["classes"]["count"])))
 
@@ -253,7 +280,8 @@ class Snapshot:
         if meta.get("kind") != "snapshot":
             raise SnapshotError(f"expected a whole snapshot, got a container of kind {meta.get('kind')!r}")
         missing = {"model", "tokens", "classes", "payload"} - set(meta)
-        lost = {"sigma", "offset", "output_logits", "raw"} - set(arrays)
+        readings = "ranks" if meta.get("payload", {}).get("ranks_only") else "raw"
+        lost = {"sigma", "offset", "output_logits", readings} - set(arrays)
         if missing or lost:
             raise SnapshotError(f"damaged snapshot: it lacks {', '.join(sorted(missing | lost))}")
         return cls(meta, arrays)

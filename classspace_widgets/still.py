@@ -35,7 +35,8 @@ def identifiability(snapshot: Snapshot, class_index: int, point: int) -> Array:
     tokens = snapshot.meta["tokens"]
     prefix = len(tokens["prefix"])
     ranks = snapshot.ranks(class_index)[point, prefix : tokens["count"]]
-    return np.asarray(1 - ranks / snapshot.meta["classes"]["count"]).reshape(tokens["grid"])
+    values = np.where(ranks < 0, 0.0, 1 - ranks / snapshot.meta["classes"]["count"])  # 0: its stream does not travel
+    return np.asarray(values).reshape(tokens["grid"])
 
 
 def still(snapshot: Snapshot, class_index: int | None = None, *, point: int = -1, size: int = 288) -> Image.Image:

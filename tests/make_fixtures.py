@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from classspace_widgets.snapshot import Array, Snapshot
+from classspace_widgets.portable import reduced
+from classspace_widgets.snapshot import Array, Snapshot, in_planes
 
 FOLDER = Path(__file__).parent / "fixtures"
 # A PNG of one pixel.
@@ -104,6 +105,16 @@ CASES = {
 }
 
 
+def derived() -> dict[str, bytes]:
+    """Containers made from those of a fixture: made smaller, and in planes of bytes as pages store them."""
+    whole = synthetic("classes")
+    return {
+        "residual_only": reduced(whole, streams=["residual"]).pack(),
+        "ranks_only": reduced(whole, streams=["mlp", "residual"], ranks_only=True).pack(),
+        "planes": in_planes(whole.pack()),
+    }
+
+
 def expected(snapshot: Snapshot) -> dict[str, Any]:
     """What a reader must make of a fixture, by NumPy."""
     classes = range(7) if snapshot.meta["payload"]["mode"] != "classes" else snapshot.meta["classes"]["kept"]
@@ -124,6 +135,8 @@ def main() -> None:
         snapshot = synthetic(**case)  # type: ignore[arg-type]
         (FOLDER / f"{name}.bin").write_bytes(snapshot.pack())
         (FOLDER / f"{name}.json").write_text(json.dumps(expected(snapshot)) + "\n")
+    for name, data in derived().items():
+        (FOLDER / f"{name}.bin").write_bytes(data)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from make_fixtures import CASES, FOLDER, expected, synthetic
+from make_fixtures import CASES, FOLDER, derived, expected, synthetic
 
-from classspace_widgets.snapshot import Snapshot, SnapshotError, pack, unpack
+from classspace_widgets.snapshot import Snapshot, SnapshotError, in_planes, pack, unpack
 
 DTYPES = [np.uint8, np.uint16, np.uint32, np.int32, np.float16, np.float32]
 any_array = st.sampled_from(DTYPES).flatmap(
@@ -56,6 +56,21 @@ def test_fixtures_are_what_this_version_writes(name):
     snapshot = synthetic(**CASES[name])
     assert (FOLDER / f"{name}.bin").read_bytes() == snapshot.pack()
     assert json.loads((FOLDER / f"{name}.json").read_text()) == expected(snapshot)
+
+
+@pytest.mark.parametrize("name", derived())
+def test_derived_fixtures_are_what_this_version_writes(name):
+    assert (FOLDER / f"{name}.bin").read_bytes() == derived()[name]
+
+
+def test_planes_hold_first_bytes_first():
+    arrays = {"a": np.array([[1, 258], [3, 0x0405]], np.uint16), "b": np.array([7], np.uint8)}
+    plain, planes = pack({}, arrays), in_planes(pack({}, arrays))
+    assert len(plain) == len(planes)
+    start = plain.index(np.array([1, 258, 3, 0x0405], "<u2").tobytes())
+    assert planes[:start] == plain[:start]
+    assert list(planes[start : start + 8]) == [1, 2, 3, 5, 0, 1, 0, 4]
+    assert planes[start + 8 :] == plain[start + 8 :]
 
 
 def test_arrays_are_aligned_to_eight_bytes():

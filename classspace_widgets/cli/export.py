@@ -26,6 +26,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     export.add_argument("--out", type=Path, required=True, help="the HTML file to write")
     export.add_argument("--title", default="", help="the page's title")
     export.add_argument("--classes", nargs="+", metavar="CLASS", help="carry only these classes (names or numbers)")
+    export.add_argument(
+        "--streams", nargs="+", metavar="STREAM", help="with --classes: ranks of these streams only, for a smaller page"
+    )
+    export.add_argument(
+        "--ranks-only", action="store_true", help="with --classes: exact ranks alone, for the smallest page"
+    )
     add_model(export)
     export.set_defaults(run=_export)
 
@@ -37,14 +43,15 @@ def _export(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from classspace_widgets.export import estimate_bytes, export_html, page_title
-    from classspace_widgets.portable import portable
+    from classspace_widgets.portable import portable, reduced
 
     space = space_of(arguments)
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
     snapshots = []
     for path in tqdm(arguments.images, desc="tracing", unit="picture", disable=len(arguments.images) < 2):
         trace = space.trace(path, attention=True, heads=True)
-        snapshots.append(portable(trace.snapshot(title=path.name), classes))
+        made = portable(trace.snapshot(title=path.name), classes)
+        snapshots.append(reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only))
     print(f"the page will be about {estimate_bytes(snapshots) / 1e6:.1f} MB")
     title = arguments.title or page_title(snapshots)
     print(export_html([f"# {title}", *snapshots], arguments.out, title=title))

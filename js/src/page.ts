@@ -1,6 +1,6 @@
 /** The static page: the same views on inline data, with no kernel and no network; the bundle is an inline module. */
 
-import { SnapshotError } from "./core/codec";
+import { fromPlanes, SnapshotError } from "./core/codec";
 import { h, say } from "./core/dom";
 import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State, Store } from "./core/store";
@@ -11,7 +11,7 @@ import { mountView, showProblem } from "./runtime";
 const TYPE = "application/x-classspace";
 
 /** The container in a data block of the page. */
-async function read(id: string): Promise<Uint8Array> {
+async function read(id: string): Promise<Uint8Array<ArrayBuffer>> {
   const block = document.getElementById(id);
   if (!(block instanceof HTMLScriptElement) || block.type !== TYPE) {
     throw new SnapshotError(`the page has no data block "${id}"`);
@@ -25,12 +25,13 @@ async function read(id: string): Promise<Uint8Array> {
   // The text is three times as large as what it holds; it is not needed again.
   block.textContent = "";
   try {
-    return await inflate(bytes);
+    bytes = await inflate(bytes);
   } catch {
     throw new SnapshotError(
       `the page's data block "${id}" is damaged or cut short: it cannot be decompressed`,
     );
   }
+  return block.dataset.encoding?.includes("planes") ? fromPlanes(bytes) : bytes;
 }
 
 function decode(text: string): Uint8Array<ArrayBuffer> {

@@ -1,6 +1,7 @@
 /** What Python wrote, read here: the same logits, ranks and contributions. */
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { fromPlanes } from "../src/core/codec";
 import { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
 
@@ -12,6 +13,7 @@ interface Expected {
 
 const folder = new URL("../../tests/fixtures/", import.meta.url);
 const load = (name: string) => Snapshot.parse(readFileSync(new URL(`${name}.bin`, folder)));
+const bytesOf = (name: string) => new Uint8Array(readFileSync(new URL(`${name}.bin`, folder)));
 const wanted = (name: string) =>
   JSON.parse(readFileSync(new URL(`${name}.json`, folder), "utf8")) as Record<string, Expected>;
 
@@ -119,5 +121,49 @@ describe("mode classes", () => {
     expect(missing.length).toBeGreaterThan(0);
     expect(readings.logits(missing[0])).toBeNull();
     expect(readings.has(-1)).toBe(false);
+  });
+});
+
+describe("smaller snapshots", () => {
+  const whole = new Readings(load("classes"));
+
+  it("carry the ranks of some streams, and all logits", () => {
+    const readings = new Readings(load("residual_only"));
+    const { S, V, keptClasses } = readings.snapshot;
+    for (const id of keptClasses) {
+      const own = readings.ranks(id) as Float32Array;
+      const truth = whole.ranks(id) as Float32Array;
+      for (let s = 0; s < S; s++) {
+        const carried = s % 4 === 0;
+        for (let t = 0; t < V; t++) {
+          const i = s * V + t;
+          if (carried) expect(own[i]).toBe(truth[i]);
+          else expect(own[i]).toBeNaN();
+          const p = readings.probabilities(id) as Float32Array;
+          if (carried) expect(p[i]).toBeCloseTo((whole.probabilities(id) as Float32Array)[i], 5);
+          else expect(p[i]).toBeNaN();
+        }
+      }
+      expect(readings.logits(id)).toEqual(whole.logits(id));
+    }
+    expect(readings.top1(4)).toEqual(whole.top1(4));
+    expect(readings.top(4, 2)).toEqual(whole.top(4, 2));
+    expect(readings.top1(5)).toBeNull();
+  });
+
+  it("carry ranks alone", () => {
+    const readings = new Readings(load("ranks_only"));
+    const [id] = readings.snapshot.keptClasses;
+    expect(readings.has(id)).toBe(false);
+    expect(readings.ranked(id)).toBe(true);
+    expect(readings.logits(id)).toBeNull();
+    expect(readings.direct(id)).toBeNull();
+    const { V, S } = readings.snapshot;
+    expect(readings.ranks(id)?.slice((S - 1) * V)).toEqual(whole.ranks(id)?.slice((S - 1) * V));
+    expect(readings.top(S - 1, 0)).toEqual(whole.top(S - 1, 0));
+  });
+
+  it("come out of planes as they were", () => {
+    expect(fromPlanes(bytesOf("planes"))).toEqual(bytesOf("classes"));
   });
 });

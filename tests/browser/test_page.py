@@ -9,6 +9,7 @@ from PIL import Image
 from tiny_models import tiny_vit
 
 from classspace_widgets.export import export_html
+from classspace_widgets.snapshot import in_planes
 
 SLIDER = ".csw-slider input.csw-range"
 
@@ -105,6 +106,28 @@ def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
     assert watched.errors == []
 
 
+def test_a_page_of_ranks_of_some_streams_says_what_it_lacks(trace, tmp_path, offline):
+    classes = ["rocket", "fish"]
+    out = export_html(trace.snapshot(), tmp_path / "page.html", classes=classes, streams=["residual"], ranks_only=True)
+    watched = offline(out.path, width=1400)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    title = page.locator(".csw-map-title span").first
+    title.filter(has_text="identifiability of rocket").wait_for()
+    page.locator(".csw-bars :text('Only ranks and top classes are in this page')").wait_for()
+    page.get_by_label("Reading", exact=True).first.select_option("logit")
+    page.locator(".csw-curtain:has-text('choose identifiability, rank or top class')").first.wait_for()
+    page.get_by_label("Reading", exact=True).first.select_option("rank")
+    title.filter(has_text="rank of rocket").wait_for()
+    rank = int(trace.ranks("residual", trace.n_blocks, classes="rocket")[0, 0, 0])
+    page.focus(SLIDER)
+    page.keyboard.press("End")
+    page.locator(f"{SLIDER}[aria-valuetext*='rank of rocket {rank} of 7']").wait_for()
+    watched.shot("page_ranks_only")
+    assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
 def test_a_gallery_mounts_every_picture(tmp_path, offline):
     out = export_html([[synthetic("all"), synthetic("all", seed=1)], synthetic("classes")], tmp_path / "page.html")
     watched = offline(out.path)
@@ -114,11 +137,17 @@ def test_a_gallery_mounts_every_picture(tmp_path, offline):
 
 @pytest.mark.parametrize("damage", ["cut short", "newer"])
 def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, damage, monkeypatch):
-    snapshot = synthetic("all")
-    data = snapshot.pack()
-    data = data[:-600] if damage == "cut short" else data[:6] + (99).to_bytes(2, "little") + data[8:]
-    monkeypatch.setattr(snapshot, "pack", lambda: data)
-    out = export_html([snapshot, synthetic("all")], tmp_path / "page.html")
+    seen = []
+
+    def damaged(container):
+        seen.append(1)
+        data = in_planes(container)
+        if len(seen) > 1:
+            return data
+        return data[:-600] if damage == "cut short" else data[:6] + (99).to_bytes(2, "little") + data[8:]
+
+    monkeypatch.setattr("classspace_widgets.page.in_planes", damaged)
+    out = export_html([synthetic("all"), synthetic("all")], tmp_path / "page.html")
     page = offline(out.path).page
     page.wait_for_selector(f".csw-problem:has-text('{'damaged' if damage == 'cut short' else '99'}')")
     # The other view of the page is none the worse.

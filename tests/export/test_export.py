@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import hashlib
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,9 +18,22 @@ from make_fixtures import synthetic
 
 from classspace_widgets import page
 from classspace_widgets.export import estimate_bytes, export_html
-from classspace_widgets.portable import narrowed, portable
+from classspace_widgets.portable import narrowed, portable, reduced, stream_points
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.still import caption, identifiability, still, viridis
+
+
+def container(text: str) -> bytes:
+    """The container in a data block: out of base64, gzip and planes of bytes."""
+    data = bytearray(gzip.decompress(base64.b64decode(text)))
+    length = int.from_bytes(data[8:12], "little")
+    for entry in json.loads(data[12 : 12 + length])["arrays"]:
+        size, span = int(entry["dtype"][1]), slice(entry["offset"], entry["offset"] + entry["nbytes"])
+        planes = bytes(data[span])
+        count = len(planes) // size
+        data[span] = bytes(planes[b * count + i] for i in range(count) for b in range(size))
+    return bytes(data)
+
 
 RUNTIME = "/* runtime */ console.log('ran');"
 
@@ -69,7 +83,7 @@ def test_the_payload_is_the_snapshot_and_opens_again(tmp_path: Path):
     out = export_html(snapshot, tmp_path / "page.html", title="Fish")
     reader = Reader(out.path.read_text())
     data = next(text for attributes, text in reader.scripts if attributes.get("type") == "application/x-classspace")
-    back = Snapshot.unpack(gzip.decompress(base64.b64decode(data)))
+    back = Snapshot.unpack(container(data))
     assert back.meta == snapshot.meta
     assert out.nbytes == out.path.stat().st_size
     assert "7 classes travel" not in str(out)
@@ -240,7 +254,7 @@ def test_pinned_states_are_the_intervened_passes(tmp_path: Path, classes):
     mounts = [a for tag, a in reader.tags if tag == "div" and a.get("class") == "csw-mount"]
     assert len(mounts) == 2
     for mount in mounts:
-        states = [Snapshot.unpack(gzip.decompress(base64.b64decode(data[i]))) for i in mount["data-pinned"].split()]
+        states = [Snapshot.unpack(container(data[i])) for i in mount["data-pinned"].split()]
         assert [s.meta["intervention"]["label"] for s in states] == list(pinned)
         for state, asked in zip(states, pinned.values(), strict=True):
             again = trace_with(space, trace, asked if isinstance(asked, list) else [asked])
@@ -249,3 +263,53 @@ def test_pinned_states_are_the_intervened_passes(tmp_path: Path, classes):
                 state.logits(6)[-1], again.logits("residual", again.n_blocks)[0, :, 6].numpy(), atol=1e-4
             )
             assert type(asked[0] if isinstance(asked, list) else asked).__name__ in state.meta["intervention"]["code"]
+
+
+def page_of(path: Path) -> Snapshot:
+    reader = Reader(path.read_text())
+    return Snapshot.unpack(container(next(t for a, t in reader.scripts if a.get("type") == "application/x-classspace")))
+
+
+def test_streams_and_ranks_alone_make_smaller_pages_and_say_so(tmp_path: Path):
+    whole = synthetic("classes")
+    full = export_html(whole, tmp_path / "full.html")
+    some = export_html(whole, tmp_path / "some.html", streams=["attention", "residual"])
+    least = export_html(whole, tmp_path / "least.html", streams=["residual"], ranks_only=True)
+    assert least.nbytes < some.nbytes < full.nbytes
+    assert "these streams alone: attention, residual" in str(some)
+    assert "Ranks and top classes alone" in str(least)
+    back, bare = page_of(some.path), page_of(least.path)
+    points = [0, 1, 4, 5, 8]  # the embedding, then attention output and residual of both blocks
+    for c in (1, 4):
+        np.testing.assert_array_equal(back.ranks(c)[points], whole.ranks(c)[points])
+        assert (np.delete(back.ranks(c), points, axis=0) == -1).all()
+        np.testing.assert_array_equal(bare.ranks(c)[[0, 4, 8]], whole.ranks(c)[[0, 4, 8]])
+        np.testing.assert_allclose(back.logits(c), whole.logits(c))
+        with pytest.raises(KeyError, match="no readings"):
+            bare.logits(c)
+    np.testing.assert_array_equal(back.arrays["top"], whole.arrays["top"][points])
+
+
+def test_stream_points_by_hand():
+    assert stream_points(synthetic("classes"), ["mid"]) == [2, 6]
+    assert stream_points(synthetic("all", layout="parallel"), "block") == [1, 3]
+    assert stream_points(synthetic("all", layout="parallel"), ["residual"]) == [0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"streams": ["head"]}, "streams must be some of"),
+        ({"streams": []}, "streams must be some of"),
+        ({"streams": ["residual"], "mode": "all"}, r"pass classes=\[...\] too"),
+        ({"ranks_only": True, "mode": "increments"}, r"pass classes=\[...\] too"),
+    ],
+)
+def test_streams_that_cannot_be_are_refused(tmp_path: Path, options, words):
+    mode = options.pop("mode", "classes")
+    with pytest.raises(ValueError, match=words):
+        export_html(synthetic(mode), tmp_path / "page.html", **options)
+    assert list(tmp_path.iterdir()) == []
+    once = reduced(synthetic("classes"), ranks_only=True)
+    with pytest.raises(ValueError, match="made smaller already"):
+        reduced(once, streams=["residual"])

@@ -72,6 +72,24 @@ export function unpack(source: ArrayBuffer | ArrayBufferView): Container {
   return { meta: header.meta, arrays };
 }
 
+/**
+ * Arrays whose bytes lie in planes (first bytes of all values, then the second ones, ...), as pages store them because
+ * they compress better, put back in place.
+ */
+export function fromPlanes(bytes: Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  for (const { dtype, data } of unpack(bytes).arrays.values()) {
+    const size = SIZES[dtype];
+    if (size === 1) continue;
+    const own = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    const planes = own.slice();
+    const { length } = data;
+    for (let b = 0; b < size; b++) {
+      for (let i = 0, at = b; i < length; i++, at += size) own[at] = planes[b * length + i];
+    }
+  }
+  return bytes;
+}
+
 /** The inverse of `unpack`, for tests and the development page. */
 export function pack(meta: object, arrays: readonly NdArray[]): Uint8Array<ArrayBuffer> {
   const encoder = new TextEncoder();

@@ -149,6 +149,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
 
   if (reading === "top1") {
     const top = readings.top1(point);
+    if (snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
     if (!top) return empty("Top classes at this point are being counted …", true);
     return make(
       Float32Array.from(top, (id) => (id < 0 ? Number.NaN : id)),
@@ -177,8 +178,14 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
   if (reading === "attention" || reading === "source") return headField();
   if (reading === "importance") return importanceField();
 
-  if (!readings.has(id) || (other !== null && !readings.has(other))) {
-    const missing = shortName(snapshot.className(readings.has(id) && other !== null ? other : id));
+  const ranking = reading === "rank" || reading === "identifiability";
+  if (ranking && readings.ranked(id) && snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
+  if (snapshot.meta.payload.ranks_only && !ranking && readings.ranked(id)) {
+    return empty("Only ranks and top classes are in this page: choose identifiability, rank or top class.");
+  }
+  const known = (c: number) => (ranking ? readings.ranked(c) : readings.has(c));
+  if (!known(id) || (other !== null && !known(other))) {
+    const missing = shortName(snapshot.className(known(id) && other !== null ? other : id));
     if (data !== store.baseline.value) {
       return empty(
         `The intervened pass was not read for ${missing}; apply the intervention again to read it.`,
@@ -233,6 +240,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
     case "probability": {
       const all = minus(readings, (r, c) => r.probabilities(c), id, other);
       const values = all.subarray(point * V, (point + 1) * V);
+      if (snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
       if (values.every(Number.isNaN)) return empty("Adding up the probabilities of all classes here …", true);
       const title = `probability of ${versus}`;
       return other === null
@@ -418,6 +426,12 @@ function caution(snapshot: Snapshot, reading: Reading, point: number): string {
 
 /** Differences of two classes, kept as long as the readings that they come from. */
 const differences = new WeakMap<Float32Array, WeakMap<Float32Array, Float32Array>>();
+
+/** Why a point that does not travel shows nothing. */
+function notCarried(snapshot: Snapshot): string {
+  const names = snapshot.meta.payload.streams?.join(", ");
+  return `This page carries ranks and top classes of these streams alone: ${names}.`;
+}
 
 function minus(
   readings: Readings,

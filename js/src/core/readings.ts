@@ -57,6 +57,11 @@ export class Readings {
     return snapshot.meta.payload.mode === "increments" || snapshot.classArrays(id)?.raw !== undefined;
   }
 
+  /** Whether this class can be ranked with what is at hand, which is less than to read it. */
+  ranked(id: number): boolean {
+    return this.has(id) || this.snapshot.classArrays(id)?.ranks !== undefined;
+  }
+
   /** Raw readings of the increments, [N, V]. */
   increments(id: number): Float32Array | null {
     if (!this.has(id)) return null;
@@ -85,13 +90,13 @@ export class Readings {
 
   /** Class ranks, [S, V]; NaN where they have not been counted yet. */
   ranks(id: number): Float32Array | null {
-    if (!this.has(id)) return null;
+    if (!this.ranked(id)) return null;
     const memo = this.#of(id);
     if (memo.ranks) return memo.ranks;
     const { S, V, C } = this.snapshot;
     const stored = this.snapshot.classArrays(id)?.ranks;
     if (stored) {
-      memo.ranks = this.#without(Float32Array.from(stored));
+      memo.ranks = this.#without(this.snapshot.spread(stored));
       return memo.ranks;
     }
     const out = new Float32Array(S * V).fill(Number.NaN);
@@ -128,7 +133,8 @@ export class Readings {
     const memo = this.#of(id);
     if (memo.probabilities) return memo.probabilities;
     const { S, V } = this.snapshot;
-    let lse = this.snapshot.floats("lse");
+    const stored = this.snapshot.floats("lse");
+    let lse = stored && this.snapshot.spread(stored);
     if (!lse) {
       lse = new Float32Array(S * V).fill(Number.NaN);
       for (let s = 0; s < S; s++) {
@@ -185,7 +191,9 @@ export class Readings {
     const stored = this.snapshot.array("top");
     if (stored) {
       const k = stored.shape[2];
-      for (let t = 0; t < V; t++) out[t] = stored.data[(point * V + t) * k];
+      const row = this.snapshot.rowOf(point);
+      if (row < 0) return null;
+      for (let t = 0; t < V; t++) out[t] = stored.data[(row * V + t) * k];
     } else {
       const all = this.allLogits(point);
       if (!all) return null;

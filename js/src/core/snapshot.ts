@@ -34,7 +34,16 @@ export interface Meta {
     readonly label?: number | null;
   };
   readonly objects?: readonly { readonly class: number | null; readonly name: string }[];
-  readonly payload: { readonly mode: "all" | "classes" | "increments"; readonly note?: string };
+  readonly payload: {
+    readonly mode: "all" | "classes" | "increments";
+    readonly note?: string;
+    /** Ranks and top classes alone travel, no readings. */
+    readonly ranks_only?: boolean;
+    /** Streams whose ranks and top classes travel; absent: all. */
+    readonly streams?: readonly string[];
+    /** Their stream points, in the order of the arrays. */
+    readonly points?: readonly number[];
+  };
   readonly exactness?: {
     readonly logits: "exact" | "approximate";
     readonly ranks: "exact" | "approximate";
@@ -63,7 +72,7 @@ export interface MapInfo {
 /** What a snapshot holds for one class (views into the arrays that came). */
 export interface ClassArrays {
   raw?: Float32Array; // [N, T']
-  ranks?: Uint16Array | Uint32Array; // [S, T']
+  ranks?: Uint16Array | Uint32Array; // [P, T'], see Snapshot.rowOf
   valueRaw?: Float32Array; // [L, H, T]
   biasRaw?: Float32Array; // [L]
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
@@ -100,6 +109,8 @@ export class Snapshot {
   readonly offset: Float32Array; // [C]
   readonly outputLogits: Float32Array; // [C]
 
+  /** Row of every stream point in the arrays that hold points, -1 where it does not travel. */
+  readonly #rows: Int32Array;
   readonly #arrays: Map<string, NdArray>;
   readonly #classes = new Map<number, ClassArrays>();
   readonly #attention: { rows: readonly number[]; data: Uint8Array }[] = [];
@@ -130,10 +141,13 @@ export class Snapshot {
     this.sigma = this.#need("sigma", [this.S, this.V]);
     this.offset = this.#need("offset", [this.C]);
     this.outputLogits = this.#need("output_logits", [this.C]);
-    const { mode } = meta.payload;
+    const { mode, points, ranks_only } = meta.payload;
+    this.#rows = Int32Array.from({ length: this.S }, (_, s) => (points ? points.indexOf(s) : s));
     if (mode === "increments") {
       this.#expect("embedding", [this.C, this.D]);
       this.#expect("increments", [this.N, this.V, this.D]);
+    } else if (ranks_only) {
+      this.#expect("ranks", [meta.classes.kept.length, points?.length ?? this.S, this.V]);
     } else if (meta.classes.kept.length > 0) {
       this.#expect("raw", [meta.classes.kept.length, this.N, this.V]);
     }
@@ -170,6 +184,27 @@ export class Snapshot {
   /** Slider positions are increments: 0 the embedding, then attention and MLP of every block. */
   pointOf(position: number, stream: "residual" | "output"): number {
     return position === 0 ? 0 : stream === "residual" ? 2 * position : 2 * position - 1;
+  }
+
+  /** Where a stream point stands in `ranks`, `top` and `lse`; -1 where its stream does not travel. */
+  rowOf(point: number): number {
+    return this.#rows[point];
+  }
+
+  /** Whether some streams do not travel, so that curves go from one known point to the next. */
+  get sparse(): boolean {
+    return this.meta.payload.points !== undefined;
+  }
+
+  /** An array [P, T'] over all stream points [S, T']; NaN where a point does not travel. */
+  spread(values: ArrayLike<number>): Float32Array {
+    const { S, V } = this;
+    const out = new Float32Array(S * V).fill(Number.NaN);
+    for (let s = 0; s < S; s++) {
+      const row = this.rowOf(s);
+      for (let t = 0; row >= 0 && t < V; t++) out[s * V + t] = values[row * V + t];
+    }
+    return out;
   }
 
   positionOf(block: number, sublayer: "embedding" | "attention" | "mlp"): number {
@@ -247,8 +282,10 @@ export class Snapshot {
     const top = this.#arrays.get("top");
     const logits = this.floats("top_logits");
     if (!top || !logits) return null;
+    const row = this.rowOf(point);
+    if (row < 0) return null;
     const k = top.shape[2];
-    const base = (point * this.V + token) * k;
+    const base = (row * this.V + token) * k;
     const out: ClassLogit[] = [];
     for (let i = 0; i < k; i++) out.push({ id: top.data[base + i], logit: logits[base + i] });
     return out;
@@ -315,10 +352,11 @@ export class Snapshot {
     maps: readonly MapInfo[],
   ): void {
     const K = kept.length;
-    const { N, V, S, L, H, T } = this;
+    const { N, V, L, H, T } = this;
+    const P = container.meta.kind === "part" ? this.S : (this.meta.payload.points?.length ?? this.S);
     const rawArray = part(container, "raw", [K, N, V]);
     const raw = rawArray && floats(rawArray);
-    const ranks = part(container, "ranks", [K, S, V])?.data;
+    const ranks = part(container, "ranks", [K, P, V])?.data;
     const valueArray = part(container, "value_raw", [K, L, H, T]);
     const value = valueArray && floats(valueArray);
     const biasArray = part(container, "attention_bias_raw", [K, L]);
@@ -328,7 +366,7 @@ export class Snapshot {
     kept.forEach((id, k) => {
       const entry: ClassArrays = this.#classes.get(id) ?? { headRaw: [] };
       if (raw) entry.raw = slice(raw, k, N * V);
-      if (ranks) entry.ranks = ranks.subarray(k * S * V, (k + 1) * S * V) as Uint16Array | Uint32Array;
+      if (ranks) entry.ranks = ranks.subarray(k * P * V, (k + 1) * P * V) as Uint16Array | Uint32Array;
       if (value) entry.valueRaw = slice(value, k, L * H * T);
       if (bias) entry.biasRaw = slice(bias, k, L);
       if (head) entry.headRaw.push({ rows, values: slice(head, k, L * H * rows.length) });

@@ -26,7 +26,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const likely = new Map(predicted.peek().map(({ id, probability }) => [id, probability]));
     const option = (id: number): Option => {
       const p = likely.get(id);
-      const known = live || readings.has(id);
+      const known = live || readings.ranked(id);
       return {
         id,
         text: snapshot.className(id),

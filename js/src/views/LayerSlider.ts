@@ -260,12 +260,14 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       const t = rank ? 1 - Math.log1p(v) / to : (v - min) / to;
       return PAD + (1 - t) * (HEIGHT - 2 * PAD);
     };
+    const { sparse } = store.data.value.snapshot;
     const path = (list: Float32Array | null) => {
       let d = "";
       let pen = "M";
       for (let p = 0; list && p < list.length; p++) {
-        if (Number.isNaN(list[p])) pen = "M";
-        else {
+        if (Number.isNaN(list[p])) {
+          if (!sparse) pen = "M";
+        } else {
           d += `${pen}${x(p).toFixed(1)} ${y(list[p]).toFixed(1)}`;
           pen = "L";
         }

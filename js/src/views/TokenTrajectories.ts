@@ -57,7 +57,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   let scale: (v: number) => number = () => 0;
 
   const path = ({ look, values }: Line) => {
-    const d = linePath(values.map((v, p) => [LEFT + (p + 0.5) * slot.pitch, scale(v)]));
+    const points = values.map((v, p) => [LEFT + (p + 0.5) * slot.pitch, scale(v)] as const);
+    const d = linePath(
+      store.data.value.snapshot.sparse ? points.filter(([, y]) => !Number.isNaN(y)) : points,
+    );
     return svg("path", { class: `csw-line csw-look-${look}`, d });
   };
   const mark = () => {

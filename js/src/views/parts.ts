@@ -48,6 +48,8 @@ export function present({ sigma, S, V }: Snapshot, tokens: readonly number[]): r
 /** Why there is nothing to see for a class yet, or at all. */
 export function absence(store: Store, name: string): string {
   if (store.kernel.value === "live") return `Reading ${name} …`;
+  const { payload } = store.data.value.snapshot.meta;
+  if (payload.ranks_only) return "Only ranks and top classes are in this page, no logits or contributions.";
   return `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
 }
 

@@ -125,7 +125,8 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   const { class_index, compare_index, shown } = store.state;
   const other = compare_index.value;
   for (const c of [class_index.value, measure === "logit" ? other : null]) {
-    if (c !== null && !readings.has(c)) return absence(store, shortName(snapshot.className(c)));
+    if (c !== null && !(measure === "logit" ? readings.has(c) : readings.ranked(c)))
+      return absence(store, shortName(snapshot.className(c)));
   }
   const read = reader(store, data, measure);
   const name = snapshot.tokenName(output);
@@ -134,7 +135,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
     const values = reader(store, store.baseline.value, measure)([output]);
     lines.push({ key: "before", name: `${name} before`, look: "before", values });
   }
-  if (other !== null && measure !== "logit" && readings.has(other)) {
+  if (other !== null && measure !== "logit" && readings.ranked(other)) {
     const own = `${shortName(snapshot.className(other))} at ${name}`;
     lines.push({ key: "other", name: own, look: "other", values: read([output], other) });
   }
