@@ -78,6 +78,9 @@ def pages(folder: Path) -> dict[str, Path]:
     export_html(small.snapshot(**scene.annotations), made["bundled"])
     export_html(big, made["vit-b/16, all classes"])
     export_html(big, made["vit-b/16, 10 classes"], classes=top)
+    for name, less in (("residual stream alone", {"streams": ["residual"]}), ("ranks alone", {"ranks_only": True})):
+        size = export_html(big, folder / "less.html", classes=top, **less).nbytes
+        print(f"vit-b/16, 10 classes, {name}: {size / 1e6:.2f} MB")
     return made
 
 
