@@ -97,7 +97,8 @@ def export_html(
         With ``classes``: carry exact ranks and top classes only, which is smallest.
     pinned : mapping of str to intervention, or several, optional
         What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
-        the page (`interventions` lists what there is).
+        the page (`interventions` lists what there is).  States that were pinned in an explorer (`Session.pins`) go with
+        it in any case.
     theme : str
         ``"auto"``, ``"light"`` or ``"dark"``.
     max_bytes : int
@@ -164,7 +165,8 @@ def _reduce(mount: page.Mount, streams: Sequence[str] | None, ranks_only: bool) 
 
 
 def _pin(part: page.Mount, pinned: Mapping[str, Any]) -> page.Mount:
-    """A mount with what-if states computed."""
+    """A mount with what-if states computed: its own, and those asked for."""
+    pinned = {**part.pins, **pinned}
     if not pinned:
         return part
     snapshot = part.snapshot
@@ -248,7 +250,8 @@ def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page
     }
     made = portable(snapshot, classes, payload)
     options = dict(getattr(item, "options", {}) or {})
-    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options)
+    pins = getattr(session, "pins", None) if hasattr(session, "has_trait") else None
+    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options, pins=pins or {})
 
 
 def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:

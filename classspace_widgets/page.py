@@ -14,7 +14,7 @@ from classspace_widgets.snapshot import in_planes
 from classspace_widgets.still import caption, data_uri, still
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from classspace_widgets.snapshot import Snapshot
 
@@ -34,6 +34,8 @@ class Mount:
         The view's options.
     pinned : list of Snapshot
         Intervened passes that stay explorable in the page.
+    pins : mapping of str to interventions
+        Passes that are still to be run for ``pinned``, by name.
     """
 
     snapshot: Snapshot
@@ -41,6 +43,7 @@ class Mount:
     state: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[Snapshot, ...] = ()
+    pins: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

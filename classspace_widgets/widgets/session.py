@@ -14,7 +14,9 @@ from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
+
+    from classspace_widgets.interventions import Intervention
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +83,8 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     """
 
     _snapshot = t.Bytes().tag(sync=True)
-    _variant = t.Bytes(b"").tag(sync=True)
+    _variant = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
+    _pins = t.List(t.Dict()).tag(sync=True)
     _links = t.List(t.Dict()).tag(sync=True)
     class_index = t.Int(0, help="Class that is read.").tag(sync=True)
     compare_index = t.Int(None, allow_none=True, help="Class to compare with.").tag(sync=True)
@@ -163,6 +166,26 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     @class_name.setter
     def class_name(self, name: str) -> None:
         self.class_index = class_index(self._current.class_names, name)
+
+    @property
+    def pins(self) -> dict[str, list[Intervention]]:
+        """What-if states kept with the panel's Pin button, by name; exported pages take them along.
+
+        Assign a mapping of names to an intervention, or to several.
+        """
+        from classspace_widgets.interventions import from_spec
+
+        return {str(pin["label"]): from_spec([step["spec"] for step in pin["steps"]]) for pin in self._pins}
+
+    @pins.setter
+    def pins(self, pins: Mapping[str, Any]) -> None:
+        made = []
+        for label, given in pins.items():
+            steps = list(given) if isinstance(given, (list, tuple)) else [given]
+            if not steps:
+                raise ValueError(f"the pinned state {label!r} has no intervention")
+            made.append({"label": label, "steps": [{"spec": i.to_dict(), "label": i.to_code()} for i in steps]})
+        self._pins = made
 
     # -- validation --------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,10 @@ from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets.session import Session
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from classspace_widgets.export import ExportedPage
+    from classspace_widgets.interventions import Intervention
 
 
 class View(anywidget.AnyWidget):  # type: ignore[misc]
@@ -59,6 +62,15 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """The snapshot that is shown."""
         return self.session.snapshot
+
+    @property
+    def pins(self) -> dict[str, list[Intervention]]:
+        """What-if states kept with the panel's Pin button; see `Session.pins`."""
+        return self.session.pins
+
+    @pins.setter
+    def pins(self, pins: Mapping[str, Any]) -> None:
+        self.session.pins = pins
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **state: Any) -> View:

@@ -136,6 +136,29 @@ describe("another picture", () => {
   });
 });
 
+describe("what-if states", () => {
+  it("are forgotten by the kernel, too", () => {
+    const { store, model } = open("all");
+    model.fromKernel("_variant", fixture("all"));
+    store.clearVariant();
+    expect(store.variant.value).toBeNull();
+    expect((model.values._variant as DataView).byteLength).toBe(0);
+    expect(model.saved.some((change) => "_variant" in change)).toBe(true);
+  });
+
+  it("are pinned for the kernel, and pinned by it", () => {
+    const { store, model } = open("all");
+    const steps = [{ spec: { type: "Ablate" }, label: "a" }];
+    store.pin("one", steps);
+    store.pin("two", steps);
+    store.pin("one", []);
+    store.unpin("two");
+    expect(model.values._pins).toEqual([{ label: "one", steps: [] }]);
+    model.fromKernel("_pins", [{ label: "from Python", steps }]);
+    expect(store.pins.value.map((p) => p.label)).toEqual(["from Python"]);
+  });
+});
+
 describe("classes on request", () => {
   /** The answer of a kernel that knows these classes. */
   const answer = (snapshot: Snapshot, classes: number[]) => {

@@ -285,6 +285,35 @@ describe("WhatIf", () => {
     expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
   });
 
+  it("pins a state, and comes back to it", async () => {
+    const { model, store } = live();
+    mountView("WhatIf", el, store, abort.signal);
+    const [pin] = [...el.querySelectorAll("button")].filter((b) => b.textContent === "Pin");
+    expect(pin.disabled).toBe(true);
+    store.set({ tokens: [2] });
+    await settle();
+    click(apply());
+    const result = { before: [[1, 0.75]], after: [[2, 0.5]], code: "" };
+    model.message({ type: "response", id: model.sent[0].id, ok: true, result });
+    await settle();
+    click(pin);
+    await settle();
+    const spec = { type: "RemoveTokens", tokens: [2] };
+    const [{ label, steps }] = model.values._pins as { label: string; steps: { spec: object }[] }[];
+    expect(steps[0].spec).toEqual(spec);
+    expect(pin.textContent).toBe("Unpin");
+    const chooser = one<HTMLSelectElement>("select[aria-label='Pinned interventions']");
+    expect(chooser.hidden).toBe(false);
+    expect(chooser.selectedOptions[0].text).toBe(label);
+    chooser.value = "-1";
+    chooser.dispatchEvent(new Event("change"));
+    await settle();
+    expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
+    chooser.value = "0";
+    chooser.dispatchEvent(new Event("change"));
+    expect(model.sent.at(-1)).toMatchObject({ kind: "whatif", params: { spec: [spec] } });
+  });
+
   it("goes round the passes with the key D", () => {
     const store = open();
     store.addVariant(fixture("all"));

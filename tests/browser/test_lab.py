@@ -240,6 +240,7 @@ def test_what_if_is_painted_applied_and_undone(notebook):
             SETUP,
             "explorer = Explorer(trace, class_name='boat', block=2, sublayer='mlp'); explorer",
             "print('VARIANT', len(explorer.session._variant) > 0, explorer.session.shown)",
+            "print('PINS', *[type(i).__name__ for steps in explorer.pins.values() for i in steps])",
         ],
         height=1500,
     )
@@ -262,8 +263,21 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, before])
     nb.watched.shot("lab_whatif")
     run_cell(nb, 2, "VARIANT True")
-    panel.locator("button:has-text('Undo')").click()
+    panel.locator("button:text-is('Pin')").click()
+    panel.locator("button:text-is('Unpin')").wait_for()
+    run_cell(nb, 3, "PINS RemoveTokens")
+    after = pixels(page)
+    undo = panel.locator("button:has-text('Undo')")
+    undo.click()
     page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea .csw-steps li').length === 0")
+    page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, after])
+    # The same once more, and then from the pins: it shows again, though nothing about it is new.
+    panel.locator("button:has-text('Apply')").click()
+    page.wait_for_function("a => document.querySelector(a[0]).toDataURL() === a[1]", arg=[MAP, after])
+    undo.click()
+    page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, after])
+    panel.locator("select[aria-label='Pinned interventions']").select_option(index=1)
+    page.wait_for_function("a => document.querySelector(a[0]).toDataURL() === a[1]", arg=[MAP, after])
     assert nb.watched.errors == []
 
 

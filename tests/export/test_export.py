@@ -265,6 +265,25 @@ def test_pinned_states_are_the_intervened_passes(tmp_path: Path, classes):
             assert type(asked[0] if isinstance(asked, list) else asked).__name__ in state.meta["intervention"]["code"]
 
 
+def test_pins_of_an_explorer_go_into_its_page(tmp_path: Path, monkeypatch):
+    from tiny_models import tiny_vit
+
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+    from classspace_widgets.widgets import Explorer
+
+    for module in ("session", "views"):
+        monkeypatch.setattr(f"classspace_widgets.widgets.{module}.script", lambda name: "export default {}")
+    space = tiny_vit(img_size=64)
+    explorer = Explorer(space.trace(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
+    explorer.pins = {"alone": KnockOutAttention("self_only")}
+    out = export_html(explorer, tmp_path / "page.html", pinned={"less": RemoveTokens([2])})
+    reader = Reader(out.path.read_text())
+    data = {a["id"]: text for a, text in reader.scripts if a.get("type") == "application/x-classspace"}
+    (mount,) = (a for tag, a in reader.tags if tag == "div" and a.get("class") == "csw-mount")
+    states = [Snapshot.unpack(container(data[i])) for i in mount["data-pinned"].split()]
+    assert [s.meta["intervention"]["label"] for s in states] == ["alone", "less"]
+
+
 def page_of(path: Path) -> Snapshot:
     reader = Reader(path.read_text())
     return Snapshot.unpack(container(next(t for a, t in reader.scripts if a.get("type") == "application/x-classspace")))

@@ -265,3 +265,29 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     monkeypatch.setattr(Explorer, "saved_form", "none")
     explorer._ipython_display_()
     assert len(shown) == 1
+
+
+def test_pins_go_both_ways():
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+
+    explorer = Explorer(synthetic("all"))
+    assert explorer.pins == {}
+    explorer.pins = {"alone": KnockOutAttention("self_only"), "both": [RemoveTokens([2]), KnockOutAttention("no_cls")]}
+    assert explorer.pins == {
+        "alone": [KnockOutAttention("self_only")],
+        "both": [RemoveTokens([2]), KnockOutAttention("no_cls")],
+    }
+    # As the panel writes them.
+    explorer.session.set_state(
+        {"_pins": [{"label": "x", "steps": [{"spec": {"type": "RemoveTokens", "tokens": [3]}, "label": "x"}]}]}
+    )
+    assert explorer.pins == {"x": [RemoveTokens([3])]}
+    with pytest.raises(ValueError, match="no intervention"):
+        explorer.pins = {"nothing": []}
+
+
+def test_the_view_can_clear_the_intervened_pass():
+    session = Session(synthetic("all"))
+    session._variant = synthetic("all").pack()
+    session.set_state({"_variant": memoryview(b"")})
+    assert session._variant == b""

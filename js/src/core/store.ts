@@ -76,6 +76,17 @@ export interface Data {
 }
 
 /** The part of anywidget's model that is used. */
+export interface PinnedStep {
+  readonly spec: Readonly<Record<string, unknown>>;
+  readonly label: string;
+}
+
+/** A what-if state that was kept: its name, and the interventions that make it. */
+export interface Pin {
+  readonly label: string;
+  readonly steps: readonly PinnedStep[];
+}
+
 export interface WidgetModel {
   get(name: string): unknown;
   set(name: string, value: unknown): void;
@@ -123,6 +134,7 @@ export class Store {
   readonly variant: ReadonlySignal<Data | null>;
   /** Intervened passes that a static page carries. */
   readonly pinned: ReadonlySignal<readonly Data[]>;
+  readonly pins: ReadonlySignal<readonly Pin[]>;
   /** Slider position 0..N-1 and the stream point that is read there. */
   readonly position: ReadonlySignal<number>;
   readonly point: ReadonlySignal<number>;
@@ -138,6 +150,8 @@ export class Store {
   readonly #base: Signal<Data>;
   readonly #variant: Signal<Data | null> = signal(null);
   readonly #pinned: Signal<readonly Data[]> = signal([]);
+  readonly #pins: Signal<readonly Pin[]> = signal([]);
+  readonly #model: WidgetModel | null;
   readonly #remote: Signal<Status> = signal(IDLE);
   readonly #local: Signal<Status> = signal(IDLE);
   readonly #abort = new AbortController();
@@ -153,6 +167,8 @@ export class Store {
     this.baseline = base;
     this.variant = this.#variant;
     this.pinned = this.#pinned;
+    this.pins = this.#pins;
+    this.#model = model;
     const last = snapshot.placeOf(snapshot.N - 1);
     const start: State = {
       ...DEFAULTS,
@@ -302,6 +318,21 @@ export class Store {
     this.#variant.value ??= data;
   }
 
+  /** What-if states that were kept by name; the kernel knows them too. */
+  pin(label: string, steps: readonly PinnedStep[]): void {
+    this.#setPins([...this.#pins.peek().filter((p) => p.label !== label), { label, steps }]);
+  }
+
+  unpin(label: string): void {
+    this.#setPins(this.#pins.peek().filter((p) => p.label !== label));
+  }
+
+  #setPins(pins: readonly Pin[]): void {
+    this.#pins.value = pins;
+    this.#model?.set("_pins", pins);
+    this.#model?.save_changes();
+  }
+
   /** Show one of the pinned passes beside the baseline. */
   showPinned(index: number): void {
     const data = this.#pinned.peek()[index];
@@ -318,6 +349,9 @@ export class Store {
       this.#variant.value = null;
       this.set({ shown: "baseline" });
     });
+    // Else the kernel and other views would keep it, and applying it again would be no change to them.
+    this.#model?.set("_variant", new DataView(new ArrayBuffer(0)));
+    this.#model?.save_changes();
   }
 
   /** Baseline, intervened, difference, and round again. */
@@ -376,6 +410,12 @@ export class Store {
     }
     this.#stopping(() => timer !== null && clearTimeout(timer));
     listen("change:_snapshot", () => this.#replace(model.get("_snapshot")));
+    const takePins = () => {
+      const pins = model.get("_pins");
+      if (Array.isArray(pins) && !same(this.#pins.peek(), pins)) this.#pins.value = pins as Pin[];
+    };
+    listen("change:_pins", takePins);
+    takePins();
     listen("change:_variant", () => this.#setVariant(model.get("_variant")));
     listen("change:status", () => this.#setStatus(model.get("status")));
     listen("msg:custom", ((content: unknown, buffers: readonly ArrayBufferView[]) =>

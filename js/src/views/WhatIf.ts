@@ -5,7 +5,7 @@ import { h, say } from "../core/dom";
 import { percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import { ACTIONS, type Choice, describe, obstacle, type Spec } from "../core/interventions";
-import type { Store } from "../core/store";
+import type { PinnedStep, Store } from "../core/store";
 import { segmented } from "./parts";
 
 interface Step {
@@ -46,6 +46,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const apply = h("button", { class: "csw-button csw-primary", type: "button" }, "Apply");
   const undo = h("button", { class: "csw-button", type: "button" }, "Undo");
   const copy = h("button", { class: "csw-button", type: "button" }, "Copy as Python");
+  const pin = h("button", { class: "csw-button", type: "button" }, "Pin");
+  pin.title = "Keep this state: to come back to, in Python as pins, and in exported pages";
   const why = h("p", { class: "csw-note" });
   const list = h("ol", { class: "csw-steps" });
   const table = h("div", { class: "csw-outcome" });
@@ -63,7 +65,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const pinned = h("select", { class: "csw-select", "aria-label": "Pinned interventions" });
   const title = h("h3", {}, "What if");
   const head = h("header", { class: "csw-bar-row" }, title, h("span", { class: "csw-grow" }), pinned, shown);
-  const tools = h("div", { class: "csw-bar-row" }, action, blocks, normLabel, apply, undo, copy);
+  const tools = h("div", { class: "csw-bar-row" }, action, blocks, normLabel, apply, undo, pin, copy);
   const root = h(
     "section",
     { class: "csw-view csw-whatif", "aria-label": "What if" },
@@ -91,6 +93,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     };
   });
 
+  const labelOf = (list: readonly Step[]) => list.map((step) => step.label).join("; ");
+
   /** Run the model with these steps; the old state stays until the answer is there. */
   const run = async (next: readonly Step[]) => {
     if (next.length === 0) {
@@ -99,7 +103,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       store.clearVariant();
       return;
     }
-    const label = next.map((step) => step.label).join("; ");
+    const label = labelOf(next);
     const { mode } = store.baseline.peek().snapshot.meta.payload;
     const params = { spec: next.map((step) => step.spec), label, payload: mode };
     const answer = await store.request("whatif", params, [], "running the model with the intervention");
@@ -170,7 +174,26 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     },
     on,
   );
-  pinned.addEventListener("change", () => store.showPinned(Number(pinned.value)), on);
+  const specs = (list: readonly PinnedStep[]) => JSON.stringify(list.map((step) => step.spec));
+  const kept = () => store.pins.value.find((p) => specs(p.steps) === specs(steps.value));
+  pin.addEventListener(
+    "click",
+    () => {
+      const known = kept();
+      if (known) store.unpin(known.label);
+      else store.pin(labelOf(steps.peek()), steps.peek());
+    },
+    on,
+  );
+  pinned.addEventListener(
+    "change",
+    () => {
+      const at = Number(pinned.value);
+      if (store.kernel.peek() !== "live") store.showPinned(at);
+      else void run(at < 0 ? [] : (store.pins.peek()[at].steps as readonly Step[]));
+    },
+    on,
+  );
 
   let picture = store.baseline.peek().snapshot;
   watch(abort, () => {
@@ -193,10 +216,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const live = store.kernel.value === "live";
     const own = ACTIONS[chosen.value];
     const has = store.variant.value !== null;
-    const passes = store.pinned.value;
+    const passes = live
+      ? ["pinned …", ...store.pins.value.map((p) => p.label)]
+      : store.pinned.value.map((d, i) => d.snapshot.meta.intervention?.label || `pass ${i + 1}`);
     root.hidden = !live && !has;
     tools.hidden = !live && !has;
-    for (const node of [action, apply, undo]) node.hidden = !live;
+    for (const node of [action, apply, undo, pin]) node.hidden = !live;
     shown.hidden = !has;
     blocks.hidden = !live || !own.needs.includes("blocks");
     normLabel.hidden = !live || !own.needs.includes("renormalise");
@@ -210,13 +235,16 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     );
     apply.disabled = problem !== "";
     undo.disabled = steps.value.length === 0;
+    pin.disabled = undo.disabled;
+    say(pin, kept() ? "Unpin" : "Pin");
     const code = outcome.value?.code ?? store.variant.value?.snapshot.meta.intervention?.code;
     copy.hidden = !has || !code;
     pinned.hidden = passes.length < 2;
-    if (pinned.options.length !== passes.length) {
-      const names = passes.map((d, i) => d.snapshot.meta.intervention?.label || `pass ${i + 1}`);
-      pinned.replaceChildren(...names.map((name, i) => h("option", { value: i }, name)));
+    if ([...pinned.options].map((o) => o.text).join("\n") !== passes.join("\n")) {
+      pinned.replaceChildren(...passes.map((name, i) => h("option", { value: live ? i - 1 : i }, name)));
     }
+    const held = kept();
+    if (live) pinned.value = String(held ? store.pins.value.indexOf(held) : -1);
   });
   onFrame(abort, () => {
     list.replaceChildren(
