@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -177,18 +178,25 @@ def _add_picture(meta: dict[str, Any], arrays: dict[str, Array], trace: Trace, i
     meta["image"] = {"width": 0, "height": 0, "mime": "", "name": name, "label": None}
     if trace.pictures is None:
         return
+    pixels = np.ascontiguousarray(trace.pictures[image])
+    height, width, _ = pixels.shape
+    mime, data = _encoded(pixels.tobytes(), width, height)
+    meta["image"] |= {"width": width, "height": height, "mime": mime}
+    arrays["image"] = np.frombuffer(data, np.uint8)
+
+
+@lru_cache(maxsize=16)
+def _encoded(pixels: bytes, width: int, height: int) -> tuple[str, bytes]:
+    """Type and bytes of a picture's file; kept, because every intervened pass shows the same picture again."""
     from PIL import Image
 
-    picture = Image.fromarray(np.asarray(trace.pictures[image]))
+    picture = Image.frombytes("RGB", (width, height), pixels)
     buffer = io.BytesIO()
-    if picture.width * picture.height <= 40_000:
+    if width * height <= 40_000:
         picture.save(buffer, "PNG", optimize=True)
-        mime = "image/png"
-    else:
-        picture.save(buffer, "WEBP", quality=90, method=4)
-        mime = "image/webp"
-    meta["image"] |= {"width": picture.width, "height": picture.height, "mime": mime}
-    arrays["image"] = np.frombuffer(buffer.getvalue(), np.uint8)
+        return "image/png", buffer.getvalue()
+    picture.save(buffer, "WEBP", quality=90, method=4)
+    return "image/webp", buffer.getvalue()
 
 
 def _add_mask(
