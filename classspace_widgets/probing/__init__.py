@@ -2,5 +2,15 @@
 
 from classspace_widgets.probing.fit import collect_sums, fit_probes, probe_accuracy, probe_points
 from classspace_widgets.probing.ridge import RidgeProbes, RidgeSums
+from classspace_widgets.probing.scores import LensScores, ProbeScores
 
-__all__ = ["RidgeProbes", "RidgeSums", "collect_sums", "fit_probes", "probe_accuracy", "probe_points"]
+__all__ = [
+    "LensScores",
+    "ProbeScores",
+    "RidgeProbes",
+    "RidgeSums",
+    "collect_sums",
+    "fit_probes",
+    "probe_accuracy",
+    "probe_points",
+]

@@ -5,6 +5,7 @@ from classspace_widgets.studies.classes import ClassMismatchError, match_classes
 from classspace_widgets.studies.composition import ResidualComposition, SimilarityChange
 from classspace_widgets.studies.data import ArrayDataset, PictureFiles, RowDataset, as_dataset, image_folder, imagenet_s
 from classspace_widgets.studies.explanation import ExplanationStudy
+from classspace_widgets.studies.findings import Finding, findings
 from classspace_widgets.studies.identifiability import (
     Accuracy,
     Identifiability,
@@ -32,6 +33,7 @@ __all__ = [
     "ClassValueAgreement",
     "DatasetError",
     "ExplanationStudy",
+    "Finding",
     "Identifiability",
     "IdentifiabilityChange",
     "KeyValueAgreement",
@@ -50,6 +52,7 @@ __all__ = [
     "all_studies",
     "as_dataset",
     "bootstrap_ci",
+    "findings",
     "image_folder",
     "imagenet_s",
     "match_classes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -12,6 +12,7 @@ from classspace_widgets.explain.importance import importance
 from classspace_widgets.explain.masks import SCORES, mask_scores
 from classspace_widgets.explain.methods import METHODS
 from classspace_widgets.explain.perturbation import ORDERS, perturbation, random_scores
+from classspace_widgets.explain.reading import LOSSES
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.studies.protocol import ShareStudy
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
+    Scorer = Callable[[Readings], Tensor]
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 MEASURES = ("accuracy", "probability")
@@ -36,9 +38,12 @@ class ExplanationStudy(ShareStudy):
     Parameters
     ----------
     methods : sequence of str
-        As in `explain.importance`.
+        As in `explain.importance`; ``"gradient:cross_entropy"`` and ``"gradient:paper"`` set the gradient's loss.
     loss : str
-        For ``"gradient"``.
+        For plain ``"gradient"``.
+    scorers : mapping of str to callable, optional
+        More methods by name: each takes the batch (`Readings`) and gives scores ``[B, P]`` of the image tokens for the
+        pictures' labels, such as `probing.ProbeScores` and `probing.LensScores`.
     steps : int
         How many sizes of the remaining picture to test, evenly from one token to all; 0 for every size.
     random_orders : int
@@ -64,20 +69,27 @@ class ExplanationStudy(ShareStudy):
         loss: str = "logit",
         steps: int = 0,
         random_orders: int = 1,
+        scorers: Mapping[str, Scorer] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        unknown = [m for m in methods if m not in METHODS]
+        known = {*METHODS, *(f"gradient:{loss}" for loss in LOSSES)}
+        unknown = [m for m in methods if m not in known]
         if unknown or not methods:
-            raise ValueError(f"methods must be among {tuple(METHODS)}, got {unknown or 'none'}")
+            raise ValueError(f"methods must be among {tuple(sorted(known))}, got {unknown or 'none'}")
         if steps < 0 or steps == 1 or random_orders < 0:
             raise ValueError(f"expected steps = 0 or >= 2 and random_orders >= 0, got {steps} and {random_orders}")
         self.methods, self.loss, self.steps, self.random_orders = tuple(methods), loss, steps, random_orders
+        self.scorers = dict(scorers or {})
+        doubled = [name for name in self.scorers if name in known or name == "random"]
+        if doubled:
+            raise ValueError(f"scorers need names of their own, got {doubled[0]!r}, which is a method's")
 
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
         own = {"methods": self.methods, "loss": self.loss, "steps": self.steps, "random_orders": self.random_orders}
-        return {**super().options(), **own}
+        scorers = {"scorers": tuple(self.scorers)} if self.scorers else {}
+        return {**super().options(), **own, **scorers}
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for every area, mask score and step of a curve (``kept`` is -1 where it is not a step)."""
@@ -85,7 +97,7 @@ class ExplanationStudy(ShareStudy):
         steps = np.linspace(1, count, self.steps or count).round().astype(int)
         self.kept = tuple(sorted({int(n) for n in steps}, reverse=True))
         found = []
-        for method in (*self.methods, *(("random",) if self.random_orders else ())):
+        for method in (*self.methods, *self.scorers, *(("random",) if self.random_orders else ())):
             for order in ORDERS:
                 for measure in MEASURES:
                     found.append({"method": method, "measure": f"{order} {measure} area", "kept": -1})
@@ -101,10 +113,12 @@ class ExplanationStudy(ShareStudy):
         run = Resumable.record(space.adapter, batch.pixels)
         count = space.adapter.grid[0] * space.adapter.grid[1]
         parts = []
-        for method in self.methods:
-            loss = self.loss if method == "gradient" else "logit"
+        for name in self.methods:
+            method, _, loss = name.partition(":")
+            loss = loss or (self.loss if method == "gradient" else "logit")
             found = importance(space, batch.labels.unsqueeze(1), images=batch.pixels, method=method, loss=loss)
             parts.append(self._measured(batch, space, run, found.scores[:, 0]))
+        parts += [self._measured(batch, space, run, scorer(batch)) for scorer in self.scorers.values()]
         if self.random_orders:
             drawn = [
                 self._measured(

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.studies.findings import findings
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -27,6 +29,7 @@ pre { overflow: auto; font-size: 12px; }
 summary { cursor: pointer; }
 nav a { margin-right: 1em; white-space: nowrap; }
 .figure { overflow-x: auto; }
+.findings td, .findings th { text-align: left; vertical-align: top; }
 @media print { .scroll { max-height: none; } }
 """
 
@@ -71,8 +74,21 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>{INLINE.render()}</head>'
-        f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}<nav>{links}</nav>{sections}"
+        f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
         f"<h2>Provenance</h2><pre>{_e(json.dumps(results.provenance, indent=2))}</pre>{script}</body></html>\n"
+    )
+
+
+def _findings(results: StudyResults) -> str:
+    rows = "".join(
+        f"<tr><td>{'holds' if f.holds else '<b>does not hold</b>'}</td><td>{_e(f.claim)}</td><td>{_e(f.evidence)}</td></tr>"
+        for f in findings(results)
+    )
+    if not rows:
+        return ""
+    return (
+        "<h2>What the paper found, and what is found here</h2>"
+        '<table class="findings"><tr><th></th><th>finding</th><th>numbers</th></tr>' + rows + "</table>"
     )
 
 
