@@ -70,3 +70,50 @@ def test_bad_options():
     for options in ({"methods": ()}, {"methods": ("magic",)}, {"steps": 1}, {"random_orders": -1}):
         with pytest.raises(ValueError, match="got"):
             ExplanationStudy(**options)
+
+
+def test_losses_and_scores_from_probes_go_through_the_same_test(space):
+    from classspace_widgets.probing import LensScores, ProbeScores, RidgeProbes
+
+    batch = batch_of(space, range(6))
+    trace, prefix = batch.trace, len(batch.trace.prefix)
+    # A shared probe with the lens's own matrix, and one for every token: both slow references of the same scores.
+    generator = torch.Generator().manual_seed(3)
+    shared = RidgeProbes(
+        ((2, "residual"),),
+        torch.randn(1, 1, *space.lens.folded.T.shape, generator=generator),
+        torch.zeros(1, 1, space.n_classes),
+    )
+    each = RidgeProbes(
+        shared.points, shared.weights.repeat(1, trace.n_tokens, 1, 1), shared.bias.repeat(1, trace.n_tokens, 1)
+    )
+    vectors = trace.stream("residual", 2).float()
+    expected = torch.stack(
+        [
+            torch.stack([v @ shared.weights[0, 0][:, c] for v in image[prefix:]])
+            for image, c in zip(vectors, batch.labels, strict=True)
+        ]
+    )
+    assert torch.allclose(ProbeScores(shared, 2)(batch), expected, atol=1e-4)
+    assert torch.allclose(ProbeScores(each, 2)(batch), expected, atol=1e-4)
+    lens = torch.stack(
+        [trace.logits("mlp", 1, classes=[c])[b, prefix:, 0] for b, c in enumerate(batch.labels.tolist())]
+    )
+    assert torch.allclose(LensScores(1, "mlp")(batch), lens, atol=1e-5)
+    with pytest.raises(ValueError, match="fit them for all"):
+        ProbeScores(RidgeProbes(shared.points, each.weights[:, :3], each.bias[:, :3]), 2)(batch)
+    study = ExplanationStudy(
+        methods=("gradient", "gradient:paper"),
+        scorers={"probe": ProbeScores(shared, 2)},
+        steps=3,
+        random_orders=0,
+        replicates=0,
+    )
+    study.update(batch)
+    table = study.result().table
+    assert list(dict.fromkeys(table["method"])) == ["gradient", "gradient:paper", "probe"]
+    curves = perturbation(space, batch.pixels, batch.labels, expected, kept=[1, 8, 16])
+    own = table[(table["method"] == "probe") & (table["measure"] == "positive probability area")]["value"].iloc[0]
+    assert own == pytest.approx(float(curves.area("positive", "probability").mean()), abs=1e-6)
+    with pytest.raises(ValueError, match="names of their own"):
+        ExplanationStudy(scorers={"chefer": LensScores(1)})

@@ -11,8 +11,16 @@ from bokeh.plotting import figure
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.plots import figures_in, plot_heat_table, plot_overview, plot_result, save_figure
-from classspace_widgets.studies import StudyResults, all_studies, run_study, write_report
+from classspace_widgets.plots import (
+    figures_in,
+    plot_explanation,
+    plot_heat_table,
+    plot_overview,
+    plot_probes,
+    plot_result,
+    save_figure,
+)
+from classspace_widgets.studies import ExplanationStudy, StudyResults, all_studies, run_study, write_report
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +96,62 @@ def test_heat_table(results):
     assert len(cells["value"]) == len(table)
     assert list(fig.y_range.factors) == ["self_only", "no_cls", "none"]
     assert cells["text"][0] == f"{table['value'].iloc[0]:.3f}"
+
+
+@pytest.fixture(scope="module")
+def explained():
+    study = ExplanationStudy(methods=("gradient", "rollout"), steps=3, replicates=20)
+    return run_study(tiny_vit(), Pictures(4), study, random_twin=True, progress=False)["explanation"]
+
+
+def test_perturbation_curves_hold_the_numbers_and_the_random_order(explained):
+    plotted = plot_explanation(explained, measure="probability")
+    negative, positive, table = figures_in(plotted)
+    for order, fig in (("negative", negative), ("positive", positive)):
+        drawn = {r.data_source.data["label"][0]: r for r in lines(fig)}
+        names = ["gradient", "rollout", "random"]
+        assert list(drawn) == [n + w for n in names for w in ("", ", random weights")]
+        rows = explained.tables["curves"]
+        rows = rows[(rows["method"] == "rollout") & (rows["measure"] == f"{order} probability")]
+        rows = rows[(rows["weights"] == "trained") & (rows["outcome"] == "all")].sort_values("kept")
+        assert np.array_equal(drawn["rollout"].data_source.data["value"], rows["value"])
+        assert np.array_equal(drawn["rollout"].data_source.data["share"], rows["kept"] / 16)
+        assert drawn["random"].glyph.line_dash == [6]
+        assert drawn["gradient"].glyph.line_dash == []
+        assert sum(isinstance(r.glyph, VArea) for r in fig.renderers) == 3
+    assert set(table.y_range.factors) == {"gradient", "rollout", "random"}
+    with pytest.raises(ValueError, match="methods must be among"):
+        plot_explanation(explained, methods=["magic"])
+    with pytest.raises(ValueError, match="measure must be"):
+        plot_explanation(explained, measure="area")
+    assert len(figures_in(plot_overview({"explanation": explained}))) == 3
+
+
+def test_probes_beside_the_lens_and_their_control():
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        [
+            (block, stream, "image", reading, 0.1 * block + 0.2 * (reading == "probe"), 10)
+            for stream in ("residual", "mlp")
+            for reading in ("probe", "lens")
+            for block in (1, 2, 3)
+        ],
+        columns=["block", "stream", "tokens", "reading", "value", "count"],
+    )
+    residual, mlp = figures_in(plot_probes(frame, control=frame.assign(value=0.05)))
+    assert [residual.title.text, mlp.title.text] == ["residual", "mlp"]
+    drawn = {(r.data_source.data["curve"][0], r.data_source.data["weights"][0]): r for r in lines(mlp)}
+    assert np.allclose(drawn["probe, image", "trained"].data_source.data["value"], [0.3, 0.4, 0.5])
+    assert np.allclose(drawn["lens, image", "random"].data_source.data["value"], 0.05)
+    assert drawn["lens, image", "random"].glyph.line_dash == [6]
+
+
+def test_every_curve_of_every_study_has_its_control(results):
+    for result in results.values():
+        for fig in figures_in(plot_result(result)):
+            drawn = [r.data_source.data["weights"][0] for r in lines(fig) if "weights" in r.data_source.data]
+            assert drawn.count("trained") == drawn.count("random"), result.name
 
 
 def test_overview(results):

@@ -1,0 +1,51 @@
+"""Figures as files, and the figures inside a layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bokeh.plotting import figure
+
+
+def figures_in(plotted: Any) -> list[Any]:
+    """The figures inside a Bokeh layout."""
+    if isinstance(plotted, figure):
+        return [plotted]
+    return [fig for child in getattr(plotted, "children", []) for fig in figures_in(child)]
+
+
+def save_figure(plotted: Any, path: str | Path) -> Path:
+    """Write a figure or layout as ``.html`` (offline), ``.png`` or ``.svg``; the last two need a browser.
+
+    Raises
+    ------
+    RuntimeError
+        Where no browser can be driven; says what to install.
+    """
+    from bokeh.embed import file_html
+    from bokeh.resources import INLINE
+
+    target = Path(path)
+    kind = target.suffix.lower()
+    if kind not in (".html", ".png", ".svg"):
+        raise ValueError(f"expected a path ending in .html, .png or .svg, got {target.name!r}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if kind == ".html":
+        target.write_text(file_html(plotted, INLINE, target.stem), encoding="utf-8")
+        return target
+    from bokeh.io import export_png, export_svg
+
+    try:
+        if kind == ".svg":
+            for fig in figures_in(plotted):
+                fig.output_backend = "svg"
+            export_svg(plotted, filename=str(target))
+        else:
+            export_png(plotted, filename=str(target))
+    except Exception as error:  # selenium raises many kinds; the remedy is the same
+        raise RuntimeError(
+            f"cannot write {target.name}: Bokeh needs Selenium and a browser for pictures ({error}); "
+            "pip install selenium and Firefox or Chromium, or save .html"
+        ) from error
+    return target

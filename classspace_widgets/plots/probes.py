@@ -1,0 +1,40 @@
+"""Accuracy of linear probes over the blocks, beside that of the lens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from classspace_widgets.plots.results import plot_result
+from classspace_widgets.studies.results import StudyResult
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def plot_probes(
+    accuracy: pd.DataFrame, *, control: pd.DataFrame | None = None, width: int = 380, height: int = 300
+) -> Any:
+    """Accuracy of probes and lens by block, a panel for every stream.
+
+    Parameters
+    ----------
+    accuracy : DataFrame
+        As `probing.probe_accuracy` gives it.
+    control : DataFrame, optional
+        The same of a random twin, drawn dashed.
+    width, height : int
+        Of one panel, in pixels.
+
+    Returns
+    -------
+    bokeh figure, or row of figures
+    """
+    import pandas as pd
+
+    parts = [accuracy.assign(weights="trained")]
+    if control is not None:
+        parts.append(control.assign(weights="random"))
+    table = pd.concat(parts, ignore_index=True)
+    table = table.assign(curve=table["reading"] + ", " + table["tokens"])
+    result = StudyResult("probes", "Accuracy of probes and lens", {"main": table})
+    return plot_result(result, panel="stream", series="curve", width=width, height=height)

@@ -1,0 +1,50 @@
+"""How figures look: transparent backgrounds, inks of middle lightness, colours that differ for everybody."""
+
+from __future__ import annotations
+
+import html
+from typing import Any
+
+from bokeh.models import CrosshairTool, Legend, Span
+from bokeh.plotting import figure
+
+INK = "#7a808a"
+GRID = "#8c929c"
+# Told apart by people who see colours differently, and of middle lightness (after Okabe and Ito, and Tol).
+COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d")
+MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
+HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
+
+
+def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:
+    """An empty figure in the common style, its legend at a place of its own (``"right"`` is beside the plot)."""
+    fig = figure(title=title, tools="pan,wheel_zoom,box_zoom,reset,save", toolbar_location="above", **options)
+    fig.toolbar.logo = None
+    fig.toolbar.autohide = True
+    fig.background_fill_color = fig.border_fill_color = None
+    fig.outline_line_color = None
+    fig.title.text_color = INK
+    fig.axis.axis_label_text_color = fig.axis.major_label_text_color = INK
+    fig.axis.axis_line_color = fig.axis.major_tick_line_color = fig.axis.minor_tick_line_color = INK
+    fig.axis.axis_label_text_font_style = "normal"
+    fig.grid.grid_line_color, fig.grid.grid_line_alpha = GRID, 0.25
+    box = Legend(background_fill_alpha=0, border_line_alpha=0, label_text_color=INK, label_text_font_size="9pt")
+    box.spacing, box.padding, box.glyph_height, box.inactive_fill_alpha = 0, 4, 14, 0.3
+    fig.add_layout(box, legend)
+    return fig
+
+
+def crosshair_span() -> Span:
+    """A vertical line that several figures share."""
+    return Span(dimension="height", line_color=INK, line_dash="dotted", line_width=1)
+
+
+def share_crosshair(fig: Any, span: Span) -> None:
+    """Give a figure the shared crosshair."""
+    fig.toolbar.tools = [t for t in fig.toolbar.tools if not isinstance(t, CrosshairTool)]
+    fig.add_tools(CrosshairTool(overlay=span, dimensions="height"))
+
+
+def escape(text: str) -> str:
+    """Text as HTML."""
+    return html.escape(text)
