@@ -45,6 +45,7 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = f"classspace_widgets {__version__}"
 html_static_path = ["_static"]
+html_extra_path = ["reports"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False

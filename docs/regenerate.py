@@ -2,6 +2,8 @@
 
 1. ``demo``: run demo.ipynb from top to bottom and store its outputs, without the state of its widgets.
 2. ``pictures``: photograph the explorer for the README and the first page, light and dark (needs Chromium, playwright).
+3. ``study``: every study of the bundled models on held-out scenes, docs/study.md and its report in docs/reports.
+4. ``evidence``: token importance put to the test, docs/evidence.md and its report in docs/reports.
 
 Give names to make only some of them.
 """
@@ -106,7 +108,190 @@ def _shrink(path: Path) -> None:
     print(f"{path.name}: {small.size}, {path.stat().st_size / 1e3:.0f} kB")
 
 
-PARTS = {"demo": demo, "pictures": pictures}
+STUDIED = {
+    "default": "bundled",
+    "gap": "bundled/gap",
+    "contrast": "bundled/contrast",
+}
+MEASURED = [
+    "accuracy", "identifiability", "identifiability_change", "place_difference", "similarity_change",
+    "residual_composition", "class_value_agreement", "key_value_agreement", "memory_compositionality",
+    "attention_perturbation", "token_removal",
+]  # fmt: skip
+
+
+def study() -> None:
+    """Every study of every bundled model on held-out scenes, by the command line: docs/study.md and a report."""
+    from classspace_widgets.cli import main as classspace
+    from classspace_widgets.studies import StudyResults, findings
+
+    scenes, seed = 300, 11
+    sections, rows = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, model in STUDIED.items():
+            out = Path(folder) / name
+            given = ["--model", model, "--data", f"scenes:{scenes}:{seed}", "--twin", "--out", str(out)]
+            classspace(["study", *given, "--studies", *MEASURED])
+            results = StudyResults.load(out / "results.json.gz")
+            if name == "default":
+                target = ROOT / "docs" / "reports" / "study_default.html"
+                classspace(
+                    ["report", str(out), "--out", str(target), "--title", "The bundled model on held-out scenes"]
+                )
+                print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+            held = findings(results)
+            missed = [f for f in held if not f.holds]
+            top = results["accuracy"].where(measure="top-1").set_index("weights")["value"]
+            sections.append(
+                f"## `ClassSpace.bundled({name!r})`\n\nTop-1 {top['trained']:.3f}, its random twin {top['random']:.3f}. "
+                f"{len(held) - len(missed)} of {len(held)} findings hold"
+                + (
+                    "."
+                    if not missed
+                    else "; " + "; ".join(f"**not:** {f.claim[0].lower()}{f.claim[1:]}" for f in missed) + "."
+                )
+                + "\n\n"
+                + _findings_table(held)
+            )
+            rows.append(_curve_rows(results, name))
+    intro = f"""# A study of the bundled models
+
+Every measurement of the paper, over {scenes} held-out scenes with 0 to 2 smaller objects, each with a random twin
+(the same architecture with fresh weights) as control and 95 % bootstrap intervals over pictures. A finding *holds* where
+its intervals do not overlap, or its test says so at 0.05; the sentences are judged from the numbers by
+`classspace_widgets.studies.findings`. That tokens of the default model and its GAP twin name what they show was **trained
+in** (token labelling, see the models' cards); the contrast model had one label per picture and nothing else.
+The contrast model learned scenes with one object in them; here there are others too, which costs it accuracy.
+
+The whole run of the default model, with figures and tables: <a href="study_default.html">report</a> (one offline file).
+Made by `python docs/regenerate.py study`, which calls `classspace study` and `classspace report`.
+"""
+    curves = (
+        "## Identifiability of the label after every block\n\nMean over image tokens: on the object, on its context.\n\n"
+        + "".join(rows)
+    )
+    text = "\n\n".join([intro, *sections, curves])
+    (ROOT / "docs" / "study.md").write_text(re.sub(r"\n{3,}", "\n\n", text).rstrip() + "\n", encoding="utf-8")
+
+
+def _findings_table(found) -> str:  # type: ignore[no-untyped-def]
+    lines = [f"| {'holds' if f.holds else '**does not hold**'} | {f.claim} | {f.evidence} |" for f in found]
+    return "\n".join(["| | finding | numbers |", "|---|---|---|", *lines]) + "\n"
+
+
+def _curve_rows(results, name) -> str:  # type: ignore[no-untyped-def]
+    table = results["identifiability"].where(stream="residual", outcome="all", tokens=["class", "context"])
+    shown = table.pivot_table(index="block", columns=["weights", "tokens"], values="value")
+    columns = [("trained", "class"), ("trained", "context"), ("random", "class"), ("random", "context")]
+    head = f"| {name}: block | object | context | object, random twin | context, random twin |\n|---|---|---|---|---|\n"
+    lines = [
+        f"| {block} | " + " | ".join(f"{shown.loc[block, c]:.3f}" for c in columns) + " |" for block in shown.index
+    ]
+    return head + "\n".join(lines) + "\n\n"
+
+
+def evidence() -> None:
+    """Every method of token importance on held-out scenes, put to the test: docs/evidence.md and a report."""
+    from classspace_widgets import ClassSpace
+    from classspace_widgets.probing import LensScores, ProbeScores, fit_probes, probe_accuracy
+    from classspace_widgets.scenes import ScenesDataset
+    from classspace_widgets.studies import ExplanationStudy, findings, run_study, write_report
+
+    count, seed = 150, 12
+    parts, notes = [], []
+    for name in ("default", "contrast"):
+        space = ClassSpace.bundled(name, device="cpu")
+        learned = ScenesDataset(240, seed=21, distractors=(1, 2))
+        probes = fit_probes(space, learned, k_shot=10)
+        accuracy = probe_accuracy(space, probes, ScenesDataset(120, seed=22, distractors=(1, 2)))
+        image = accuracy[accuracy["tokens"] == "image"].pivot_table(index="block", columns="reading", values="value")
+        block = int(image["probe"].idxmax())
+        tested = run_study(
+            space,
+            ScenesDataset(count, seed=seed, distractors=(1, 2)),
+            ExplanationStudy(
+                methods=(
+                    "gradient",
+                    "gradient:cross_entropy",
+                    "gradient:paper",
+                    "direct",
+                    "attention",
+                    "chefer",
+                    "rollout",
+                ),
+                scorers={
+                    f"probe of block {block}": ProbeScores(probes, block),
+                    f"lens at block {block}": LensScores(block),
+                },
+                steps=18,
+                random_orders=3,
+            ),
+        )
+        result = tested["explanation"]
+        held = findings(tested)
+        wins = [f for f in held if f.holds]
+        losses = [f for f in held if not f.holds]
+        parts.append(
+            f"## `ClassSpace.bundled({name!r})`\n\n"
+            + _scores_table(result)
+            + f"\nThe paper's gradient of the class logit is ahead beyond the intervals in {len(wins)} of {len(held)} "
+            "comparisons"
+            + (": " + "; ".join(_versus(f) for f in wins) if wins else "")
+            + ". It is not ahead of "
+            + ("; ".join(_versus(f) for f in losses) if losses else "nothing")
+            + f". {_best(result)}\n\nLinear probes (ridge, 10 pictures a class, one for every token) and the lens, top-1 of image tokens: "
+            + "; ".join(f"block {b} {r['probe']:.3f} and {r['lens']:.3f}" for b, r in image.iterrows())
+            + ".\n"
+        )
+        if name == "default":
+            target = ROOT / "docs" / "reports" / "evidence_default.html"
+            write_report(tested, target, title="Where is the evidence?")
+            print(f"{target.name}: {target.stat().st_size / 1e6:.2f} MB")
+    intro = f"""# Where is the evidence: methods of token importance, tested
+
+{count} held-out scenes with 1 or 2 smaller objects; scores for the picture's own label. Image tokens are removed after the
+position embedding, the least important first (*negative*: area under the accuracy curve, higher is better) or the most
+important first (*positive*: lower is better); `random` is the control (three random orders a picture). Against the
+object's mask: pointing game, IoU at each picture's best threshold, average precision, share of positive importance inside.
+95 % bootstrap intervals over pictures. Figures and tables of the default model:
+<a href="evidence_default.html">report</a>. Made by `python docs/regenerate.py evidence`; the sentences follow from the
+numbers.
+"""
+    (ROOT / "docs" / "evidence.md").write_text("\n".join([intro, *parts, *notes]).rstrip() + "\n", encoding="utf-8")
+
+
+def _versus(finding) -> str:  # type: ignore[no-untyped-def]
+    return finding.claim.split(" beats ")[1].removesuffix(" perturbation test").replace(" in the ", ", ")
+
+
+def _best(result) -> str:  # type: ignore[no-untyped-def]
+    rows = result.where(outcome="all", weights="trained")
+    said = []
+    for measure, high in (
+        ("negative accuracy area", True), ("positive accuracy area", False), ("average_precision", True), ("pointing_game", True),
+    ):  # fmt: skip
+        of = rows[rows["measure"] == measure].set_index("method")["value"]
+        best = of.idxmax() if high else of.idxmin()
+        said.append(f"{measure.replace('_', ' ')}: {best} ({of[best]:.3f})")
+    return "Best by value: " + "; ".join(said) + "."
+
+
+def _scores_table(result) -> str:  # type: ignore[no-untyped-def]
+    rows = result.where(outcome="all", weights="trained")
+    rows = rows[~rows["measure"].str.contains("probability")]
+    measures = list(dict.fromkeys(rows["measure"]))
+    lines = [
+        "| method | " + " | ".join(m.replace("_", " ") for m in measures) + " |",
+        "|---" * (len(measures) + 1) + "|",
+    ]
+    for method in dict.fromkeys(rows["method"]):
+        own = rows[rows["method"] == method].set_index("measure")
+        cells = [f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in (own.loc[m] for m in measures)]
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+PARTS = {"demo": demo, "pictures": pictures, "study": study, "evidence": evidence}
 
 if __name__ == "__main__":
     chosen = sys.argv[1:] or list(PARTS)

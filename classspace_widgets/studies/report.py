@@ -61,19 +61,21 @@ def write_report(
 def report_html(results: StudyResults, *, title: str = "Studies in class embedding space", text: str = "") -> str:
     """The page that `write_report` writes."""
     from bokeh.embed import components
-    from bokeh.resources import INLINE
+    from bokeh.resources import Resources
 
     from classspace_widgets.plots import plot_result
 
     if not len(results):
         raise ValueError("there is no result to report")
+    # The figures need no widgets, tables and formulas of BokehJS, which are three quarters of it.
+    scripts = Resources(mode="inline", components=["bokeh"]).render()
     script, divs = components({name: plot_result(result) for name, result in results.items()})
     links = "".join(f'<a href="#{_e(name)}">{_e(result.title)}</a>' for name, result in results.items())
     sections = "".join(_section(result, divs[name]) for name, result in results.items())
     paragraphs = "".join(f"<p>{_e(p)}</p>" for p in text.split("\n\n") if p.strip())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>{INLINE.render()}</head>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>{scripts}</head>'
         f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
         f"<h2>Provenance</h2><pre>{_e(json.dumps(results.provenance, indent=2))}</pre>{script}</body></html>\n"
     )

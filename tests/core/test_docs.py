@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -71,3 +73,32 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert (tmp_path / "owl.csnap").exists()
     assert (tmp_path / "page.html").exists()
     assert set(names["results"]["accuracy"].table["weights"]) == {"trained", "random"}
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_guide_to_clusters():
+    pytest.importorskip("distributed")
+    code, left_out = blocks("docs/clusters.md")
+    assert left_out == 2
+    names: dict[str, object] = {}
+    exec(compile("\n".join(code), "clusters.md", "exec"), names)
+    alone = names["run_study"](names["space"], names["data"], ["accuracy", "identifiability"], progress=False)
+    for name, result in alone.items():
+        for key, table in result.tables.items():
+            pd.testing.assert_frame_equal(table, names["results"][name].tables[key])
+    # What cannot run here is at least made of arguments that exist.
+    gpus, slurm = [m["code"] for m in BLOCK.finditer((ROOT / "docs/clusters.md").read_text()) if m["needs"]]
+    made: dict[str, object] = {}
+    exec(compile(gpus, "clusters.md, GPUs", "exec"), made)
+    made["client"].close()
+    made["cluster"].close()
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    call = next(node for node in ast.walk(ast.parse(slurm)) if isinstance(node, ast.Call) and node.keywords)
+    cluster = jobqueue.SLURMCluster(**{k.arg: ast.literal_eval(k.value) for k in call.keywords})
+    try:
+        script = cluster.job_script()
+        assert "#SBATCH --gres=gpu:1" in script
+        assert "source ~/venv/bin/activate" in script
+    finally:
+        cluster.close()
