@@ -41,6 +41,7 @@ export function whyNone(store: Store, tokens: readonly number[]): string {
     return "This trace was taken without its attention heads: take it with attention=True, heads=True to see them here.";
   }
   const { snapshot } = store.data.value;
+  if (present(snapshot, tokens).length === 0) return "The selected tokens were removed.";
   const name = shortName(snapshot.className(store.state.class_index.value));
   const what = `heads for ${name} at ${tokensName(snapshot, tokens)}`;
   if (store.kernel.value !== "live") {
