@@ -11,7 +11,7 @@ from bokeh.plotting import figure
 INK = "#7a808a"
 GRID = "#8c929c"
 # Told apart by people who see colours differently, and of middle lightness (after Okabe and Ito, and Tol).
-COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d")
+COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d", "#0f97a8", "#9a6a3f", "#5f9a35")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
 

@@ -27,7 +27,8 @@ th { position: sticky; top: 0; background: Canvas; }
 .note { font-style: italic; }
 pre { overflow: auto; font-size: 12px; }
 summary { cursor: pointer; }
-nav a { margin-right: 1em; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: .1em 1em; margin-top: 1em; }
+nav a { white-space: nowrap; }
 .figure { overflow-x: auto; }
 .findings td, .findings th { text-align: left; vertical-align: top; }
 @media print { .scroll { max-height: none; } }

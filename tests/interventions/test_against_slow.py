@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from slow import slow_forward
+from slow_vit import slow_forward
 from tiny_models import tiny_vit
 
 from classspace_widgets.interventions import (
