@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from classspace_widgets.trace import Trace
 
 
+TOGETHER = 192
+"""Pictures whose vectors wait to be added to the sums together."""
+
+
 def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> tuple[Point, ...]:
     """All stream points of the streams asked for, in order: the embedding (block 0) belongs to the residual stream."""
     from classspace_widgets.studies.hidden import stream_points
@@ -120,13 +124,29 @@ def collect_sums(
         )
     indices, batches = _batches(space, dataset, k_shot, batch_size, workers, seed)
     sums = RidgeSums.empty(points, positions, width, n_classes, space.device)
+    waiting: list[list[Tensor]] = [[] for _ in points]
+    seen: list[Tensor] = []
+
+    def add() -> None:
+        """Take in what waits: the sums are large, so they are gone through once for many pictures."""
+        with torch.inference_mode():
+            for at, kept in enumerate(waiting):
+                if kept:
+                    sums.add(at, torch.cat(kept), torch.cat(seen))
+                kept.clear()
+        seen.clear()
+
     with tqdm(total=len(indices), desc="probes", unit="picture", disable=not progress) as bar:
         for pixels, labels in batches:
-            trace = space.trace(pixels)
+            trace = space.trace_pixels(pixels)
             with torch.inference_mode():
-                for at, vectors in enumerate(_streams(trace, points)):
-                    sums.add(at, vectors[:, chosen], labels)
+                for kept, vectors in zip(waiting, _streams(trace, points), strict=True):
+                    kept.append(vectors[:, chosen])
+            seen.append(labels)
+            if sum(len(some) for some in seen) >= TOGETHER:
+                add()
             bar.update(len(labels))
+        add()
     return sums
 
 
@@ -147,7 +167,7 @@ def probe_accuracy(
     hits: dict[tuple[int, str, str, str], list[float]] = {}
     _, batches = _batches(space, dataset, None, batch_size, workers, 0)
     for pixels, labels in batches:
-        trace = space.trace(pixels)
+        trace = space.trace_pixels(pixels)
         chosen = list(probes.positions) or list(range(trace.n_tokens))
         groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and prefix]}
         groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]

@@ -59,9 +59,12 @@ class RidgeSums:
         )
 
     def add(self, point: int, vectors: Tensor, labels: Tensor) -> None:
-        """Take in ``vectors [B, Q', D]`` of one stream point; with Q = 1 all Q' tokens are examples of one probe."""
-        x = vectors.double()
-        one_hot = torch.nn.functional.one_hot(labels, self.n_classes).double()
+        """Take in ``vectors [B, Q', D]`` of one stream point; with Q = 1 all Q' tokens are examples of one probe.
+
+        Products of one call are in the vectors' own precision (at least float32), their sums over calls in float64.
+        """
+        x = vectors if vectors.dtype == torch.float64 else vectors.float()
+        one_hot = torch.nn.functional.one_hot(labels, self.n_classes).to(x.dtype)
         if self.gram.shape[1] == 1:
             tokens = x.shape[1]
             flat = x.reshape(-1, x.shape[-1])

@@ -65,8 +65,9 @@ def test_merging_equals_one_pass(space):
     first = collect_sums(space, Pictures(8, classes=4), batch_size=4)
     second = collect_sums(space, Pictures(12, classes=4, start=8), batch_size=4)
     merged = first.merge(second)
-    torch.testing.assert_close(merged.gram, whole.gram, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(merged.cross, whole.cross, rtol=1e-6, atol=1e-6)
+    # Products are in float32, as the vectors are; only sums over calls are in float64.
+    torch.testing.assert_close(merged.gram, whole.gram, rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(merged.cross, whole.cross, rtol=1e-5, atol=1e-4)
     assert torch.equal(merged.counts, whole.counts)
     with pytest.raises(ValueError, match="can be merged"):
         first.merge(collect_sums(space, Pictures(8, classes=4), tokens=[0]))
