@@ -92,6 +92,7 @@ def pictures() -> None:
             page.goto(page_path.as_uri())
             page.locator(".csw-explorer canvas").first.wait_for()
             page.wait_for_timeout(1000)
+            page.evaluate("() => document.querySelector('body > button')?.remove()")  # the theme's, which floats
             target = ROOT / "docs" / f"explorer_{theme}.png"
             page.locator(".csw-explorer").first.screenshot(path=str(target))
             context.close()
