@@ -35,6 +35,24 @@ def test_export_writes_a_page_and_says_its_size(tmp_path, capsys):
     assert "<fish>" not in page
 
 
+def test_export_of_some_classes_carries_no_others(tmp_path, capsys):
+    picture = tmp_path / "fish.png"
+    gallery(size=64)[0].picture.save(picture)
+    sizes = []
+    for more in (
+        [],
+        ["--classes", "fish", "boat"],
+        ["--classes", "fish", "boat", "--streams", "residual", "--ranks-only"],
+    ):
+        out = tmp_path / "page.html"
+        assert main(["export", str(picture), "--out", str(out), *more]) == 0
+        said = capsys.readouterr().out
+        assert ("2 of 24 classes travel with this page" in said) == bool(more)
+        assert ("Ranks and top classes alone" in said) == ("--ranks-only" in more)
+        sizes.append(out.stat().st_size)
+    assert sizes[2] < sizes[1] < sizes[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

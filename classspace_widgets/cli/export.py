@@ -51,7 +51,9 @@ def _export(arguments: argparse.Namespace) -> int:
     for path in tqdm(arguments.images, desc="tracing", unit="picture", disable=len(arguments.images) < 2):
         trace = space.trace(path, attention=True, heads=True)
         made = portable(trace.snapshot(title=path.name), classes)
-        snapshots.append(reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only))
+        made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
+        made.source = None  # It is what goes into the page: nothing is to be read again.
+        snapshots.append(made)
     print(f"the page will be about {estimate_bytes(snapshots) / 1e6:.1f} MB")
     title = arguments.title or page_title(snapshots)
     print(export_html([f"# {title}", *snapshots], arguments.out, title=title))
