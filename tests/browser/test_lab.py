@@ -193,6 +193,7 @@ def test_light_and_dark(notebook, width):
         return page.evaluate("() => getComputedStyle(document.querySelector('.csw-explorer')).color")
 
     light = background()
+    assert page.evaluate((TESTS / "browser" / "contrast.js").read_text().split("\n", 1)[1], 4.5) == []
     page.evaluate(
         "() => { document.body.dataset.jpThemeLight = 'false'; document.body.dataset.jpThemeName = 'JupyterLab Dark';"
         " document.documentElement.style.setProperty('--jp-layout-color0', '#111');"
