@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from browser.test_page import SLIDER, trace  # noqa: F401, a fixture
+
 from classspace_widgets.export import export_html
 
 CONTRAST = (Path(__file__).parent / "contrast.js").read_text().split("\n", 1)[1]
