@@ -7,6 +7,7 @@ import { mount as mountBars } from "../src/views/ContributionBars";
 import { breakdown } from "../src/views/contributions";
 import { mount as mountHeads } from "../src/views/HeadGrid";
 import { gridKey } from "../src/views/heads";
+import { mount as mountSlider } from "../src/views/LayerSlider";
 import { meanRank, topClasses } from "../src/views/ranking";
 import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
@@ -111,6 +112,16 @@ describe("removed tokens", () => {
     abort = new AbortController();
     mountTop(el, store, abort.signal);
     expect(all("li:not([hidden])")).toHaveLength(0);
+    expect(all(".csw-readout").at(-1)?.textContent).toBe(`tabby rank – of ${C}`);
+    abort.abort();
+    abort = new AbortController();
+    mountSlider(el, store, abort.signal);
+    expect(one(".csw-slider-value").textContent).toBe(`tabby: rank – of ${C}`);
+    store.set({ tokens: [2, 3] });
+    await drawn();
+    const ranks = store.data.value.readings.ranks(1) as Float32Array;
+    const point = store.data.value.snapshot.pointOf(store.position.value, "residual");
+    expect(one(".csw-slider-value").textContent).toBe(`tabby: rank ${ranks[point * T + 2]} of ${C}`);
   });
 });
 

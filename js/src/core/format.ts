@@ -13,6 +13,9 @@ export function number(value: number, digits = 2): string {
   return value < 0 && Number(text.replace(MINUS, "-")) !== 0 ? MINUS + text : text;
 }
 
+/** A number in a column of others: "0.00" tells more beside them than "4e−3". */
+export const hundredths = (value: number): number => Math.round(value * 100) / 100;
+
 /** With a plus sign: for contributions and differences. */
 export function signed(value: number, digits = 2): string {
   const text = number(value, digits);

@@ -4,7 +4,7 @@ import { computed, signal, untracked } from "@preact/signals-core";
 import { BOTTOM, barPath, blockAxis, HEIGHT, LEFT, label, RIGHT, TOP, valueAxis } from "../charts/marks";
 import { extentWithZero, linear, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
-import { number, shortName, signed } from "../core/format";
+import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Contribution, Data, Store } from "../core/store";
 import { type Breakdown, breakdown, difference, exceeding, type Part } from "./contributions";
@@ -217,9 +217,6 @@ function describe({ shown, terms }: Model, part: Part): (Node | string)[] {
   }
   return out;
 }
-
-/** Sums in hundredths: "+0.00" tells more beside them than "+4e−3". */
-const hundredths = (value: number) => Math.round(value * 100) / 100;
 
 /** The legend is the equation: every kind of bar with its sum, and what they add up to. */
 function summary({ shown, mode, total, data }: Model): Node[] {

@@ -5,7 +5,8 @@ import { assign, h, say, svg } from "../core/dom";
 import { count, number, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
-import { OWN_KEYS } from "./parts";
+import { OWN_KEYS, present } from "./parts";
+import { along } from "./trajectories";
 
 const HEIGHT = 48;
 const PAD = 6;
@@ -140,16 +141,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const curveOf = ({ snapshot, readings }: Data): Float32Array | null => {
     const id = store.state.class_index.value;
     const stream = store.state.stream.value;
-    const tokens = store.activeTokens.value;
     const all = curve.value === "rank" ? readings.ranks(id) : readings.logits(id);
     if (!all) return null;
-    const { N, V } = snapshot;
-    return Float32Array.from({ length: N }, (_, n) => {
-      const point = snapshot.pointOf(n, stream);
-      let sum = 0;
-      for (const t of tokens) sum += all[point * V + t];
-      return sum / tokens.length;
-    });
+    const points = Array.from({ length: snapshot.N }, (_, n) => snapshot.pointOf(n, stream));
+    return Float32Array.from(along(all, snapshot.V, points, present(snapshot, store.activeTokens.value)));
   };
   const values = computed(() => curveOf(store.data.value));
   const reference = computed(() => {
@@ -210,8 +205,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const difference = store.state.shown.value === "difference" && reference.value;
     const rank = curve.value === "rank";
     const approximate = rank && readings.ranksApproximate(store.state.class_index.value) ? "≈ " : "";
+    const removed = present(snapshot, store.activeTokens.value).length === 0;
     const shown = Number.isNaN(current)
-      ? "…"
+      ? removed
+        ? "–"
+        : "…"
       : approximate +
         (rank ? (Number.isInteger(current) ? count(current) : number(current, 1)) : number(current));
     const change = difference && now ? ` (${signed(current - difference[position], rank ? 1 : 2)})` : "";

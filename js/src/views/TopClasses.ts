@@ -2,7 +2,7 @@
 
 import { computed } from "@preact/signals-core";
 import { h, say } from "../core/dom";
-import { count, number, percent, shortName } from "../core/format";
+import { count, hundredths, number, percent, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { OWN_KEYS, present, root, stepKey, tokensName } from "./parts";
@@ -72,7 +72,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         `${full}, logit ${number(entry.logit)}, probability ${percent(entry.probability)}`,
       );
       say(name, shortName(full));
-      say(logit, number(entry.logit));
+      say(logit, number(hundredths(entry.logit)));
       say(share, percent(entry.probability));
     });
     say(few, caveat(store.data.value.readings.allLogits(point) !== null, tokens.length, now.length));
@@ -85,8 +85,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       if (c === null) continue;
       const own = meanRank(store.data.value, c, point, tokens);
       const about = store.data.value.readings.ranksApproximate(c) ? "≈ " : "";
+      const waiting = tokens.length === 0 ? "–" : "…";
       const place =
-        own === null || Number.isNaN(own) ? "…" : about + (own % 1 === 0 ? count(own) : own.toFixed(1));
+        own === null || Number.isNaN(own) ? waiting : about + (own % 1 === 0 ? count(own) : own.toFixed(1));
       parts.push(
         parts.length ? " · " : "",
         h("i", { class: `csw-chip csw-is-${kind}` }),
