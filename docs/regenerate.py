@@ -69,35 +69,71 @@ def _lean(output):  # type: ignore[no-untyped-def]
 
 
 def pictures() -> None:
-    """The explorer on a scene with three objects, half way through the model."""
+    """The explorer on a scene with three objects: half way through the model, and moving from end to end."""
     from playwright.sync_api import sync_playwright
 
     from classspace_widgets import ClassSpace, Explorer, export_html
     from classspace_widgets.scenes import gallery
 
     scene = gallery()[6]
-    trace = ClassSpace.bundled(device="cpu").trace(scene.picture, attention=True, heads=True)
+    space = ClassSpace.bundled(device="cpu")
+    trace = space.trace(scene.picture, attention=True, heads=True)
     explorer = Explorer(trace.snapshot(**scene.annotations), block=4, sublayer="attention")
+    objects = [space.class_names[label] for label, _ in scene.objects]
     browser_path = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if browser_path is None:
         raise SystemExit("no Chromium on the path; on Debian: apt-get install chromium")
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         page_path = export_html(explorer, Path(folder) / "page.html").path
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
-        for theme in ("light", "dark"):
-            context = browser.new_context(
-                offline=True, color_scheme=theme, viewport={"width": 1240, "height": 900}, device_scale_factor=1.5
-            )
-            page = context.new_page()
+
+        def opened(theme: str, scale: float):  # type: ignore[no-untyped-def]
+            size = {"width": 1240, "height": 900}
+            page = browser.new_page(color_scheme=theme, viewport=size, device_scale_factor=scale)
             page.goto(page_path.as_uri())
-            page.locator(".csw-explorer canvas").first.wait_for()
+            view = page.locator(".csw-explorer").first
+            view.locator("canvas").first.wait_for()
             page.wait_for_timeout(1000)
             page.evaluate("() => document.querySelector('body > button')?.remove()")  # the theme's, which floats
+            return page, view
+
+        for theme in ("light", "dark"):
+            page, view = opened(theme, 1.5)
             target = ROOT / "docs" / f"explorer_{theme}.png"
-            page.locator(".csw-explorer").first.screenshot(path=str(target))
-            context.close()
+            view.screenshot(path=str(target))
             _shrink(target)
+            page.close()
+            page, view = opened(theme, 1)
+            _move(page, view, objects, ROOT / "docs" / f"explorer_{theme}.webp")
+            page.close()
         browser.close()
+
+
+def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[no-untyped-def]
+    """An animation: the slider goes from the embedding to the last block, for one object and then for the next."""
+    import io
+
+    from PIL import Image
+
+    frames, shown = [], []
+    slider = view.locator("input[type=range]").first
+    last = int(slider.get_attribute("max"))
+    picker = view.locator("input[role=combobox]").first
+    # Every view keeps its height, whatever it has to say.
+    box = view.bounding_box()
+    for name in names[:2]:
+        picker.fill(name)
+        picker.press("Enter")
+        picker.blur()
+        for position in range(last + 1):
+            # Not by the keyboard: the ring of its focus would be in the picture.
+            slider.evaluate("(s, p) => { s.valueAsNumber = p; s.dispatchEvent(new Event('input')); }", position)
+            page.wait_for_timeout(120)
+            picture = Image.open(io.BytesIO(page.screenshot(clip=box, full_page=True))).convert("RGB")
+            frames.append(picture)
+            shown.append(900 if position == 0 else 1800 if position == last else 260)
+    frames[0].save(target, save_all=True, append_images=frames[1:], duration=shown, loop=0, quality=60, method=6)
+    print(f"{target.name}: {len(frames)} pictures, {frames[0].size}, {target.stat().st_size / 1e3:.0f} kB")
 
 
 def _shrink(path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from packaging.version import Version
 from torch.nn import functional
 
 from classspace_widgets import ClassSpace
@@ -20,6 +21,8 @@ TABLE = Path(__file__).parents[2] / "docs" / "supported_models.md"
 
 @pytest.fixture(scope="module", params=available, ids=str)
 def case(request):
+    if request.param == "RoPE, mixed" and Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip("this timm computes the frequencies of mixed RoPE in float32, so not in float64")
     space = ClassSpace(build(request.param).double())
     return space, space.trace(pixels(space), attention=True, heads=True)
 

@@ -100,7 +100,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { snapshot } = store.data.value;
     const mode = store.state.contribution.value;
     const where = tokensName(snapshot, store.activeTokens.value);
-    title.replaceChildren("Contributions to ", h("b", {}, subject(store, snapshot)), ` at ${where}`);
+    title.replaceChildren("Added to ", h("b", {}, subject(store, snapshot)), ` at ${where}`);
     title.title = title.textContent ?? "";
     say(why, WHY[mode]);
     const missing = typeof now === "string";

@@ -107,7 +107,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     title.replaceChildren(
       `${kind === "identifiability" ? "Identifiability" : what} of `,
       h("b", {}, of),
-      state.stream.value === "output" ? " in sublayer outputs" : " over depth",
+      state.stream.value === "output" ? " in sublayer outputs" : "",
     );
     title.title = title.textContent ?? "";
     rough.hidden = kind === "logit" || !store.data.value.readings.ranksApproximate(state.class_index.value);

@@ -152,6 +152,16 @@ export function combobox(
 
   const listen = { signal: abort };
   input.addEventListener("focus", () => input.select(), listen);
+  // WebKit puts the caret where the mouse is let go, also when that is the press that gave focus.
+  let focuses = false;
+  input.addEventListener(
+    "mousedown",
+    () => {
+      focuses = !input.matches(":focus");
+    },
+    listen,
+  );
+  input.addEventListener("mouseup", (event) => focuses && event.preventDefault(), listen);
   input.addEventListener("click", show, listen);
   input.addEventListener(
     "input",
