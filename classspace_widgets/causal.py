@@ -17,6 +17,7 @@ from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.tokens import Sizes, check_tokens, select_blocks, select_heads
 from classspace_widgets.interventions.variants import AblateOwnHead, HideOwnToken
+from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -148,7 +149,7 @@ def sweep_heads(
     image: Any,
     classes: int | Sequence[int],
     *,
-    progress: Callable[[float], None] | None = None,
+    progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Sweep:
@@ -166,8 +167,8 @@ def sweep_heads(
     blocks : sequence of int, optional
     measure : str
         ``"logit"`` or ``"probability"``.
-    progress : callable, optional
-        Called with the fraction done.
+    progress : bool or callable
+        Show a progress bar after a second; or what to call with the fraction done instead.
     cancelled : callable, optional
         Asked between steps; when it says True, `Cancelled` is raised.
 
@@ -184,7 +185,7 @@ def sweep_tokens(
     image: Any,
     classes: int | Sequence[int],
     *,
-    progress: Callable[[float], None] | None = None,
+    progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
     **options: Any,
 ) -> Sweep:
@@ -210,18 +211,20 @@ def sweep_tokens(
     return _drive(token_steps(space, image, classes, **options), progress, cancelled)
 
 
-def _drive(steps: Steps, progress: Callable[[float], None] | None, cancelled: Callable[[], bool] | None) -> Sweep:
-    while True:
-        try:
-            fraction = next(steps)
-        except StopIteration as end:
-            result: Sweep = end.value
-            return result
-        if progress is not None:
-            progress(fraction)
-        if cancelled is not None and cancelled():
-            steps.close()
-            raise Cancelled(f"cancelled at {fraction:.0%}")
+def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Callable[[], bool] | None) -> Sweep:
+    with progress_bar(100, "sweep", "%", show=progress is True) as bar:
+        while True:
+            try:
+                fraction = next(steps)
+            except StopIteration as end:
+                result: Sweep = end.value
+                return result
+            bar.to(100 * fraction)
+            if callable(progress):
+                progress(fraction)
+            if cancelled is not None and cancelled():
+                steps.close()
+                raise Cancelled(f"cancelled at {fraction:.0%}")
 
 
 class _Start:

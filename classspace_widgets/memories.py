@@ -17,6 +17,7 @@ import torch
 
 from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.progress import over
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -225,7 +226,7 @@ def most_activating(
     batch_size: int = 8,
     by: str = "patch",
     workers: int = 1,
-    progress: bool = False,
+    progress: bool = True,
 ) -> pd.DataFrame:
     """The pictures, or the patches of pictures, that activate value vectors most.
 
@@ -251,7 +252,6 @@ def most_activating(
         memory of ``k`` entries a value vector.
     """
     import pandas as pd
-    from tqdm.auto import tqdm
 
     from classspace_widgets.studies.data import as_dataset
     from classspace_widgets.studies.prepare import Item, PixelTransform, Preparer, in_order
@@ -268,7 +268,7 @@ def most_activating(
     prepare = Preparer(data, PixelTransform.of(space), (rows, columns), n_classes=1 << 62)
     best: dict[int, list[tuple[float, int, int, int]]] = {v: [] for v in chosen}
     batches = [range(i, min(i + batch_size, len(data))) for i in range(0, len(data), batch_size)]
-    for items in tqdm(in_order(prepare, batches, workers=workers), total=len(batches), disable=not progress):
+    for items in over(in_order(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress):
         good = [item for item in items if isinstance(item, Item)]
         if not good:
             continue

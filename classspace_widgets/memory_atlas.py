@@ -11,6 +11,7 @@ import torch
 
 from classspace_widgets.atlas import SUBLAYERS, MemoryAtlas
 from classspace_widgets.memories import output_projection, recording_coefficients, value_vectors
+from classspace_widgets.progress import over
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -126,8 +127,6 @@ def _patches(
     progress: bool,
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
     """The patches that activate every neuron most: a running list, so memory does not grow with the pictures."""
-    from tqdm.auto import tqdm
-
     from classspace_widgets.studies.data import as_dataset
     from classspace_widgets.studies.prepare import Item, PixelTransform, Preparer, in_order
 
@@ -144,7 +143,7 @@ def _patches(
     files: list[bytes] = []
     labels: list[int] = []
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
-    for items in tqdm(in_order(prepare, batches, workers=workers), total=len(batches), disable=not progress):
+    for items in over(in_order(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress):
         good: list[Item] = [item for item in items if isinstance(item, Item)]
         if not good:
             continue

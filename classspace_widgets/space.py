@@ -14,6 +14,7 @@ from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.names import distinct, names_of
+from classspace_widgets.progress import over_blocks
 from classspace_widgets.recording import Recording, evaluating, recording
 from classspace_widgets.trace import Trace
 
@@ -266,18 +267,19 @@ class ClassSpace:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         done: list[Any] = []
         start = 0
-        while start < len(pixels):
-            try:
-                done.append(run(pixels[start : start + size]))
-                start += size
-            except torch.OutOfMemoryError as error:
-                if size == 1:
-                    raise RuntimeError(
-                        "the GPU's memory does not suffice for one image at a time; use a smaller model, "
-                        "dtype=torch.bfloat16, or device='cpu'"
-                    ) from error
-                size = (size + 1) // 2
-                torch.cuda.empty_cache()
+        with over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
+            while start < len(pixels):
+                try:
+                    done.append(run(pixels[start : start + size]))
+                    start += size
+                except torch.OutOfMemoryError as error:
+                    if size == 1:
+                        raise RuntimeError(
+                            "the GPU's memory does not suffice for one image at a time; use a smaller model, "
+                            "dtype=torch.bfloat16, or device='cpu'"
+                        ) from error
+                    size = (size + 1) // 2
+                    torch.cuda.empty_cache()
         return done
 
     def check(self) -> dict[str, float]:

@@ -11,6 +11,7 @@ from classspace_widgets.describe import trace_html, trace_text
 from classspace_widgets.lens import class_ranks
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.progress import over
 from classspace_widgets.recording import recording
 
 if TYPE_CHECKING:
@@ -367,7 +368,8 @@ class Trace:
         blocks = [self.n_blocks if b == -1 else b for b in asked]
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
         with torch.inference_mode():
-            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in self.points(stream, blocks)]
+            points = over(self.points(stream, blocks), len(blocks), "reading", "block")
+            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in points]
             return torch.stack(read) if not isinstance(block, int) else read[0]
 
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:

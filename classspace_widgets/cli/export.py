@@ -40,20 +40,21 @@ def _export(arguments: argparse.Namespace) -> int:
     missing = [str(path) for path in arguments.images if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
-    from tqdm import tqdm
-
     from classspace_widgets.export import estimate_bytes, export_html, page_title
     from classspace_widgets.portable import portable, reduced
+    from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
     snapshots = []
-    for path in tqdm(arguments.images, desc="tracing", unit="picture", disable=len(arguments.images) < 2):
-        trace = space.trace(path, attention=True, heads=True)
-        made = portable(trace.snapshot(title=path.name), classes)
-        made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
-        made.source = None  # It is what goes into the page: nothing is to be read again.
-        snapshots.append(made)
+    with progress_bar(len(arguments.images), "tracing", "picture") as bar:
+        for path in arguments.images:
+            trace = space.trace(path, attention=True, heads=True)
+            made = portable(trace.snapshot(title=path.name), classes)
+            made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
+            made.source = None  # It is what goes into the page: nothing is to be read again.
+            snapshots.append(made)
+            bar.update()
     print(f"the page will be about {estimate_bytes(snapshots) / 1e6:.1f} MB")
     title = arguments.title or page_title(snapshots)
     print(export_html([f"# {title}", *snapshots], arguments.out, title=title))

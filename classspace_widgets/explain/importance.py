@@ -13,6 +13,7 @@ from classspace_widgets.explain.result import TokenImportance
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.progress import over_blocks
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -93,12 +94,13 @@ def importance(
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
         readout = Readout.of(space.adapter, tokens, token)
         request = methods.Request(space, pixels, lambda output: _classes(space, classes, output), readout, loss, heads)
-        try:
-            shares, wanted = function(request)
-        except UnsupportedModelError:
-            if fallback != "autograd" or method != "gradient":
-                raise
-            shares, wanted = methods.gradient_by_autograd(request)
+        with over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
+            try:
+                shares, wanted = function(request)
+            except UnsupportedModelError:
+                if fallback != "autograd" or method != "gradient":
+                    raise
+                shares, wanted = methods.gradient_by_autograd(request)
     shares = shares.detach().clone()
     by_head = shares if heads else None
     by_block = shares.sum(dim=3) if heads else shares if shares.dim() == 4 else None

@@ -15,6 +15,7 @@ from classspace_widgets.interventions.attention import attention_module
 from classspace_widgets.interventions.engine import has_position_bias
 from classspace_widgets.interventions.resume import plain_product
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.progress import progress_bar
 from classspace_widgets.recording import evaluating
 
 if TYPE_CHECKING:
@@ -50,12 +51,18 @@ def run_subsets(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]
     output = run.output.new_zeros(len(subsets), run.output.shape[1])
     packable = _packable(run)
     order = sorted(range(len(subsets)), key=lambda v: len(subsets[v]))
-    with evaluating(run.adapter.model), torch.inference_mode():
-        for chosen in _chunks(order, [len(s) for s in subsets], mixed=packable):
+    lengths = [len(s) for s in subsets]
+    with (
+        evaluating(run.adapter.model),
+        torch.inference_mode(),
+        progress_bar(sum(lengths), "passes without tokens", "token") as bar,
+    ):
+        for chosen in _chunks(order, lengths, mixed=packable):
             picked = [subsets[v] for v in chosen]
             at = [images[v] for v in chosen]
             logits = _packed(run, at, picked) if packable and len(chosen) > 1 else _equal(run, at, picked)
             output[torch.tensor(chosen, device=output.device)] = logits
+            bar.update(sum(lengths[v] for v in chosen))
     return output.clone()
 
 

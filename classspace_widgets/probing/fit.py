@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.probing.ridge import Point, RidgeProbes, RidgeSums
+from classspace_widgets.progress import over, progress_bar
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,7 +47,7 @@ def fit_probes(
     batch_size: int = 32,
     workers: int = 1,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> RidgeProbes:
     """Fit ridge probes of all blocks in one pass over the data.
 
@@ -104,11 +105,9 @@ def collect_sums(
     batch_size: int = 32,
     workers: int = 1,
     seed: int = 0,
-    progress: bool = False,
+    progress: bool = True,
 ) -> RidgeSums:
     """The sums behind `fit_probes`, to solve with several penalties or to merge with those of other data."""
-    from tqdm.auto import tqdm
-
     points = probe_points(space, streams)
     total = len(space.adapter.prefix) + space.adapter.grid[0] * space.adapter.grid[1]
     chosen = list(range(total)) if tokens is None else [int(t) for t in tokens]
@@ -136,7 +135,7 @@ def collect_sums(
                 kept.clear()
         seen.clear()
 
-    with tqdm(total=len(indices), desc="probes", unit="picture", disable=not progress) as bar:
+    with progress_bar(len(indices), "probes", "picture", show=progress) as bar:
         for pixels, labels in batches:
             trace = space.trace_pixels(pixels)
             with torch.inference_mode():
@@ -151,9 +150,15 @@ def collect_sums(
 
 
 def probe_accuracy(
-    space: ClassSpace, probes: RidgeProbes, dataset: Any, *, batch_size: int = 32, workers: int = 1
+    space: ClassSpace,
+    probes: RidgeProbes,
+    dataset: Any,
+    *,
+    batch_size: int = 32,
+    workers: int = 1,
+    progress: bool = True,
 ) -> pd.DataFrame:
-    """Accuracy of probes beside that of the lens, by block, stream and token group.
+    """Accuracy of probes beside that of the lens, by block, stream and token group; options as in `fit_probes`.
 
     Returns
     -------
@@ -165,8 +170,9 @@ def probe_accuracy(
 
     prefix = len(space.adapter.prefix)
     hits: dict[tuple[int, str, str, str], list[float]] = {}
-    _, batches = _batches(space, dataset, None, batch_size, workers, 0)
-    for pixels, labels in batches:
+    indices, batches = _batches(space, dataset, None, batch_size, workers, 0)
+    count = -(-len(indices) // batch_size)
+    for pixels, labels in over(batches, count, "probe accuracy", "batch", show=progress):
         trace = space.trace_pixels(pixels)
         chosen = list(probes.positions) or list(range(trace.n_tokens))
         groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and prefix]}

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.progress import over
 
 Point = tuple[int, str]
 
@@ -119,7 +120,8 @@ class RidgeSums:
         rate = (self.counts / examples.unsqueeze(-1)).unsqueeze(0).unsqueeze(2)  # [1, Q, 1, C]
         target = self.cross - total @ rate
         weights = torch.empty_like(self.cross)
-        for s in range(len(self.points)):  # a block at a time bounds the memory of the factors
+        # A block at a time bounds the memory of the factors.
+        for s in over(range(len(self.points)), len(self.points), "solving", "block"):
             factor, failed = torch.linalg.cholesky_ex(centred[s])
             if failed.any():
                 raise ValueError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.progress import quiet
 from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
 from classspace_widgets.studies.readings import Readings
 
@@ -120,8 +121,9 @@ def _undisturbed() -> Iterator[None]:
 def run_shard(job: Job, batches: Sequence[int]) -> Progress:
     """Measure some batches from nothing; what a worker does."""
     state = Progress.empty(job)
-    for _ in run_here(job, state, batches):
-        pass
+    with quiet():
+        for _ in run_here(job, state, batches):
+            pass
     return state
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.progress import progress_bar
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
     load_checkpoint,
@@ -86,7 +87,7 @@ def run_study(
     client : dask.distributed.Client, optional
         Spread the pass over its workers (extra ``distributed``).
     progress : bool
-        Show a progress bar.
+        Show a progress bar after a second.
 
     Returns
     -------
@@ -109,21 +110,19 @@ def run_study(
         parts = run_distributed(client, job, np.flatnonzero(~state.done))
     else:
         parts = run_here(job, state, np.flatnonzero(~state.done))
-    from tqdm.auto import tqdm
-
     saved, cost = time.monotonic(), 0.0
 
     def save() -> None:
         if path is not None and not state.torn:
             save_checkpoint(path, identity, {"skipped": state.skipped}, {"done": state.done, **state.arrays()})
 
-    with tqdm(total=len(job.prepare.dataset), desc="study", unit="picture", disable=not progress) as bar:
-        bar.update(_pictures(job, state.done))
+    with progress_bar(len(job.prepare.dataset), "study", "picture", show=progress) as bar:
+        bar.to(_pictures(job, state.done))
         try:
             for part in parts:
                 if part is not state:
                     state.absorb(part)
-                bar.update(_pictures(job, state.done) - bar.n)
+                bar.to(_pictures(job, state.done))
                 _check_skipped(state, max_skipped)
                 if time.monotonic() - saved >= cost / _CHECKPOINT_SHARE:
                     start = time.monotonic()

@@ -10,6 +10,7 @@ import anywidget
 import traitlets as t
 
 from classspace_widgets.lookup import class_index
+from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
 
@@ -240,7 +241,8 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
             steps = self._current.source.answer(kind, content.get("params", {}), buffers)
             while True:
                 try:
-                    progress = next(steps)
+                    with quiet():
+                        progress = next(steps)
                 except StopIteration as stop:
                     answer = stop.value
                     break

@@ -1,0 +1,115 @@
+"""Progress bars for whatever takes longer than a second; quicker calls show none, and no bar shows inside another.
+
+Bars are text, not widgets: a widget's bar would be an error message in a notebook that is opened without its kernel.
+``TQDM_DISABLE=1`` in the environment switches all of them off.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from torch import nn
+
+DELAY = 1.0
+"""Seconds that pass before a bar shows."""
+
+_inside: ContextVar[bool] = ContextVar(
+    "inside of something that shows its progress itself, or wants none", default=False
+)
+
+
+class Bar:
+    """How much of something is done; shown once it has taken `DELAY` seconds."""
+
+    def __init__(self, total: float, what: str, unit: str, *, show: bool = True) -> None:
+        self.total, self.what, self.unit, self.show = total, what, unit, show
+        self.done = 0.0
+        self.began = time.monotonic()
+        self.drawn: Any = None
+
+    def update(self, more: float = 1) -> None:
+        """So much more is done."""
+        self.to(self.done + more)
+
+    def to(self, done: float) -> None:
+        """So much is done in all."""
+        self.done = min(done, self.total)
+        if self.drawn is None:
+            if not self.show or self.done >= self.total or time.monotonic() - self.began < DELAY:
+                return
+            from tqdm import tqdm
+
+            # In a notebook what goes to stderr looks like an error.
+            file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            self.drawn = tqdm(total=self.total, desc=self.what, unit=self.unit, file=file, leave=False)
+            self.drawn.start_t -= time.monotonic() - self.began
+        self.drawn.update(self.done - self.drawn.n)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.drawn is not None:
+            self.drawn.close()
+
+
+@contextmanager
+def progress_bar(total: float, what: str, unit: str = "it", *, show: bool = True) -> Iterator[Bar]:
+    """A bar for what happens inside of the context.
+
+    Parameters
+    ----------
+    total : float
+        What `Bar.update` and `Bar.to` will come to.
+    what, unit : str
+        Shown before the bar and behind the numbers.
+    show : bool
+        False: no bar, and none of what is called inside.
+    """
+    bar = Bar(total, what, unit, show=show and not _inside.get())
+    with quiet():
+        try:
+            yield bar
+        finally:
+            bar.close()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars inside of the context."""
+    token = _inside.set(True)
+    try:
+        yield
+    finally:
+        _inside.reset(token)
+
+
+def over(items: Iterable[Any], total: int, what: str, unit: str = "it", *, show: bool = True) -> Iterator[Any]:
+    """Go through items under a bar."""
+    bar = Bar(total, what, unit, show=show and not _inside.get())
+    try:
+        for item in items:
+            yield item
+            bar.update()
+    finally:
+        bar.close()
+
+
+@contextmanager
+def over_blocks(blocks: Sequence[nn.Module], pictures: int, what: str) -> Iterator[None]:
+    """A bar over the blocks of forward passes of so many pictures."""
+    with ExitStack() as stack:
+        bar = stack.enter_context(progress_bar(len(blocks) * pictures, what, "block"))
+
+        def passed(_module: nn.Module, args: tuple[Any, ...], _output: Any) -> None:
+            bar.update(len(args[0]))
+
+        if bar.show:
+            for block in blocks:
+                stack.callback(block.register_forward_hook(passed).remove)
+        yield

@@ -1,0 +1,113 @@
+"""Bars show after a second, once, and never inside one another."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from study_helpers import Pictures
+from tiny_models import tiny_vit
+
+from classspace_widgets import progress
+from classspace_widgets.causal import sweep_heads
+from classspace_widgets.explain import importance
+from classspace_widgets.explain.perturbation import perturbation
+from classspace_widgets.interventions import subsets
+from classspace_widgets.memories import most_activating
+from classspace_widgets.probing import fit_probes, probe_accuracy
+from classspace_widgets.streaming import stream_readings
+from classspace_widgets.studies import run_study
+
+
+@pytest.fixture
+def at_once(monkeypatch):
+    """As if everything took over a second."""
+    monkeypatch.setattr(progress, "DELAY", 0.0)
+
+
+def pixels(space, count=2):
+    return torch.zeros(count, 3, *space.preprocessing.size)
+
+
+def scored(space):
+    patches = space.adapter.grid[0] * space.adapter.grid[1]
+    return perturbation(space, pixels(space), [0, 1], torch.rand(2, patches))
+
+
+LONG = {
+    "forward pass": lambda s: s.trace(pixels(s)),
+    "reading": lambda s: s.trace(pixels(s)).ranks("residual", None),
+    "forward pass of readings": lambda s: stream_readings(s, pixels(s), [0]),
+    "forward pass of importance": lambda s: importance(s, [0], images=pixels(s)),
+    "passes without tokens": scored,
+    "sweep": lambda s: sweep_heads(s, pixels(s, 1), 0),
+    "memories": lambda s: most_activating(s, Pictures(9), 1, "mlp", [0], batch_size=3),
+    "study": lambda s: run_study(s, Pictures(6), "accuracy", batch_size=2),
+    "probes": lambda s: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
+    "solving": lambda s: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
+    "probe accuracy": lambda s: probe_accuracy(s, fit_probes(s, Pictures(40), tokens=[0]), Pictures(40), batch_size=4),
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_what_takes_long_shows_a_bar(what, at_once, capfd, monkeypatch):
+    monkeypatch.setattr(subsets, "TOKENS_AT_ONCE", 64)
+    LONG[what](tiny_vit())
+    shown = capfd.readouterr().err
+    assert what.split(" of ")[0] + ":" in shown
+    assert "100%" not in shown.split("\r")[-1]  # nothing is left behind
+
+
+def test_what_is_quick_shows_none(capfd):
+    space = tiny_vit()
+    space.trace(pixels(space)).ranks("residual", None)
+    run_study(space, Pictures(4), "accuracy")
+    assert capfd.readouterr().err == ""
+
+
+def test_a_study_shows_one_bar_and_none_where_none_is_wanted(at_once, capfd):
+    space = tiny_vit()
+    run_study(space, Pictures(6), ["accuracy", "token_removal"], batch_size=2)
+    shown = capfd.readouterr().err
+    assert "study:" in shown
+    assert "pass" not in shown
+    run_study(space, Pictures(6), ["accuracy", "token_removal"], batch_size=2, progress=False)
+    assert capfd.readouterr().err == ""
+    with progress.quiet():
+        space.trace(pixels(space))
+    assert capfd.readouterr().err == ""
+
+
+def test_bars_count(at_once, monkeypatch):
+    drawn = []
+
+    class Drawn:
+        def __init__(self, total, **_options):
+            self.total, self.n, self.start_t = total, 0, 0.0
+            drawn.append(self)
+
+        def update(self, more):
+            self.n += more
+
+        def close(self):
+            self.closed = True
+
+    monkeypatch.setattr("tqdm.tqdm", Drawn)
+    space = tiny_vit()
+    space.trace(pixels(space, 3), chunk=2)
+    (bar,) = drawn
+    # The last block of all ends with what was to be done, however the pictures were divided.
+    assert (bar.n, bar.total) == (3 * len(space.adapter.blocks),) * 2
+    assert bar.closed
+
+
+def test_a_bar_goes_when_something_fails(at_once, capfd):
+    def fail():
+        with progress.progress_bar(3, "failing") as bar:
+            bar.update()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert capfd.readouterr().err.split("\r")[-1].strip() == ""
+    with progress.progress_bar(2, "again") as bar:
+        assert bar.show
