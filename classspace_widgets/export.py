@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets import page
 from classspace_widgets._version import __version__
 from classspace_widgets.portable import lighter, portable, reduced
+from classspace_widgets.progress import over
 from classspace_widgets.snapshot import Snapshot, write_atomically
 from classspace_widgets.still import caption, data_uri, still
 
@@ -116,7 +117,7 @@ def export_html(
     """
     listed = items if isinstance(items, (list, tuple)) else [items]
     parts: list[Any] = [text] if text else []
-    parts += [_part(item, classes, payload) for item in listed]
+    parts += [_part(item, classes, payload) for item in over(listed, len(listed), "page", "view")]
     parts = [_each(p, lambda mount: _pin(mount, pinned or {})) for p in parts]
     parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
     mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]

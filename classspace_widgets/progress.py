@@ -48,8 +48,9 @@ class Bar:
 
             # In a notebook what goes to stderr looks like an error.
             file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
-            self.drawn = tqdm(total=self.total, desc=self.what, unit=self.unit, file=file, leave=False)
-            self.drawn.start_t -= time.monotonic() - self.began
+            self.drawn = tqdm(total=self.total, desc=self.what, unit=self.unit, file=file, leave=False, smoothing=0)
+            if not self.drawn.disable:
+                self.drawn.start_t -= time.monotonic() - self.began
         self.drawn.update(self.done - self.drawn.n)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ Give names to make only some of them.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -27,6 +28,7 @@ def demo() -> None:
     import nbformat
     from nbclient import NotebookClient
 
+    os.environ["TQDM_DISABLE"] = "1"  # bars are for who waits
     notebook = nbformat.read(NOTEBOOK, 4)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 import torch
 from study_helpers import Pictures
 from tiny_models import tiny_vit
+from tqdm import tqdm
 
-from classspace_widgets import progress
+from classspace_widgets import export_html, progress
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
@@ -15,7 +18,7 @@ from classspace_widgets.interventions import subsets
 from classspace_widgets.memories import most_activating
 from classspace_widgets.probing import fit_probes, probe_accuracy
 from classspace_widgets.streaming import stream_readings
-from classspace_widgets.studies import run_study
+from classspace_widgets.studies import run_study, write_report
 
 
 @pytest.fixture
@@ -28,30 +31,36 @@ def pixels(space, count=2):
     return torch.zeros(count, 3, *space.preprocessing.size)
 
 
-def scored(space):
+def scored(space, _):
     patches = space.adapter.grid[0] * space.adapter.grid[1]
     return perturbation(space, pixels(space), [0, 1], torch.rand(2, patches))
 
 
 LONG = {
-    "forward pass": lambda s: s.trace(pixels(s)),
-    "reading": lambda s: s.trace(pixels(s)).ranks("residual", None),
-    "forward pass of readings": lambda s: stream_readings(s, pixels(s), [0]),
-    "forward pass of importance": lambda s: importance(s, [0], images=pixels(s)),
+    "forward pass": lambda s, _: s.trace(pixels(s)),
+    "reading": lambda s, _: s.trace(pixels(s)).ranks("residual", None),
+    "forward pass of readings": lambda s, _: stream_readings(s, pixels(s), [0]),
+    "forward pass of importance": lambda s, _: importance(s, [0], images=pixels(s)),
     "passes without tokens": scored,
-    "sweep": lambda s: sweep_heads(s, pixels(s, 1), 0),
-    "memories": lambda s: most_activating(s, Pictures(9), 1, "mlp", [0], batch_size=3),
-    "study": lambda s: run_study(s, Pictures(6), "accuracy", batch_size=2),
-    "probes": lambda s: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
-    "solving": lambda s: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
-    "probe accuracy": lambda s: probe_accuracy(s, fit_probes(s, Pictures(40), tokens=[0]), Pictures(40), batch_size=4),
+    "sweep": lambda s, _: sweep_heads(s, pixels(s, 1), 0),
+    "memories": lambda s, _: most_activating(s, Pictures(9), 1, "mlp", [0], batch_size=3),
+    "study": lambda s, _: run_study(s, Pictures(6), "accuracy", batch_size=2),
+    "probes": lambda s, _: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
+    "solving": lambda s, _: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
+    "report": lambda s, to: write_report(
+        run_study(s, Pictures(2), ["accuracy", "identifiability"]), to / "report.html"
+    ),
+    "page": lambda s, to: export_html([s.trace(pixels(s, 1)), s.trace(pixels(s, 1))], to / "page.html"),
+    "probe accuracy": lambda s, _: probe_accuracy(
+        s, fit_probes(s, Pictures(40), tokens=[0]), Pictures(40), batch_size=4
+    ),
 }
 
 
 @pytest.mark.parametrize("what", LONG)
-def test_what_takes_long_shows_a_bar(what, at_once, capfd, monkeypatch):
+def test_what_takes_long_shows_a_bar(what, at_once, capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(subsets, "TOKENS_AT_ONCE", 64)
-    LONG[what](tiny_vit())
+    LONG[what](tiny_vit(), tmp_path)
     shown = capfd.readouterr().err
     assert what.split(" of ")[0] + ":" in shown
     assert "100%" not in shown.split("\r")[-1]  # nothing is left behind
@@ -81,6 +90,8 @@ def test_bars_count(at_once, monkeypatch):
     drawn = []
 
     class Drawn:
+        disable = False
+
         def __init__(self, total, **_options):
             self.total, self.n, self.start_t = total, 0, 0.0
             drawn.append(self)
@@ -98,6 +109,13 @@ def test_bars_count(at_once, monkeypatch):
     # The last block of all ends with what was to be done, however the pictures were divided.
     assert (bar.n, bar.total) == (3 * len(space.adapter.blocks),) * 2
     assert bar.closed
+
+
+def test_bars_can_be_switched_off_for_good(at_once, capfd, monkeypatch):
+    # What tqdm makes of TQDM_DISABLE=1, which it reads when it is imported.
+    monkeypatch.setattr("tqdm.tqdm", functools.partial(tqdm, disable=True))
+    tiny_vit().trace(torch.zeros(2, 3, 32, 32))
+    assert capfd.readouterr().err == ""
 
 
 def test_a_bar_goes_when_something_fails(at_once, capfd):

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.progress import over
 from classspace_widgets.studies.findings import findings
 
 if TYPE_CHECKING:
@@ -70,9 +71,12 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
         raise ValueError("there is no result to report")
     # The figures need no widgets, tables and formulas of BokehJS, which are three quarters of it.
     scripts = Resources(mode="inline", components=["bokeh"]).render()
-    script, divs = components({name: plot_result(result) for name, result in results.items()})
+    drawn = {
+        name: components(plot_result(result)) for name, result in over(results.items(), len(results), "report", "study")
+    }
     links = "".join(f'<a href="#{_e(name)}">{_e(result.title)}</a>' for name, result in results.items())
-    sections = "".join(_section(result, divs[name]) for name, result in results.items())
+    sections = "".join(_section(result, drawn[name][1]) for name, result in results.items())
+    script = "".join(script for script, _ in drawn.values())
     paragraphs = "".join(f"<p>{_e(p)}</p>" for p in text.split("\n\n") if p.strip())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
