@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 
 import pytest
+from packaging.requirements import Requirement
 
 from classspace_widgets import __version__, doctor
 from classspace_widgets.cli import main
@@ -81,10 +83,61 @@ def test_demo_copies_the_notebook_once(tmp_path, capsys):
     assert "is there already" in capsys.readouterr().out
 
 
-def test_doctor_says_what_is_missing_and_what_to_do(monkeypatch):
-    lines, _ = doctor.report()
-    assert any(line.split()[:1] == ["torch"] for line in lines)
-    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "timm" else "1.0")
+def line_of(what: str) -> tuple[str, bool]:
     lines, healthy = doctor.report()
+    return next(line for line in lines if line.split()[: len(what.split())] == what.split()), healthy
+
+
+def test_doctor_says_what_is_missing_and_what_to_do(monkeypatch):
+    line, healthy = line_of("torch")
+    assert "MISSING" not in line
+    assert healthy
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "timm" else real(name))
+    line, healthy = line_of("timm")
     assert not healthy
-    assert any("MISSING: pip install timm" in line for line in lines)
+    assert "MISSING: pip install timm" in line
+    assert "cannot be built" in line_of("models")[0]
+
+
+def test_doctor_knows_what_is_too_old(monkeypatch):
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_lowest", lambda: {"timm": Requirement("timm>=1.0.24")})
+    monkeypatch.setattr(doctor, "_version", lambda name: "1.0.9" if name == "timm" else real(name))
+    line, healthy = line_of("timm")
+    assert not healthy
+    assert 'TOO OLD: pip install "timm>=1.0.24"' in line
+
+
+def test_doctor_names_a_torchvision_that_does_not_fit(monkeypatch):
+    real = importlib.import_module
+
+    def broken(name: str):
+        if name == "timm":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return real(name)
+
+    monkeypatch.setattr(doctor.importlib, "import_module", broken)
+    line, healthy = line_of("models")
+    assert not healthy
+    assert "torchvision::nms" in line
+    assert "pip install --upgrade torch torchvision timm" in line
+
+
+def test_doctor_looks_for_the_widgets_in_jupyterlab(monkeypatch, tmp_path):
+    paths = pytest.importorskip("jupyter_core.paths")
+    pytest.importorskip("jupyterlab")
+    (tmp_path / "@jupyter-widgets" / "jupyterlab-manager").mkdir(parents=True)
+    monkeypatch.setattr(paths, "jupyter_path", lambda *_parts: [str(tmp_path)])
+    line, healthy = line_of("widgets")
+    assert not healthy
+    assert line.endswith("pip install --force-reinstall anywidget")
+    (tmp_path / "anywidget").mkdir()
+    assert line_of("widgets")[0].endswith("ready")
+
+
+def test_doctor_counts_the_weights_at_hand(monkeypatch, tmp_path):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "models--timm--vit_base_patch16_224").mkdir()
+    assert f"1 pretrained model in {tmp_path}, HF_HUB_OFFLINE is set" in line_of("weights")[0]
