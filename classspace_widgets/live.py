@@ -62,6 +62,8 @@ class LiveSource:
         self.trace = trace
         self.image = image
         self.options = options or {}
+        self.intervened_trace: Trace | None = None
+        """The intervened pass that is shown beside ``trace``: its other classes are read from it."""
 
     @property
     def space(self) -> ClassSpace:
@@ -76,6 +78,8 @@ class LiveSource:
         answers: dict[str, Callable[..., Steps]] = {
             "classes": self._classes,
             "attention": self._attention,
+            "intervened classes": self._intervened_classes,
+            "intervened attention": self._intervened_attention,
             "image": self._picture,
             "whatif": self._whatif,
             "sweep": self._sweep,
@@ -87,10 +91,21 @@ class LiveSource:
 
     def _classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         yield Progress(0.0, "reading classes")
+        return self._read_classes(Reader(self.trace, self.image), params, {})
+
+    def _intervened_classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
+        yield Progress(0.0, "reading classes of the intervened pass")
+        return self._read_classes(Reader(self._intervened_trace(), 0), params, {"variant": True})
+
+    def _intervened_trace(self) -> Trace:
+        if self.intervened_trace is None:
+            raise RuntimeError("no intervened pass is at hand; apply the intervention again")
+        return self.intervened_trace
+
+    def _read_classes(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
         with torch.inference_mode():
-            reader = Reader(self.trace, self.image)
             classes = [_checked(c, reader.n_classes, "class") for c in params["classes"]]
-            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}}
+            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
             arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
             heads = reader.attention(meta, classes, params.get("rows") or [reader.output_token])
             arrays |= {name: array for name, array in heads.items() if name != "attention"}
@@ -99,11 +114,18 @@ class LiveSource:
     def _attention(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         yield Progress(0.0, "reading attention")
         self._require_attention()
+        return self._read_attention(Reader(self.trace, self.image), params, {})
+
+    def _intervened_attention(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
+        yield Progress(0.0, "reading attention of the intervened pass")
+        self._require_attention()
+        return self._read_attention(Reader(self._intervened_trace(), 0), params, {"variant": True})
+
+    def _read_attention(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
         with torch.inference_mode():
-            reader = Reader(self.trace, self.image)
             rows = [_checked(t, reader.n_tokens, "token") for t in params["rows"]]
             classes = [_checked(c, reader.n_classes, "class") for c in params.get("classes", [])]
-            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}}
+            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
             arrays = reader.attention(meta, classes, rows)
         return Answer({"rows": rows}, pack(meta, arrays))
 
@@ -126,7 +148,7 @@ class LiveSource:
         """Trace another picture with the same model and options, and show it from now on."""
         trace = self.space.trace(picture, **self._recorded())
         snapshot = capture(trace, title=name, **self.options)
-        self.trace, self.image = trace, 0
+        self.trace, self.image, self.intervened_trace = trace, 0, None
         snapshot.source = self
         return snapshot
 
@@ -151,6 +173,7 @@ class LiveSource:
         yield Progress(0.7, "reading classes")
         label = str(params.get("label", ""))
         variant = self._variant(trace, interventions, label, params.get("payload"))
+        self.intervened_trace = trace
         result = {
             "before": _top(self.trace, self.image),
             "after": _top(trace, 0),

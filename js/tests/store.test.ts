@@ -214,6 +214,33 @@ describe("classes on request", () => {
     expect(model.sent).toHaveLength(2);
   });
 
+  it("reads the intervened pass for a class, too, when it is shown", async () => {
+    const { store, model, snapshot } = open("classes", { class_index: 4 });
+    model.fromKernel("_variant", new DataView(fixture("classes").buffer));
+    store.set({ class_index: 0 });
+    expect(model.sent.map((m) => m.kind)).toEqual(["classes"]);
+    store.set({ shown: "intervened" });
+    expect(model.sent.map((m) => m.kind)).toEqual(["classes", "intervened classes"]);
+    expect(model.sent[1].params).toEqual({ classes: [0] });
+    const { N, V, S } = snapshot;
+    const part = pack({ kind: "part", variant: true, classes: { kept: [0] } }, [
+      { name: "raw", dtype: "f4", shape: [1, N, V], data: new Float32Array(N * V).fill(1) },
+      { name: "ranks", dtype: "u2", shape: [1, S, V], data: new Uint16Array(S * V).fill(5) },
+    ]);
+    model.message({ type: "response", id: model.sent[1].id, ok: true, result: {} }, [part]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.data.value.readings.ranks(0)?.[0]).toBe(5);
+    expect(store.baseline.value.readings.has(0)).toBe(false);
+    // Another intervention brings a pass of its own, which was not read for the class.
+    model.fromKernel("_variant", new DataView(fixture("classes").buffer.slice(0)));
+    expect(model.sent.map((m) => m.kind)).toEqual(["classes", "intervened classes", "intervened classes"]);
+    // Undone before the answer comes: there is nothing to merge it into, and nothing to complain of.
+    store.clearVariant();
+    model.message({ type: "response", id: model.sent[2].id, ok: true, result: {} }, [part]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.notice.value.kind).not.toBe("error");
+  });
+
   it("keeps working when the kernel goes, and asks again when it is back", async () => {
     const { store, model } = open("classes", { class_index: 4 });
     store.set({ class_index: 0 });

@@ -239,9 +239,11 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     nb = notebook(
         [
             SETUP,
-            "explorer = Explorer(trace, class_name='boat', block=2, sublayer='mlp'); explorer",
+            "few = trace.snapshot(payload='classes', classes=['boat'])\n"
+            "explorer = Explorer(few, class_name='boat', block=2, sublayer='mlp'); explorer",
             "print('VARIANT', len(explorer.session._variant) > 0, explorer.session.shown)",
             "print('PINS', *[type(i).__name__ for steps in explorer.pins.values() for i in steps])",
+            "s = explorer.session; s.tokens, s.class_name = [], 'key'; print('SHOWN', s.shown)",
         ],
         height=1500,
     )
@@ -279,6 +281,11 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, after])
     panel.locator("select[aria-label='Pinned interventions']").select_option(index=1)
     page.wait_for_function("a => document.querySelector(a[0]).toDataURL() === a[1]", arg=[MAP, after])
+    # A class that neither pass was read for: both are, while the intervened one is shown.
+    run_cell(nb, 4, "SHOWN intervened")
+    page.wait_for_function(
+        "() => /^key: rank [0-9]/.test(document.querySelector('.jp-OutputArea .csw-slider-value').textContent)"
+    )
     assert nb.watched.errors == []
 
 

@@ -11,6 +11,7 @@ from PIL import Image
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.capture import capture
+from classspace_widgets.interventions import from_spec, trace_with
 from classspace_widgets.live import Answer
 from classspace_widgets.snapshot import unpack
 
@@ -231,6 +232,31 @@ def test_an_intervention_on_request(space, trace):
     after = answer.variant.arrays["output_logits"]
     assert answer.result["after"][0][0] == int(after.argmax())
     assert np.abs(after - before).max() > 1e-3
+
+
+def test_the_intervened_pass_is_read_for_more_classes(space, trace):
+    """As if the variant had been captured with them; the baseline's are left alone."""
+    prefix = len(trace.prefix)
+    snapshot = trace.snapshot(payload="classes", classes=[1], image=1)
+    with pytest.raises(RuntimeError, match="apply the intervention again"):
+        ask(snapshot, "intervened classes", classes=[3])
+    spec = [{"type": "RemoveTokens", "tokens": [prefix + 5]}]
+    ask(snapshot, "whatif", spec=spec)
+    removed = trace_with(space, snapshot.source._alone(), from_spec(spec), attention=True, heads=True)
+    whole = capture(removed, payload="classes", classes=[3, 0])
+    meta, arrays = unpack(ask(snapshot, "intervened classes", classes=[3, 0]).part)
+    assert meta["variant"] is True
+    for name in ("raw", "ranks"):
+        np.testing.assert_array_equal(arrays[name], whole.arrays[name])
+    baseline, other = unpack(ask(snapshot, "classes", classes=[3, 0]).part)
+    assert "variant" not in baseline
+    assert not np.array_equal(other["raw"], arrays["raw"], equal_nan=True)
+    meta, arrays = unpack(ask(snapshot, "intervened attention", rows=[prefix], classes=[3]).part)
+    np.testing.assert_array_equal(arrays["attention"], whole.arrays["attention"][:, :, [prefix]])
+    # Another picture has no intervened pass yet.
+    snapshot.source.show(Image.new("RGB", (32, 32), "teal"))
+    with pytest.raises(RuntimeError, match="apply the intervention again"):
+        ask(snapshot, "intervened classes", classes=[3])
 
 
 def test_removed_tokens_are_named_and_weigh_nothing(space, trace):

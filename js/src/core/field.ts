@@ -186,11 +186,6 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
   const known = (c: number) => (ranking ? readings.ranked(c) : readings.has(c));
   if (!known(id) || (other !== null && !known(other))) {
     const missing = shortName(snapshot.className(known(id) && other !== null ? other : id));
-    if (data !== store.baseline.value) {
-      return empty(
-        `The intervened pass was not read for ${missing}; apply the intervention again to read it.`,
-      );
-    }
     return store.kernel.value === "live"
       ? empty(`Reading ${missing} …`, true)
       : empty(`The readings of ${missing} are not in what was saved; with a kernel they would be fetched.`);

@@ -14,7 +14,7 @@ import {
   signal,
   untracked,
 } from "@preact/signals-core";
-import { message, SnapshotError, unpack } from "./codec";
+import { message, unpack } from "./codec";
 import { runIdle } from "./idle";
 import { Readings } from "./readings";
 import { Snapshot } from "./snapshot";
@@ -156,6 +156,7 @@ export class Store {
   readonly #local: Signal<Status> = signal(IDLE);
   readonly #abort = new AbortController();
   readonly #asked = new Set<number>();
+  readonly #askedIntervened = new Set<number>();
   readonly #wished = new Set<string>();
   #fill = new AbortController();
   #filling = -1;
@@ -195,7 +196,13 @@ export class Store {
     this.kernel = signal(model ? "live" : "none");
     this.transport = new Transport(model ? sender(model) : null);
     if (model) this.#connect(model);
-    this.#stopping(effect(() => this.#fetchClasses()));
+    this.#stopping(effect(() => this.#fetchClasses(this.#base.value, "classes", this.#asked)));
+    this.#stopping(
+      effect(() => {
+        const intervened = this.state.shown.value !== "baseline" && this.#variant.value;
+        if (intervened) this.#fetchClasses(intervened, "intervened classes", this.#askedIntervened);
+      }),
+    );
     this.#stopping(effect(() => this.#fillRanks()));
   }
 
@@ -276,14 +283,21 @@ export class Store {
 
   /** Attention weights and head readings of these tokens, fetched where they are missing and a kernel is there. */
   fetchAttention(tokens: readonly number[]): void {
-    const { snapshot, readings } = this.#base.peek();
+    this.#fetchAttention(this.#base.peek(), "attention", tokens);
+    const intervened = this.state.shown.peek() !== "baseline" && this.#variant.peek();
+    if (intervened) this.#fetchAttention(intervened, "intervened attention", tokens);
+  }
+
+  #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
     const { class_index, compare_index } = this.state;
     const classes = [class_index.peek(), compare_index.peek()].filter((c) => c !== null);
     const rows = tokens.filter(
-      (t) => !snapshot.attentionRows.includes(t) || classes.some((c) => !readings.headDirect(c, t)),
+      (t) =>
+        !snapshot.removed.includes(t) &&
+        (!snapshot.attentionRows.includes(t) || classes.some((c) => !readings.headDirect(c, t))),
     );
     if (rows.length === 0 || this.kernel.peek() !== "live") return;
-    void this.request("attention", { rows, classes }, [], "reading attention");
+    void this.request(kind, { rows, classes }, [], `reading ${kind}`);
   }
 
   /** Token importance for the classes that are looked at, where it is missing and a kernel is there. */
@@ -439,6 +453,7 @@ export class Store {
       const next = dataOf(Snapshot.parse(bytes as ArrayBufferView));
       batch(() => {
         this.#asked.clear();
+        this.#askedIntervened.clear();
         this.#wished.clear();
         this.#fill.abort();
         this.#filling = -1;
@@ -452,6 +467,7 @@ export class Store {
   }
 
   #setVariant(bytes: unknown): void {
+    this.#askedIntervened.clear();
     if (!ArrayBuffer.isView(bytes) || bytes.byteLength === 0) {
       this.#variant.value = null;
       return;
@@ -468,7 +484,8 @@ export class Store {
     if (container.meta.kind !== "part") return;
     const target = container.meta.variant === true ? this.#variant : this.#base;
     const data = target.peek();
-    if (!data) throw new SnapshotError("an answer came for a picture that is no longer shown");
+    // An intervention was undone before its answer came.
+    if (!data) return;
     data.snapshot.merge(container);
     const { classes } = container.meta as { classes?: { kept?: number[] } };
     for (const id of classes?.kept ?? []) data.readings.forget(id);
@@ -476,17 +493,16 @@ export class Store {
   }
 
   /** Ask the kernel for the classes that are looked at and not at hand; the newest wish replaces older ones. */
-  #fetchClasses(): void {
-    const { readings } = this.#base.value;
+  #fetchClasses({ readings }: Data, kind: string, asked: Set<number>): void {
     const wanted = [this.state.class_index.value, this.state.compare_index.value].filter(
-      (c): c is number => c !== null && !readings.has(c) && !this.#asked.has(c),
+      (c): c is number => c !== null && !readings.has(c) && !asked.has(c),
     );
     if (wanted.length === 0 || this.kernel.value !== "live") return;
     untracked(() => {
-      for (const c of wanted) this.#asked.add(c);
+      for (const c of wanted) asked.add(c);
       const name = readings.snapshot.className(wanted[0]);
-      void this.request("classes", { classes: wanted }, [], `reading ${name}`).then(() => {
-        for (const c of wanted) this.#asked.delete(c);
+      void this.request(kind, { classes: wanted }, [], `reading ${name}`).then(() => {
+        for (const c of wanted) asked.delete(c);
       });
     });
   }
