@@ -1,7 +1,7 @@
 """Make everything anew that shows numbers or pictures of the bundled model: ``python docs/regenerate.py``.
 
 1. ``demo``: run demo.ipynb from top to bottom and store its outputs, without the state of its widgets.
-2. ``pictures``: photograph the explorer for the README and the first page, light and dark (needs Chromium, playwright).
+2. ``pictures``: film the explorer for the README and the first page, light and dark (needs Chromium, playwright).
 3. ``study``: every study of the bundled models on held-out scenes, docs/study.md and its report in docs/reports.
 4. ``evidence``: token importance put to the test, docs/evidence.md and its report in docs/reports.
 
@@ -71,7 +71,7 @@ def _lean(output):  # type: ignore[no-untyped-def]
 
 
 def pictures() -> None:
-    """The explorer on a scene with three objects: half way through the model, and moving from end to end."""
+    """The explorer on a scene with three objects, from end to end of the model."""
     from playwright.sync_api import sync_playwright
 
     from classspace_widgets import ClassSpace, Explorer, export_html
@@ -89,23 +89,13 @@ def pictures() -> None:
         page_path = export_html(explorer, Path(folder) / "page.html").path
         browser = playwright.chromium.launch(executable_path=browser_path, args=["--no-sandbox", "--disable-gpu"])
 
-        def opened(theme: str, scale: float):  # type: ignore[no-untyped-def]
-            size = {"width": 1240, "height": 900}
-            page = browser.new_page(color_scheme=theme, viewport=size, device_scale_factor=scale)
+        for theme in ("light", "dark"):
+            page = browser.new_page(color_scheme=theme, viewport={"width": 1240, "height": 900})
             page.goto(page_path.as_uri())
             view = page.locator(".csw-explorer").first
             view.locator("canvas").first.wait_for()
             page.wait_for_timeout(1000)
             page.evaluate("() => document.querySelector('body > button')?.remove()")  # the theme's, which floats
-            return page, view
-
-        for theme in ("light", "dark"):
-            page, view = opened(theme, 1.5)
-            target = ROOT / "docs" / f"explorer_{theme}.png"
-            view.screenshot(path=str(target))
-            _shrink(target)
-            page.close()
-            page, view = opened(theme, 1)
             _move(page, view, objects, ROOT / "docs" / f"explorer_{theme}.webp")
             page.close()
         browser.close()
@@ -136,15 +126,6 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
             shown.append(900 if position == 0 else 1800 if position == last else 260)
     frames[0].save(target, save_all=True, append_images=frames[1:], duration=shown, loop=0, quality=60, method=6)
     print(f"{target.name}: {len(frames)} pictures, {frames[0].size}, {target.stat().st_size / 1e3:.0f} kB")
-
-
-def _shrink(path: Path) -> None:
-    from PIL import Image
-
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
-    print(f"{path.name}: {small.size}, {path.stat().st_size / 1e3:.0f} kB")
 
 
 STUDIED = {
