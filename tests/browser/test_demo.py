@@ -13,6 +13,13 @@ def test_the_demo_runs_from_top_to_bottom_in_jupyterlab(notebook):
     nb = notebook(demo_notebook(), name="demo.ipynb", height=1400)
     nb.run_all(timeout=240)
     page = nb.page
+    # Back to the top by the wheel: some versions take cells out of the page that are not in sight.
+    page.locator(".jp-Notebook").hover()
+    for _ in range(40):
+        if page.locator(f".jp-OutputArea {SLIDER}").first.is_visible():
+            break
+        page.mouse.wheel(0, -3000)
+        page.wait_for_timeout(150)
     page.locator(f".jp-OutputArea {SLIDER}").first.scroll_into_view_if_needed(timeout=30_000)
     page.locator(f".jp-OutputArea {SLIDER}").first.focus()
     page.keyboard.press("Home")
