@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets import page
 from classspace_widgets._version import __version__
+from classspace_widgets.filmstrip import filmstrip
 from classspace_widgets.portable import lighter, portable, reduced
 from classspace_widgets.progress import over
 from classspace_widgets.snapshot import Snapshot, write_atomically
-from classspace_widgets.still import caption, data_uri, still
+from classspace_widgets.still import caption, data_uri
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ SAVED_LIMIT = 2_000_000
 # the view's model is gone when it is not.
 _SAVED_STYLE = (
     "<style>.jp-OutputArea-child:has(.csw-view) + .jp-OutputArea-child:has(.csw-saved) { display: none; }"
+    ".csw-saved iframe + figure { display: none; }"
     ".jp-OutputArea-child:has(+ .jp-OutputArea-child .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }</style>"
 )
 STATE = (
@@ -184,7 +186,10 @@ def _pin(part: page.Mount, pinned: Mapping[str, Any]) -> page.Mount:
 
 
 def saved_form(view: Any, form: str) -> str:
-    """HTML that shows a view where there is no kernel: the working page in a frame, or a still picture and a line.
+    """HTML that shows a view where there is no kernel: the working page in a frame, or a picture through the depth.
+
+    Readers that take frames and styles out of a notebook (one that is not trusted yet, or a web site that renders it)
+    leave the picture.
 
     Parameters
     ----------
@@ -192,21 +197,31 @@ def saved_form(view: Any, form: str) -> str:
     form : str
         ``"page"`` or ``"picture"``; a page of more than 2 MB becomes a picture.
     """
+    if form not in ("page", "picture"):
+        raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
     mount = _mount(view, None, "as it is")
+    frame, hint = "", "A still picture: run the cell for the live view."
     if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
         text = page.render([mount], title=page_title([mount.snapshot]), script=_runtime())
         height = 980 if mount.view == "Explorer" else 460
-        return (
-            f'{_SAVED_STYLE}<div class="csw-saved"><iframe srcdoc="{html.escape(text)}" loading="lazy" '
-            f'sandbox="allow-scripts" title="{html.escape(mount.view)}" '
-            f'style="width:100%;height:{height}px;border:0"></iframe></div>'
+        frame = (
+            f'<iframe srcdoc="{html.escape(text)}" loading="lazy" sandbox="allow-scripts" '
+            f'title="{html.escape(mount.view)}" style="width:100%;height:{height}px;border:0"></iframe>'
         )
-    if form not in ("page", "picture"):
-        raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
-    words = html.escape(caption(mount.snapshot))
+        hint = "A still picture: run the cell, or trust this notebook, for the working view."
+    return f'{_SAVED_STYLE}<div class="csw-saved">{frame}{_still(mount, hint)}</div>'
+
+
+def _still(mount: page.Mount, hint: str) -> str:
+    """The class that is read through the depth of the model, in at most nine pictures, with a line of text."""
+    class_index = mount.state.get("class_index", mount.snapshot.predicted[0])
+    depth = mount.snapshot.n_blocks
+    blocks = sorted({round(i * depth / min(depth, 8)) for i in range(min(depth, 8) + 1)}) if depth else [0]
+    words = html.escape(caption(mount.snapshot, class_index))
+    picture = data_uri(filmstrip(mount.snapshot, class_index, blocks=blocks))
     return (
-        f'{_SAVED_STYLE}<div class="csw-saved"><figure><img src="{data_uri(still(mount.snapshot))}" alt="{words}">'
-        f"<figcaption>{words}</figcaption></figure></div>"
+        f'<figure style="margin:0"><img src="{picture}" alt="{words}" style="max-width:100%">'
+        f"<figcaption>{words}<br><small>{html.escape(hint)}</small></figcaption></figure>"
     )
 
 
@@ -230,7 +245,7 @@ def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:
     if isinstance(item, (list, tuple)):
         return [_mount(entry, classes, payload) for entry in item]
     if type(item).__module__.split(".")[0] == "bokeh":
-        return _figure(item)
+        return page.bokeh_figure(item)
     return _mount(item, classes, payload)
 
 
@@ -261,21 +276,6 @@ def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:
     if snapshot.meta["payload"]["mode"] == "classes" and state.get("class_index", snapshot.predicted[0]) not in kept:
         return {**state, "class_index": kept[0]}
     return state
-
-
-def _figure(figure: Any) -> page.Figure:
-    """A Bokeh model's pieces, with the parts of BokehJS it needs inline."""
-    from bokeh.embed import components
-    from bokeh.resources import Resources
-
-    parts = ["bokeh"]
-    kinds = {type(model).__module__ for model in figure.references()}
-    if any(kind.startswith("bokeh.models.widgets") for kind in kinds):
-        parts.append("bokeh-widgets")
-    if "bokeh.models.widgets.tables" in kinds:
-        parts.append("bokeh-tables")
-    script, div = components(figure, wrap_script=False)
-    return page.Figure(div, (script,), tuple(Resources(mode="inline", components=parts).js_raw))
 
 
 def _runtime() -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import gzip
 import hashlib
 import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.packed import UNPACK, packed, packed_scripts
 from classspace_widgets.snapshot import in_planes
 from classspace_widgets.still import caption, data_uri, still
 
@@ -116,11 +116,12 @@ def render(
         else:
             body.append(_mount(item, payloads))
     modules = [script] if payloads else []
-    inline = [*library, *scripts, *modules]
-    for text in inline:
+    figures = [*library, *scripts]
+    plain = [*([UNPACK] if figures else []), *modules]
+    for text in plain:
         if "</script" in text.lower():
             raise ValueError("a script of the page holds '</script', which would end it early")
-    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in inline) or "'none'"
+    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in [*figures, *plain]) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
@@ -144,13 +145,28 @@ def render(
             f"<footer>{html.escape(footer)}</footer>" if footer else "",
             "</main>",
             *payloads,
-            *(f"<script>{text}</script>" for text in (*library, *scripts)),
+            packed_scripts(figures) if figures else "",
             *(f'<script type="module">{text}</script>' for text in modules),
             "</body>",
             "</html>",
             "",
         ]
     )
+
+
+def bokeh_figure(figure: Any) -> Figure:
+    """A Bokeh model's pieces, with the parts of BokehJS it needs."""
+    from bokeh.embed import components
+    from bokeh.resources import Resources
+
+    parts = ["bokeh"]
+    kinds = {type(model).__module__ for model in figure.references()}
+    if any(kind.startswith("bokeh.models.widgets") for kind in kinds):
+        parts.append("bokeh-widgets")
+    if "bokeh.models.widgets.tables" in kinds:
+        parts.append("bokeh-tables")
+    script, div = components(figure, wrap_script=False)
+    return Figure(div, (script,), tuple(Resources(mode="inline", components=parts).js_raw))
 
 
 def markdown(text: str) -> str:
@@ -162,7 +178,7 @@ def markdown(text: str) -> str:
 
 def payload(snapshot: Snapshot) -> str:
     """A snapshot's container, its arrays in planes of bytes, gzipped, in base64."""
-    return base64.b64encode(gzip.compress(in_planes(snapshot.pack()), compresslevel=9, mtime=0)).decode()
+    return packed(in_planes(snapshot.pack()))
 
 
 def _mount(mount: Mount, payloads: list[str]) -> str:

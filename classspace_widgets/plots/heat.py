@@ -25,6 +25,7 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
     table : DataFrame, optional
         Only these rows; by default all pictures.
     width : int
+        In pixels, at least; many columns take more.
 
     Returns
     -------
@@ -50,7 +51,11 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
     }
     source = ColumnDataSource(data)
     fig = styled_figure(
-        result.title, width=width, height=90 + 44 * len(rows), x_range=list(dict.fromkeys(columns)), y_range=rows[::-1]
+        result.title,
+        width=max(width, 150 + 58 * len(set(columns))),  # Numbers have room.
+        height=90 + 44 * len(rows),
+        x_range=list(dict.fromkeys(columns)),
+        y_range=rows[::-1],
     )
     fig.grid.visible = False
     colour = {"field": "value", "transform": LinearColorMapper(palette=HEAT, low=0, high=1)}

@@ -139,7 +139,8 @@ def _panels(
         # One legend, beside the last panel, where it hides no data; a click hides a curve in every panel.
         last = place == len(panels) - 1
         size = {"width": width + 190 * last, "height": height, "x_range": x_range, "y_range": y_range}
-        fig = styled_figure(result.title if name is None else str(name), legend="right" if last else "center", **size)
+        title = result.title if name is None else str(name) if len(panels) > 1 else f"{result.title}, {name}"
+        fig = styled_figure(title, legend="right" if last else "center", **size)
         fig.legend.visible = last
         fig.xaxis.axis_label = "block"
         fig.yaxis.axis_label = result.title if place == 0 else ""

@@ -13,7 +13,14 @@ GRID = "#8c929c"
 # Told apart by people who see colours differently, and of middle lightness (after Okabe and Ito, and Tol).
 COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d", "#0f97a8", "#9a6a3f", "#5f9a35")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
+ATTENTION, MLP = "#1b93a3", "#d07a20"
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
+# From blue over grey to red, as in the live views; the middle is seen on light and dark pages.
+SIGNED = tuple(
+    f"#{''.join(f'{round(grey + (end - grey) * abs(step) / 32):02x}' for grey, end in zip((190, 194, 199), ends, strict=True))}"
+    for step in range(-32, 33)
+    for ends in [(33, 102, 172) if step < 0 else (178, 24, 43)]
+)
 
 
 def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.packed import packed_scripts
 from classspace_widgets.progress import over
 from classspace_widgets.studies.findings import findings
 
@@ -70,19 +71,20 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
     if not len(results):
         raise ValueError("there is no result to report")
     # The figures need no widgets, tables and formulas of BokehJS, which are three quarters of it.
-    scripts = Resources(mode="inline", components=["bokeh"]).render()
+    library = Resources(mode="inline", components=["bokeh"]).js_raw
     drawn = {
-        name: components(plot_result(result)) for name, result in over(results.items(), len(results), "report", "study")
+        name: components(plot_result(result), wrap_script=False)
+        for name, result in over(results.items(), len(results), "report", "study")
     }
     links = "".join(f'<a href="#{_e(name)}">{_e(result.title)}</a>' for name, result in results.items())
     sections = "".join(_section(result, drawn[name][1]) for name, result in results.items())
-    script = "".join(script for script, _ in drawn.values())
+    scripts = packed_scripts([*library, *(script for script, _ in drawn.values())])
     paragraphs = "".join(f"<p>{_e(p)}</p>" for p in text.split("\n\n") if p.strip())
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>{scripts}</head>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
-        f"<h2>Provenance</h2><pre>{_e(json.dumps(results.provenance, indent=2))}</pre>{script}</body></html>\n"
+        f"<h2>Provenance</h2><pre>{_e(json.dumps(results.provenance, indent=2))}</pre>{scripts}</body></html>\n"
     )
 
 

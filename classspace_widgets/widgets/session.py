@@ -122,6 +122,10 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
         where = "embedding" if self.block == 0 else f"block {self.block} {self.sublayer}"
         return f"Session({self.class_name!r} at {where}, {self.reading}; {self._current!r})"
 
+    def _repr_mimebundle_(self, **_options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # A session has nothing to show: as a widget it would be an empty output.
+        return {"text/plain": repr(self)}, {}
+
     # -- the snapshot ------------------------------------------------------------------------------------------------
 
     @property

@@ -162,3 +162,45 @@ def test_without_scripts_a_still_picture_stands_there(tmp_path, browser):
     assert page.locator("figure.still img").is_visible()
     assert page.locator("noscript").count() == 1
     context.close()
+
+
+@pytest.mark.parametrize("where", ["page", "frame"])
+def test_figures_are_drawn_in_pages_and_in_frames(where, tmp_path, offline):
+    from bokeh.layouts import column
+    from bokeh.models import Div
+    from bokeh.plotting import figure
+
+    from classspace_widgets.plots import show_figure
+
+    plot = figure(width=300, height=200, x_range=["a", "</script>"])
+    plot.vbar(["a", "</script>"], 0.5, [1, 2])
+    plotted = column(Div(text="<h3>a heading</h3>"), plot)
+    path = tmp_path / "page.html"
+    if where == "page":
+        export_html([synthetic("all"), plotted], path)
+    else:
+        path.write_text(f"<!doctype html>{show_figure(plotted)._repr_html_()}")
+    watched = offline(path)
+    frame = watched.page if where == "page" else watched.page.frame_locator("iframe")
+    frame.locator("h3:text('a heading')").wait_for(timeout=20_000)
+    frame.locator(".bk-Figure canvas").first.wait_for(timeout=20_000)
+    assert watched.errors == []
+    assert only_the_file(watched)
+
+
+def test_readers_that_take_frames_away_leave_a_picture(trace, tmp_path, offline):
+    from classspace_widgets import Explorer
+    from classspace_widgets.export import saved_form
+
+    saved = saved_form(Explorer(trace), "page")
+    path = tmp_path / "page.html"
+    path.write_text(f"<!doctype html>{saved}")
+    page = offline(path).page
+    page.frame_locator(".csw-saved iframe").locator(SLIDER).wait_for(timeout=20_000)
+    assert not page.locator(".csw-saved > figure").is_visible()
+    # As sites and notebooks do that do not trust what they show.
+    page.evaluate("() => document.querySelectorAll('style, iframe').forEach((e) => e.remove())")
+    picture = page.locator(".csw-saved > figure img")
+    assert picture.is_visible()
+    assert picture.evaluate("(img) => img.naturalWidth") > 300
+    assert "trust this notebook" in page.locator("figcaption").inner_text()

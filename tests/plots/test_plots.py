@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
+import html
 import re
 
 import numpy as np
 import pytest
+import torch
 from bokeh.models import CrosshairTool, CustomJS, Div, HoverTool, VArea
 from bokeh.plotting import figure
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
+from classspace_widgets.metrics import contributions
 from classspace_widgets.plots import (
     figures_in,
+    plot_contributions,
     plot_explanation,
+    plot_heads,
     plot_heat_table,
     plot_overview,
     plot_probes,
     plot_result,
     save_figure,
+    show_figure,
 )
 from classspace_widgets.studies import ExplanationStudy, StudyResults, all_studies, run_study, write_report
 
@@ -208,3 +216,52 @@ def test_saving_figures(results, tmp_path, monkeypatch):
     monkeypatch.setattr(bokeh.io, "export_png", nothing)
     with pytest.raises(RuntimeError, match="pip install selenium"):
         save_figure(plot_result(results["accuracy"]), tmp_path / "a.png")
+
+
+def test_contributions_are_drawn_as_they_are():
+    space = tiny_vit()
+    trace = space.trace(torch.randn(2, 3, 32, 32))
+    shares = contributions(trace, [1, 3])
+    fig = plot_contributions(shares, class_number=1, image=1, token=2, title="t")
+    drawn = {r.data_source.data["name"][0]: r.data_source.data for r in fig.renderers}
+    assert set(drawn) == {"attention", "MLP", "embedding, bias"}
+    assert np.allclose(drawn["attention"]["value"], shares.attention[1, :, 1, 2])
+    assert np.allclose(drawn["MLP"]["value"], shares.mlp[1, :, 1, 2])
+    assert drawn["attention"]["at"] == drawn["MLP"]["at"] == [f"block {n + 1}" for n in range(trace.n_blocks)]
+    assert drawn["embedding, bias"]["at"] == ["embedding", "bias"]
+    bars = sum(sum(data["value"]) for data in drawn.values())
+    assert bars == pytest.approx(float(trace.logits(classes=[3])[1, 2, 0]), abs=1e-4), "the bars sum to the logit"
+    step = plot_contributions(contributions(trace, 1, reading="step"))
+    assert [r.data_source.data["at"] for r in step.renderers][-1] == ["embedding"]
+    with pytest.raises(IndexError, match=r"image must be in 0\.\.1, got 2"):
+        plot_contributions(shares, image=2)
+
+
+def test_heads_are_drawn_block_by_block():
+    effects = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, np.nan]])  # [L=2, H=3]
+    fig = plot_heads(effects, quantity="effect")
+    data = fig.renderers[0].data_source.data
+    assert [(b, h, v) for b, h, v in zip(data["block"], data["head"], data["value"], strict=True)][:5] == [
+        (1, 1, 1.0), (1, 2, -2.0), (1, 3, 0.5), (2, 1, 0.0), (2, 2, 3.0),
+    ]  # fmt: skip
+    colour = fig.renderers[0].glyph.fill_color.transform
+    assert (colour.low, colour.high) == (-3.0, 3.0)
+    red, blue = (tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (colour.palette[-1], colour.palette[0]))
+    assert red[0] > red[2]
+    assert blue[2] > blue[0]
+    with pytest.raises(ValueError, match=r"effects must have shape \[L blocks, H heads\], got \[2\]"):
+        plot_heads([1.0, 2.0])
+
+
+def test_a_shown_figure_brings_all_it_needs(results):
+    shown = show_figure(plot_overview(results))
+    page = html.unescape(re.search('srcdoc="([^"]*)"', shown._repr_html_()).group(1))
+    packed = re.findall('<script type="application/x-script">([^<]*)</script>', page)
+    scripts = [gzip.decompress(base64.b64decode(text)).decode() for text in packed]
+    assert any("bokeh-widgets" in text[:60] for text in scripts), "the overview's headings are widgets"
+    assert "embed_items" in scripts[-1]
+    assert 'src="' not in page
+    assert "http" not in re.sub("<script.*", "", page)
+    row = plot_result(results["identifiability"], height=300)
+    assert show_figure(row).height == 310
+    assert show_figure(row, height=99).height == 99

@@ -256,15 +256,23 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     assert "&quot;class_index&quot;: 1" in html.unescape(saved["text/html"])
     monkeypatch.setattr(Explorer, "saved_form", "picture")
     explorer._ipython_display_()
-    assert '<figure><img src="data:image/webp' in shown[-1]["text/html"]
+    assert '><img src="data:image/webp' in shown[-1]["text/html"]
+    assert "<iframe" not in shown[-1]["text/html"]
     monkeypatch.setattr(Explorer, "saved_form", "page")
     monkeypatch.setattr("classspace_widgets.export.SAVED_LIMIT", 10)
     explorer._ipython_display_()
-    assert "<figure>" in shown[-1]["text/html"]
+    assert "<iframe" not in shown[-1]["text/html"]
+    assert "<figure" in shown[-1]["text/html"]
     shown.clear()
     monkeypatch.setattr(Explorer, "saved_form", "none")
     explorer._ipython_display_()
     assert len(shown) == 1
+
+
+def test_a_session_shows_itself_as_text():
+    data, _ = Session(synthetic("all"))._repr_mimebundle_()
+    assert list(data) == ["text/plain"]
+    assert data["text/plain"].startswith("Session(")
 
 
 def test_pins_go_both_ways():

@@ -1,0 +1,141 @@
+"""Attention against MLP over depth, and every attention head, in the colours of the live views."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
+
+from classspace_widgets.plots.style import ATTENTION, INK, MLP, SIGNED, styled_figure
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from classspace_widgets.metrics import Contributions
+
+_QUANTITY = {
+    "direct": "direct contribution",
+    "step": "change of the logit",
+    "paper": "logit, less the input's",
+}
+
+
+def plot_contributions(
+    shares: Contributions,
+    *,
+    class_number: int = 0,
+    image: int = 0,
+    token: int = 0,
+    title: str = "",
+    width: int = 640,
+    height: int = 280,
+) -> Any:
+    """What embedding, every attention, every MLP and the bias contribute to a class, as bars over the blocks.
+
+    Parameters
+    ----------
+    shares : Contributions
+        As `metrics.contributions` gives them, ``values: [K, N, B, T]``.
+    class_number, image, token : int
+        Which of the K classes, of the B images and of the T tokens.
+    title : str
+    width, height : int
+        In pixels.
+
+    Returns
+    -------
+    bokeh figure
+
+    Raises
+    ------
+    IndexError
+        If there is no such class, image or token.
+    """
+    sizes = {"class_number": shares.values.shape[0], "image": shares.values.shape[2], "token": shares.values.shape[3]}
+    for (name, size), at in zip(sizes.items(), (class_number, image, token), strict=True):
+        if not 0 <= at < size:
+            raise IndexError(f"{name} must be in 0..{size - 1}, got {at}")
+    values = shares.values[class_number, :, image, token].double().cpu().numpy()
+    offset = float(shares.offset[class_number])
+    parallel = shares.layout != "sequential"
+    depth = len(values) - 1 if parallel else (len(values) - 1) // 2
+    fig = styled_figure(title, legend="above", width=width, height=height, x_range=Range1d(-0.6, depth + 1.6))
+    blocks = np.arange(1.0, depth + 1)
+    bars: dict[str, tuple[Any, Any, str]]
+    if parallel:
+        bars = {"attention and MLP": (blocks, values[1:], ATTENTION)}
+    else:
+        bars = {"attention": (blocks - 0.2, values[1::2], ATTENTION), "MLP": (blocks + 0.2, values[2::2], MLP)}
+    ends = (np.array([0, depth + 1]), np.array([values[0], offset]), INK)
+    bars["embedding, bias"] = ends if shares.reading == "direct" else (ends[0][:1], ends[1][:1], INK)
+    for name, (places, heights, colour) in bars.items():
+        labels = [_place(round(p), depth) for p in places]
+        source = ColumnDataSource({"x": places, "value": heights, "at": labels, "name": [name] * len(labels)})
+        drawn = fig.vbar("x", 0.72 if parallel else 0.38, "value", source=source, color=colour, legend_label=name)
+        fig.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@at, @name"), ("", "@value{+0.000}")]))
+    last = depth + (shares.reading == "direct")
+    fig.xaxis.ticker = FixedTicker(ticks=list(range(last + 1)))
+    fig.xaxis.major_label_overrides = {0: "emb.", depth + 1: "bias"}
+    fig.xaxis.axis_label = "block"
+    fig.yaxis.axis_label = _QUANTITY[shares.reading]
+    fig.xgrid.visible = False
+    fig.legend.orientation, fig.legend.spacing = "horizontal", 16
+    fig.legend.click_policy = "hide"
+    return fig
+
+
+def plot_heads(
+    effects: ArrayLike, *, title: str = "", quantity: str = "contribution", width: int = 640, height: int | None = None
+) -> Any:
+    """A number for every attention head of every block: red speaks for the class, blue against it.
+
+    Parameters
+    ----------
+    effects : array [L, H]
+        Blocks by heads, such as `metrics.direct_by_head` of every block, or ``effect[0]`` of `causal.sweep_heads`.
+    title, quantity : str
+        What the figure says above, and in its tooltips.
+    width, height : int
+        In pixels; by default as high as the heads need.
+
+    Returns
+    -------
+    bokeh figure
+
+    Raises
+    ------
+    ValueError
+        If ``effects`` has not two dimensions.
+    """
+    values = np.asarray(effects, np.float64)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"effects must have shape [L blocks, H heads], got {list(values.shape)}")
+    depth, heads = values.shape
+    block, head = (n.ravel() + 1 for n in np.indices(values.shape))
+    source = ColumnDataSource({"block": block, "head": head, "value": values.ravel()})
+    fig = styled_figure(
+        title,
+        width=width,
+        height=height or 90 + 26 * max(heads, 3),
+        x_range=Range1d(0.5, depth + 0.5),
+        y_range=Range1d(heads + 0.5, 0.5),
+    )
+    limit = float(np.nanmax(np.abs(values))) or 1.0
+    colour = LinearColorMapper(palette=SIGNED, low=-limit, high=limit, nan_color="rgba(0, 0, 0, 0)")
+    fill = {"field": "value", "transform": colour}
+    cells = fig.rect("block", "head", 0.94, 0.9, source=source, fill_color=fill, line_color=None)
+    tips = [("", "block @block, head @head"), (quantity, "@value{+0.000}")]
+    fig.add_tools(HoverTool(renderers=[cells], tooltips=tips))
+    bar = ColorBar(color_mapper=colour, width=8, padding=6, background_fill_alpha=0, major_label_text_color=INK)
+    bar.ticker = BasicTicker(desired_num_ticks=3)
+    fig.add_layout(bar, "right")
+    fig.grid.visible = False
+    fig.xaxis.ticker = FixedTicker(ticks=list(range(1, depth + 1)))
+    fig.yaxis.ticker = FixedTicker(ticks=list(range(1, heads + 1)))
+    fig.xaxis.axis_label, fig.yaxis.axis_label = "block", "head"
+    return fig
+
+
+def _place(number: int, depth: int) -> str:
+    return "embedding" if number == 0 else "bias" if number > depth else f"block {number}"
