@@ -74,13 +74,27 @@ def test_mistakes_are_named_and_nothing_is_written(tmp_path, capsys, monkeypatch
     assert not (tmp_path / "x.html").exists()
 
 
-def test_demo_copies_the_notebook_once(tmp_path, capsys):
+def test_demo_copies_the_notebook_once(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))  # Where copies are signed.
     assert main(["demo", "--folder", str(tmp_path), "--no-open"]) == 0
     copy = tmp_path / "classspace_demo.ipynb"
     copy.write_text("mine")
     assert main(["demo", "--folder", str(tmp_path), "--no-open"]) == 0
     assert copy.read_text() == "mine"
     assert "is there already" in capsys.readouterr().out
+
+
+def test_the_copy_of_the_demo_is_trusted(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
+    import nbformat
+    from nbformat.sign import NotebookNotary
+
+    assert main(["demo", "--folder", str(tmp_path), "--no-open"]) == 0
+    copy = nbformat.read(tmp_path / "classspace_demo.ipynb", as_version=4)
+    assert NotebookNotary().check_signature(copy)
+    copy.cells[0].source = "another"
+    assert not NotebookNotary().check_signature(copy)
 
 
 def line_of(what: str) -> tuple[str, bool]:
