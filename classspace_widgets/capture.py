@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.lens import in_full
 from classspace_widgets.lookup import class_index
 from classspace_widgets.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.snapshot import Array, Snapshot
@@ -65,7 +66,7 @@ def capture(
         raise ValueError(f"image must be in 0..{n_images - 1}, got {image}")
     if payload not in ("auto", "all", "classes", "increments"):
         raise ValueError(f"payload must be 'auto', 'all', 'classes' or 'increments', got {payload!r}")
-    with torch.inference_mode():
+    with torch.inference_mode(), in_full(trace.output):
         reader = Reader(trace, image)
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         if payload == "auto":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -235,7 +236,7 @@ class _Start:
             raise ValueError(f"measure must be 'logit' or 'probability', got {measure!r}")
         self.sizes = Sizes.of(space.adapter)
         self.measure = measure
-        self.classes = (int(classes),) if isinstance(classes, int) else tuple(int(c) for c in classes)
+        self.classes = (int(classes),) if isinstance(classes, (int, Integral)) else tuple(int(c) for c in classes)
         bad = [c for c in self.classes if not 0 <= c < self.sizes.classes]
         if bad or not self.classes:
             raise ValueError(f"classes must be in 0..{self.sizes.classes - 1}, got {bad or 'none'}")

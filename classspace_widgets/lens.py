@@ -10,8 +10,9 @@ raw readings of a stream are the sums of the raw readings of its increments, and
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -58,13 +59,16 @@ class ClassLens:
         folded = embedding.detach().to(dtype)
         offset = bias.detach().to(dtype).clone() if bias is not None else folded.new_zeros(folded.shape[0])
         if shift is not None:
-            offset = offset + folded @ shift.detach().to(dtype)
+            with in_full(folded):
+                offset = offset + folded @ shift.detach().to(dtype)
         if weight is not None:
             folded = folded * weight.detach().to(dtype)
         kind = norm_kind(norm)
         if kind == "layer":
             folded = folded - folded.mean(dim=1, keepdim=True)
-        eps = float(getattr(norm, "eps", 0.0) or 0.0)
+        eps = getattr(norm, "eps", 0.0)
+        # torch's RMSNorm has none of its own by default, and takes that of the precision.
+        eps = torch.finfo(embedding.dtype).eps if eps is None else float(eps)
         return cls(folded.contiguous(), offset.contiguous(), kind == "layer", kind != "identity", eps)
 
     def sigma(self, vectors: Tensor) -> Tensor:
@@ -94,12 +98,19 @@ class ClassLens:
     def raw(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Readings before the norm's scale: ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         folded = self.folded if classes is None else self.folded[classes]
-        return vectors.to(folded.dtype) @ folded.T
+        with in_full(folded):
+            return vectors.to(folded.dtype) @ folded.T
 
     def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         offset = self.offset if classes is None else self.offset[classes]
         return self.raw(vectors, classes) / self.sigma(vectors.to(self.folded.dtype)).unsqueeze(-1) + offset
+
+
+def in_full(tensor: Tensor) -> Any:
+    """A context without autocast: readings are as precise under a caller's autocast as elsewhere."""
+    kind = tensor.device.type
+    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 
 
 def norm_kind(norm: nn.Module | None) -> str:
@@ -120,6 +131,8 @@ def norm_kind(norm: nn.Module | None) -> str:
 def class_ranks(logits: Tensor, classes: Tensor | None = None) -> Tensor:
     """Rank of every class: how many classes have a strictly larger logit; 0 is best, ties share the better rank.
 
+    A removed token, whose logits are NaN, has no ranks: they are -1.
+
     Parameters
     ----------
     logits : Tensor [..., C]
@@ -138,4 +151,5 @@ def class_ranks(logits: Tensor, classes: Tensor | None = None) -> Tensor:
     """
     asked = logits if classes is None else logits[..., classes]
     ordered = logits.sort(dim=-1).values.contiguous()
-    return logits.shape[-1] - torch.searchsorted(ordered, asked.contiguous(), right=True)
+    ranks = logits.shape[-1] - torch.searchsorted(ordered, asked.contiguous(), right=True)
+    return ranks.masked_fill_(asked.isnan(), -1)

@@ -18,6 +18,7 @@ import torch
 from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
+from classspace_widgets.recording import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,7 +114,8 @@ class ValueVectors:
 
         if not 1 <= k <= self.scores.shape[0]:
             raise ValueError(f"k must be in 1..{self.scores.shape[0]} (the classes), got {k}")
-        chosen = torch.arange(self.scores.shape[1]) if values is None else torch.as_tensor(list(values))
+        every = range(self.scores.shape[1])
+        chosen = torch.as_tensor(list(every if values is None else values), device="cpu")
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.scores.shape[1]:
             raise ValueError(f"values must be in 0..{self.scores.shape[1] - 1}, got {chosen.tolist()[:5]}")
         best = self.top_class_ids(k).cpu()[chosen]
@@ -121,7 +123,7 @@ class ValueVectors:
         return pd.DataFrame(
             {
                 "value": owner.numpy(),
-                "place": torch.arange(k).repeat(len(chosen)).numpy(),
+                "place": torch.arange(k, device="cpu").repeat(len(chosen)).numpy(),
                 "class": flat.numpy(),
                 "class_name": [self.class_names[i] for i in flat.tolist()],
                 "score": self.scores.cpu()[flat, owner].numpy(),
@@ -272,8 +274,12 @@ def most_activating(
         good = [item for item in items if isinstance(item, Item)]
         if not good:
             continue
-        with recording_coefficients(space, block, sublayer) as collected, torch.inference_mode():
-            space.model(torch.stack([item.pixels for item in good]).to(space.device))
+        with (
+            recording_coefficients(space, block, sublayer) as collected,
+            evaluating(space.model),
+            torch.inference_mode(),
+        ):
+            space.model(torch.stack([item.pixels for item in good]).to(space.device, space.dtype))
         patches = collected[0][:, prefix:, chosen].float()
         kept = min(k if by == "patch" else 1, patches.shape[1])
         top = patches.topk(kept, dim=1)

@@ -12,6 +12,7 @@ import torch
 from classspace_widgets.atlas import SUBLAYERS, MemoryAtlas
 from classspace_widgets.memories import output_projection, recording_coefficients, value_vectors
 from classspace_widgets.progress import over
+from classspace_widgets.recording import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,8 +92,8 @@ def _classes(
     n_classes = len(space.class_names)
     k = min(classes, n_classes)
     top, top_cosine = [], []
-    cosine = torch.full((n_classes, 2, neurons), -2.0)
-    number = torch.full((n_classes, 2, neurons), NOBODY, dtype=torch.int64)
+    cosine = torch.full((n_classes, 2, neurons), -2.0, device="cpu")
+    number = torch.full((n_classes, 2, neurons), NOBODY, dtype=torch.int64, device="cpu")
     start = 0
     for block in range(1, blocks + 1):
         for which, sublayer in enumerate(SUBLAYERS):
@@ -138,8 +139,8 @@ def _patches(
     rows, columns = space.adapter.grid
     prepare = Preparer(data, transform, (rows, columns), n_classes=1 << 62)
     keys = [(b, s) for b in range(1, len(space.adapter.blocks) + 1) for s in SUBLAYERS]
-    best = torch.full((sum(widths) * len(keys) // 2, 0), 0.0)
-    where = torch.zeros(best.shape, dtype=torch.int64)
+    best = torch.empty((sum(widths) * len(keys) // 2, 0), device="cpu")
+    where = torch.empty(best.shape, dtype=torch.int64, device="cpu")
     files: list[bytes] = []
     labels: list[int] = []
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
@@ -148,7 +149,7 @@ def _patches(
         if not good:
             continue
         top, patch = _strongest(space, good, keys, rows * columns)
-        number = torch.arange(len(files), len(files) + len(good))
+        number = torch.arange(len(files), len(files) + len(good), device="cpu")
         files += [_picture(item, transform, size) for item in good]
         labels += [item.label for item in good]
         best = torch.cat([best, top], dim=1)
@@ -174,9 +175,9 @@ def _strongest(
 ) -> tuple[Tensor, Tensor]:
     """Every neuron's largest coefficient over the patches of each picture, and its patch: ``[n, B]`` both."""
     prefix = len(space.adapter.prefix)
-    with ExitStack() as stack, torch.inference_mode():
+    with ExitStack() as stack, evaluating(space.model), torch.inference_mode():
         recorded = [stack.enter_context(recording_coefficients(space, *key)) for key in keys]
-        space.model(torch.stack([item.pixels for item in items]).to(space.device))
+        space.model(torch.stack([item.pixels for item in items]).to(space.device, space.dtype))
         found = [c[0][:, prefix : prefix + patches].float().max(dim=1) for c in recorded]
         top = torch.cat([f.values for f in found], dim=1).T.cpu()
         patch = torch.cat([f.indices for f in found], dim=1).T.cpu()
@@ -187,7 +188,7 @@ def _picture(item: Item, transform: PixelTransform, size: int) -> bytes:
     """What the model saw of a picture, small, as a WebP file."""
     from PIL import Image
 
-    mean, std = (torch.tensor(v)[:, None, None] for v in (transform.mean, transform.std))
+    mean, std = (torch.tensor(v, device="cpu")[:, None, None] for v in (transform.mean, transform.std))
     array = ((item.pixels * std + mean).clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     image = Image.fromarray(array)
     image.thumbnail((size, size))

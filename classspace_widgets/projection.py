@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.lens import in_full
 from classspace_widgets.ranking import padded_classes
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class Projection:
         """``[n, D] -> [n, C']`` in the offset's precision."""
         if self._packed is not None:
             return _packed_product(rows, self._packed)
-        return torch.mm(rows.to(self.weight.dtype), self.weight).to(self.offset.dtype)
+        with in_full(rows):
+            return torch.mm(rows.to(self.weight.dtype), self.weight).to(self.offset.dtype)
 
 
 def _pack(weight: Tensor) -> Tensor | None:
@@ -63,7 +65,7 @@ def _pack(weight: Tensor) -> Tensor | None:
     try:
         operators: Any = torch.ops.mkldnn
         packed: Tensor = operators._reorder_linear_weight(weight.T.contiguous())
-        probe = torch.eye(2, len(weight))
+        probe = torch.eye(2, len(weight), device="cpu")
         same = torch.allclose(_packed_product(probe, packed), weight[:2], rtol=1e-5, atol=1e-6)
     except (AttributeError, RuntimeError, NotImplementedError, TypeError):
         return None

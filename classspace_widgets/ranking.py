@@ -35,6 +35,14 @@ def group_count(classes: int) -> int:
     return WORD * math.ceil(math.sqrt(1.6 * classes) / WORD)
 
 
+def found_directly(classes: int, k: int) -> bool:
+    """Whether the k best of so many classes are looked for directly: among few classes, or for many of them."""
+    if classes <= SMALL:
+        return True
+    groups = group_count(classes)
+    return k > min(groups, padded_classes(classes) // groups)
+
+
 @dataclass(frozen=True)
 class Found:
     """The best scores of rows, ``[n, k]`` best first, and where they were found (`found_classes` names them)."""
@@ -61,12 +69,13 @@ class Ranker:
     def __init__(self, rows: int, classes: int, k: int, *, dtype: torch.dtype, device: torch.device) -> None:
         self.classes, self.k = classes, k
         columns = padded_classes(classes)
+        self.direct = found_directly(classes, k)
 
         def buffer(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty((rows, *shape), dtype=dtype, device=device)
 
         self._above = buffer(columns)
-        if classes > SMALL:
+        if not self.direct:
             groups = group_count(classes)
             members = columns // groups
             self._coarse, self._maxima = buffer(columns // STEP), buffer(groups)
@@ -93,7 +102,7 @@ class Ranker:
         """The k largest scores of every row, exactly.  The result lives in buffers: use it before the next call."""
         rows, k = len(scores), self.k
         found = self._found[0][:rows], self._found[1][:rows]
-        if self.classes <= SMALL:
+        if self.direct:
             torch.topk(scores, k, dim=1, out=found)
             return Found(*found)
         groups = group_count(self.classes)

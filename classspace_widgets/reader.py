@@ -37,7 +37,7 @@ class Reader:
     def __post_init__(self) -> None:
         self.lens = self.trace.lens
         self.scale: Tensor | None = None
-        self.vectors = [increment[self.image].float() for increment in self.trace.increments]
+        self.vectors = [increment[self.image].to(self.lens.folded.dtype) for increment in self.trace.increments]
         self.n_classes = int(self.lens.offset.shape[0])
         self.pooled = self.trace.pooling in ("mean_norm", "norm_mean")
         self.weights: Tensor | None = None
@@ -56,9 +56,7 @@ class Reader:
         """Weights ``[T]`` whose sum over tokens is what the model's output is read from."""
         first = self.vectors[0]
         weights = first.new_zeros(first.shape[0])
-        prefix = 0 if self.trace.pool_prefix else len(self.trace.prefix)
-        kept = self.trace.kept_tokens or range(first.shape[0])
-        pooled = [token for token in kept if token >= prefix]
+        pooled = self.trace.pooled_tokens()
         weights[pooled] = 1.0 / len(pooled)
         if self.trace.pooling == "norm_mean":
             weights = weights / self.lens.sigma(torch.stack(self.vectors).sum(dim=0)).nan_to_num(1.0)
@@ -142,9 +140,10 @@ class Reader:
         """Attention weights, and every head's readings, at some rows (None: as many as the size rule allows)."""
         trace = self.trace
         blocks = range(1, trace.n_blocks + 1)
-        if not all(block in trace.attention_weights for block in blocks):
+        kept = [trace.attention_weights[b] for b in blocks if b in trace.attention_weights]
+        if len(kept) < len(blocks) or any(weights.shape[1] != trace.heads for weights in kept):
             return {}
-        weights = torch.stack([trace.attention_weights[b][self.image].float() for b in blocks])
+        weights = torch.stack([weights[self.image].to(self.lens.folded.dtype) for weights in kept])
         if self.weights is not None:
             pooling = self.weights / self.weights.sum()
             weights = torch.cat([weights, torch.einsum("t,lhts->lhs", pooling, weights).unsqueeze(2)], dim=2)
@@ -162,18 +161,18 @@ class Reader:
 
     def _heads(self, classes: Sequence[int], rows: Sequence[int]) -> dict[str, Array]:
         """Folded readings of every head's output at some rows, of its values, and of the output projection's bias."""
-        trace, chosen = self.trace, list(classes)
+        trace, chosen, dtype = self.trace, list(classes), self.lens.folded.dtype
         heads, values, biases = [], [], []
         for block in range(1, trace.n_blocks + 1):
             weight, bias = trace.out_projection(block)
-            read = (self.lens.folded[chosen] @ weight.float()).view(len(chosen), trace.heads, -1)
-            inputs = trace.head_inputs[block][self.image].float()
+            read = (self.lens.folded[chosen] @ weight.to(dtype)).view(len(chosen), trace.heads, -1)
+            inputs = trace.head_inputs[block][self.image].to(dtype)
             if self.weights is not None:
                 inputs = torch.cat([inputs, self._pool(inputs).unsqueeze(0)])
             inputs = inputs[list(rows)].view(len(rows), trace.heads, -1)
             heads.append(torch.einsum("khd,rhd->khr", read, inputs))
-            values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].float()))
-            biases.append(self.lens.folded[chosen] @ bias.float())
+            values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].to(dtype)))
+            biases.append(self.lens.folded[chosen] @ bias.to(dtype))
         return {
             "head_raw": _half(torch.stack(heads, dim=1)),
             "value_raw": _half(torch.stack(values, dim=1)),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -18,6 +19,31 @@ if TYPE_CHECKING:
     from classspace_widgets.models import Adapter
 
     Choice = bool | Sequence[int] | Mapping[int, Sequence[int]]
+
+
+_part: ContextVar[tuple[slice, int] | None] = ContextVar("which images of how many a pass is of", default=None)
+
+
+@contextmanager
+def passing(images: slice, total: int) -> Iterator[None]:
+    """Say which images of a batch the passes inside are of, where a batch is run in chunks."""
+    token = _part.set((images, total))
+    try:
+        yield
+    finally:
+        _part.reset(token)
+
+
+def of_this_pass(values: Tensor) -> Tensor:
+    """Rows of ``[B, ...]`` that belong to the images of the pass under way; all where it is of all images."""
+    part = _part.get()
+    return values if part is None or len(values) != part[1] else values[part[0]]
+
+
+def in_pieces() -> bool:
+    """Whether the pass under way is of some images of a batch only."""
+    part = _part.get()
+    return part is not None and part[0].stop - part[0].start < part[1]
 
 
 KEPT_BY_BLOCK = ("attention_weights", "head_inputs", "attention_inputs", "mlp_keys")
@@ -121,11 +147,15 @@ def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], A
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a pass; every module goes back to the mode it was in."""
+    """Evaluation mode for a pass, and none of it compiled; every module goes back to the mode it was in."""
     training = [module for module in model.modules() if module.training]
+    # Every pass brings hooks of its own, and compiled parts would be compiled anew for each.
+    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
+    eager: Any = getattr(torch.compiler, "set_stance", None) if compiled else None
     model.eval()
     try:
-        yield
+        with eager("force_eager") if eager else nullcontext():
+            yield
     finally:
         for module in training:
             module.training = True

@@ -8,14 +8,15 @@ import torch
 
 from classspace_widgets.describe import space_html, space_text
 from classspace_widgets.images import Preprocessing, prepare
-from classspace_widgets.lens import ClassLens
+from classspace_widgets.lens import ClassLens, in_full
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import adapt, verify
+from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.names import distinct, names_of
 from classspace_widgets.progress import over_blocks
-from classspace_widgets.recording import Recording, evaluating, recording
+from classspace_widgets.recording import Recording, evaluating, passing, recording
 from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
@@ -36,7 +37,9 @@ class ClassSpace:
     ----------
     model : nn.Module
         A timm vision transformer, in whatever state the caller keeps it.  It is used as it is and left as it was:
-        mode, flags, hooks and random state.  Where another ``device`` or ``dtype`` is asked for, a copy is moved.
+        mode, flags, hooks and random state.  Where another ``device`` or ``dtype`` is asked for, a copy is moved.  A
+        compiled or replicated model is taken without its wrapper.  Hooks are on the model during a pass, so one space
+        must not run passes in several threads at once.
     device : str
         ``"auto"`` (where the model is), or anything that torch takes.
     dtype : torch.dtype, optional
@@ -87,7 +90,13 @@ class ClassSpace:
             )
         embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
         bias = None if class_bias is None else torch.as_tensor(class_bias)
+        model = unwrapped(model)
         adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        if any(parameter.is_meta for parameter in model.parameters()):
+            raise ValueError(
+                f"{type(model).__name__} is on the meta device, so it has no weights to read; load them first, "
+                "for instance model.to_empty(device='cpu') and model.load_state_dict(weights)"
+            )
         model = placed(model, device_of(device, model), dtype)
         self.adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
         self.model = model
@@ -269,8 +278,10 @@ class ClassSpace:
         start = 0
         with over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
             while start < len(pixels):
+                part = slice(start, min(start + size, len(pixels)))
                 try:
-                    done.append(run(pixels[start : start + size]))
+                    with passing(part, len(pixels)):
+                        done.append(run(pixels[part]))
                     start += size
                 except torch.OutOfMemoryError as error:
                     if size == 1:
@@ -284,12 +295,13 @@ class ClassSpace:
 
     def check(self) -> dict[str, float]:
         """Check the identities that readings rest on, on a noise image; see `models.verify`."""
-        generator = torch.Generator().manual_seed(0)
-        pixels = torch.randn(1, len(self.preprocessing.mean), *self.preprocessing.size, generator=generator)
-        pixels = pixels.to(self.device, self.dtype)
-        record, output = self._pass(pixels)
-        assert record.last is not None
-        return verify(self._traced(record, output, pixels), record.last, own_output=self.adapter.own_output)
+        generator = torch.Generator("cpu").manual_seed(0)
+        shape = (1, len(self.preprocessing.mean), *self.preprocessing.size)
+        pixels = torch.randn(shape, generator=generator, device="cpu").to(self.device, self.dtype)
+        with in_full(pixels):
+            record, output = self._pass(pixels)
+            assert record.last is not None
+            return verify(self._traced(record, output, pixels), record.last, own_output=self.adapter.own_output)
 
     def _pass(
         self, pixels: Tensor, attention: Choice = False, heads: Choice = False, keys: Choice = False

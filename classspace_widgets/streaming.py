@@ -9,13 +9,15 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.projection import Projection
-from classspace_widgets.ranking import SMALL, Found, Ranker, found_classes
+from classspace_widgets.ranking import Found, Ranker, found_classes
 from classspace_widgets.recording import evaluating, on_increments
 from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
 
@@ -50,7 +52,7 @@ class StreamReadings:
     logits : Tensor [S, B, T, K], float32
         Class logits.
     ranks : Tensor [S, B, T, K], int32
-        Class ranks: how many classes have a strictly larger logit; 0 is best.
+        Class ranks: how many classes have a strictly larger logit; 0 is best (-1 where the pass gave NaN).
     top_classes, top_logits : Tensor [S, B, T, k]
         The k best classes, best first.
     output : Tensor [B, C]
@@ -88,7 +90,7 @@ class StreamReadings:
 
     def identifiability(self) -> Tensor:
         """Class identifiability ``1 - rank / C``, ``[S, B, T, K]``, in [1/C, 1] (section 3.2 of the paper)."""
-        return 1 - self.ranks / self.n_classes
+        return identifiability(self.ranks, self.n_classes)
 
 
 def stream_readings(
@@ -107,7 +109,7 @@ def stream_readings(
     space : ClassSpace
     images : Any
         As in `ClassSpace.trace`.
-    classes : int, str, sequence of K, or integer Tensor [B, K]
+    classes : int, str, sequence of K, or integers [B, K]
         Classes to read: the same ones of all images, or K of each image (labels ``[B]`` as ``labels[:, None]``).
     k : int
         How many top classes.
@@ -135,11 +137,10 @@ def stream_readings(
         raise ValueError(f"k must be in 1..{space.n_classes}, got {k}")
     pixels, _, _ = space.preprocess(images)
     wanted = _wanted(space, classes, len(pixels))
-    numbers = torch.arange(len(pixels))
 
     def run(some: Tensor) -> StreamReadings:
         first = sum(part.output.shape[0] for part in done)
-        done.append(_read(space, some, wanted[numbers[first : first + len(some)].to(wanted.device)], k, precision))
+        done.append(_read(space, some, wanted[first : first + len(some)], k, precision))
         return done[-1]
 
     done: list[StreamReadings] = []
@@ -148,13 +149,14 @@ def stream_readings(
 
 def _wanted(space: ClassSpace, classes: Any, images: int) -> Tensor:
     """Class indices ``[B, K]``."""
-    if isinstance(classes, torch.Tensor) and classes.ndim == 2:
-        if classes.shape[0] != images:
-            raise ValueError(f"classes must have shape [B, K]=[{images}, K], got {tuple(classes.shape)}")
-        for wanted in classes.flatten().tolist():
+    if getattr(classes, "ndim", 0) == 2:
+        table: Tensor = torch.as_tensor(classes, device=space.device).long()
+        if table.shape[0] != images:
+            raise ValueError(f"classes must have shape [B, K]=[{images}, K], got {tuple(table.shape)}")
+        for wanted in table.flatten().tolist():
             space.class_index(wanted)
-        return classes.to(space.device, torch.long)
-    several = [classes] if isinstance(classes, (int, str)) else list(classes)
+        return table
+    several: list[Any] = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
     row = torch.tensor([space.class_index(c) for c in several], dtype=torch.long, device=space.device)
     return row.expand(images, -1)
 
@@ -213,7 +215,10 @@ class _Reader:
         self.sigma, self.target = buffer(*shape), buffer(*shape, kept)
         self.rank = buffer(*shape, kept, dtype=torch.int32)
         self.top = buffer(*shape, self.k)
-        self.places = [buffer(*shape, self.k, dtype=torch.int16) for _ in range(3)]
+        # Small numbers, unless many classes are looked through directly or many of them are wanted.
+        largest = len(offset) if self.ranker.direct else self.k**2
+        narrow = torch.int16 if largest < 2**15 else torch.int32
+        self.places = [buffer(*shape, self.k, dtype=narrow) for _ in range(1 if self.ranker.direct else 3)]
 
     def _read(self) -> None:
         """Everything of the increments that wait, piece by piece of the rows."""
@@ -254,9 +259,9 @@ class _Reader:
             self._keep(self.rank[..., i], points, part, self.ranker.count_above(scores, target[:, i : i + 1]))
         found = self.ranker.best(scores)
         self._keep(self.top, points, part, found.values)
-        for kept, indices in zip(self.places, (found.place, found.inner, found.outer), strict=True):
-            if indices is not None:
-                self._keep(kept, points, part, indices)
+        for kept, indices in zip(self.places, (found.place, found.inner, found.outer), strict=False):
+            assert indices is not None
+            self._keep(kept, points, part, indices)
 
     def _keep(self, kept: Tensor, points: slice, part: slice, found: Tensor) -> None:
         """Put what was found, increments first and then residual streams, to its points, where they alternate."""
@@ -270,15 +275,13 @@ class _Reader:
             self._read()
         if 2 * self.n - 1 != self.points:
             raise RuntimeError(f"expected {(self.points + 1) // 2} increments in the pass, got {self.n}")
-        place, inner, outer = (kept.long() for kept in self.places)
-        small = self.count <= SMALL
-        classes = place if small else found_classes(Found(self.top, place, inner, outer), self.count)
+        classes = found_classes(Found(self.top, *(kept.long() for kept in self.places)), self.count)
         shape = (self.points, -1, self.tokens)
         sigma = self.sigma.unsqueeze(-1)
         return StreamReadings(
             classes=self.classes,
             logits=(self.target / sigma).view(*shape, self.target.shape[-1]),
-            ranks=self.rank.view(*shape, self.rank.shape[-1]),
+            ranks=self.rank.masked_fill_(self.target.isnan(), -1).view(*shape, self.rank.shape[-1]),
             top_classes=classes.to(torch.int32).view(*shape, self.k),
             top_logits=(self.top / sigma).view(*shape, self.k),
             output=output,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -208,7 +209,8 @@ class Trace:
     ) -> Tensor:
         """Class ranks, int64: the number of classes with a strictly larger logit; 0 is best, ties share the better one.
 
-        Parameters and shapes as in `logits`.  One image at a time is held at full width, so memory stays flat.
+        Parameters and shapes as in `logits`; -1 at tokens that were removed.  One image at a time is held at full width,
+        so memory stays flat.
 
         Examples
         --------
@@ -260,10 +262,16 @@ class Trace:
         if self.pooling == "distilled":
             assert self.second_lens is not None
             return (self.lens.logits(vectors[:, 0]) + self.second_lens.logits(vectors[:, 1])) / 2
-        pooled = vectors[:, 0 if self.pool_prefix else len(self.prefix) :]
+        pooled = vectors[:, self.pooled_tokens()]
         if self.pooling == "mean_norm":
             return self.lens.logits(pooled.mean(dim=1))
         return self.lens.raw((pooled / self.lens.sigma(pooled).unsqueeze(-1)).mean(dim=1)) + self.lens.offset
+
+    def pooled_tokens(self) -> list[int]:
+        """The tokens that a pooled output is the mean of; those that were removed do not take part."""
+        first = 0 if self.pool_prefix else len(self.prefix)
+        whole = self.kept_tokens is not None and len(self.kept_tokens) < self.n_tokens
+        return [t for t in (self.kept_tokens if whole else range(self.n_tokens)) if t >= first]  # type: ignore[union-attr]
 
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""
@@ -339,7 +347,7 @@ class Trace:
             return None
         if isinstance(classes, torch.Tensor):
             classes = classes.reshape(-1).tolist()
-        wanted = [classes] if isinstance(classes, (int, str)) else list(classes)
+        wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
         found = [class_index(self.class_names, c) for c in wanted]
         return torch.tensor(found, dtype=torch.long, device=self.output.device)
 
@@ -364,18 +372,19 @@ class Trace:
     ) -> Tensor:
         """A reading of the chosen tokens at one block, or at several, stacked."""
         first = 0 if stream == "residual" else 1
-        asked = range(first, self.n_blocks + 1) if block is None else [block] if isinstance(block, int) else block
+        single = isinstance(block, Integral)
+        asked: Any = range(first, self.n_blocks + 1) if block is None else [block] if single else block
         blocks = [self.n_blocks if b == -1 else b for b in asked]
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
         with torch.inference_mode():
             points = over(self.points(stream, blocks), len(blocks), "reading", "block")
             read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in points]
-            return torch.stack(read) if not isinstance(block, int) else read[0]
+            return read[0] if single else torch.stack(read)
 
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:
         if tokens is None:
             return slice(None)
-        chosen = [tokens] if isinstance(tokens, int) else [int(t) for t in tokens]
+        chosen = [int(tokens)] if isinstance(tokens, Integral) else [int(t) for t in tokens]
         for token in chosen:
             if not 0 <= token < self.n_tokens:
                 raise ValueError(f"token must be in 0..{self.n_tokens - 1}, got {token}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -89,7 +90,9 @@ def importance(
         raise ValueError(f"fallback must be None or 'autograd', got {fallback!r}")
     space, images = _model_of(source, images)
     function, signed = methods.METHODS[method]
-    with pixels_of(space, images) as pixels:
+    # Some methods differentiate, also where the caller is in inference mode.
+    with torch.inference_mode(False), pixels_of(space, images) as pixels:
+        pixels = pixels.clone() if pixels.is_inference() else pixels
         grid = space.adapter.grid_of(*pixels.shape[2:])
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
         readout = Readout.of(space.adapter, tokens, token)
@@ -143,7 +146,7 @@ def _classes(space: ClassSpace, classes: Classes, output: Tensor) -> Tensor:
         if int(wanted.min()) < 0 or int(wanted.max()) >= n_classes:
             raise ValueError(f"class must be in 0..{n_classes - 1}, got {int(wanted.min())}..{int(wanted.max())}")
     else:
-        listed = [classes] if isinstance(classes, (int, str)) else list(classes)
+        listed = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
         if not listed:
             raise ValueError("classes is empty: choose at least one, or None for the predicted class")
         wanted = torch.tensor([class_index(space.class_names, c) for c in listed], device=output.device)

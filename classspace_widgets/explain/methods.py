@@ -15,6 +15,7 @@ import torch
 from classspace_widgets.explain.closed_form import block_importance, checked_parts
 from classspace_widgets.explain.reading import Readout, differentiable_logits, reading_gradient
 from classspace_widgets.explain.weights import explicit_attention, read_rows
+from classspace_widgets.lens import in_full
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.recording import evaluating, hook
 
@@ -66,6 +67,7 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
         stack.enter_context(evaluating(space.model))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
+        stack.enter_context(in_full(output))
         classes = request.classes(output)
         _, weights = request.readout.vectors(late[0][1])
         shares = [
@@ -143,6 +145,7 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
         stack.enter_context(read_rows(adapter, take, readout.places()))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
+        stack.enter_context(in_full(output))
         classes = request.classes(output)
         vectors, weights = readout.vectors(last[0].to(space.lens.folded.dtype))
         scale = weights / space.lens.sigma(vectors)

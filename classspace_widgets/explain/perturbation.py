@@ -147,6 +147,8 @@ def random_scores(indices: Sequence[int] | Any, count: int, *, repeat: int = 0, 
     """Random scores ``[B, P]``, a function of the seed, the repeat and each picture's place in the data alone."""
     drawn = []
     for index in indices:
-        generator = torch.Generator().manual_seed(((seed * 1_000_003 + repeat) * 1_000_003 + int(index)) % (1 << 62))
-        drawn.append(torch.rand(count, generator=generator))
+        generator = torch.Generator("cpu").manual_seed(
+            ((seed * 1_000_003 + repeat) * 1_000_003 + int(index)) % (1 << 62)
+        )
+        drawn.append(torch.rand(count, generator=generator, device="cpu"))
     return torch.stack(drawn)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.lens import in_full
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -35,7 +37,7 @@ class Readout:
         """Of an adapter or a trace: the model's own (``token=None``), or a token given by index."""
         prefix = len(source.prefix)
         pooled = source.pooling in ("mean_norm", "norm_mean")
-        weights = torch.zeros(tokens)
+        weights = torch.zeros(tokens, device="cpu")
         if token is not None or not pooled:
             token = 0 if token is None else token
             if not 0 <= token < tokens:
@@ -129,4 +131,5 @@ def differentiable_logits(lens: ClassLens, vectors: Tensor) -> Tensor:
         u = torch.nn.functional.layer_norm(u, u.shape[-1:], eps=lens.eps)
     elif lens.scaled:
         u = u / (u.square().mean(dim=-1, keepdim=True) + lens.eps).sqrt()
-    return u @ lens.folded.T + lens.offset
+    with in_full(u):
+        return u @ lens.folded.T + lens.offset

@@ -24,6 +24,7 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.recording import in_pieces, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -199,6 +200,7 @@ def _across(values: Tensor, mode: str, batch: int) -> Tensor:
     """A source's values for a batch: their mean over pictures, or one each (a single picture serves all)."""
     if mode == "mean":
         return values.mean(dim=0, keepdim=True)
+    values = of_this_pass(values)
     if values.shape[0] not in (1, batch):
         raise ValueError(f"a source must have 1 image or as many as the batch ({batch}), got {values.shape[0]}")
     return values
@@ -251,7 +253,7 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
         if plan.adapter.layout == "sequential":
             _hook(stack, owner.drop_path1.register_forward_hook(first_added))
             _hook(stack, owner.drop_path2.register_forward_hook(last_added))
-        else:
+        elif hasattr(owner, "drop_path"):
             _hook(stack, owner.drop_path.register_forward_hook(last_added))
         _hook(stack, owner.register_forward_hook(patched))
 
@@ -260,6 +262,8 @@ def _patch(plan: Plan, one: PatchResidual, x: Tensor, block: int, tokens: Sequen
     """Vectors ``[B or 1, n, D]`` to write to the chosen tokens of the residual stream after a block."""
     if isinstance(one.source, tuple):
         image, token = one.source
+        if in_pieces():
+            raise ValueError("PatchResidual from (image, token) needs the whole batch in one pass: leave chunk out")
         if not 0 <= image < x.shape[0]:
             raise ValueError(f"PatchResidual: image must be in 0..{x.shape[0] - 1}, got {image}")
         place = token if block == 0 else plan.local([token], "PatchResidual source")[0]

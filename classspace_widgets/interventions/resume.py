@@ -149,9 +149,10 @@ def plain_product(
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
 
-def blank_pixels(adapter: Adapter, count: int) -> Tensor:
-    """Empty pictures ``[B, 3, height, width]`` of the model's input size, whose embedding is to be overwritten."""
+def blank_pixels(adapter: Adapter, count: int, grid: tuple[int, int]) -> Tensor:
+    """Empty pictures ``[B, 3, height, width]`` of so many patches, whose embedding is to be overwritten."""
     embed: Any = adapter.model.patch_embed
-    (height, width), (rows, columns) = embed.patch_size, adapter.grid
-    channels = int(embed.proj.in_channels)
-    return adapter.embedding.new_zeros(count, channels, height * rows, width * columns)
+    # By the picture's size and not the patch's, which counts in features behind a convolutional stem.
+    size = [side * n // own for side, n, own in zip(embed.img_size, grid, adapter.grid, strict=True)]
+    channels = int(getattr(embed, "in_chans", None) or embed.proj.in_channels)
+    return adapter.embedding.new_zeros(count, channels, *size)

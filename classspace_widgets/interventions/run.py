@@ -10,7 +10,7 @@ import torch
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.resume import blank_pixels
-from classspace_widgets.recording import evaluating
+from classspace_widgets.recording import evaluating, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -102,15 +102,15 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
         return
     # A clone, because a trace's tensors were made in inference mode and cannot take part in autograd.
     embedded = images.increments[0].clone()
-    if embedded.isnan().any():
+    if images.kept_tokens is not None:
         raise ValueError("this trace lacks tokens that were removed; start from the trace of the whole picture")
 
     def enter(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (embedded.to(args[0]), *args[1:])
+        return (of_this_pass(embedded).to(args[0]), *args[1:])
 
     handle = space.adapter.blocks[0].register_forward_pre_hook(enter, prepend=True)
     try:
-        yield blank_pixels(space.adapter, embedded.shape[0])
+        yield blank_pixels(space.adapter, embedded.shape[0], images.grid)
     finally:
         handle.remove()
 

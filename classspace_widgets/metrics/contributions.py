@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.lens import in_full
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
     wanted = _classes(trace, classes)
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
-    with torch.inference_mode():
+    with torch.inference_mode(), in_full(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
             return Contributions(
@@ -126,15 +127,15 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
         Shares of the increments, and the offset.
     """
     wanted = _classes(trace, classes)
-    with torch.inference_mode():
+    with torch.inference_mode(), in_full(trace.output):
         final, offset = _final(trace), trace.lens.offset[wanted]
+        pooled = trace.pooled_tokens()
         if trace.pooling == "mean_norm":
-            weights = _pool_weights(trace)
-            sigma = trace.lens.sigma(torch.einsum("btd,t->bd", final, weights))
-            return torch.einsum("knbt,t->knb", _raw(trace, trace.lens, wanted), weights) / sigma, offset
+            sigma = trace.lens.sigma(final[:, pooled].mean(dim=1))
+            return _raw(trace, trace.lens, wanted)[..., pooled].mean(dim=-1) / sigma, offset
         scaled = _raw(trace, trace.lens, wanted) / trace.lens.sigma(final)
         if trace.pooling == "norm_mean":
-            return torch.einsum("knbt,t->knb", scaled, _pool_weights(trace)), offset
+            return scaled[..., pooled].mean(dim=-1), offset
         if trace.pooling == "token":
             return scaled[..., 0], offset
         second = trace.second_lens
@@ -163,7 +164,7 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
     if block not in trace.head_inputs:
         raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
     weight, bias = trace.out_projection(block)
-    with torch.inference_mode():
+    with torch.inference_mode(), in_full(trace.output):
         dtype = trace.lens.folded.dtype
         sigma = trace.lens.sigma(_final(trace))
         read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
@@ -195,9 +196,14 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
     wanted = _classes(trace, classes)
     if block not in trace.attention_weights:
         raise ValueError(f"attention of block {block} was not kept; trace with attention=True, heads=True")
+    if trace.attention_weights[block].shape[1] != trace.heads:
+        raise ValueError(
+            f"the attention of all {trace.heads} heads of block {block} is needed, "
+            f"{trace.attention_weights[block].shape[1]} were kept; trace with attention=[{block}], heads=True"
+        )
     chosen = torch.tensor([int(t) for t in tokens], device=trace.output.device)
     weight, _ = trace.out_projection(block)
-    with torch.inference_mode():
+    with torch.inference_mode(), in_full(trace.output):
         dtype = trace.lens.folded.dtype
         sigma = trace.lens.sigma(_final(trace)[:, chosen])
         read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
@@ -212,12 +218,6 @@ def _vectors(trace: Trace, n: int) -> Tensor:
 
 def _final(trace: Trace) -> Tensor:
     return trace.stream("residual", trace.n_blocks).to(trace.lens.folded.dtype)
-
-
-def _pool_weights(trace: Trace) -> Tensor:
-    weights = torch.zeros_like(_vectors(trace, 0)[0, :, 0])
-    weights[0 if trace.pool_prefix else len(trace.prefix) :] = 1
-    return weights / weights.sum()
 
 
 def _raw(trace: Trace, lens: ClassLens, classes: Tensor) -> Tensor:

@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
     """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 where the class is the best one (section 3.2).
 
+    NaN where there is no rank (-1): at tokens that were removed.
+
     Examples
     --------
     >>> identifiability(torch.tensor([0, 9]), 10)
     tensor([1.0000, 0.1000])
     """
-    return 1 - ranks / n_classes
+    return (1 - ranks / n_classes).masked_fill(ranks < 0, torch.nan)
 
 
 def class_identifiability(
@@ -45,7 +47,7 @@ def class_identifiability(
     Returns
     -------
     Tensor [n, B, T], float32
-        In [1/C, 1]; average over images and tokens for its evolution.
+        In [1/C, 1], NaN at tokens that were removed; average over images and tokens for its evolution.
 
     Examples
     --------
@@ -65,7 +67,7 @@ def class_similarity_change(
 ) -> Tensor:
     """Whether a sublayer's output carries the class more than what it is added to (section 4.3).
 
-    Class similarity change rate is the mean of the result over tokens.
+    Class similarity change rate is the mean of the result over tokens (False at those that were removed).
 
     Parameters
     ----------
@@ -97,7 +99,7 @@ def residual_composition(trace: Trace) -> Tensor:
     """Whether the best class of a block's output is new: that of neither its input, its attention, nor its MLP.
 
     The share of True over tokens is the paper's measure of composition (section 4.3).  The authors' code compares
-    with the attention twice and with the MLP never; here all three are compared with.
+    with the attention twice and with the MLP never; here all three are compared with.  False at tokens that were removed.
 
     Returns
     -------
@@ -137,7 +139,7 @@ def _over_blocks(
 def _rank_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Ranks ``[B, T]`` of each image's class in ``[B, T, C]``."""
     own = torch.stack([one[:, label] for one, label in zip(logits, labels, strict=True)])
-    return (logits > own).sum(dim=-1)
+    return (logits > own).sum(dim=-1).masked_fill(own[..., 0].isnan(), -1)
 
 
 def _labels(trace: Trace, labels: Labels) -> Tensor:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens import norm_kind
+from classspace_widgets.lens import in_full, norm_kind
 from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REMEDY, UnsupportedModelError, refuse_by_name
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ class Adapter:
             return int(rows), int(columns)
         return self.grid
 
-    def pool_weights(self, tokens: int) -> Tensor:
-        """Weights ``[T]`` of the mean over tokens, for models that pool."""
-        first = 0 if self.pool_prefix else len(self.prefix)
-        weights = torch.zeros(tokens)
-        weights[first:] = 1.0 / (tokens - first)
-        return weights
-
 
 def adapt(
     model: nn.Module,
@@ -111,8 +104,7 @@ def adapt(
     UnsupportedModelError
         Where the class embedding space is not well defined, with the reason and what to do.
     """
-    while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
-        model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
+    model = unwrapped(model)
     name = type(model).__name__
     refuse_by_name(name)
     blocks = _blocks(model, name)
@@ -146,6 +138,13 @@ def adapt(
         second=second,
         own_output=own,
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model itself, where it is compiled or replicated: hooks belong to passes of the model alone."""
+    while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
+    return model
 
 
 def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
@@ -249,9 +248,10 @@ def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int)
     if embedding.shape[1] == width:
         return embedding, bias, None
     if head is not None and embedding.shape[1] == head.out_features:
-        shift = None if head.bias is None else embedding @ head.bias.detach()
-        total = bias if shift is None else shift if bias is None else bias + shift
-        return embedding @ head.weight.detach(), total, None
+        with in_full(embedding):
+            shift = None if head.bias is None else embedding @ head.bias.detach()
+            total = bias if shift is None else shift if bias is None else bias + shift
+            return embedding @ head.weight.detach(), total, None
     joint = f", or [C, {head.out_features}] to read through the model's projection" if head is not None else ""
     raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}]{joint}, got {tuple(embedding.shape)}")
 

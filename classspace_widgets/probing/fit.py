@@ -232,7 +232,7 @@ def _batches(
         for items in in_order(prepare, parts, workers=workers):
             good = [item for item in items if isinstance(item, Item)]
             if good:
-                pixels = torch.stack([item.pixels for item in good]).to(space.device)
+                pixels = torch.stack([item.pixels for item in good]).to(space.device, space.dtype)
                 yield pixels, torch.tensor([item.label for item in good], device=space.device)
 
     return indices, batches()

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import zipfile
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,10 +76,10 @@ def save_checkpoint(path: Path, identity: dict[str, Any], progress: dict[str, An
 def load_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Progress and arrays of a checkpoint, after checking that it belongs to this run."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             header = json.loads(str(stored["header"]))
             arrays = {name: stored[name] for name in stored.files if name != "header"}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path} is not a checkpoint of a study ({error}); remove it to start anew") from error
     if header.get("format") != FORMAT:
         raise CheckpointError(

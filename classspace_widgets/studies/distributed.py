@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import pickle
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -77,14 +78,17 @@ def _pack(job: Job) -> bytes:
 
 # The last job that this worker opened, by the identity of its bytes: shards share one model.
 _OPENED: dict[int, Job] = {}
+# A worker may have several threads, and a model takes the hooks of one pass at a time; torch has threads of its own.
+_ONE = threading.Lock()
 
 
 def _work(packed: bytes, batches: Sequence[int]) -> Progress:
     key = hash(packed)
-    if key not in _OPENED:
-        spaces, kind, prepare, studies, batch_size, autocast, workers = pickle.loads(packed)
-        device = "cuda" if kind == "cuda" and torch.cuda.is_available() else "cpu"
-        spaces = {name: space if device == "cpu" else on_device(space, device) for name, space in spaces.items()}
-        _OPENED.clear()
-        _OPENED[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
-    return run_shard(_OPENED[key], batches)
+    with _ONE:
+        if key not in _OPENED:
+            spaces, kind, prepare, studies, batch_size, autocast, workers = pickle.loads(packed)
+            device = "cuda" if kind == "cuda" and torch.cuda.is_available() else "cpu"
+            spaces = {name: space if device == "cpu" else on_device(space, device) for name, space in spaces.items()}
+            _OPENED.clear()
+            _OPENED[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
+        return run_shard(_OPENED[key], batches)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from classspace_widgets.progress import quiet
-from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
-from classspace_widgets.studies.readings import Readings
+from classspace_widgets.studies.prepare import Broken, DatasetError, Item, Preparer, in_order
+from classspace_widgets.studies.readings import Readings, under_autocast
 
 if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.studies.protocol import Study
+    from classspace_widgets.trace import Trace
 
 
 @dataclass
@@ -130,7 +131,7 @@ def run_shard(job: Job, batches: Sequence[int]) -> Progress:
 def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
     """One batch through every model and study."""
     pixels = torch.stack([item.pixels for item in items])
-    labels = torch.tensor([item.label for item in items])
+    labels = torch.tensor([item.label for item in items], device="cpu")
     masks = torch.from_numpy(np.stack([item.mask for item in items]))
     indices = np.array([item.index for item in items])
     needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
@@ -144,9 +145,21 @@ def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
             )
 
         # In smaller pieces where a GPU's memory does not suffice; counted only once a piece is read.
-        for readings in space.in_chunks(torch.arange(len(items)), read):
+        for readings in space.in_chunks(torch.arange(len(items), device="cpu"), read):
             for name in job.studies:
                 state.studies[weights, name].update(readings)
+
+
+def _check_finite(trace: Trace, indices: np.ndarray[Any, Any]) -> None:
+    """Raise where a pass overflowed: NaN is larger than nothing, so it would count as the best rank."""
+    with torch.inference_mode():
+        good = torch.isfinite(trace.stream("residual", trace.n_blocks)).flatten(1).all(dim=1)
+        good &= torch.isfinite(trace.output).all(dim=1)
+    if not bool(good.all()):
+        raise DatasetError(
+            f"the pass over pictures {indices[~good.cpu().numpy()].tolist()[:5]} gave NaN or infinite values "
+            f"in {trace.increments[0].dtype}; run the model in float32 or bfloat16"
+        )
 
 
 def read_batch(
@@ -162,10 +175,12 @@ def read_batch(
     """One pass over pixels ``[B, 3, height, width]``, as `Readings` with what ``needs`` asks for."""
     active: dict[tuple[int, str], torch.Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(torch.autocast(space.device.type, autocast) if autocast else nullcontext())
+        stack.enter_context(under_autocast(space.device, autocast))
         if "active" in needs:
             from classspace_widgets.memories import recording_active
 
             active = stack.enter_context(recording_active(space))
-        trace = space.trace_pixels(pixels.to(space.dtype))
-    return Readings(trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs)
+        pixels = pixels.to(space.dtype)
+        trace = space.trace_pixels(pixels)
+    _check_finite(trace, indices)
+    return Readings(trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs, autocast=autocast)

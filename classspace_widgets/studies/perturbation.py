@@ -104,7 +104,9 @@ class AttentionPerturbation(_PassStudy):
                 parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
                 continue
             intervention = KnockOutAttention(kind, renormalise=self.renormalise)
-            parts.append(self._row(trace_with(space, pixels, [intervention]), batch.labels, member))
+            with batch.passes():
+                trace = trace_with(space, pixels, [intervention])
+            parts.append(self._row(trace, batch.labels, member))
         return np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts], axis=1)
 
 
@@ -140,9 +142,9 @@ class TokenRemoval(_PassStudy):
             assert masks is not None
             for place, value in ((2, 1), (4, 0)):
                 gone = np.flatnonzero(masks[b] == value) + prefix
-                trace = trace_with(
-                    space, pixels[b : b + 1], [RemoveTokens(tokens=tuple(gone.tolist()))], full_grid=False
-                )
+                removal = RemoveTokens(tokens=tuple(gone.tolist()))
+                with batch.passes():
+                    trace = trace_with(space, pixels[b : b + 1], [removal], full_grid=False)
                 kept = np.setdiff1d(np.arange(batch.trace.n_tokens), gone)
                 part = self._row(trace, batch.labels[b : b + 1], member[b : b + 1, kept])
                 over[b, place : place + 2], under[b, place : place + 2] = part[0][0], part[1][0]

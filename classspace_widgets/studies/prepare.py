@@ -81,8 +81,11 @@ class PixelTransform:
     def _place(self, image: Any, how: Any) -> Any:
         scaled = tuple(math.floor(s / self.crop) for s in self.size)
         width, height = image.size
-        if self.squash or scaled[0] != scaled[1]:
+        if self.squash:
             width, height = scaled[1], scaled[0]
+        elif scaled[0] != scaled[1]:
+            ratio = min(height / scaled[0], width / scaled[1])
+            width, height = round(width / ratio), round(height / ratio)
         elif width <= height:
             width, height = scaled[0], int(scaled[0] * height / width)
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,8 @@ class Readings:
         The most active memories of every token, where a study asked for them; sublayer is ``"attention"`` or ``"mlp"``.
     mid : bool
         Whether the hidden readings hold the stream between attention and MLP.
+    autocast : torch.dtype or None
+        What the pass ran under, for further passes that are compared with it.
     """
 
     trace: Trace
@@ -49,6 +52,7 @@ class Readings:
     pixels: Tensor | None = None
     active: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     mid: bool = False
+    autocast: torch.dtype | None = None
 
     def __post_init__(self) -> None:
         """Check shapes, and labels against the model's classes."""
@@ -71,6 +75,10 @@ class Readings:
                     "reduce picture masks to the patch grid with studies.data.token_mask"
                 )
             self.token_masks = self.token_masks.to(self.labels.device)
+
+    def passes(self) -> Any:
+        """A context for passes of the same precision as this one."""
+        return under_autocast(self.labels.device, self.autocast)
 
     @property
     def n_classes(self) -> int:
@@ -124,6 +132,11 @@ class Readings:
         member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
         sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
         return sizes
+
+
+def under_autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
+    """Autocast to a precision, if one is asked for."""
+    return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def check_labels(labels: np.ndarray[Any, Any], n_classes: int) -> None:

@@ -253,3 +253,19 @@ def test_the_scale_of_the_final_norm_has_its_gradient(space):
     (expected,) = torch.autograd.grad(reference.sum(), vectors)
     assert torch.allclose(found, expected)
     assert torch.allclose(read[:, 0], reference)
+
+
+@pytest.mark.parametrize("k", [26, 300, 1003])
+def test_more_top_classes_than_are_found_by_groups(many, k):
+    images = pixels(many)
+    found = many.stream_readings(images, 7, k=k)
+    values, classes = many.trace(images).top_k(k)
+    assert torch.allclose(found.top_logits[-1], values)
+    assert torch.equal(found.top_classes[-1].long(), classes)
+
+
+def test_sources_need_the_attention_of_all_heads(space):
+    some = space.trace(pixels(space), attention={1: [0]}, heads=True)
+    with pytest.raises(ValueError, match="all 4 heads of block 1 is needed, 1 were kept"):
+        m.direct_by_source(some, 1, [3], [0])
+    assert "attention" not in space.trace(pixels(space), attention={1: [0], 2: [0]}).snapshot().arrays

@@ -278,3 +278,15 @@ def test_bad_input(space):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_methods_that_differentiate_work_in_inference_mode():
+    space = tiny_vit()
+    images = images_for(space)
+    for options in ({"method": "chefer"}, {"loss": "paper", "fallback": "autograd"}):
+        plain = importance(space, 3, images=images, **options).maps
+        with torch.inference_mode():
+            inside = importance(space, 3, images=images.clone(), **options).maps
+            given = images.clone()
+        assert torch.equal(inside, plain)
+        assert torch.equal(importance(space, 3, images=given, **options).maps, plain)

@@ -42,7 +42,7 @@ class Deadly(Pictures):
 
 @pytest.fixture(scope="module")
 def client():
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": ":0", "memory_limit": 0}
     with distributed.LocalCluster(processes=True, **options) as cluster, distributed.Client(cluster) as client:
         # Workers import the test's data set from here.
         here = [p for p in os.sys.path if p.endswith("tests")]
