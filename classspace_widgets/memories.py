@@ -18,6 +18,7 @@ import torch
 from classspace_widgets.describe import short_repr
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
+from classspace_widgets.recording import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -272,8 +273,13 @@ def most_activating(
         good = [item for item in items if isinstance(item, Item)]
         if not good:
             continue
-        with recording_coefficients(space, block, sublayer) as collected, torch.inference_mode():
-            space.model(torch.stack([item.pixels for item in good]).to(space.device))
+        pixels = torch.stack([item.pixels for item in good]).to(space.device, space.dtype)
+        with (
+            evaluating(space.model),
+            torch.inference_mode(),
+            recording_coefficients(space, block, sublayer) as collected,
+        ):
+            space.model(pixels)
         patches = collected[0][:, prefix:, chosen].float()
         kept = min(k if by == "patch" else 1, patches.shape[1])
         top = patches.topk(kept, dim=1)

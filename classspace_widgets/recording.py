@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
-from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.models import UnsupportedModelError, attention_parts, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
     Choice = bool | Sequence[int] | Mapping[int, Sequence[int]]
 
+
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
 
 KEPT_BY_BLOCK = ("attention_weights", "head_inputs", "attention_inputs", "mlp_keys")
 """What is kept on request, by block."""
@@ -79,6 +84,7 @@ def recording(
     """
     kept = Recording()
     with ExitStack() as stack:
+        stack.enter_context(alone(adapter.model))
         on_increments(adapter, stack, kept.append)
         hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, out: setattr(kept, "last", out.detach())))
         for block, chosen in _chosen(attention, adapter, "attention", has_weights).items():
@@ -121,14 +127,24 @@ def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], A
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a pass; every module goes back to the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    """Evaluation mode for a pass, in one thread at a time; every module goes back to the mode it was in."""
+    with alone(model):
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+@contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """A model for one thread at a time: hooks and flags belong to the model, so they would act on other passes too."""
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(unwrapped(model), threading.RLock())
+    with lock:
         yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 def has_weights(block: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.names import distinct, names_of
 from classspace_widgets.progress import over_blocks
-from classspace_widgets.recording import Recording, evaluating, recording
+from classspace_widgets.recording import Recording, alone, evaluating, recording
 from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
@@ -252,6 +252,7 @@ class ClassSpace:
         self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
     ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
+        pixels = pixels.to(self.device, self.dtype)
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
@@ -267,7 +268,7 @@ class ClassSpace:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         done: list[Any] = []
         start = 0
-        with over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
+        with alone(self.model), over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
             while start < len(pixels):
                 try:
                     done.append(run(pixels[start : start + size]))

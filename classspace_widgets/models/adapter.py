@@ -111,8 +111,7 @@ def adapt(
     UnsupportedModelError
         Where the class embedding space is not well defined, with the reason and what to do.
     """
-    while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
-        model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
+    model = unwrapped(model)
     name = type(model).__name__
     refuse_by_name(name)
     blocks = _blocks(model, name)
@@ -146,6 +145,13 @@ def adapt(
         second=second,
         own_output=own,
     )
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside of ``torch.compile``, ``DataParallel`` and their like."""
+    while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
+        model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
+    return model
 
 
 def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
