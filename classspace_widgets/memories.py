@@ -274,12 +274,13 @@ def most_activating(
         good = [item for item in items if isinstance(item, Item)]
         if not good:
             continue
+        pixels = torch.stack([item.pixels for item in good]).to(space.device, space.dtype)
         with (
-            recording_coefficients(space, block, sublayer) as collected,
             evaluating(space.model),
             torch.inference_mode(),
+            recording_coefficients(space, block, sublayer) as collected,
         ):
-            space.model(torch.stack([item.pixels for item in good]).to(space.device, space.dtype))
+            space.model(pixels)
         patches = collected[0][:, prefix:, chosen].float()
         kept = min(k if by == "patch" else 1, patches.shape[1])
         top = patches.topk(kept, dim=1)

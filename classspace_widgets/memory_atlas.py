@@ -175,9 +175,10 @@ def _strongest(
 ) -> tuple[Tensor, Tensor]:
     """Every neuron's largest coefficient over the patches of each picture, and its patch: ``[n, B]`` both."""
     prefix = len(space.adapter.prefix)
+    pixels = torch.stack([item.pixels for item in items]).to(space.device, space.dtype)
     with ExitStack() as stack, evaluating(space.model), torch.inference_mode():
         recorded = [stack.enter_context(recording_coefficients(space, *key)) for key in keys]
-        space.model(torch.stack([item.pixels for item in items]).to(space.device, space.dtype))
+        space.model(pixels)
         found = [c[0][:, prefix : prefix + patches].float().max(dim=1) for c in recorded]
         top = torch.cat([f.values for f in found], dim=1).T.cpu()
         patch = torch.cat([f.indices for f in found], dim=1).T.cpu()

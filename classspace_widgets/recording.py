@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 
-from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.models import UnsupportedModelError, attention_parts, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +47,9 @@ def in_pieces() -> bool:
     part = _part.get()
     return part is not None and part[0].stop - part[0].start < part[1]
 
+
+_LOCKS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+_LOCKS_LOCK = threading.Lock()
 
 KEPT_BY_BLOCK = ("attention_weights", "head_inputs", "attention_inputs", "mlp_keys")
 """What is kept on request, by block."""
@@ -105,6 +110,7 @@ def recording(
     """
     kept = Recording()
     with ExitStack() as stack:
+        stack.enter_context(alone(adapter.model))
         on_increments(adapter, stack, kept.append)
         hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, out: setattr(kept, "last", out.detach())))
         for block, chosen in _chosen(attention, adapter, "attention", has_weights).items():
@@ -147,18 +153,28 @@ def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], A
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a pass, and none of it compiled; every module goes back to the mode it was in."""
-    training = [module for module in model.modules() if module.training]
-    # Every pass brings hooks of its own, and compiled parts would be compiled anew for each.
-    compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
-    eager: Any = getattr(torch.compiler, "set_stance", None) if compiled else None
-    model.eval()
-    try:
-        with eager("force_eager") if eager else nullcontext():
-            yield
-    finally:
-        for module in training:
-            module.training = True
+    """Evaluation mode for a pass, in one thread at a time and none of it compiled; modules go back to their modes."""
+    with alone(model):
+        training = [module for module in model.modules() if module.training]
+        # Every pass brings hooks of its own, and compiled parts would be compiled anew for each.
+        compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
+        eager: Any = getattr(torch.compiler, "set_stance", None) if compiled else None
+        model.eval()
+        try:
+            with eager("force_eager") if eager else nullcontext():
+                yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+@contextmanager
+def alone(model: nn.Module) -> Iterator[None]:
+    """A model for one thread at a time: hooks and flags belong to the model, so they would act on other passes too."""
+    with _LOCKS_LOCK:
+        lock = _LOCKS.setdefault(unwrapped(model), threading.RLock())
+    with lock:
+        yield
 
 
 def has_weights(block: nn.Module) -> bool:

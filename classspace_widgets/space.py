@@ -16,7 +16,7 @@ from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.names import distinct, names_of
 from classspace_widgets.progress import over_blocks
-from classspace_widgets.recording import Recording, evaluating, passing, recording
+from classspace_widgets.recording import Recording, alone, evaluating, passing, recording
 from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ class ClassSpace:
         self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
     ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
+        pixels = pixels.to(self.device, self.dtype)
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
@@ -276,7 +277,7 @@ class ClassSpace:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         done: list[Any] = []
         start = 0
-        with over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
+        with alone(self.model), over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
             while start < len(pixels):
                 part = slice(start, min(start + size, len(pixels)))
                 try:

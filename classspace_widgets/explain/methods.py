@@ -60,11 +60,11 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
         return keep
 
     with ExitStack() as stack:
+        stack.enter_context(evaluating(space.model))
         for number, block in enumerate(adapter.blocks):
             owner: Any = block
             hook(stack, parts[number].module.register_forward_pre_hook(enter(number)))
             hook(stack, owner.drop_path1.register_forward_hook(added(number)))
-        stack.enter_context(evaluating(space.model))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
         stack.enter_context(in_full(output))
@@ -89,10 +89,10 @@ def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
         raise UnsupportedModelError("blocks that add attention and MLP together have no attention output to read")
     added: list[Tensor] = []
     with ExitStack() as stack:
+        stack.enter_context(evaluating(space.model))
         for block in adapter.blocks:
             owner: Any = block
             hook(stack, owner.drop_path1.register_forward_hook(lambda _m, _a, output: added.append(output)))
-        stack.enter_context(evaluating(space.model))
         weights = stack.enter_context(explicit_attention(adapter, leaves=True))
         with torch.enable_grad():
             output = class_output(space, request.pixels)
@@ -140,8 +140,8 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
         rows[block], values[block] = weights, value
 
     with ExitStack() as stack:
-        hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, output: last.append(output)))
         stack.enter_context(evaluating(space.model))
+        hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, output: last.append(output)))
         stack.enter_context(read_rows(adapter, take, readout.places()))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)

@@ -24,7 +24,7 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.recording import in_pieces, of_this_pass
+from classspace_widgets.recording import alone, in_pieces, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,6 +74,7 @@ def intervene(
     adapter = adapter_of(space)
     plan = Plan.build(adapter, interventions, sources or {})
     with ExitStack() as stack:
+        stack.enter_context(alone(adapter.model))
         _change_embedding(plan, stack)
         for block in range(1, plan.sizes.blocks + 1):
             _change_attention(plan, block, stack)

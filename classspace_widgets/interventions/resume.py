@@ -56,11 +56,10 @@ class Resumable:
         def leave(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
             inputs.append(output)
 
-        with ExitStack() as stack, torch.inference_mode():
+        with ExitStack() as stack, evaluating(adapter.model), torch.inference_mode():
             for block in adapter.blocks:
                 stack.callback(block.register_forward_pre_hook(enter, with_kwargs=True).remove)
             stack.callback(adapter.blocks[-1].register_forward_hook(leave).remove)
-            stack.enter_context(evaluating(adapter.model))
             output = adapter.model(pixels)
         if not adapter.own_output:
             raise UnsupportedModelError(

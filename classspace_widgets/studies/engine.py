@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.progress import quiet
+from classspace_widgets.recording import alone
 from classspace_widgets.studies.prepare import Broken, DatasetError, Item, Preparer, in_order
 from classspace_widgets.studies.readings import Readings, under_autocast
 
@@ -175,6 +176,7 @@ def read_batch(
     """One pass over pixels ``[B, 3, height, width]``, as `Readings` with what ``needs`` asks for."""
     active: dict[tuple[int, str], torch.Tensor] = {}
     with ExitStack() as stack:
+        stack.enter_context(alone(space.model))
         stack.enter_context(under_autocast(space.device, autocast))
         if "active" in needs:
             from classspace_widgets.memories import recording_active

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 
 from classspace_widgets import ClassSpace, Trace
 from classspace_widgets import metrics as m
+from classspace_widgets.interventions import RemoveTokens, run_with
 from classspace_widgets.models import UnsupportedModelError
 from core.families import SMALL, build, perturbed, pixels
 
@@ -124,6 +126,24 @@ def test_a_trace_leaves_everything_as_it_was():
     assert flags == ([x.training for x in model.modules()], [x.attn.fused_attn for x in model.blocks])
     assert hooks(model) == 0
     assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
+def test_threads_share_a_model_one_after_the_other():
+    space = ClassSpace(build("ViT").train())
+    pictures = [pixels(space, 1) + i for i in range(8)]
+
+    def work(picture):
+        trace = space.trace(picture, attention=True)
+        return trace.stream("residual", 2), run_with(space, picture, [RemoveTokens(tokens=[3])]), len(trace.increments)
+
+    alone = [work(picture) for picture in pictures]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            for expected, found in zip(alone, pool.map(work, pictures), strict=True):
+                assert torch.allclose(expected[0], found[0], atol=1e-5)
+                assert torch.allclose(expected[1], found[1], atol=1e-5)
+                assert expected[2] == found[2]
+    assert space.model.training
 
 
 def test_hooks_come_off_after_an_error():

@@ -8,6 +8,7 @@ import torch
 from study_helpers import Pictures, readings_of, slow_groups, slow_logits
 from tiny_models import tiny_vit
 
+from classspace_widgets import ClassSpace
 from classspace_widgets.memories import (
     ValueVectors,
     most_activating,
@@ -184,6 +185,18 @@ def test_most_activating_patches(space, by):
         assert (rows["row"] * 4 + rows["column"]).tolist() == [p for _, _, p in expected]
         np.testing.assert_allclose(rows["coefficient"], [v for v, _, _ in expected], atol=1e-5)
         assert rows["label"].tolist() == [data[i][1] for _, i, _ in expected]
+
+
+def test_most_activating_of_a_model_in_training_or_in_half_precision():
+    model = tiny_vit(drop_rate=0.5, proj_drop_rate=0.5).model
+    expected = most_activating(ClassSpace(model), Pictures(5), 2, "mlp", [3], k=4)
+    training = most_activating(ClassSpace(model.train()), Pictures(5), 2, "mlp", [3], k=4)
+    assert expected.equals(training)
+    assert model.training
+    half = ClassSpace(model, dtype=torch.bfloat16)
+    np.testing.assert_allclose(
+        most_activating(half, Pictures(5), 2, "mlp", [3], k=4)["coefficient"], expected["coefficient"], rtol=0.1
+    )
 
 
 def test_bad_input(space):
