@@ -21,6 +21,8 @@ POOLED = ("mean_norm", "norm_mean")
 class Adapter:
     """Where a model keeps what is read.
 
+    Made by `adapt`; a space's own is ``space.adapter``.
+
     Attributes
     ----------
     model : nn.Module
@@ -110,6 +112,13 @@ def adapt(
     ------
     UnsupportedModelError
         Where the class embedding space is not well defined, with the reason and what to do.
+
+    Examples
+    --------
+    >>> import timm
+    >>> adapter = adapt(timm.create_model("test_vit"))
+    >>> len(adapter.blocks), adapter.pooling, adapter.grid
+    (6, 'token', (10, 10))
     """
     while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
         model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
