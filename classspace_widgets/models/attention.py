@@ -114,6 +114,8 @@ def attention_parts(block: nn.Module) -> AttentionParts:
         sources = sources or "a norm acts on the heads' outputs before the output projection"
     if getattr(module, "gate", None) is not None:
         sources = sources or "a gate acts on the heads' outputs before the output projection"
+    if not hasattr(module, "num_heads"):
+        split = sources = split or "it does not say how many heads it has (num_heads)"
     if "Post" in type(block).__name__:
         split = split or "a norm acts on what attention adds, after the output projection"
     return AttentionParts(module, block, int(getattr(module, "num_heads", 1)), split, sources)

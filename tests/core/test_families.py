@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,29 @@ def test_a_model_with_something_else_before_its_output_is_refused():
     model.head.register_forward_hook(lambda _m, _a, out: out * 2)
     with pytest.raises(UnsupportedModelError, match="does not give its output"):
         ClassSpace(model)
+
+
+def test_heads_that_are_not_counted_are_not_taken_for_one():
+    """A model of somebody's own making may call them otherwise."""
+    model = build("ViT")
+    space = ClassSpace(model)
+    for block in model.blocks:
+        block.attn.n_heads = block.attn.num_heads
+        del block.attn.num_heads
+        block.attn.forward = partial(renamed, block.attn)
+    own = ClassSpace(model)
+    ours, theirs = (s.trace(pixels(s), heads=True) for s in (space, own))
+    assert torch.allclose(ours.output, theirs.output, atol=1e-5)
+    with pytest.raises(UnsupportedModelError, match=r"how many heads it has \(num_heads\)"):
+        direct_by_head(own.trace(pixels(own), heads=True), 2, [0])
+
+
+def renamed(attention, x, **_options):
+    """A forward pass that reads ``n_heads``."""
+    batch, tokens, width = x.shape
+    q, k, v = attention.qkv(x).reshape(batch, tokens, 3, attention.n_heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = functional.scaled_dot_product_attention(q, k, v)
+    return attention.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
 
 
 def rows():
