@@ -16,6 +16,8 @@ from classspace_widgets.snapshot import Array, SnapshotError, pack, unpack, writ
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["MemoryAtlas"]
+
 KIND = "memories"
 SUBLAYERS = ("attention", "mlp")
 _NEEDED = ("top", "top_cosine", "values", "values_cosine")
@@ -24,6 +26,8 @@ _NEEDED = ("top", "top_cosine", "values", "values_cosine")
 @dataclass(frozen=True)
 class MemoryAtlas:
     """What a `MemoryBrowser` shows. Neurons are numbered block by block, attention's before the MLP's.
+
+    Made by `memory_atlas` and `MemoryAtlas.load`.
 
     Attributes
     ----------

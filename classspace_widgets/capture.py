@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from classspace_widgets.trace import Trace
 
+__all__ = ["capture"]
+
 ALL_LIMIT = 6_000_000
 """Bytes of float32 readings up to which a snapshot carries every class."""
 
@@ -56,10 +58,24 @@ def capture(
         Class (index or name) of every object in the mask.
     label : int or str, optional
         The picture's true class.
+    title : str
+        What views call the picture; by default its name.
 
     Returns
     -------
     Snapshot
+
+    Raises
+    ------
+    ValueError
+        For an image, class or payload that does not exist, or a mask that does not fit the picture or its objects.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> capture(trace, payload="classes", classes=["fish", "boat"]).arrays["ranks"].shape  # K, S, T'
+    (2, 33, 145)
     """
     n_images = trace.output.shape[0]
     if not 0 <= image < n_images:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.trace import Trace
 
+__all__ = ["Cancelled", "Sweep", "head_steps", "sweep_heads", "sweep_tokens", "token_steps"]
+
 MODES = ("remove", "patch", "knock out")
 TOKENS_AT_ONCE = 4_000
 """Tokens in one batch of variants: enough to keep the cores busy, little enough to stay in cache and to cancel."""
@@ -39,6 +41,8 @@ class Cancelled(Exception):
 @dataclass(frozen=True)
 class Sweep:
     """Effects of one intervention at every place.
+
+    Made by `sweep_heads` and `sweep_tokens`.
 
     Attributes
     ----------
@@ -76,7 +80,32 @@ def head_steps(
     blocks: Sequence[int] | None = None,
     measure: str = "logit",
 ) -> Steps:
-    """`sweep_heads` as a generator: yields the fraction done, returns the `Sweep`."""
+    """`sweep_heads` as a generator: yields the fraction done, returns the `Sweep`.
+
+    For interfaces that must stay responsive between steps: `sweep_heads` is this, driven to its end.
+
+    Parameters
+    ----------
+    space, image, classes, mode, blocks, measure
+        As in `sweep_heads`.
+
+    Yields
+    ------
+    float
+        The fraction done, 0 to 1; the `Sweep` is the generator's return value.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or measure, a class or block that does not exist, or more than one picture.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> steps = head_steps(ClassSpace.bundled(), gallery()[0].picture, 0, blocks=[8])
+    >>> list(steps)
+    [0.0, 1.0]
+    """
     if mode not in ("zero", "mean"):
         raise ValueError(f"mode must be 'zero' or 'mean', got {mode!r}")
     start = _Start(space, image, classes, measure)
@@ -104,7 +133,33 @@ def token_steps(
     renormalise: bool = False,
     measure: str = "logit",
 ) -> Steps:
-    """`sweep_tokens` as a generator: yields the fraction done, returns the `Sweep`."""
+    """`sweep_tokens` as a generator: yields the fraction done, returns the `Sweep`.
+
+    For interfaces that must stay responsive between steps: `sweep_tokens` is this, driven to its end.
+
+    Parameters
+    ----------
+    space, image, classes, mode, source, tokens, blocks, window, renormalise, measure
+        As in `sweep_tokens`.
+
+    Yields
+    ------
+    float
+        The fraction done, 0 to 1; the `Sweep` is the generator's return value.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or measure, a class, token or block that does not exist, ``"patch"`` without a source, or more
+        than one picture.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> steps = token_steps(ClassSpace.bundled(), gallery()[0].picture, 0, blocks=[8], tokens=[1, 2])
+    >>> list(steps)
+    [0.0, 1.0]
+    """
     if mode not in MODES:
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
     if (mode == "patch") != (source is not None):
@@ -116,7 +171,12 @@ def token_steps(
         if blocks is not None
         else list(range(sizes.blocks) if mode == "patch" else range(1, sizes.blocks + 1))
     )
-    select_blocks(tuple(b + 1 for b in rows) if mode == "patch" else tuple(rows), sizes, "sweep_tokens")
+    if mode != "patch":
+        select_blocks(tuple(rows), sizes, "sweep_tokens")
+    elif bad := [b for b in rows if not 0 <= b < sizes.blocks]:
+        raise ValueError(
+            f"sweep_tokens: a block must follow what is patched, so blocks must be in 0..{sizes.blocks - 1}, got {bad[:5]}"
+        )
     places = (
         list(tokens) if tokens is not None else list(sizes.image_tokens if mode == "remove" else range(sizes.tokens))
     )
@@ -150,9 +210,11 @@ def sweep_heads(
     image: Any,
     classes: int | Sequence[int],
     *,
+    mode: str = "zero",
+    blocks: Sequence[int] | None = None,
+    measure: str = "logit",
     progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
-    **options: Any,
 ) -> Sweep:
     """Effect of ablating every attention head of every block on class logits.
 
@@ -177,8 +239,24 @@ def sweep_heads(
     -------
     Sweep
         ``effect`` ``[K, n blocks, H]``.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or measure, a class or block that does not exist, or more than one picture.
+    Cancelled
+        If ``cancelled`` said so.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> space, scene = ClassSpace.bundled(), gallery()[0]
+    >>> swept = sweep_heads(space, scene.picture, space.class_index("fish"))
+    >>> swept.effect.shape  # K classes, blocks, heads
+    torch.Size([1, 8, 4])
     """
-    return _drive(head_steps(space, image, classes, **options), progress, cancelled)
+    steps = head_steps(space, image, classes, mode=mode, blocks=blocks, measure=measure)
+    return _drive(steps, progress, cancelled)
 
 
 def sweep_tokens(
@@ -186,30 +264,72 @@ def sweep_tokens(
     image: Any,
     classes: int | Sequence[int],
     *,
+    mode: str = "knock out",
+    source: Trace | None = None,
+    tokens: Sequence[int] | None = None,
+    blocks: Sequence[int] | None = None,
+    window: int = 1,
+    renormalise: bool = False,
+    measure: str = "logit",
     progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
-    **options: Any,
 ) -> Sweep:
     """Effect of an intervention at every token and block on class logits.
 
     Parameters
     ----------
-    space, image, classes, measure, progress, cancelled
+    space, image, classes
         As in `sweep_heads`.
     mode : str
         ``"knock out"``: at ``window`` blocks from l on, no other token may read this one (after the softmax, or
         with ``renormalise`` before it).  ``"remove"``: the token is absent from block l on (image tokens only).
-        ``"patch"``: its residual stream after block l (0: the embedding) is that of ``source``.
+        ``"patch"``: its residual stream after block l (0: the embedding; at most L - 1) is that of ``source``.
     source : Trace, optional
         Trace of one other picture.
     tokens, blocks : sequence of int, optional
+        By default all.
+    window : int
+        Blocks that are cut, from l on.
+    renormalise : bool
+        Cut before the softmax, so that the other weights grow.
+    measure, progress, cancelled
+        As in `sweep_heads`.
 
     Returns
     -------
     Sweep
         ``effect`` ``[K, n blocks, T]``, NaN at tokens that were left out.
+
+    Raises
+    ------
+    ValueError
+        For an unknown mode or measure, a class, token or block that does not exist, ``"patch"`` without a source, or more
+        than one picture.
+    Cancelled
+        If ``cancelled`` said so.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> fish, boat = (scene.picture for scene in gallery()[0:5:4])
+    >>> space = ClassSpace.bundled()
+    >>> swept = sweep_tokens(space, fish, [0], mode="patch", source=space.trace(boat), tokens=[0], blocks=[0, 7])
+    >>> swept.effect.shape, int(swept.effect.isnan().sum())  # only [CLS] was patched
+    (torch.Size([1, 2, 145]), 288)
     """
-    return _drive(token_steps(space, image, classes, **options), progress, cancelled)
+    steps = token_steps(
+        space,
+        image,
+        classes,
+        mode=mode,
+        source=source,
+        tokens=tokens,
+        blocks=blocks,
+        window=window,
+        renormalise=renormalise,
+        measure=measure,
+    )
+    return _drive(steps, progress, cancelled)
 
 
 def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Callable[[], bool] | None) -> Sweep:

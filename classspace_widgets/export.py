@@ -20,6 +20,8 @@ from classspace_widgets.still import caption, data_uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+__all__ = ["ExportedPage", "estimate_bytes", "export_html"]
+
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 20_000_000
@@ -52,7 +54,18 @@ STATE = (
 
 @dataclass(frozen=True)
 class ExportedPage:
-    """A page that was written: where, how large, and what it can show."""
+    """A page that was written: where, how large, and what it can show.
+
+    Made by `export_html`.
+
+    Attributes
+    ----------
+    path : Path
+    nbytes : int
+        Size of the file.
+    notes : tuple of str
+        What the page carries, and how exactly, in words.
+    """
 
     path: Path
     nbytes: int
@@ -116,6 +129,17 @@ def export_html(
     ValueError
         If the page would be larger than ``max_bytes``, if a class is not carried and no model is at hand, if a state is
         pinned and no model is at hand, for an unknown stream, or for ``streams`` or ``ranks_only`` without ``classes``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = export_html(["# A fish", trace], Path(folder) / "fish.html")
+    >>> page.notes
+    ('All 24 classes travel with this view: every class, block and token is live without a kernel.',)
     """
     listed = items if isinstance(items, (list, tuple)) else [items]
     parts: list[Any] = [text] if text else []
@@ -226,7 +250,24 @@ def _still(mount: page.Mount, hint: str) -> str:
 
 
 def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
-    """Size of a page with these snapshots, before it is made: within a third of what is written."""
+    """Size of a page with these snapshots, before it is made: within a third of what is written.
+
+    Parameters
+    ----------
+    snapshots : sequence of Snapshot
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> snapshot = ClassSpace.bundled().trace(gallery()[0].picture).snapshot()
+    >>> estimate_bytes([snapshot]) < 1_000_000
+    True
+    """
     base = len(_runtime()) + 12_000
     return base + sum(int(s.nbytes * 4 / 3 * 0.9) + 30_000 for s in snapshots)
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from classspace_widgets.snapshot import Array, Snapshot
 
+__all__ = ["filmstrip", "map_row", "picture_row"]
+
 MARGIN, LINE = 6, 18
 _BLUE, _GREY, _RED = np.array([33, 102, 172]), np.array([236, 236, 236]), np.array([178, 24, 43])
 
@@ -45,6 +47,20 @@ def filmstrip(
     -------
     PIL.Image.Image
         Yellow is 1 (the class is the best one there), dark blue 0.
+
+    Raises
+    ------
+    ValueError
+        For a class or a block that does not exist.
+    KeyError
+        For a class that the snapshot does not carry.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> snapshot = ClassSpace.bundled().trace(gallery()[0].picture).snapshot()
+    >>> filmstrip(snapshot, ["fish", "boat"], blocks=[0, 4, 8], size=96).width
+    300
     """
     listed = [classes] if isinstance(classes, (int, str)) else list(classes or [snapshot.predicted[0]])
     chosen = [class_index(snapshot.class_names, c) for c in listed]
@@ -86,6 +102,8 @@ def map_row(
     maps : sequence of ndarray [rows, columns]
     captions : sequence of str
         One for each map.
+    title : str
+        Above the row.
     limits : (float, float), optional
         Values of the darkest and the brightest colour (viridis).  By default each map is scaled by its own largest
         value and signs are shown: red is positive, blue is negative.
@@ -93,6 +111,20 @@ def map_row(
         Width of each map in pixels.
     strength : float
         How much of the map covers the picture, 0 to 1.
+
+    Returns
+    -------
+    PIL.Image.Image
+
+    Raises
+    ------
+    ValueError
+        If maps and captions are not equally many, or a map is not ``[rows, columns]``.
+
+    Examples
+    --------
+    >>> map_row(None, [np.eye(12), -np.eye(12)], ["for", "against"], size=96).width
+    198
     """
     from PIL import Image
 
@@ -117,8 +149,21 @@ def picture_row(pictures: Sequence[Any], captions: Sequence[str], *, title: str 
     pictures : sequence of PIL images or ndarrays [height, width, 3] uint8
     captions : sequence of str
         One for each picture.
+    title : str
+        Above the row.
     size : int
         Width of each in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> scenes = gallery()[:3]
+    >>> picture_row([s.picture for s in scenes], [s.class_name for s in scenes], size=96).width
+    300
     """
     from PIL import Image, ImageDraw, ImageFont
 

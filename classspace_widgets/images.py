@@ -159,6 +159,8 @@ def _transposed_hint(shape: tuple[int, ...]) -> str:
 class Preprocessing:
     """How pictures become a model's input, as timm's configuration says.
 
+    Made by `Preprocessing.of`; a space's own is ``space.preprocessing``.
+
     Attributes
     ----------
     size : tuple of int
@@ -216,10 +218,22 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
     normalised); uint8 tensors of these shapes, and everything else, are pictures and are preprocessed.
 
+    Parameters
+    ----------
+    images : path, PIL image, ndarray, tensor, or list of them
+    how : Preprocessing
+
     Returns
     -------
     tuple
         Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+
+    Examples
+    --------
+    >>> space = ClassSpace.bundled()
+    >>> pixels, pictures, names = prepare(np.zeros((48, 64, 3), np.uint8), space.preprocessing)
+    >>> pixels.shape, pictures.shape
+    (torch.Size([1, 3, 96, 96]), (1, 96, 96, 3))
     """
     if isinstance(images, torch.Tensor):
         if images.dtype == torch.uint8:

@@ -21,10 +21,14 @@ from classspace_widgets.describe import short_repr
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+__all__ = ["ClassLens", "class_ranks"]
+
 
 @dataclass(frozen=True, eq=False)
 class ClassLens:
     """The final norm and the classifier of a model, folded into one linear map and a scale.
+
+    Made by `ClassLens.fold`; a model's own is ``space.lens``.
 
     Attributes
     ----------

@@ -28,11 +28,45 @@ if TYPE_CHECKING:
 
     from classspace_widgets.space import ClassSpace
 
+__all__ = [
+    "ValueVectors",
+    "most_activating",
+    "output_projection",
+    "recording_active",
+    "recording_coefficients",
+    "value_vectors",
+]
+
 SUBLAYERS = ("attention", "mlp")
 
 
 def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module:
-    """The linear map whose input holds a sublayer's key coefficients; blocks are numbered from 1."""
+    """The linear map whose input holds a sublayer's key coefficients; blocks are numbered from 1.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    block : int
+        1..L.
+    sublayer : str
+        ``"attention"`` or ``"mlp"``.
+
+    Returns
+    -------
+    nn.Linear
+
+    Raises
+    ------
+    ValueError
+        For an unknown sublayer or block.
+    UnsupportedModelError
+        Where the sublayer has no linear output projection.
+
+    Examples
+    --------
+    >>> output_projection(ClassSpace.bundled(), 8, "attention").in_features
+    128
+    """
     blocks = space.adapter.blocks
     if sublayer not in SUBLAYERS:
         raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")
@@ -51,6 +85,8 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
 @dataclass(frozen=True)
 class ValueVectors:
     """The value vectors of one sublayer, and how they read as classes.
+
+    Made by `value_vectors`.
 
     Attributes
     ----------
@@ -154,6 +190,25 @@ def value_vectors(space: ClassSpace, block: int, sublayer: str = "mlp") -> Value
         1..L.
     sublayer : str
         ``"attention"`` or ``"mlp"``.
+
+    Returns
+    -------
+    ValueVectors
+
+    Raises
+    ------
+    ValueError
+        For an unknown sublayer or block.
+    UnsupportedModelError
+        Where the sublayer has no linear output projection.
+
+    Examples
+    --------
+    >>> values = value_vectors(ClassSpace.bundled(), 8, "attention")
+    >>> values.cosines.shape  # C classes, M value vectors
+    torch.Size([24, 128])
+    >>> list(values.for_class(0, k=2).columns)
+    ['value', 'score', 'cosine']
     """
     linear: Any = output_projection(space, block, sublayer)
     vectors = linear.weight.detach().float().T
@@ -175,11 +230,25 @@ def _layer_scale(block: Any, sublayer: str) -> Tensor | None:
 def recording_active(space: ClassSpace, *, k: int = 5) -> Iterator[dict[tuple[int, str], Tensor]]:
     """Collect the most active memories of the passes run inside.
 
+    Parameters
+    ----------
+    space : ClassSpace
+    k : int
+        How many a token.
+
     Yields
     ------
     dict of (block, sublayer) to Tensor [B, T, k], int64
         The ``k`` value vectors with the highest key coefficients, best first. The coefficients themselves are not
         kept, so memory stays small.
+
+    Examples
+    --------
+    >>> space = ClassSpace.bundled()
+    >>> with recording_active(space, k=5) as active:
+    ...     _ = space.model(torch.zeros(1, 3, 96, 96))
+    >>> active[8, "mlp"].shape  # B, T, k
+    torch.Size([1, 145, 5])
     """
     active: dict[tuple[int, str], Tensor] = {}
     handles = []
@@ -204,7 +273,29 @@ def recording_active(space: ClassSpace, *, k: int = 5) -> Iterator[dict[tuple[in
 
 @contextmanager
 def recording_coefficients(space: ClassSpace, block: int, sublayer: str) -> Iterator[list[Tensor]]:
-    """Collect one sublayer's key coefficients, a Tensor ``[B, T, M]`` for every pass run inside."""
+    """Collect one sublayer's key coefficients, a Tensor ``[B, T, M]`` for every pass run inside.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    block : int
+        1..L.
+    sublayer : str
+        ``"attention"`` or ``"mlp"``.
+
+    Yields
+    ------
+    list of Tensor [B, T, M]
+        One more after every pass.
+
+    Examples
+    --------
+    >>> space = ClassSpace.bundled()
+    >>> with recording_coefficients(space, 8, "attention") as collected:
+    ...     _ = space.model(torch.zeros(1, 3, 96, 96))
+    >>> collected[0].shape
+    torch.Size([1, 145, 128])
+    """
     collected: list[Tensor] = []
 
     def collect(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -242,16 +333,29 @@ def most_activating(
         Which value vectors.
     k : int
         How many for each.
-    batch_size, workers, progress
-        As in `studies.run_study`.
+    batch_size : int
     by : str
         ``"patch"``: image tokens of any picture; ``"picture"``: each picture by its most active image token.
+    workers, progress
+        As in `studies.run_study`.
 
     Returns
     -------
     DataFrame
         Columns ``value``, ``place``, ``picture``, ``label``, ``row``, ``column``, ``coefficient``; best first. One pass,
         memory of ``k`` entries a value vector.
+
+    Raises
+    ------
+    ValueError
+        For an unknown block, sublayer, value vector or ``by``.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> found = most_activating(ClassSpace.bundled(), ScenesDataset(4, seed=2), 8, "mlp", [0], k=3, progress=False)
+    >>> list(found.columns)
+    ['value', 'place', 'picture', 'label', 'row', 'column', 'coefficient']
     """
     import pandas as pd
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.studies.prepare import Item, PixelTransform
 
+__all__ = ["memory_atlas"]
+
 NOBODY = 0xFFFFFFFF
 
 
@@ -62,6 +64,13 @@ def memory_atlas(
     Returns
     -------
     MemoryAtlas
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> atlas = memory_atlas(ClassSpace.bundled(), ScenesDataset(4, seed=2), progress=False)
+    >>> atlas.place(0)
+    (1, 'attention', 0)
     """
     for name, value in (("classes", classes), ("neurons", neurons), ("patches", patches), ("size", size)):
         if value < 1:

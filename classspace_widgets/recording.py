@@ -107,6 +107,24 @@ def recording(
         Keep the heads' outputs, of all blocks or of some.
     keys : bool or sequence of int
         Keep the MLPs' key coefficients, of all blocks or of some.
+
+    Yields
+    ------
+    Recording
+        A list of the increments, filled by the pass; ``attention_weights`` and the like are its attributes.
+
+    Raises
+    ------
+    UnsupportedModelError
+        Where something is asked for that the model's attention or MLP does not have.
+
+    Examples
+    --------
+    >>> space = ClassSpace.bundled()
+    >>> with recording(space.adapter) as increments:
+    ...     _ = space.model(torch.zeros(1, 3, 96, 96))
+    >>> len(increments), increments[0].shape  # x_0, a_1, m_1, ..., m_8
+    (17, torch.Size([1, 145, 128]))
     """
     kept = Recording()
     with ExitStack() as stack:

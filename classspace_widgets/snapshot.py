@@ -29,6 +29,8 @@ from typing import Any
 
 import numpy as np
 
+__all__ = ["Snapshot", "SnapshotError", "pack", "unpack"]
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAGIC = b"CSNAP\0"
@@ -52,10 +54,20 @@ def pack(meta: dict[str, Any], arrays: dict[str, Array]) -> bytes:
     arrays : dict of str to ndarray
         Of dtype uint8, uint16, uint32, int32, float16 or float32.
 
+    Returns
+    -------
+    bytes
+
     Raises
     ------
     TypeError
         For an array of another dtype.
+
+    Examples
+    --------
+    >>> container = pack({"kind": "mine"}, {"a": np.arange(3, dtype=np.float32)})
+    >>> container[:6], len(container) % 8
+    (b'CSNAP\\x00', 0)
     """
     entries: list[dict[str, Any]] = []
     for name, array in arrays.items():
@@ -109,10 +121,26 @@ def in_planes(container: bytes) -> bytes:
 def unpack(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[str, Array]]:
     """Read a container back; the inverse of `pack`.
 
+    Parameters
+    ----------
+    data : bytes
+        A container, as `pack` writes it (a ``.csnap`` file is the gzip of one).
+
+    Returns
+    -------
+    tuple of dict and dict of str to ndarray
+        Meta data, and arrays by name.
+
     Raises
     ------
     SnapshotError
         If the bytes are damaged, cut short, of a newer version, or no snapshot at all.
+
+    Examples
+    --------
+    >>> meta, arrays = unpack(pack({"kind": "mine"}, {"a": np.arange(3, dtype=np.float32)}))
+    >>> meta["kind"], arrays["a"].dtype
+    ('mine', dtype('float32'))
     """
     view = memoryview(data).cast("B")
     if len(view) < _PREFIX.size:
@@ -168,6 +196,8 @@ class Snapshot:
     N increments (embedding; then attention and MLP of every block), T' tokens (with the pooled token of a mean-pooling
     model as the last), K classes kept.
 
+    Made by `Trace.snapshot` and `Snapshot.load`.
+
     Attributes
     ----------
     meta : dict
@@ -177,6 +207,15 @@ class Snapshot:
         the payload mode adds.
     source : object, optional
         Answers requests for what the snapshot does not carry (in a live kernel); never saved.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> snapshot = ClassSpace.bundled().trace(gallery()[0].picture).snapshot()
+    >>> snapshot.ranks(snapshot.predicted[0]).shape  # S stream points, T' tokens
+    (33, 145)
+    >>> Snapshot.unpack(snapshot.pack()).class_names[:2]
+    ['fish', 'boat']
     """
 
     meta: dict[str, Any]

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from classspace_widgets.recording import Choice
     from classspace_widgets.streaming import StreamReadings
 
+__all__ = ["ClassSpace"]
+
 
 class ClassSpace:
     """A vision transformer read in its own class embedding space.
@@ -151,6 +153,10 @@ class ClassSpace:
         **options
             For ``timm.create_model``: ``num_classes``, ``img_size``, ...
 
+        Returns
+        -------
+        ClassSpace
+
         Raises
         ------
         ValueError
@@ -180,7 +186,25 @@ class ClassSpace:
 
     @classmethod
     def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:
-        """The small model that comes with the package, trained on `classspace_widgets.scenes`."""
+        """The small model that comes with the package, trained on `classspace_widgets.scenes`.
+
+        Parameters
+        ----------
+        variant : str
+            ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or ``"contrast"`` ([CLS],
+            one label per picture).
+        device : str
+            ``"auto"`` is CUDA where there is one.
+
+        Returns
+        -------
+        ClassSpace
+
+        Examples
+        --------
+        >>> ClassSpace.bundled("gap").n_classes
+        24
+        """
         from classspace_widgets.scenes import load_bundled
 
         if device == "auto":
@@ -191,6 +215,20 @@ class ClassSpace:
         """The same architecture with fresh weights: the control of every measurement (section 4 of the paper).
 
         The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.
+
+        Parameters
+        ----------
+        seed : int
+            Of the fresh weights; the caller's random state is left alone.
+
+        Returns
+        -------
+        ClassSpace
+
+        Examples
+        --------
+        >>> ClassSpace.bundled().random_twin(seed=1).n_classes
+        24
         """
         own = self.adapter.own_output
         return ClassSpace(
@@ -208,11 +246,41 @@ class ClassSpace:
         return int(self.lens.offset.shape[0])
 
     def class_index(self, wanted: int | str) -> int:
-        """Index of a class given by index or name; an unknown one raises, with close matches."""
+        """Index of a class given by index or name; an unknown one raises, with close matches.
+
+        Parameters
+        ----------
+        wanted : int or str
+
+        Returns
+        -------
+        int
+            0..C-1.
+
+        Raises
+        ------
+        ValueError
+            For a class that does not exist, with close matches.
+
+        Examples
+        --------
+        >>> ClassSpace.bundled().class_index("boat")
+        1
+        """
         return class_index(self.class_names, wanted)
 
     def preprocess(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
-        """Pixels for the model, pictures of what it will see, and names; see `images.prepare`."""
+        """Pixels for the model, pictures of what it will see, and names; see `images.prepare`.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+
+        Returns
+        -------
+        tuple
+            Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+        """
         pixels, pictures, names = prepare(images, self.preprocessing)
         return pixels.to(self.device, self.dtype), pictures, names
 
@@ -265,7 +333,17 @@ class ClassSpace:
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
-        """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`."""
+        """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`.
+
+        Parameters
+        ----------
+        images, classes, **options
+            As in `streaming.stream_readings`.
+
+        Returns
+        -------
+        StreamReadings
+        """
         from classspace_widgets.streaming import stream_readings
 
         return stream_readings(self, images, classes, **options)
@@ -295,7 +373,19 @@ class ClassSpace:
         return done
 
     def check(self) -> dict[str, float]:
-        """Check the identities that readings rest on, on a noise image; see `models.verify`."""
+        """Check the identities that readings rest on, on a noise image; see `models.verify`.
+
+        Returns
+        -------
+        dict
+            Relative errors: ``"residual"`` (increments against the last residual stream) and ``"output"`` (lens against the
+            model's own output, where that is a class reading).
+
+        Raises
+        ------
+        UnsupportedModelError
+            Where an identity does not hold.
+        """
         generator = torch.Generator("cpu").manual_seed(0)
         shape = (1, len(self.preprocessing.mean), *self.preprocessing.size)
         pixels = torch.randn(shape, generator=generator, device="cpu").to(self.device, self.dtype)

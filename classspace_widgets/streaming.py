@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from classspace_widgets.lens import ClassLens
     from classspace_widgets.space import ClassSpace
 
+__all__ = ["StreamReadings", "stream_readings"]
+
 CPU_ROWS = 400
 """Rows (tokens of images) of an increment read at a time on a CPU, so that what is computed on stays in its cache."""
 
@@ -44,6 +46,8 @@ class StreamReadings:
 
     Points are numbered as the streams come about: 0 the embedding, then per block attention output, mid, MLP output,
     residual (parallel blocks: block output, residual).
+
+    Made by `stream_readings`.
 
     Attributes
     ----------
@@ -122,6 +126,11 @@ def stream_readings(
     Returns
     -------
     StreamReadings
+
+    Raises
+    ------
+    ValueError
+        For an unknown class or precision.
 
     Examples
     --------

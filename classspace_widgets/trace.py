@@ -38,6 +38,8 @@ PARALLEL_STREAMS = ("block", "residual")
 class Trace:
     """The increments of one batch of images, from which every reading is derived.
 
+    Made by `ClassSpace.trace`, `interventions.trace_with` and `Trace.load`.
+
     Attributes
     ----------
     increments : list of Tensor [B, T, D]
@@ -65,6 +67,15 @@ class Trace:
         On request: key coefficients of the MLP, which are the input of its output projection.
     kept_tokens : tuple of int or None
         Which tokens were left, where some were removed and the trace was put back on the full sequence.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> trace.n_blocks, trace.n_tokens, trace.grid, len(trace.increments)
+    (8, 145, (12, 12), 17)
+    >>> trace.ranks("residual", None, "fish", tokens=[0]).flatten().tolist()  # [CLS], from the embedding to block 8
+    [1, 8, 5, 1, 1, 0, 0, 0, 0]
     """
 
     increments: list[Tensor]
@@ -134,6 +145,16 @@ class Trace:
             adds) or ``"residual"`` (the block's output); ``"block"`` or ``"residual"`` for parallel blocks.
         block : int
             1..L; block 0 has only a residual stream: the embedding ``x_0``.
+
+        Returns
+        -------
+        Tensor [B, T, D]
+            In the dtype of the forward pass.
+
+        Raises
+        ------
+        ValueError
+            For a stream or block that the model does not have.
         """
         self._check(stream, block)
         step = self.per_block
@@ -212,6 +233,16 @@ class Trace:
         Parameters and shapes as in `logits`; -1 at tokens that were removed.  One image at a time is held at full width,
         so memory stays flat.
 
+        Parameters
+        ----------
+        stream, block, classes, tokens
+            As in `logits`.
+
+        Returns
+        -------
+        Tensor [B, T, C], int64
+            0..C-1; or ``[n, B, T, C]`` for several blocks; T and C as chosen.
+
         Examples
         --------
         >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(1, 3, 160, 160))
@@ -229,6 +260,17 @@ class Trace:
         self, k: int = 5, stream: str = "residual", block: Blocks = -1, tokens: Sequence[int] | slice | None = None
     ) -> tuple[Tensor, Tensor]:
         """The ``k`` classes with the largest logits: ``(logits, classes)``, each ``[B, T, k]``, best first.
+
+        Parameters
+        ----------
+        k : int
+        stream, block, tokens
+            As in `logits`.
+
+        Returns
+        -------
+        tuple of Tensor [B, T, k], float32 and Tensor [B, T, k], int64
+            Logits and class indices.
 
         Examples
         --------
@@ -255,6 +297,15 @@ class Trace:
 
         For the residual stream of the last block this is the model's own output: the lens of the first token, of the
         mean image token, or the mean of the image tokens' lenses, as the model pools.
+
+        Parameters
+        ----------
+        stream, block
+            As in `stream`; -1 is the last block.
+
+        Returns
+        -------
+        Tensor [B, C], float32
         """
         vectors = self.stream(stream, self.n_blocks if block == -1 else block).to(self.lens.folded.dtype)
         if self.pooling == "token":
@@ -319,7 +370,17 @@ class Trace:
         return self.attention_parts(block).out_projection()
 
     def snapshot(self, **options: Any) -> Snapshot:
-        """The compact arrays that views need, with a live line to this trace; options as in `capture.capture`."""
+        """The compact arrays that views need, with a live line to this trace; options as in `capture.capture`.
+
+        Parameters
+        ----------
+        **options
+            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``.
+
+        Returns
+        -------
+        Snapshot
+        """
         from classspace_widgets.capture import capture
         from classspace_widgets.live import LiveSource
 
@@ -329,14 +390,37 @@ class Trace:
         return made
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the trace to a safetensors file; see `trace_file`."""
+        """Write the trace to a safetensors file; see `trace_file`.
+
+        Parameters
+        ----------
+        path : path
+            By habit ``.safetensors``.
+        """
         from classspace_widgets.trace_file import save_trace
 
         save_trace(self, path)
 
     @classmethod
     def load(cls, path: str | PathLike[str], *, device: str = "cpu", space: Any = None) -> Trace:
-        """Read a trace that `save` wrote; ``space`` gives it its model back."""
+        """Read a trace that `save` wrote; ``space`` gives it its model back.
+
+        Parameters
+        ----------
+        path : path
+        device : str
+        space : ClassSpace, optional
+            The model that the trace came from, for what needs it (values, output projections, live views).
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            For a file that is not there, is damaged, is not a trace, or is of a newer version.
+        """
         from classspace_widgets.trace_file import load_trace
 
         return load_trace(path, device=device, space=space)

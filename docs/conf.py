@@ -23,12 +23,26 @@ extensions = [
     "mathml",
     "notebook",
     "gallery",
+    "overview",
+    "sphinx_copybutton",
 ]
 exclude_patterns = ["_ext"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence", "deflist", "attrs_inline"]
 myst_heading_anchors = 3
+myst_html_meta = {
+    "description": "Watch a vision transformer make up its mind: every intermediate representation of a timm ViT, read "
+    "through the model's own classifier and explored live in a notebook (Vilas et al., NeurIPS 2023).",
+    "property=og:title": "classspace_widgets",
+    "property=og:description": "Watch a vision transformer make up its mind, live in Jupyter.",
+    "keywords": "vision transformer, interpretability, logit lens, class embedding space, Jupyter widget, timm",
+}
 html_math_renderer = "mathml"
+copybutton_prompt_text = ">>> |\\.\\.\\. |\\$ "
+copybutton_prompt_is_regexp = True
+copybutton_selector = (
+    ".highlight-python pre, .highlight-bash pre, .highlight-bibtex pre, .doctest pre, .highlight-default pre"
+)
 
 default_role = "py:obj"
 autodoc_member_order = "bysource"
@@ -45,6 +59,7 @@ toc_object_entries_show_parents = "hide"
 html_theme = "furo"
 html_title = f"classspace_widgets {__version__}"
 html_static_path = ["_static"]
+html_favicon = "_static/favicon.svg"
 html_extra_path = ["reports"]
 html_css_files = ["site.css"]
 html_show_sphinx = False
@@ -52,15 +67,3 @@ html_copy_source = False
 html_show_sourcelink = False
 # Relative links alone, so that the built folder works over file:// as well.
 html_theme_options = {"navigation_with_keys": True}
-
-
-def _only_what_is_there(_app, docname, source):  # type: ignore[no-untyped-def]
-    """Reports that other tools write into ``docs`` are listed where they are there."""
-    if docname == "index":
-        lines = source[0].splitlines()
-        source[0] = "\n".join(line for line in lines if "*" not in line or " " in line or any(HERE.glob(f"{line}.md")))
-
-
-def setup(app):  # type: ignore[no-untyped-def]
-    """Connect."""
-    app.connect("source-read", _only_what_is_there)

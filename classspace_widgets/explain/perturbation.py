@@ -30,6 +30,8 @@ ORDERS = ("negative", "positive")
 class PerturbationCurves:
     """What is left of the model's answer as tokens are removed.
 
+    Made by `perturbation`.
+
     Attributes
     ----------
     kept : tuple of int [S]
@@ -47,7 +49,20 @@ class PerturbationCurves:
     probability: dict[str, Tensor]
 
     def area(self, order: str, measure: str = "accuracy") -> Tensor:
-        """Area under each image's curve ``[B]``, in [0, 1]: the trapezoid rule over the share of tokens left."""
+        """Area under each image's curve ``[B]``, in [0, 1]: the trapezoid rule over the share of tokens left.
+
+        Parameters
+        ----------
+        order : str
+            ``"negative"`` (higher is better) or ``"positive"`` (lower is better).
+        measure : str
+            ``"accuracy"`` or ``"probability"``.
+
+        Returns
+        -------
+        Tensor [B], float64
+            In [0, 1].
+        """
         if measure not in ("accuracy", "probability"):
             raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")
         values = self.correct[order].double() if measure == "accuracy" else self.probability[order].double()
@@ -144,7 +159,31 @@ def _curves(
 
 
 def random_scores(indices: Sequence[int] | Any, count: int, *, repeat: int = 0, seed: int = 0) -> Tensor:
-    """Random scores ``[B, P]``, a function of the seed, the repeat and each picture's place in the data alone."""
+    """Random scores ``[B, P]``, a function of the seed, the repeat and each picture's place in the data alone.
+
+    The control of the perturbation test: no explanation should do worse.
+
+    Parameters
+    ----------
+    indices : sequence of int
+        Places of the B pictures in the data set.
+    count : int
+        Number of image tokens P.
+    repeat : int
+        Another number draws another order.
+    seed : int
+
+    Returns
+    -------
+    Tensor [B, P], float32
+        In [0, 1).
+
+    Examples
+    --------
+    >>> one = random_scores([3, 4], 144)
+    >>> torch.equal(one[1], random_scores([4], 144)[0])  # does not depend on the batch
+    True
+    """
     drawn = []
     for index in indices:
         generator = torch.Generator("cpu").manual_seed(

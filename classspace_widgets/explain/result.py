@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 class TokenImportance:
     """How much every token matters for some classes.
 
+    Made by `importance`.
+
     Attributes
     ----------
     maps : Tensor [B, K, T]

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Intervention:
-    """One declared change of a forward pass; the subclasses are the interventions there are."""
+    """One declared change of a forward pass; the subclasses are the interventions there are.
+
+    Blocks are numbered 1..L, tokens 0..T-1 (prefix tokens first), heads 0..H-1; ``None`` means all.  Made by `from_spec`,
+    or as one of the subclasses.
+    """
 
     registry: ClassVar[dict[str, type[Intervention]]] = {}
 
@@ -69,12 +73,48 @@ class Intervention:
 
 
 def to_spec(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
-    """Interventions as a list of plain dicts, in order."""
+    """Interventions as a list of plain dicts, in order.
+
+    Parameters
+    ----------
+    interventions : sequence of Intervention
+
+    Returns
+    -------
+    list of dict
+        JSON values alone; `from_spec` reads them back.
+
+    Examples
+    --------
+    >>> from classspace_widgets.interventions import KnockOutAttention
+    >>> to_spec([KnockOutAttention("no_cls")])
+    [{'type': 'KnockOutAttention', 'kind': 'no_cls'}]
+    """
     return [i.to_dict() for i in interventions]
 
 
 def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
-    """Interventions from a list of plain dicts; errors say which entry is wrong."""
+    """Interventions from a list of plain dicts; errors say which entry is wrong.
+
+    Parameters
+    ----------
+    spec : sequence of mapping
+        As `to_spec` gives them.
+
+    Returns
+    -------
+    list of Intervention
+
+    Raises
+    ------
+    ValueError
+        Saying which entry is wrong, and why.
+
+    Examples
+    --------
+    >>> from_spec([{"type": "RemoveTokens", "tokens": [5]}])
+    [RemoveTokens(tokens=(5,), box=None, mask=None, outside=False)]
+    """
     if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Sequence):
         raise TypeError(f"a specification must be a list of dicts, got {type(spec).__name__}")
     built = []
@@ -87,7 +127,30 @@ def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
 
 
 def to_code(interventions: Sequence[Intervention], *, space: str = "space", images: str = "image") -> str:
-    """Python code that applies the interventions to ``images`` and keeps the `Trace`."""
+    """Python code that applies the interventions to ``images`` and keeps the `Trace`.
+
+    Parameters
+    ----------
+    interventions : sequence of Intervention
+    space, images : str
+        Names of the variables in the code.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from classspace_widgets.interventions import RemoveTokens
+    >>> print(to_code([RemoveTokens(tokens=[5])]))
+    from classspace_widgets.interventions import RemoveTokens, trace_with
+    <BLANKLINE>
+    interventions = [
+        RemoveTokens(tokens=[5]),
+    ]
+    trace = trace_with(space, image, interventions)
+    <BLANKLINE>
+    """
     names = sorted({type(i).__name__ for i in interventions} | {"trace_with"})
     listed = "".join(f"    {i.to_code()},\n" for i in interventions)
     sources = sorted({s for i in interventions if isinstance(s := getattr(i, "source", None), str)})

@@ -70,6 +70,15 @@ def intervene(
     -----
     The model is as before on leaving, also after an exception.  With no interventions nothing is touched at all, so
     the result is bit-identical.
+
+    Examples
+    --------
+    >>> from classspace_widgets.interventions import Ablate
+    >>> space = ClassSpace.bundled()
+    >>> with intervene(space, [Ablate("mlp", blocks=[7, 8])]):
+    ...     output = space.trace(torch.zeros(1, 3, 96, 96)).output
+    >>> output.shape
+    torch.Size([1, 24])
     """
     adapter = adapter_of(space)
     plan = Plan.build(adapter, interventions, sources or {})

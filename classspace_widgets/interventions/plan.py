@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 class Plan:
     """Interventions, checked against a model and sorted by where they act.
 
+    Made by `intervene`.
+
     Attributes
     ----------
     kept : Tensor [T'] or None

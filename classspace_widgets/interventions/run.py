@@ -38,6 +38,25 @@ def run_with(
         Whatever `ClassSpace.trace` takes, or a `Trace`, whose pictures are then taken up from their embedding.
     interventions : sequence of Intervention
     sources : mapping of str to Trace, optional
+
+    Returns
+    -------
+    Tensor [B, C]
+
+    Raises
+    ------
+    ValueError
+        If an intervention does not fit the model.
+    UnsupportedModelError
+        If the model's attention cannot be intervened on.
+
+    Examples
+    --------
+    >>> from classspace_widgets.interventions import KnockOutAttention
+    >>> from classspace_widgets.scenes import gallery
+    >>> space, scene = ClassSpace.bundled(), gallery()[0]
+    >>> run_with(space, scene.picture, [KnockOutAttention("self_only")]).shape
+    torch.Size([1, 24])
     """
     with intervene(space, interventions, sources=sources), pixels_of(space, images) as pixels:
         return space.trace(pixels).output if not space.adapter.own_output else _logits(space, pixels)
@@ -64,18 +83,36 @@ def trace_with(
     ----------
     space : ClassSpace
     images : Any
-        Whatever `ClassSpace.trace` takes, as are further ``options`` (``attention``, ``heads``); or a `Trace`.
+        Whatever `ClassSpace.trace` takes; or a `Trace`.
     interventions : sequence of Intervention
     sources : mapping of str to Trace, optional
     full_grid : bool
         Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed
         (attention weights to and from removed tokens are 0), so that views show holes; False keeps the short
         sequence.
+    **options
+        As in `ClassSpace.trace`: ``attention``, ``heads``, ``keys``.
 
     Returns
     -------
     Trace
         With ``kept_tokens``, the indices of the tokens that were left, where some were removed.
+
+    Raises
+    ------
+    ValueError
+        If an intervention does not fit the model.
+    UnsupportedModelError
+        If the model's attention cannot be intervened on.
+
+    Examples
+    --------
+    >>> from classspace_widgets.interventions import RemoveTokens
+    >>> from classspace_widgets.scenes import gallery
+    >>> space, scene = ClassSpace.bundled(), gallery()[0]
+    >>> trace = trace_with(space, scene.picture, [RemoveTokens(box=(0, 0, 12, 6))])  # the left half
+    >>> len(trace.kept_tokens), trace.n_tokens
+    (73, 145)
     """
     if hasattr(images, "increments"):
         with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:

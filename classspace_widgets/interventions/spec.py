@@ -102,6 +102,11 @@ class MaskTokens(_ChoosesTokens):
         As in `RemoveTokens`.
     mode : str
         ``"zero"``, or ``"mean"``: the mean of the picture's image tokens.
+
+    Examples
+    --------
+    >>> MaskTokens(tokens=[1, 2], mode="mean").to_code()
+    "MaskTokens(tokens=[1, 2], mode='mean')"
     """
 
     mode: str = "zero"
@@ -128,6 +133,16 @@ class KnockOutAttention(Intervention):
         that stays still depends on the sources cut, through the softmax's denominator).
         True: edges are masked before the softmax, so the other weights grow; ``"self_only"`` then makes image
         tokens fully independent of each other.
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind, or readers or sources where there are none to give.
+
+    Examples
+    --------
+    >>> KnockOutAttention("edges", readers=[0], blocks=[7, 8]).to_dict()
+    {'type': 'KnockOutAttention', 'kind': 'edges', 'readers': [0], 'blocks': [7, 8]}
     """
 
     kind: str
@@ -190,6 +205,16 @@ class Ablate(Intervention):
         pictures at every token.  ``"resample"``: the source's value at every token.
     source : str or Trace, optional
         Trace of other images, or the name under which it is handed over (``sources={name: trace}``).
+
+    Raises
+    ------
+    ValueError
+        For an unknown sublayer or mode, heads of something else than heads, or a source that is missing or too much.
+
+    Examples
+    --------
+    >>> Ablate("head", blocks=8, heads=[0, 3], mode="mean").to_dict()
+    {'type': 'Ablate', 'sublayer': 'head', 'blocks': [8], 'heads': [0, 3], 'mode': 'mean'}
     """
 
     sublayer: str
@@ -227,6 +252,16 @@ class PatchResidual(Intervention):
     source : str, Trace or (int, int)
         A trace (or the name of one) of one image or as many as the batch has, read at the same tokens; or
         ``(image, token)`` of the same batch, whose vector is written to every chosen token.
+
+    Raises
+    ------
+    ValueError
+        For a block below 0, or no source.
+
+    Examples
+    --------
+    >>> PatchResidual(4, tokens=0, source=(1, 0)).to_dict()  # [CLS] of the batch's second picture
+    {'type': 'PatchResidual', 'block': 4, 'tokens': [0], 'source': [1, 0]}
     """
 
     block: int
@@ -265,6 +300,16 @@ class ReplaceClassEmbedding(Intervention):
         The classes whose rows (and biases) they get.
     vectors : array_like [K, D], optional
         The rows they get; their biases stay.
+
+    Raises
+    ------
+    ValueError
+        Unless exactly one of ``by`` and ``vectors`` is given, one for every class.
+
+    Examples
+    --------
+    >>> ReplaceClassEmbedding([0], by=[3]).to_dict()
+    {'type': 'ReplaceClassEmbedding', 'classes': [0], 'by': [3]}
     """
 
     classes: Tokens

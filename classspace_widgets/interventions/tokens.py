@@ -20,6 +20,8 @@ Mask = tuple[tuple[bool, ...], ...]
 class Sizes:
     """The sizes that interventions are checked against.
 
+    Made by `Sizes.of`.
+
     Attributes
     ----------
     blocks, heads, tokens, prefix : int
@@ -112,6 +114,18 @@ def grid_mask(mask: Any, grid: tuple[int, int], *, coverage: float = 0.5) -> np.
     Returns
     -------
     ndarray [rows, columns], bool
+
+    Raises
+    ------
+    ValueError
+        If the mask is smaller than the grid.
+
+    Examples
+    --------
+    >>> grid_mask(np.tri(96), (3, 3)).astype(int)
+    array([[1, 0, 0],
+           [1, 1, 0],
+           [1, 1, 1]])
     """
     inside = np.asarray(mask) != 0
     if inside.shape == tuple(grid):

@@ -28,6 +28,8 @@ READINGS = ("direct", "step", "paper")
 class Contributions:
     """What each increment contributes to class readings.
 
+    Made by `contributions`.
+
     Attributes
     ----------
     values : Tensor [K, N, B, T], float32
@@ -83,6 +85,15 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
         class logit of the residual stream (the embedding's share: ``lens(x_0)``); it telescopes to the same sum.
         ``"paper"``: the class logit of the increment itself minus that of the block's input; not additive.
 
+    Returns
+    -------
+    Contributions
+
+    Raises
+    ------
+    ValueError
+        For an unknown reading or class.
+
     Examples
     --------
     >>> from classspace_widgets import ClassSpace
@@ -121,10 +132,24 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
 def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor]:
     """Direct contributions to the model's own output, however it pools: they sum to ``trace.output``.
 
+    Parameters
+    ----------
+    trace : Trace
+    classes : class, or K classes
+        By index or name.
+
     Returns
     -------
     tuple of Tensor [K, N, B] and Tensor [K]
         Shares of the increments, and the offset.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled("gap").trace(gallery()[0].picture)
+    >>> shares, offset = output_contributions(trace, "fish")
+    >>> torch.allclose(shares.sum(1)[0] + offset, trace.output[:, trace.class_names.index("fish")], atol=1e-4)
+    True
     """
     wanted = _classes(trace, classes)
     with torch.inference_mode(), in_full(trace.output):
@@ -159,6 +184,22 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
     -------
     tuple of Tensor [K, H, B, T] and Tensor [K, B, T]
         Shares of the heads, and of the output projection's bias; together the block's ``direct`` attention share.
+
+    Raises
+    ------
+    ValueError
+        If the block's heads were not kept.
+    UnsupportedModelError
+        Where what attention adds is not the sum of its heads' outputs.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture, heads=True)
+    >>> heads, bias = direct_by_head(trace, 8, "fish")
+    >>> together = contributions(trace, "fish").attention[:, 7]
+    >>> torch.allclose(heads.sum(dim=1) + bias, together, atol=1e-4)
+    True
     """
     wanted = _classes(trace, classes)
     if block not in trace.head_inputs:
@@ -192,6 +233,22 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
     Returns
     -------
     Tensor [K, H, B, n, T]
+
+    Raises
+    ------
+    ValueError
+        If the block's attention or heads were not kept.
+    UnsupportedModelError
+        Where a head's output is not the weighted sum of its values.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture, attention=True, heads=True)
+    >>> sources = direct_by_source(trace, 8, "fish", tokens=[0])
+    >>> heads, _ = direct_by_head(trace, 8, "fish")
+    >>> torch.allclose(sources.sum(dim=-1)[..., 0], heads[..., 0], atol=1e-4)
+    True
     """
     wanted = _classes(trace, classes)
     if block not in trace.attention_weights:

@@ -21,6 +21,18 @@ def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
 
     NaN where there is no rank (-1): at tokens that were removed.
 
+    Parameters
+    ----------
+    ranks : Tensor
+        Class ranks, 0 is best.
+    n_classes : int
+        C.
+
+    Returns
+    -------
+    Tensor
+        Of the same shape, float32.
+
     Examples
     --------
     >>> identifiability(torch.tensor([0, 9]), 10)
@@ -82,6 +94,19 @@ def class_similarity_change(
     Returns
     -------
     Tensor [L, B, T], bool
+
+    Raises
+    ------
+    ValueError
+        For an unknown sublayer or reference, or labels that are neither one nor B.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> rises = class_similarity_change(trace, "fish", sublayer="mlp")
+    >>> rises.shape, rises.float().mean(dim=(1, 2)).shape  # the rate of every block
+    (torch.Size([8, 1, 145]), torch.Size([8]))
     """
     if sublayer not in ("attention", "mlp"):
         raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
@@ -101,9 +126,20 @@ def residual_composition(trace: Trace) -> Tensor:
     The share of True over tokens is the paper's measure of composition (section 4.3).  The authors' code compares
     with the attention twice and with the MLP never; here all three are compared with.  False at tokens that were removed.
 
+    Parameters
+    ----------
+    trace : Trace
+        Of a model whose blocks add attention and MLP in turn.
+
     Returns
     -------
     Tensor [L, B, T], bool
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> residual_composition(ClassSpace.bundled().trace(gallery()[0].picture)).shape
+    torch.Size([8, 1, 145])
     """
 
     def best(stream: str, blocks: Sequence[int]) -> Tensor:

@@ -21,6 +21,8 @@ POOLED = ("mean_norm", "norm_mean")
 class Adapter:
     """Where a model keeps what is read.
 
+    Made by `adapt`; a space's own is ``space.adapter``.
+
     Attributes
     ----------
     model : nn.Module
@@ -103,6 +105,13 @@ def adapt(
     ------
     UnsupportedModelError
         Where the class embedding space is not well defined, with the reason and what to do.
+
+    Examples
+    --------
+    >>> import timm
+    >>> adapter = adapt(timm.create_model("test_vit"))
+    >>> len(adapter.blocks), adapter.pooling, adapter.grid
+    (6, 'token', (10, 10))
     """
     model = unwrapped(model)
     name = type(model).__name__

@@ -20,6 +20,8 @@ class AttentionParts:
 
     ``a = sum_h concat(A_h V_h) W_O + b`` holds where ``split`` is None; otherwise ``split`` says why not.
 
+    Made by `attention_parts` and `Trace.attention_parts`.
+
     Attributes
     ----------
     module : nn.Module
@@ -79,7 +81,24 @@ def layer_scale(block: nn.Module, sublayer: int) -> Tensor | None:
 
 
 def attention_parts(block: nn.Module) -> AttentionParts:
-    """Take the attention of a block apart; whatever cannot be is said in ``split`` and ``sources``."""
+    """Take the attention of a block apart; whatever cannot be is said in ``split`` and ``sources``.
+
+    Parameters
+    ----------
+    block : nn.Module
+        One transformer block.
+
+    Returns
+    -------
+    AttentionParts
+
+    Examples
+    --------
+    >>> import timm
+    >>> parts = attention_parts(timm.create_model("test_vit").blocks[0])
+    >>> parts.heads, parts.split, parts.sources
+    (2, None, None)
+    """
     module: Any = getattr(block, "attn", None)
     if module is None:
         reason = f"a block of type {type(block).__name__} adds attention and MLP together"
@@ -95,6 +114,8 @@ def attention_parts(block: nn.Module) -> AttentionParts:
         sources = sources or "a norm acts on the heads' outputs before the output projection"
     if getattr(module, "gate", None) is not None:
         sources = sources or "a gate acts on the heads' outputs before the output projection"
+    if not hasattr(module, "num_heads"):
+        split = sources = split or "it does not say how many heads it has (num_heads)"
     if "Post" in type(block).__name__:
         split = split or "a norm acts on what attention adds, after the output projection"
     return AttentionParts(module, block, int(getattr(module, "num_heads", 1)), split, sources)

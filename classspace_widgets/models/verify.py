@@ -38,6 +38,12 @@ def verify(trace: Trace, last: Tensor, *, own_output: bool = True) -> dict[str, 
     ------
     UnsupportedModelError
         Where an identity does not hold.
+
+    Examples
+    --------
+    >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+    >>> sorted(space.check())  # runs it on a noise image
+    ['output', 'residual']
     """
     name = trace.model_name or "this model"
     precision = max(torch.finfo(last.dtype).eps, torch.finfo(trace.lens.folded.dtype).eps)

@@ -45,6 +45,20 @@ def plot_explanation(
     Returns
     -------
     bokeh column
+
+    Raises
+    ------
+    ValueError
+        For an unknown measure or method.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import ExplanationStudy, run_study
+    >>> study = ExplanationStudy(methods=["gradient"], steps=3)
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(2, seed=2), study, progress=False)
+    >>> type(plot_explanation(results["explanation"])).__name__
+    'Column'
     """
     if measure not in ("accuracy", "probability"):
         raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")

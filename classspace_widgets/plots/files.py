@@ -9,7 +9,23 @@ from bokeh.plotting import figure
 
 
 def figures_in(plotted: Any) -> list[Any]:
-    """The figures inside a Bokeh layout."""
+    """The figures inside a Bokeh layout.
+
+    Parameters
+    ----------
+    plotted : bokeh figure, row or column
+
+    Returns
+    -------
+    list of bokeh figure
+
+    Examples
+    --------
+    >>> from bokeh.layouts import row
+    >>> from bokeh.plotting import figure
+    >>> len(figures_in(row(figure(), figure())))
+    2
+    """
     if isinstance(plotted, figure):
         return [plotted]
     return [fig for child in getattr(plotted, "children", []) for fig in figures_in(child)]
@@ -18,10 +34,28 @@ def figures_in(plotted: Any) -> list[Any]:
 def save_figure(plotted: Any, path: str | Path) -> Path:
     """Write a figure or layout as ``.html`` (offline), ``.png`` or ``.svg``; the last two need a browser.
 
+    Parameters
+    ----------
+    plotted : bokeh figure, row or column
+    path : path
+        Its ending says what is written.
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     RuntimeError
         Where no browser can be driven; says what to install.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from bokeh.plotting import figure
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_figure(figure(), f"{folder}/curve.html").name
+    'curve.html'
     """
     from bokeh.embed import file_html
     from bokeh.resources import INLINE

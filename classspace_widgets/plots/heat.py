@@ -30,6 +30,14 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
     Returns
     -------
     bokeh figure
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import run_study
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(2, seed=2), "token_removal", progress=False)
+    >>> type(plot_heat_table(results["token_removal"])).__name__
+    'figure'
     """
     if table is None:
         table = rows_where(result.table, outcome="all") if "outcome" in result.table.columns else result.table

@@ -28,6 +28,14 @@ def plot_probes(
     Returns
     -------
     bokeh figure, or row of figures
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = [(b, "residual", "image", reading, 0.1 * b, 10) for b in range(4) for reading in ("probe", "lens")]
+    >>> names = ["block", "stream", "tokens", "reading", "value", "count"]
+    >>> type(plot_probes(pd.DataFrame(rows, columns=names))).__name__
+    'figure'
     """
     import pandas as pd
 

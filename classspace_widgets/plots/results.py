@@ -72,6 +72,19 @@ def plot_result(
     Returns
     -------
     bokeh figure, or row of figures
+
+    Raises
+    ------
+    ValueError
+        For a class that was not measured, a column that is not there, or several values at one point of a curve.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import run_study
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(2, seed=2), ["identifiability"], progress=False)
+    >>> type(plot_result(results["identifiability"], where={"stream": "residual"})).__name__
+    'figure'
     """
     if {"curves", "paper"} <= set(result.tables) and class_name is None and not where:
         return plot_explanation(result, width=width, height=height)
@@ -99,9 +112,28 @@ def plot_result(
 def plot_overview(results: StudyResults | Mapping[str, StudyResult], *, width: int = 340, height: int = 260) -> Any:
     """All results of a run as one dashboard, with a shared crosshair over the blocks.
 
+    Parameters
+    ----------
+    results : StudyResults, or mapping of name to StudyResult
+    width, height : int
+        Of one panel, in pixels.
+
     Returns
     -------
     bokeh column
+
+    Raises
+    ------
+    ValueError
+        If there is no result.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import run_study
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(2, seed=2), ["identifiability"], progress=False)
+    >>> type(plot_overview(results)).__name__
+    'Column'
     """
     if not len(results):
         raise ValueError("there is no result to show")

@@ -24,7 +24,28 @@ TOGETHER = 192
 
 
 def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> tuple[Point, ...]:
-    """All stream points of the streams asked for, in order: the embedding (block 0) belongs to the residual stream."""
+    """All stream points of the streams asked for, in order: the embedding (block 0) belongs to the residual stream.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    streams : iterable of str
+        ``"residual"``, ``"attention"``, ``"mid"``, ``"mlp"``; parallel blocks: ``"residual"``, ``"block"``.
+
+    Returns
+    -------
+    tuple of (block, stream)
+
+    Raises
+    ------
+    ValueError
+        For an unknown stream.
+
+    Examples
+    --------
+    >>> probe_points(ClassSpace.bundled(), ["mlp"])[:2]
+    ((1, 'mlp'), (2, 'mlp'))
+    """
     from classspace_widgets.studies.hidden import stream_points
 
     wanted = set(streams)
@@ -65,18 +86,32 @@ def fit_probes(
     k_shot : int, optional
         At most this many pictures a class, drawn at random (the paper's 10).
     penalty : float
-    batch_size, workers, progress
+    batch_size, workers
         As in `studies.run_study`.
     seed : int
         Of the k-shot draw.
+    progress : bool
+        Show a progress bar after a second.
 
     Returns
     -------
     RidgeProbes
 
+    Raises
+    ------
+    ValueError
+        For an unknown stream or token, too few pictures for the classes, or sums that would not fit into memory.
+
     Notes
     -----
     The sums take ``8 S Q D (D + C)`` bytes; this is checked against 8 GB, with what to do about it.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> probes = fit_probes(ClassSpace.bundled(), ScenesDataset(24, seed=2), tokens=[0], progress=False)
+    >>> probes.weights.shape  # S stream points, Q positions, D, C
+    torch.Size([9, 1, 128, 24])
     """
     sums = collect_sums(
         space,
@@ -107,7 +142,30 @@ def collect_sums(
     seed: int = 0,
     progress: bool = True,
 ) -> RidgeSums:
-    """The sums behind `fit_probes`, to solve with several penalties or to merge with those of other data."""
+    """The sums behind `fit_probes`, to solve with several penalties or to merge with those of other data.
+
+    Parameters
+    ----------
+    space, dataset, streams, per_position, tokens, k_shot, batch_size, workers, seed, progress
+        As in `fit_probes`.
+
+    Returns
+    -------
+    RidgeSums
+
+    Raises
+    ------
+    ValueError
+        For an unknown stream or token, or sums that would not fit into memory.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> space = ClassSpace.bundled()
+    >>> first, second = (collect_sums(space, ScenesDataset(24, seed=s), tokens=[0], progress=False) for s in (2, 3))
+    >>> first.merge(second).solve(penalty=10.0).penalty
+    10.0
+    """
     points = probe_points(space, streams)
     total = len(space.adapter.prefix) + space.adapter.grid[0] * space.adapter.grid[1]
     chosen = list(range(total)) if tokens is None else [int(t) for t in tokens]
@@ -160,11 +218,29 @@ def probe_accuracy(
 ) -> pd.DataFrame:
     """Accuracy of probes beside that of the lens, by block, stream and token group; options as in `fit_probes`.
 
+    Parameters
+    ----------
+    space : ClassSpace
+    probes : RidgeProbes
+    dataset : Any
+        As in `studies.run_study`; other pictures than those of the fit.
+    batch_size, workers, progress
+        As in `studies.run_study`.
+
     Returns
     -------
     DataFrame
         Columns ``block``, ``stream``, ``tokens`` (``"[CLS]"`` or ``"image"``), ``reading`` (``"probe"`` or
         ``"lens"``), ``value``, ``count``.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> space = ClassSpace.bundled()
+    >>> probes = fit_probes(space, ScenesDataset(24, seed=2), tokens=[0], progress=False)
+    >>> accuracy = probe_accuracy(space, probes, ScenesDataset(8, seed=3), progress=False)
+    >>> sorted(set(accuracy["reading"]))
+    ['lens', 'probe']
     """
     import pandas as pd
 

@@ -23,6 +23,8 @@ Point = tuple[int, str]
 class RidgeSums:
     """Sufficient statistics of ridge regressions, for S stream points and Q positions.
 
+    Made by `collect_sums`.
+
     Attributes
     ----------
     n_classes : int
@@ -136,6 +138,8 @@ class RidgeSums:
 @dataclass(frozen=True)
 class RidgeProbes:
     """Fitted ridge classifiers.
+
+    Made by `fit_probes` and `RidgeSums.solve`.
 
     Attributes
     ----------

@@ -24,6 +24,16 @@ class ProbeScores:
         Fitted with all tokens (or shared by them).
     block : int
     stream : str
+
+    Examples
+    --------
+    >>> from classspace_widgets.probing import fit_probes
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import ExplanationStudy
+    >>> data = ScenesDataset(4, seed=2)
+    >>> probes = fit_probes(ClassSpace.bundled(), data, per_position=False, progress=False)
+    >>> ExplanationStudy(methods=["gradient"], scorers={"probe": ProbeScores(probes, block=8)}).name
+    'explanation'
     """
 
     probes: RidgeProbes
@@ -49,6 +59,12 @@ class LensScores:
     ----------
     block : int
     stream : str
+
+    Examples
+    --------
+    >>> from classspace_widgets.studies import ExplanationStudy
+    >>> ExplanationStudy(methods=["gradient"], scorers={"lens": LensScores(block=7)}).name
+    'explanation'
     """
 
     block: int

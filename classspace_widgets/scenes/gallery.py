@@ -25,6 +25,10 @@ def gallery(*, size: int = 96) -> list[Scene]:
     size : int
         Height and width in pixels. The bundled models take 96; a larger size shows the same scenes in more detail.
 
+    Returns
+    -------
+    list of Scene
+
     Examples
     --------
     >>> [scene.class_name for scene in gallery()][:2]

@@ -23,7 +23,23 @@ UInt8 = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Placed:
-    """One object of a layout, in picture coordinates ([0, 1], y down), so that any resolution shows the same scene."""
+    """One object of a layout, in picture coordinates ([0, 1], y down), so that any resolution shows the same scene.
+
+    Part of a `Layout`.
+
+    Attributes
+    ----------
+    label : int
+        Class, 0..C-1.
+    x, y, radius : float
+        Centre and size.
+    tilt : float
+        Turned by so many radians.
+    flip : bool
+        Mirrored left to right.
+    seed : int
+        What decides its colours and details.
+    """
 
     label: int
     seed: int
@@ -36,7 +52,20 @@ class Placed:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that decides a scene, but its resolution. Objects are painted in order of `depth`."""
+    """Everything that decides a scene, but its resolution. Objects are painted in order of `depth`.
+
+    Made by `make_scene`; a scene's own is ``scene.layout``.
+
+    Attributes
+    ----------
+    context : str
+    objects : tuple of Placed
+        The main object first.
+    depth : tuple of int
+        The objects' numbers, from the furthest to the nearest.
+    seed : int
+        What decides the context's details.
+    """
 
     context: str
     seed: int
@@ -47,6 +76,8 @@ class Layout:
 @dataclass(frozen=True, eq=False)
 class Scene:
     """A picture of one main object in a context, perhaps with smaller objects of other classes.
+
+    Made by `make_scene`, `ScenesDataset.scene` and `gallery`.
 
     Attributes
     ----------

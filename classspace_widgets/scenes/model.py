@@ -42,12 +42,49 @@ def build(arguments: dict[str, Any]) -> VisionTransformer:
 
 
 def variants(folder: Path = WEIGHTS) -> tuple[str, ...]:
-    """Names of the bundled models that are there."""
+    """Names of the bundled models that are there.
+
+    Parameters
+    ----------
+    folder : Path
+        Where weights and cards lie; those of the package by default.
+
+    Returns
+    -------
+    tuple of str
+
+    Examples
+    --------
+    >>> variants()
+    ('contrast', 'default', 'gap')
+    """
     return tuple(sorted(card.stem for card in folder.glob("*.json") if card.with_suffix(".safetensors").exists()))
 
 
 def read_card(variant: str = "default", folder: Path = WEIGHTS) -> dict[str, Any]:
-    """What is known about a bundled model: timm arguments, recipe, accuracy, checksum."""
+    """What is known about a bundled model: timm arguments, recipe, accuracy, checksum.
+
+    Parameters
+    ----------
+    variant : str
+        One of `variants`.
+    folder : Path
+        Where weights and cards lie; those of the package by default.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        For an unknown variant.
+
+    Examples
+    --------
+    >>> read_card()["timm"]["depth"]
+    8
+    """
     known = variants(folder)
     if variant not in known:
         there = f"there are {', '.join(known)}" if known else "no weights are installed; reinstall classspace-widgets"

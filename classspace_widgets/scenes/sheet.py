@@ -21,6 +21,10 @@ def contact_sheet(*, size: int = 96, columns: int = 8, seed: int = 0) -> Image.I
     seed : int
         Another seed shows other scenes.
 
+    Returns
+    -------
+    PIL.Image.Image
+
     Examples
     --------
     >>> contact_sheet(size=16).size

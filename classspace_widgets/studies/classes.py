@@ -32,6 +32,11 @@ def match_classes(
     ------
     ClassMismatchError
         With close matches, where a name is in neither the model nor ``class_map``.
+
+    Examples
+    --------
+    >>> match_classes(["Felis catus", "dog"], ["dog", "cat"], class_map={"Felis catus": "cat"})
+    array([1, 0])
     """
     exact: dict[str, int] = {}
     for i, name in enumerate(model_names):

@@ -25,6 +25,8 @@ def open_image(path: str | Path) -> Any:
 class PictureFiles:
     """Picture files with labels and, where there are any, masks.
 
+    Made by `image_folder` and `imagenet_s`.
+
     Attributes
     ----------
     paths : sequence of Path
@@ -55,7 +57,34 @@ class PictureFiles:
 
 
 def image_folder(root: str | Path) -> PictureFiles:
-    """Pictures in one folder a class: ``root/<class>/<picture>``; classes are the folders in alphabetical order."""
+    """Pictures in one folder a class: ``root/<class>/<picture>``; classes are the folders in alphabetical order.
+
+    Parameters
+    ----------
+    root : path
+
+    Returns
+    -------
+    PictureFiles
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or no picture in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from classspace_widgets.scenes import make_scene
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("boat", "fish"):
+    ...         (Path(folder) / name).mkdir()
+    ...         make_scene(1, label=name).picture.save(Path(folder) / name / "1.png")
+    ...     data = image_folder(folder)
+    >>> len(data), data.class_names
+    (2, ('boat', 'fish'))
+    """
     root = _folder(root)
     classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     if not classes:
@@ -91,9 +120,18 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     PictureFiles
         Class names are wnids. A mask's object is the label's own category; 1000 marks pixels to leave out.
 
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or no picture in it.
+
     Notes
     -----
     Segmentation PNGs hold ids in two bytes: ``id = red + 256 * green``.
+
+    Examples
+    --------
+    >>> data = imagenet_s("ImageNetS50", split="validation")  # doctest: +SKIP
     """
     root = _folder(root)
     pictures, drawn = _folder(root / split), _folder(root / f"{split}-segmentation")
@@ -137,6 +175,13 @@ class ArrayDataset:
     labels : ndarray [N]
     class_names : tuple of str
     masks : ndarray [N, height, width] or None
+
+    Examples
+    --------
+    >>> data = ArrayDataset(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 1]), ("cat", "dog"))
+    >>> picture, label, mask = data[1]
+    >>> picture.size, label
+    ((32, 32), 1)
     """
 
     images: np.ndarray[Any, Any]
@@ -181,6 +226,13 @@ class RowDataset:
     rows : indexed sequence of mappings
     image, label, mask : str
         Column names; found by habit if not given.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import make_scene
+    >>> data = RowDataset([{"image": make_scene(1).picture, "label": 3}])
+    >>> data[0][1]
+    3
     """
 
     rows: Any
@@ -220,6 +272,26 @@ def as_dataset(source: Any) -> Any:
     """Whatever a study can read: a path, a Hugging Face data set, or any data set yielding (image, label[, mask]).
 
     A path with ``<split>-segmentation`` folders is read as ImageNet-S, any other as an image folder.
+
+    Parameters
+    ----------
+    source : path, or data set
+
+    Returns
+    -------
+    data set
+        With a length and numbered items (image, label, mask).
+
+    Raises
+    ------
+    DatasetError
+        Saying what was expected.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> len(as_dataset(ScenesDataset(8, seed=2)))
+    8
     """
     if isinstance(source, (str, Path)):
         root = _folder(source)

@@ -24,6 +24,8 @@ LEVEL = 0.05
 class Finding:
     """One finding, and whether it holds in a run.
 
+    Made by `findings`.
+
     Attributes
     ----------
     claim : str
@@ -61,6 +63,14 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
     Notes
     -----
     "Higher" means that the 95 % intervals do not overlap, or that the study's own test says so at 0.05.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import run_study
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(8, seed=2), "identifiability", random_twin=True, progress=False)
+    >>> findings(results)[0].claim
+    "The class becomes more identifiable in image tokens from the first block's input to the last block's output"
     """
     found = []
     for name, judge in JUDGES:

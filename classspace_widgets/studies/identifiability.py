@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 
 
 class Accuracy(ShareStudy):
-    """Share of pictures whose label is the model's answer (top-1), or among its ``k`` best."""
+    """Share of pictures whose label is the model's answer (top-1), or among its ``k`` best.
+
+    Parameters
+    ----------
+    k : sequence of int
+        The numbers of best classes that count.
+    **options
+        As in `Study`.
+    """
 
     name = "accuracy"
     title = "Accuracy"

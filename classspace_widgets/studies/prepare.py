@@ -114,6 +114,11 @@ def token_mask(
     -------
     ndarray [P], int8
         1 class token, 0 context token, -1 neither.
+
+    Examples
+    --------
+    >>> token_mask(np.tri(96), (3, 3))
+    array([1, 0, 0, 1, 1, 0, 1, 1, 1], dtype=int8)
     """
     mask = np.asarray(mask)
     if mask.ndim != 2:

@@ -39,6 +39,15 @@ class Study(ABC):
     seed : int
     per_class : bool
         Keep a table by class.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import Identifiability, run_study
+    >>> study = Identifiability(mid=True, replicates=50)
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(4, seed=2), study, progress=False)
+    >>> sorted(set(results["identifiability"].table["stream"]))
+    ['attention', 'mid', 'mlp', 'residual']
     """
 
     name: ClassVar[str]
@@ -71,7 +80,16 @@ class Study(ABC):
         return copy.deepcopy(self)
 
     def update(self, batch: Readings | Trace, labels: Tensor | None = None, masks: Tensor | None = None) -> None:
-        """Take in a batch: `Readings`, or a trace with ``labels [B]`` and token masks ``[B, P]``."""
+        """Take in a batch: `Readings`, or a trace with ``labels [B]`` and token masks ``[B, P]``.
+
+        Parameters
+        ----------
+        batch : Readings or Trace
+        labels : Tensor [B], int64
+            Beside a trace: the class that each picture is read for.
+        masks : Tensor [B, P], int8, optional
+            Beside a trace: 1 inside the object, 0 context, -1 neither.
+        """
         if not isinstance(batch, Readings):
             if labels is None:
                 raise ValueError(f"{self.name}: labels are needed beside a trace")
@@ -92,7 +110,23 @@ class Study(ABC):
         """Take over what `state` gave; the study must have been started."""
 
     def merge(self, other: Self) -> Self:
-        """A new study that has seen the data of both."""
+        """A new study that has seen the data of both.
+
+        Parameters
+        ----------
+        other : Study
+            Of the same type and options.
+
+        Returns
+        -------
+        Study
+            Counts are exact: merging parts gives what one pass over all of them gives.
+
+        Raises
+        ------
+        ValueError
+            If types or options differ.
+        """
         if type(other) is not type(self) or other.options() != self.options():
             raise ValueError(
                 f"cannot merge {type(other).__name__} {other.options()} into {type(self).__name__} {self.options()}"

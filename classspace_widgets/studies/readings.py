@@ -25,6 +25,8 @@ OUTCOMES = ("correct", "misclassified")
 class Readings:
     """A batch, ready to be measured.
 
+    Made by `run_study`, and by `Study.update` from a trace.
+
     Attributes
     ----------
     trace : Trace

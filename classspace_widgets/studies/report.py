@@ -53,6 +53,16 @@ def write_report(
     Returns
     -------
     Path
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> from classspace_widgets.studies import run_study
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(4, seed=2), "accuracy", progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_report(results, f"{folder}/report.html").name
+    'report.html'
     """
     page = report_html(results, title=title, text=text)
     target = Path(path)

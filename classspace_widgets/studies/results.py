@@ -20,6 +20,8 @@ FORMAT = 1
 class StudyResult:
     """What a study found.
 
+    Made by `run_study` and `Study.result`.
+
     Attributes
     ----------
     name, title : str
@@ -72,6 +74,8 @@ class StudyResult:
 @dataclass(frozen=True)
 class StudyResults(Mapping[str, StudyResult]):
     """Results of one run by name, with the pictures that were skipped and why.
+
+    Made by `run_study` and `StudyResults.load`.
 
     Attributes
     ----------

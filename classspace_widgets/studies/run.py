@@ -92,6 +92,24 @@ def run_study(
     Returns
     -------
     StudyResults
+
+    Raises
+    ------
+    ClassMismatchError
+        Where a class of the data set is in neither the model nor ``class_map``.
+    CheckpointError
+        If ``checkpoint`` belongs to another model, data set, version or set of options.
+    DatasetError
+        If the data cannot be read, or more than ``max_skipped`` pictures cannot.
+    FileExistsError
+        If ``checkpoint`` is there and ``resume`` was not asked for.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(8, seed=2), "accuracy", random_twin=True, progress=False)
+    >>> results["accuracy"].table["weights"].tolist()
+    ['trained', 'trained', 'random', 'random']
     """
     began = time.time()
     job = _job(space, dataset, studies, locals())

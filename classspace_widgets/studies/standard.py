@@ -24,7 +24,17 @@ HIDDEN_STATE: tuple[type[Study], ...] = (
 
 
 def all_studies() -> dict[str, type[Study]]:
-    """Every study class by its name."""
+    """Every study class by its name.
+
+    Returns
+    -------
+    dict of str to type
+
+    Examples
+    --------
+    >>> sorted(all_studies())[:3]
+    ['accuracy', 'attention_perturbation', 'class_value_agreement']
+    """
     from classspace_widgets.studies.memory import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality
     from classspace_widgets.studies.perturbation import AttentionPerturbation, TokenRemoval
 
@@ -34,7 +44,24 @@ def all_studies() -> dict[str, type[Study]]:
 
 
 def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
-    """The studies that share one pass: those of hidden states and of memories."""
+    """The studies that share one pass: those of hidden states and of memories.
+
+    Parameters
+    ----------
+    seed : int
+        Of intervals and permutation tests.
+    **options
+        As in `Study`: ``replicates``, ``level``, ``per_class``.
+
+    Returns
+    -------
+    list of Study
+
+    Examples
+    --------
+    >>> [study.name for study in standard_studies()][:2]
+    ['accuracy', 'identifiability']
+    """
     kinds = [kind for kind in all_studies().values() if "pixels" not in kind.needs]
     return [kind(seed=seed, **options) for kind in kinds]
 

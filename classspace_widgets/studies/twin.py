@@ -10,7 +10,22 @@ if TYPE_CHECKING:
 
 
 def random_twin(space: ClassSpace, *, seed: int = 0) -> ClassSpace:
-    """The same architecture with freshly drawn weights; see `ClassSpace.random_twin`."""
+    """The same architecture with freshly drawn weights; see `ClassSpace.random_twin`.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    seed : int
+
+    Returns
+    -------
+    ClassSpace
+
+    Examples
+    --------
+    >>> random_twin(ClassSpace.bundled(), seed=1).n_classes
+    24
+    """
     return space.random_twin(seed)
 
 

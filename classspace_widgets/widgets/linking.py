@@ -44,6 +44,21 @@ def link(first: Any, second: Any, *names: str) -> Link:
     -------
     Link
         ``close()`` it to undo the link.
+
+    Raises
+    ------
+    TypeError
+        For anything but sessions or views.
+    ValueError
+        For a trait that cannot be linked.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> from classspace_widgets.widgets import Explorer
+    >>> trace, other = (ClassSpace.bundled(name).trace(gallery()[0].picture) for name in ("default", "contrast"))
+    >>> link(Explorer(trace), Explorer(other), "class_index", "block")
+    Link(class_index, block)
     """
     sessions = [getattr(item, "session", item) for item in (first, second)]
     for item in sessions:

@@ -33,6 +33,18 @@ class MemoryBrowser(anywidget.AnyWidget):  # type: ignore[misc]
     neuron : list [block, which, value]
         The neuron that is shown: block from 1, 0 for attention or 1 for the MLP, value vector from 0. An empty list:
         the first of the class.
+
+    Raises
+    ------
+    TypeError
+        For anything but a model or an atlas.
+
+    Examples
+    --------
+    >>> browser = MemoryBrowser(ClassSpace.bundled(), class_name="fish")
+    >>> browser.neuron = [8, 1, 0]
+    >>> browser.class_name
+    'fish'
     """
 
     view = t.Unicode("MemoryBrowser").tag(sync=True)

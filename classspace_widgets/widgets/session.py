@@ -81,6 +81,16 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
         Show the two classes in two maps, rather than their difference in one.
     status : dict
         What the kernel is doing, in words.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> session = Session(ClassSpace.bundled().trace(gallery()[0].picture), block=4, sublayer="attention")
+    >>> session.class_name, session.block
+    ('fish', 4)
+    >>> session.class_name = "boat"
+    >>> session.class_index
+    1
     """
 
     _snapshot = t.Bytes().tag(sync=True)

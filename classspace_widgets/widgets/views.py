@@ -30,6 +30,16 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
         Options of the view (for example ``{"count": 10}`` for `TopClasses`).
     **state
         Initial state of a new session (see `Session`).
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> from classspace_widgets.widgets import LayerSlider, PatchHeatmap, Session
+    >>> session = Session(ClassSpace.bundled().trace(gallery()[0].picture))
+    >>> slider, heatmap = LayerSlider(session), PatchHeatmap(session)  # linked: they share the session
+    >>> heatmap.session.block = 3
+    >>> slider.session.block
+    3
     """
 
     saved_form: ClassVar[str] = "page"
@@ -74,11 +84,29 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **state: Any) -> View:
-        """Open a ``.csnap`` file; needs no torch."""
+        """Open a ``.csnap`` file; needs no torch.
+
+        Parameters
+        ----------
+        path : path
+        **state
+            Initial state (see `Session`).
+        """
         return cls(Snapshot.load(path), **state)
 
     def to_html(self, path: str | os.PathLike[str], **options: Any) -> ExportedPage:
-        """Write this view as one offline HTML file; options as in `export.export_html`."""
+        """Write this view as one offline HTML file; options as in `export.export_html`.
+
+        Parameters
+        ----------
+        path : path
+        **options
+            As in `export.export_html`.
+
+        Returns
+        -------
+        ExportedPage
+        """
         from classspace_widgets.export import export_html
 
         return export_html(self, path, **options)

@@ -1,4 +1,4 @@
-"""Exported pages of the bundled model beside the site, made anew with every build."""
+"""Exported pages of the bundled model beside the site, made anew with every build, each with a picture of what it shows."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def write_pages(folder: Path) -> None:
-    """Three pages: scenes with pinned what-ifs, the model beside its random twin, and a study's report."""
+    """Four pages: a scene with pinned what-ifs, several scenes, a model beside its random twin, and a study's report."""
     from classspace_widgets import ClassSpace, export_html
+    from classspace_widgets.filmstrip import filmstrip
     from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
     from classspace_widgets.scenes import ScenesDataset, gallery
     from classspace_widgets.studies import run_study, write_report
@@ -21,26 +22,28 @@ def write_pages(folder: Path) -> None:
         scene = scenes[i]
         return traces[i].snapshot(title=f"{scene.class_name}: {scene.context}", **scene.annotations)
 
+    def pictured(name: str, snapshot: Any, classes: Any = None) -> None:
+        filmstrip(snapshot, classes, blocks=range(0, 9, 2), size=160).save(folder / f"{name}.webp", quality=80)
+
     scene, trace = scenes[6], traces[6]
     inside = scene.patch_mask(trace.grid)[0] >= 0.5
-    first = len(trace.prefix)
-    tokens = [first + int(n) for n in inside.reshape(-1).nonzero()[0]]
-    others = [first + n for n in range(inside.size) if first + n not in tokens]
     export_html(
         ["# One scene, with what-if states to choose", named(6)],
         folder / "scene.html",
         title="One scene",
         pinned={
             "image tokens read only themselves": KnockOutAttention("self_only"),
-            "the object is removed": RemoveTokens(tokens),
-            "all but the object is removed": RemoveTokens(others),
+            "the object is removed": RemoveTokens(mask=inside),
+            "all but the object is removed": RemoveTokens(mask=inside, outside=True),
         },
     )
+    pictured("scene", named(6))
     export_html(
         ["# Four scenes, at home and out of place", [named(i) for i in (0, 4, 5, 7)]],
         folder / "scenes.html",
         title="Four scenes",
     )
+    pictured("scenes", named(4))
     twin = space.random_twin().trace(scene.picture, attention=True, heads=True)
     export_html(
         [
@@ -50,6 +53,7 @@ def write_pages(folder: Path) -> None:
         folder / "twin.html",
         title="A model and its random twin",
     )
+    pictured("twin", twin.snapshot(), classes=scene.class_name)
     results = run_study(space, ScenesDataset(48, seed=5), random_twin=True, progress=False)
     write_report(results, folder / "report.html", title="The standard studies over 48 drawn scenes")
 

@@ -14,7 +14,9 @@ def _inline(writer: Any, node: nodes.math) -> None:
 
 
 def _block(writer: Any, node: nodes.math_block) -> None:
-    writer.body.append(f'<div class="formula">{convert(node.astext(), display="block")}</div>\n')
+    # What stands apart on a wide screen stands below one another on a narrow one.
+    parts = [convert(part, display="block") for part in node.astext().split(r"\qquad")]
+    writer.body.append(f'<div class="formula">{"".join(parts)}</div>\n')
     raise nodes.SkipNode
 
 

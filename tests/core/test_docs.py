@@ -5,34 +5,36 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import json
+import pkgutil
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import timm
 import torch
 
-from classspace_widgets import ClassSpace
+import classspace_widgets
+from classspace_widgets import ClassSpace, Explorer, Snapshot, export_html
+from classspace_widgets.metrics import direct_by_head
+from classspace_widgets.studies import ArrayDataset, run_study
+from core.families import build, pixels
 
-MODULES = [
-    "images",
-    "lens",
-    "lookup",
-    "metrics.contributions",
-    "metrics.identifiability",
-    "ranking",
-    "space",
-    "streaming",
-    "trace",
-]
+MODULES = sorted(
+    module.name
+    for module in pkgutil.walk_packages(classspace_widgets.__path__, "classspace_widgets.")
+    if ">>> " in Path(module.module_finder.find_spec(module.name).origin).read_text(encoding="utf-8")  # type: ignore
+)
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^(?:<!-- needs (?P<needs>[^\n]*) -->\n)?```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name):
-    module = importlib.import_module(f"classspace_widgets.{name}")
+    module = importlib.import_module(name)
     names = {"torch": torch, "np": np, "ClassSpace": ClassSpace}
     options = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     result = doctest.testmod(module, extraglobs=names, optionflags=options)
@@ -75,6 +77,23 @@ def test_the_guide_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert set(names["results"]["accuracy"].table["weights"]) == {"trained", "random"}
 
 
+def test_the_recipes_run_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, left_out = blocks("docs/recipes.md")
+    assert left_out == 1
+    names: dict[str, Any] = {}
+    for n, block in enumerate(code):
+        exec(compile(block, f"recipes.md, block {n + 1}", "exec"), names)
+    # What the page says of what comes out.
+    assert all(finding.holds for finding in names["findings"](names["results"]))
+    assert names["curves"].area("negative").mean() > names["control"].area("negative").mean()
+    assert names["curves"].area("positive").mean() < names["control"].area("positive").mean()
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {
+        "two_models.html", "fish.png", "identifiability.html", "talk.html", "learned.html", "fresh.html",
+    }  # fmt: skip
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_the_guide_to_clusters():
@@ -102,3 +121,73 @@ def test_the_guide_to_clusters():
         assert "source ~/venv/bin/activate" in script
     finally:
         cluster.close()
+
+
+@pytest.mark.parametrize("payload", ["all", "classes", "increments"])
+@pytest.mark.parametrize("family", ["ViT", "BEiT", "DINOv3", "Parallel attention and MLP"])
+def test_the_format_can_be_read_by_what_its_page_says(tmp_path, payload, family):
+    """The reader on the page knows nothing of this package."""
+    names: dict[str, Any] = {}
+    code = BLOCK.findall((ROOT / "docs/snapshot_format.md").read_text(encoding="utf-8"))[-1][1]
+    exec(compile(code, "snapshot_format.md", "exec"), names)
+    space = ClassSpace(build(family))
+    snapshot = space.trace(pixels(space)).snapshot(payload=payload)
+    meta, arrays = names["read"](snapshot.save(tmp_path / "one.csnap"))
+    assert meta == json.loads(json.dumps(snapshot.meta))
+    assert set(arrays) == set(snapshot.arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, snapshot.arrays[name])
+    readable = range(space.n_classes) if payload == "increments" else meta["classes"]["kept"]
+    for c in readable:
+        np.testing.assert_allclose(names["logits"](meta, arrays, c), snapshot.logits(c), rtol=1e-4, atol=1e-4)
+    for c in meta["classes"]["kept"][:3]:
+        np.testing.assert_array_equal(names["ranks"](meta, arrays, c), snapshot.ranks(c))
+    # The page's tables name every array and every key of the meta data.
+    page = (ROOT / "docs/snapshot_format.md").read_text(encoding="utf-8")
+    assert [
+        name
+        for name in {*arrays, *meta, *(k for v in meta.values() if isinstance(v, dict) for k in v)}
+        if f"`{name}`" not in page
+    ] == []
+
+
+def test_the_messages_that_the_page_explains_are_those_that_come(tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    section = page.split("## What a message means")[1].split("\n## ")[0]
+    explained = [
+        m for row in re.findall(r"^\| (`.*?`) \|", section, re.MULTILINE) for m in re.findall("`([^`]*)`", row)
+    ]
+    assert len(explained) == 15
+
+    space = ClassSpace.bundled(device="cpu")
+    trace = space.trace(torch.zeros(1, 3, 96, 96))
+    path = trace.snapshot(payload="classes", classes=["fish"]).save(tmp_path / "one.csnap")
+    hooked = timm.create_model("test_vit")
+    hooked.blocks[0].register_forward_hook(lambda _module, _inputs, out: out + 1)
+    pictures = ArrayDataset(np.zeros((1, 96, 96, 3), np.uint8), np.array([0]), ("cat",))
+    weights = Path(classspace_widgets.__file__).parent / "scenes" / "weights" / "default.safetensors"
+    provoked = []
+    for call in (
+        lambda: ClassSpace.from_timm("vit_tiny_patch16_224"),
+        lambda: ClassSpace.from_timm("swin_tiny_patch4_window7_224", pretrained=False),
+        lambda: ClassSpace(hooked),
+        lambda: ClassSpace.from_timm("vit_base_patch16_siglip_224", pretrained=False, num_classes=3, depth=1),
+        lambda: ClassSpace.from_timm("vit_base_patch16_siglip_224", pretrained=False, depth=1),
+        lambda: ClassSpace.from_timm("test_vit", pretrained=False, checkpoint=weights),
+        lambda: trace.logits(classes="fihs"),
+        lambda: run_study(space, pictures, "accuracy", progress=False),
+        lambda: space.trace(torch.zeros(1, 3, 50, 50)),
+        lambda: direct_by_head(trace, 8, "fish"),
+        lambda: setattr(Explorer.from_file(path), "image", "picture.jpg"),
+        lambda: Snapshot.load(path).logits(5),
+        lambda: Snapshot.load(ROOT / "pyproject.toml"),
+        lambda: export_html(trace, tmp_path / "page.html", max_bytes=1000),
+        *([] if torch.cuda.is_available() else [lambda: ClassSpace.bundled(device="cuda")]),
+    ):
+        with pytest.raises((ValueError, RuntimeError, KeyError)) as caught:
+            call()
+        provoked.append(str(caught.value))
+    for message, told in zip(explained, provoked, strict=False):
+        assert all(part in told for part in message.split("...")), (message, told)

@@ -138,6 +138,10 @@ def test_bad_input(space):
         (lambda: sweep_tokens(space, image, 1, mode="patch"), "needs a source"),
         (lambda: sweep_tokens(space, image, 1, mode="remove", tokens=[0]), "prefix tokens"),
         (lambda: sweep_tokens(space, image, 1, tokens=[17]), r"tokens must be in 0..16"),
+        (
+            lambda: sweep_tokens(space, image, 1, mode="patch", source=space.trace(image), blocks=[99]),
+            r"blocks must be in 0\.\.\d+, got \[99\]",
+        ),
     ]:
         with pytest.raises(ValueError, match=message):
             call()
