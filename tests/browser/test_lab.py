@@ -123,6 +123,18 @@ def test_views_of_one_session_and_linked_sessions_move_together(notebook):
     assert nb.watched.errors == []
 
 
+def test_the_choices_of_two_sessions_are_their_own(notebook):
+    nb = notebook([SETUP, "Explorer(trace, reading='logit')", "Explorer(trace, contribution='step')"], height=2400)
+    nb.run_all()
+    page = nb.page
+    page.wait_for_function("s => document.querySelectorAll(s).length === 2", arg=SLIDER, timeout=30_000)
+    groups = page.locator(".jp-OutputArea .csw-segments")
+    assert groups.count() > 8
+    assert groups.evaluate_all("g => g.map(e => e.querySelectorAll('input:checked').length)") == [1] * groups.count()
+    ids = page.locator(".jp-OutputArea [id]").evaluate_all("e => e.map(n => n.id)")
+    assert len(ids) == len(set(ids))
+
+
 def test_views_in_a_row_and_a_number_of_ipywidgets_that_moves_them(notebook):
     nb = notebook(
         [

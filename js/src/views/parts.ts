@@ -1,7 +1,7 @@
 /** What the chart views share: their frame, their words, and a segmented choice. */
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import { h, say } from "../core/dom";
+import { h, say, unique } from "../core/dom";
 import { shortName } from "../core/format";
 import { watch } from "../core/frame";
 import type { Snapshot } from "../core/snapshot";
@@ -73,8 +73,6 @@ export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HT
 /** JupyterLab in command mode would take the arrow keys for moving between cells. */
 export const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
 
-let groups = 0;
-
 /** Native radio buttons that look like one segmented control. */
 export function segmented<T extends string>(
   abort: AbortSignal,
@@ -83,7 +81,7 @@ export function segmented<T extends string>(
   value: ReadonlySignal<T>,
   pick: (value: T) => void,
 ): HTMLElement {
-  const name = `csw-choice-${++groups}`;
+  const name = unique("choice");
   const inputs = choices.map(([choice]) => h("input", { type: "radio", name, value: choice }));
   const node = h(
     "div",
