@@ -173,14 +173,10 @@ class LiveSource:
         yield Progress(0.7, "reading classes")
         label = str(params.get("label", ""))
         variant = self._variant(trace, interventions, label, params.get("payload"))
+        if "labels" in params:
+            variant.meta["intervention"]["labels"] = [str(name) for name in params["labels"]]
         self.intervened_trace = trace
-        result = {
-            "before": _top(self.trace, self.image),
-            "after": _top(trace, 0),
-            "code": variant.meta["intervention"]["code"],
-            "label": label,
-        }
-        return Answer(result, variant=variant)
+        return Answer({"label": label}, variant=variant)
 
     def intervened(
         self, interventions: Any, *, label: str = "", payload: str | None = None, classes: Sequence[int] | None = None
@@ -201,8 +197,12 @@ class LiveSource:
         if classes is not None:
             options["classes"] = classes
         variant = capture(trace, **options)
-        told = {"label": label, "code": to_code(interventions), "spec": to_spec(interventions)}
-        variant.meta["intervention"] = told
+        variant.meta["intervention"] = {
+            "label": label,
+            "code": to_code(interventions),
+            "spec": to_spec(interventions),
+            "labels": [intervention.to_code() for intervention in interventions],
+        }
         return variant
 
     def _alone(self) -> Trace:
@@ -297,12 +297,6 @@ def importance_map(found: Any, class_name: str, *, image: int = 0) -> tuple[dict
         "note": "" if prefix == 0 else "Prefix tokens take part and are shown beside the picture.",
     }
     return entry, values
-
-
-def _top(trace: Trace, image: int, k: int = 5) -> list[list[float]]:
-    """The model's best classes with their probabilities."""
-    best = trace.output[image].float().softmax(dim=-1).topk(min(k, trace.output.shape[-1]))
-    return [[int(c), float(p)] for p, c in zip(best.values, best.indices, strict=True)]
 
 
 def _checked(value: Any, count: int, what: str) -> int:

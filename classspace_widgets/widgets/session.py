@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import signal
+import threading
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import traitlets as t
 
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from classspace_widgets.interventions import Intervention
 
@@ -39,6 +42,7 @@ SUBLAYERS = ("embedding", "attention", "mlp")
 CONTRIBUTIONS = ("direct", "step", "paper")
 IMPORTANCE = ("gradient", "direct", "chefer", "rollout", "attention")
 IMPORTANCE_OF = ("all", "block", "head")
+COLORMAPS = ("auto", "viridis", "magma", "cividis", "blues", "redblue", "brownteal")
 SHOWN = ("baseline", "intervened", "difference")
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
@@ -53,7 +57,9 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     Parameters
     ----------
     data : Snapshot or Trace
-        A trace is captured first (its first image, by the default payload rule).
+        A trace is captured first (by the default payload rule).
+    image : int, optional
+        Which image of a trace of several; by default the first.
     **state
         Initial values of the traits below.
 
@@ -62,7 +68,7 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     class_index, compare_index : int, int or None
         The class that is read, and one to compare it with.
     block, sublayer : int in 0..L, ``"embedding"``, ``"attention"`` or ``"mlp"``
-        Where the layer slider stands; block 0 is the embedding.
+        Where the layer slider stands; block 0 is the embedding, and setting one takes the other along.
     stream : ``"residual"`` or ``"output"``
         Read the residual stream after that sublayer, or what the sublayer adds.
     tokens : list of int
@@ -110,19 +116,24 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     importance_of = t.Enum(IMPORTANCE_OF, "all").tag(sync=True)
     side_by_side = t.Bool(False).tag(sync=True)
     map_name = t.Unicode("").tag(sync=True)
-    colormap = t.Unicode("auto").tag(sync=True)
+    colormap = t.Enum(COLORMAPS, "auto").tag(sync=True)
     opacity = t.Float(0.72, min=0.0, max=1.0).tag(sync=True)
     smooth = t.Bool(False).tag(sync=True)
     outline = t.Bool(True).tag(sync=True)
     shown = t.Enum(SHOWN, "baseline").tag(sync=True)
     status = t.Dict(default_value=_IDLE).tag(sync=True)
 
-    def __init__(self, data: Any, **state: Any) -> None:
+    def __init__(self, data: Any, *, image: int | None = None, **state: Any) -> None:
+        known = (*STATE, "class_name")
+        for name in state:
+            if name not in known:
+                raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
         self._esm = script("widget.js")
-        self._current = as_snapshot(data)
+        self._current = as_snapshot(data, image)
         self._tasks: dict[int, Any] = {}
-        start: dict[str, Any] = {"class_index": self._current.predicted[0], "block": self._current.n_blocks}
-        start["sublayer"] = "mlp" if self._current.n_blocks else "embedding"
+        start: dict[str, Any] = {"class_index": self._current.predicted[0]}
+        start["block"] = 0 if state.get("sublayer") == "embedding" else self._current.n_blocks
+        start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
         if "class_name" in state:
             state["class_index"] = class_index(self._current.class_names, state.pop("class_name"))
         super().__init__(_snapshot=self._current.pack(), **{**start, **state})
@@ -155,8 +166,9 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
             self.class_index = new.predicted[0]
             if self.block > new.n_blocks:
                 self.block = new.n_blocks
-            tokens = new.meta["tokens"]
-            self.tokens = [i for i in self.tokens if i < tokens["count"] + int(tokens["pooled"])]
+            self.tokens = [i for i in self.tokens if i < _token_count(new)]
+            if self.head and not _has_head(new, self.head):
+                self.head = None
             self._snapshot = new.pack()
 
     @property
@@ -218,14 +230,32 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
             raise t.TraitError(f"block must be in 0..{self._current.n_blocks} (0 is the embedding), got {value}")
         return value
 
+    @t.observe("block", "sublayer")
+    def _meet(self, change: Any) -> None:
+        """Block 0 and the embedding are the same place: the one that was set takes the other along."""
+        if (self.block == 0) == (self.sublayer == "embedding"):
+            return
+        if change["name"] == "block":
+            self.sublayer = "mlp" if self.block else "embedding"
+        else:
+            self.block = 0 if self.sublayer == "embedding" else 1
+
     @t.validate("tokens")
     def _valid_tokens(self, proposal: Any) -> Any:
-        tokens = self._current.meta["tokens"]
-        count = tokens["count"] + int(tokens["pooled"])
+        count = _token_count(self._current)
         bad = [i for i in proposal["value"] if not 0 <= i < count]
         if bad:
             raise t.TraitError(f"tokens must be in 0..{count - 1}, got {bad}")
-        return proposal["value"]
+        return list(dict.fromkeys(proposal["value"]))
+
+    @t.validate("head")
+    def _valid_head(self, proposal: Any) -> Any:
+        value, model = proposal["value"], self._current.meta["model"]
+        if value is not None and not _has_head(self._current, value):
+            raise t.TraitError(
+                f"head must be [block in 1..{model['blocks']}, attention head in 0..{model['heads'] - 1}], got {value}"
+            )
+        return value
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -255,7 +285,7 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
             steps = self._current.source.answer(kind, content.get("params", {}), buffers)
             while True:
                 try:
-                    with quiet():
+                    with quiet(), _interruptible():
                         progress = next(steps)
                 except StopIteration as stop:
                     answer = stop.value
@@ -264,6 +294,9 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
             self._refuse(number, "Cancelled", "The computation was cancelled; nothing changed.")
+            self.status = _IDLE
+        except KeyboardInterrupt:
+            self._refuse(number, "Interrupted", "The computation was interrupted; nothing changed.")
             self.status = _IDLE
         except Exception as error:
             log.exception("request %r failed", kind)
@@ -290,14 +323,40 @@ STATE = tuple(
 """What a person sets, in the views or from Python; names are the same in the browser's store."""
 
 
-def as_snapshot(data: Any) -> Snapshot:
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let the kernel's interrupt through: outside of cells, the kernel ignores it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+
+
+def as_snapshot(data: Any, image: int | None = None) -> Snapshot:
     """A snapshot from a snapshot, a session, or anything that knows how to become one (a trace)."""
-    if isinstance(data, Snapshot):
-        return data
     if isinstance(data, Session):
-        return data.snapshot
+        data = data.snapshot
+    if isinstance(data, Snapshot):
+        if image is not None:
+            raise TypeError(f"image={image} chooses among the pictures of a trace; a snapshot holds one")
+        return data
     if hasattr(data, "snapshot"):
-        made = data.snapshot()
+        made = data.snapshot(image=image or 0)
         if isinstance(made, Snapshot):
             return made
-    raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}")
+    hint = "; trace a picture first: space.trace(picture)" if hasattr(data, "trace") else ""
+    raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}")
+
+
+def _token_count(snapshot: Snapshot) -> int:
+    tokens = snapshot.meta["tokens"]
+    return int(tokens["count"]) + int(tokens["pooled"])
+
+
+def _has_head(snapshot: Snapshot, head: Sequence[int]) -> bool:
+    model = snapshot.meta["model"]
+    return bool(1 <= head[0] <= model["blocks"] and 0 <= head[1] < model["heads"])

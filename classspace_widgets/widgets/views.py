@@ -24,12 +24,13 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
     Parameters
     ----------
-    data : Session, Snapshot or Trace
-        Give several views the same session to link them; a snapshot or a trace gets a session of its own.
+    data : Session, View, Snapshot or Trace
+        Give several views the same session (or one another) to link them; a snapshot or a trace gets a session of its
+        own.
     options : dict, optional
         Options of the view (for example ``{"count": 10}`` for `TopClasses`).
     **state
-        Initial state of a new session (see `Session`).
+        Initial state of a new session, and which image of a trace (see `Session`).
 
     Examples
     --------
@@ -52,7 +53,10 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __init__(self, data: Any, *, options: dict[str, Any] | None = None, **state: Any) -> None:
         self._esm = script("view.js")
+        data = data.session if isinstance(data, View) else data
         self._owns_session = not isinstance(data, Session)
+        if state and not self._owns_session:
+            raise TypeError(f"this view shares a session: set {', '.join(state)} there, not on one of its views")
         self.session: Session = data if isinstance(data, Session) else Session(data, **state)
         super().__init__(view=type(self).__name__, options=options or {}, _session=f"anywidget:{self.session.model_id}")
 

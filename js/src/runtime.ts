@@ -12,6 +12,7 @@ import memories from "./styles/memories.css";
 import slider from "./styles/slider.css";
 import whatif from "./styles/whatif.css";
 import { type Options, VIEWS } from "./views";
+import { statusLine } from "./views/parts";
 
 const CSS = [base, charts, slider, heatmap, whatif, memories, explorer].join("\n");
 
@@ -77,6 +78,7 @@ export function mountView(
     const frame = frameIn(el, own.signal);
     frame.addEventListener("keydown", (event) => toggleShown(event, store), { signal: own.signal });
     mount(frame, store, own.signal, options);
+    if (view !== "Explorer") frame.append(statusLine(store, own.signal, "error"));
   } catch (error) {
     own.abort();
     console.error(error);

@@ -85,6 +85,8 @@ describe.each(["all", "all_pooled", "all_parallel", "classes", "increments"])("f
     for (let p = 0; p < snapshot.N; p++) {
       const { block, sublayer } = snapshot.placeOf(p);
       expect(snapshot.positionOf(block, sublayer)).toBe(p);
+      // Only the block was set (linked with a number elsewhere): it decides.
+      expect(snapshot.positionOf(block, "embedding")).toBe(snapshot.positionOf(block, "mlp"));
     }
     expect(snapshot.pointOf(snapshot.N - 1, "residual")).toBe(snapshot.S - 1);
   });

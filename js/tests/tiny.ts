@@ -28,9 +28,9 @@ function noise(count: number, seed: number): Float32Array {
   });
 }
 
-export function tinySnapshot(heads = true): Snapshot {
+export function tinySnapshot(heads = true, removed: number[] = []): Snapshot {
   const raw = noise(C * N * T, 7);
-  const sigma = noise(S * T, 11).map((v) => 1.5 + v / 2);
+  const sigma = noise(S * T, 11).map((v, i) => (removed.includes(i % T) ? Number.NaN : 1.5 + v / 2));
   const offset = noise(C, 13);
   const last = (S - 1) * T;
   const output = offset.map((c, k) => {
@@ -53,7 +53,7 @@ export function tinySnapshot(heads = true): Snapshot {
     {
       kind: "snapshot",
       model: { name: "tiny", blocks: L, heads: H, width: 4, layout: "sequential" },
-      tokens: { count: T, prefix: ["[CLS]"], grid: [2, 2], pooled: false, output: 0 },
+      tokens: { count: T, prefix: ["[CLS]"], grid: [2, 2], pooled: false, output: 0, removed },
       classes: { count: C, names: NAMES, kept: NAMES.map((_, i) => i), all: true },
       objects: [{ class: 1, name: "tabby" }],
       payload: { mode: "all" },
@@ -72,8 +72,8 @@ export function tinySnapshot(heads = true): Snapshot {
   return Snapshot.parse(bytes);
 }
 
-export function tinyStore(heads = true): Store {
-  return new Store(tinySnapshot(heads), null, { class_index: 1 });
+export function tinyStore(heads = true, removed: number[] = []): Store {
+  return new Store(tinySnapshot(heads, removed), null, { class_index: 1 });
 }
 
 /** Until the drawing that the last changes asked for is done. */

@@ -1,6 +1,6 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { pack } from "../src/core/codec";
+import { pack, unpack } from "../src/core/codec";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
@@ -216,8 +216,36 @@ describe("Explorer", () => {
   });
 });
 
+describe("a view by itself", () => {
+  it("says what failed, too", async () => {
+    const { model, store } = live();
+    mountView("PatchHeatmap", el, store, abort.signal);
+    const request = store.request("attention", { rows: [1] });
+    expect(one(".csw-status").hidden).toBe(true);
+    const error = { title: "RuntimeError", message: "taken without attention" };
+    model.message({ type: "response", id: model.sent[0].id, ok: false, error });
+    await request;
+    expect(one(".csw-status").hidden).toBe(false);
+    expect(one(".csw-status span").textContent).toBe("taken without attention");
+    click(one(".csw-status button"));
+    expect(one(".csw-status").hidden).toBe(true);
+  });
+});
+
 describe("WhatIf", () => {
   const apply = () => one<HTMLButtonElement>(".csw-primary");
+  /** The kernel ran the last request: the intervened pass comes, and says what was done to it. */
+  const ran = (model: FakeModel) => {
+    const { id, params } = model.sent.at(-1) as (typeof model.sent)[number];
+    const { meta, arrays } = unpack(fixture("all"));
+    const logits = arrays.get("output_logits");
+    const turned = [...arrays.values()].map((a) =>
+      a === logits ? { ...a, data: (a.data as Float32Array).map((v) => -v) } : a,
+    );
+    model.fromKernel("_variant", pack({ ...meta, intervention: { code: "trace = ...", ...params } }, turned));
+    model.message({ type: "response", id, ok: true, result: {} });
+    return settle();
+  };
 
   it("is there only where it can do something", async () => {
     const store = open();
@@ -242,12 +270,20 @@ describe("WhatIf", () => {
       kind: "whatif",
       params: { spec: [{ type: "RemoveTokens", tokens: [2, 3] }] },
     });
-    const result = { before: [[1, 0.75]], after: [[2, 0.5]], code: "trace = ..." };
-    model.fromKernel("_variant", fixture("all"));
-    model.message({ type: "response", id: model.sent[0].id, ok: true, result });
+    // Until the answer is there nothing is asked that would rest on it.
     await settle();
+    expect(apply().disabled).toBe(true);
+    expect(one(".csw-note").textContent).toBe("Running the model …");
+    await ran(model);
+    expect(apply().disabled).toBe(false);
     expect(store.state.shown.value).toBe("intervened");
-    expect(one(".csw-outcome").textContent).toContain("75.0 %");
+    const columns = [...el.querySelectorAll(".csw-outcome > div")].map(
+      (column) => column.querySelector(".csw-outcome-row span")?.textContent,
+    );
+    const best = (data: typeof store.baseline.value | null) =>
+      data?.snapshot.className(data.snapshot.predicted(1)[0].id);
+    expect(columns).toEqual([best(store.baseline.value), best(store.variant.value)]);
+    expect(columns[0]).not.toBe(columns[1]);
     const action = one<HTMLSelectElement>(".csw-whatif select[aria-label=Intervention]");
     action.value = "no_cls";
     action.dispatchEvent(new Event("change"));
@@ -258,14 +294,12 @@ describe("WhatIf", () => {
       { type: "RemoveTokens", tokens: [2, 3] },
       { type: "KnockOutAttention", kind: "no_cls", blocks },
     ]);
-    model.message({ type: "response", id: model.sent[1].id, ok: true, result });
-    await settle();
+    await ran(model);
     expect(el.querySelectorAll(".csw-steps li")).toHaveLength(2);
     // Taking the first one back leaves the second.
     click(one(".csw-steps [data-step='0']"));
     expect(model.sent[2].params.spec).toHaveLength(1);
-    model.message({ type: "response", id: model.sent[2].id, ok: true, result });
-    await settle();
+    await ran(model);
     click([...el.querySelectorAll("button")].find((b) => b.textContent === "Undo") as HTMLElement);
     await settle();
     expect(store.variant.value).toBeNull();
@@ -283,6 +317,46 @@ describe("WhatIf", () => {
     await settle();
     expect(store.notice.value.text).toContain("every image token");
     expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
+    // Said where one looks, until something else is chosen.
+    expect(one(".csw-failed").textContent).toContain("every image token");
+    const action = one<HTMLSelectElement>(".csw-whatif select[aria-label=Intervention]");
+    action.value = "attention";
+    action.dispatchEvent(new Event("change"));
+    await settle();
+    expect(el.querySelector(".csw-failed")).toBeNull();
+  });
+
+  it("is the same in every view of a session, and in one that opens later", async () => {
+    const { model, store } = live();
+    const places = [0, 1].map(() => el.appendChild(document.createElement("div")));
+    for (const place of places) mountView("WhatIf", place, store, abort.signal);
+    store.set({ tokens: [1] });
+    await settle();
+    click(apply());
+    await ran(model);
+    const later = el.appendChild(document.createElement("div"));
+    mountView("WhatIf", later, store, abort.signal);
+    await settle();
+    const said = [...places, later].map((place) => place.querySelector(".csw-steps")?.textContent);
+    expect(said).toEqual(Array(3).fill("Remove patches (1 token) ✕"));
+    const undo = [...later.querySelectorAll("button")].find((b) => b.textContent === "Undo") as HTMLElement;
+    click(undo);
+    await settle();
+    expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
+    expect(store.variant.value).toBeNull();
+    for (const place of [...places, later]) place.remove();
+  });
+
+  it("does not offer to cut [CLS] off where there is none", async () => {
+    const { store } = live("all_pooled");
+    (store.baseline.value.snapshot as { prefix: number }).prefix = 0;
+    mountView("WhatIf", el, store, abort.signal);
+    const action = one<HTMLSelectElement>(".csw-whatif select[aria-label=Intervention]");
+    action.value = "no_cls";
+    action.dispatchEvent(new Event("change"));
+    await settle();
+    expect(apply().disabled).toBe(true);
+    expect(one(".csw-note").textContent).toBe("This model has no [CLS] token.");
   });
 
   it("pins a state, and comes back to it", async () => {
@@ -293,9 +367,7 @@ describe("WhatIf", () => {
     store.set({ tokens: [2] });
     await settle();
     click(apply());
-    const result = { before: [[1, 0.75]], after: [[2, 0.5]], code: "" };
-    model.message({ type: "response", id: model.sent[0].id, ok: true, result });
-    await settle();
+    await ran(model);
     click(pin);
     await settle();
     const spec = { type: "RemoveTokens", tokens: [2] };

@@ -123,6 +123,86 @@ def test_views_of_one_session_and_linked_sessions_move_together(notebook):
     assert nb.watched.errors == []
 
 
+def test_the_choices_of_two_sessions_are_their_own(notebook):
+    nb = notebook([SETUP, "Explorer(trace, reading='logit')", "Explorer(trace, contribution='step')"], height=2400)
+    nb.run_all()
+    page = nb.page
+    page.wait_for_function("s => document.querySelectorAll(s).length === 2", arg=SLIDER, timeout=30_000)
+    groups = page.locator(".jp-OutputArea .csw-segments")
+    assert groups.count() > 8
+    assert groups.evaluate_all("g => g.map(e => e.querySelectorAll('input:checked').length)") == [1] * groups.count()
+    ids = page.locator(".jp-OutputArea [id]").evaluate_all("e => e.map(n => n.id)")
+    assert len(ids) == len(set(ids))
+
+
+def test_views_in_a_row_and_a_number_of_ipywidgets_that_moves_them(notebook):
+    nb = notebook(
+        [
+            SETUP + "import ipywidgets\ns = Session(trace, class_name='boat')",
+            "fixed = PatchHeatmap(s); fixed.layout.width = '300px'\n"
+            "ipywidgets.HBox([LayerSlider(s), PatchHeatmap(s), fixed])",
+            "number = ipywidgets.IntSlider(max=3); ipywidgets.jslink((number, 'value'), (s, 'block')); number",
+            "print('STATE', s.block, s.sublayer)",
+        ]
+    )
+    nb.run_all()
+    page = nb.page
+    slider = page.wait_for_selector(SLIDER, timeout=30_000)
+    wide = "() => [...document.querySelectorAll('.widget-hbox .csw')].map(e => Math.round(e.clientWidth))"
+    first, second, fixed = page.evaluate(wide)
+    assert first == second > 200
+    assert fixed == 300
+    # At the embedding, only the block is set from outside: the view follows, and so does the kernel.
+    page.wait_for_selector(f"{SLIDER}[aria-valuetext^=embedding]")
+    page.locator(".jp-OutputArea .noUi-handle").focus()
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector(f"{SLIDER}[aria-valuetext^='block 1 MLP']")
+    run_cell(nb, 3, "STATE 1 mlp")
+    slider.focus()
+    page.keyboard.press("Home")
+    page.wait_for_selector(".jp-OutputArea .noUi-handle[aria-valuenow='0.0']")
+    assert nb.watched.errors == []
+
+
+def test_an_interrupt_of_the_kernel_ends_an_intervention(notebook):
+    slow = """
+import time
+from classspace_widgets.live import Progress
+source = explorer.snapshot.source
+def forever(_params, _buffers):
+    yield Progress(0.1, "running the model")
+    while True: time.sleep(0.05)
+quick, source._whatif = source._whatif, forever
+"""
+    nb = notebook(
+        [
+            SETUP,
+            "explorer = Explorer(trace, class_name='boat'); explorer",
+            slow,
+            "source._whatif = quick; print('QUICK')",
+        ],
+        height=1500,
+    )
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=30_000)
+    run_cell(nb, 3, "QUICK")
+    press_run(nb, 2)
+    panel = page.locator(".jp-OutputArea .csw-whatif")
+    panel.locator("select[aria-label=Intervention]").select_option("self_only")
+    apply = panel.locator("button:has-text('Apply')")
+    apply.click()
+    panel.locator(".csw-note", has_text="Running the model").wait_for()
+    page.wait_for_selector(".jp-OutputArea .csw-status :text('running the model')")
+    page.click("text=Kernel >> nth=0")
+    page.click("text=Interrupt Kernel")
+    panel.locator(".csw-failed", has_text="interrupted").wait_for(timeout=20_000)
+    nb.watched.shot("lab_interrupted")
+    press_run(nb, 3)
+    apply.click()
+    panel.locator(".csw-steps li").wait_for(timeout=20_000)
+
+
 def test_the_view_outlives_its_kernel(notebook):
     nb = notebook([SETUP, "Explorer(trace, class_name='boat')"])
     nb.run_all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import html
+import signal
 import weakref
 
 import pytest
@@ -79,6 +80,9 @@ def test_state_can_be_given_read_set_and_observed():
         ("block", 3, r"block must be in 0\.\.2 \(0 is the embedding\), got 3"),
         ("tokens", [0, 7], r"tokens must be in 0\.\.6, got \[7\]"),
         ("reading", "guess", "reading"),
+        ("head", [0, 0], r"head must be \[block in 1\.\.2, attention head in 0\.\.1\], got \[0, 0\]"),
+        ("head", [1, 2], r"attention head in 0\.\.1"),
+        ("colormap", "jet", "colormap"),
         ("opacity", 1.5, "opacity"),
     ],
 )
@@ -88,6 +92,54 @@ def test_impossible_state_is_refused_and_nothing_changes(name, value, message):
     with pytest.raises(traitlets.TraitError, match=message):
         setattr(session, name, value)
     assert getattr(session, name) == before
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [
+        ([("block", 0)], (0, "embedding")),
+        ([("sublayer", "embedding")], (0, "embedding")),
+        ([("block", 0), ("block", 2)], (2, "mlp")),
+        ([("block", 0), ("sublayer", "attention")], (1, "attention")),
+        ([("block", 0), ("sublayer", "attention"), ("block", 2)], (2, "attention")),
+        ([("block", 0), ("block", 2), ("sublayer", "attention")], (2, "attention")),
+    ],
+)
+def test_block_0_is_the_embedding_however_it_is_set(steps, expected):
+    session = Session(synthetic("all"))
+    for name, value in steps:
+        setattr(session, name, value)
+    assert (session.block, session.sublayer) == expected
+
+
+def test_a_session_starts_where_half_of_a_place_says():
+    for state in ({"block": 0}, {"sublayer": "embedding"}):
+        session = Session(synthetic("all"), **state)
+        assert (session.block, session.sublayer) == (0, "embedding")
+    assert Session(synthetic("all"), block=1).sublayer == "mlp"
+
+
+def test_a_token_is_selected_once():
+    assert Session(synthetic("all"), tokens=[3, 1, 3]).tokens == [3, 1]
+
+
+def test_state_that_does_not_exist_or_belongs_elsewhere_is_refused():
+    with pytest.raises(TypeError, match="no 'clas_name'; close matches: class_name"):
+        Explorer(synthetic("all"), clas_name="boat")
+    session = Session(synthetic("all"))
+    with pytest.raises(TypeError, match="shares a session: set class_name there"):
+        LayerSlider(session, class_name="boat")
+    with pytest.raises(TypeError, match="image=1 chooses among the pictures of a trace"):
+        Explorer(synthetic("all"), image=1)
+
+
+def test_which_image_of_a_trace_is_shown():
+    class Two:
+        def snapshot(self, image=0):
+            return synthetic("all", seed=image)
+
+    assert Explorer(Two(), image=1).snapshot.meta == synthetic("all", seed=1).meta
+    assert Explorer(Two()).snapshot.meta == synthetic("all", seed=0).meta
 
 
 def test_an_unknown_class_name_gets_close_matches():
@@ -103,6 +155,7 @@ def test_views_share_a_session_or_own_one(view):
     assert first.session is second.session is session
     assert first._session == f"anywidget:{session.model_id}"
     assert first.view == view.__name__
+    assert view(first).session is session
     first.close()
     assert session.comm is not None
     own = view(synthetic("all"), class_name="boat")
@@ -115,6 +168,14 @@ def test_views_share_a_session_or_own_one(view):
 def test_anything_else_is_refused_with_what_was_expected():
     with pytest.raises(TypeError, match="expected a Trace, a Snapshot or a Session, got int"):
         Explorer(3)
+
+
+def test_a_model_in_place_of_a_trace_is_told_what_is_missing():
+    class Space:
+        def trace(self): ...
+
+    with pytest.raises(TypeError, match=r"got Space; trace a picture first: space\.trace\(picture\)"):
+        Explorer(Space())
 
 
 def test_closing_frees_the_snapshot():
@@ -196,6 +257,31 @@ def test_a_request_without_a_model_is_answered_with_an_error(monkeypatch):
     record = Recorder(session, monkeypatch)
     request(session, "classes", classes=[0])
     assert "no model behind it" in record.sent[-1]["error"]["message"]
+
+
+def test_an_interrupt_of_the_kernel_ends_a_request(monkeypatch):
+    """The kernel ignores the signal outside of cells, and takes it again within a step."""
+
+    def steps(_kind, _params, _buffers):
+        yield Progress(0.5, "half way")
+        signal.raise_signal(signal.SIGINT)
+        return Answer()
+
+    snapshot = synthetic("all")
+    snapshot.source = Scripted(steps)
+    session = Session(snapshot)
+    recorder = Recorder(session, monkeypatch)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        request(session, "whatif")
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert recorder.sent[-1]["error"] == {
+        "title": "Interrupted",
+        "message": "The computation was interrupted; nothing changed.",
+    }
+    assert session.status["kind"] == "idle"
 
 
 def test_a_long_request_can_be_cancelled(monkeypatch):

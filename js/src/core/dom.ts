@@ -38,6 +38,19 @@ export function say(node: Node, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
 
+let count = 0;
+const own = Math.random().toString(36).slice(2);
+
+/**
+ * A name that nothing else in the document has.
+ *
+ * In a notebook every session runs a module of its own: a count alone would make radio buttons of two sessions one
+ * group, of which one button is checked.
+ */
+export function unique(kind: string): string {
+  return `csw-${kind}-${own}-${++count}`;
+}
+
 /** A one-path icon in a 14 x 14 box. */
 export function icon(path: string): SVGSVGElement {
   return svg("svg", { viewBox: "0 0 14 14", "aria-hidden": "true" }, svg("path", { d: path }));

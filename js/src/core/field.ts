@@ -415,8 +415,7 @@ const METHODS: Readonly<Record<Importance, string>> = {
 function caution(snapshot: Snapshot, reading: Reading, point: number): string {
   if (["attention", "source", "importance", "map"].includes(reading)) return "";
   if (!snapshot.meta.unreachable?.includes(point)) return "";
-  const output = snapshot.tokenName(snapshot.output);
-  return `Image tokens can no longer influence the model's output here: ${output} is all that the classifier reads.`;
+  return "Image tokens can no longer influence the model's output here: nothing reads them any more.";
 }
 
 /** Differences of two classes, kept as long as the readings that they come from. */

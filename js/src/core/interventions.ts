@@ -102,6 +102,7 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
 /** Why an action cannot be applied now; empty when it can. */
 export function obstacle(action: Action, choice: Choice, snapshot: Snapshot): string {
   const patches = choice.tokens.filter((t) => snapshot.isImageToken(t));
+  if (action === ACTIONS.no_cls && snapshot.prefix === 0) return "This model has no [CLS] token.";
   if (action.needs.includes("patches")) {
     if (patches.length === 0) return "Select patches on the picture first: click, shift-click or drag a box.";
     if (patches.length === snapshot.rows * snapshot.columns && !action.name.startsWith("Keep")) {

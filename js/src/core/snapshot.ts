@@ -56,7 +56,9 @@ export interface Meta {
   readonly intervention?: {
     readonly label: string;
     readonly code?: string;
-    readonly spec?: readonly unknown[];
+    /** The interventions one by one, and what each is called. */
+    readonly spec?: readonly Readonly<Record<string, unknown>>[];
+    readonly labels?: readonly string[];
   } | null;
   readonly embedding_scale?: number;
 }
@@ -208,7 +210,7 @@ export class Snapshot {
   }
 
   positionOf(block: number, sublayer: "embedding" | "attention" | "mlp"): number {
-    if (sublayer === "embedding" || block <= 0) return 0;
+    if (block <= 0) return 0;
     const b = Math.min(block, this.L);
     if (this.meta.model.layout === "parallel") return b;
     return sublayer === "attention" ? 2 * b - 1 : 2 * b;

@@ -138,7 +138,7 @@ export class Store {
   /** Slider position 0..N-1 and the stream point that is read there. */
   readonly position: ReadonlySignal<number>;
   readonly point: ReadonlySignal<number>;
-  /** Selected tokens; the output token when nothing is selected. */
+  /** Selected tokens that the pass shown still has; the output token when none is. */
   readonly activeTokens: ReadonlySignal<readonly number[]>;
   /** Token under the pointer or the keyboard's focus, in any view. */
   readonly hovered: Signal<number | null> = signal(null);
@@ -186,8 +186,8 @@ export class Store {
     this.position = computed(() => base.value.snapshot.positionOf(state.block.value, state.sublayer.value));
     this.point = computed(() => base.value.snapshot.pointOf(this.position.value, state.stream.value));
     this.activeTokens = computed(() => {
-      const { V, output } = base.value.snapshot;
-      const tokens = state.tokens.value.filter((t) => t >= 0 && t < V);
+      const { V, output, removed } = this.data.value.snapshot;
+      const tokens = state.tokens.value.filter((t) => t >= 0 && t < V && !removed.includes(t));
       return tokens.length > 0 ? tokens : [output];
     });
     this.notice = computed(() =>

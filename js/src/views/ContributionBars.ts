@@ -8,7 +8,7 @@ import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Contribution, Data, Store } from "../core/store";
 import { type Breakdown, breakdown, difference, exceeding, type Part } from "./contributions";
-import { absence, OWN_KEYS, present, root, segmented, stepKey, subject, tokensName, widthOf } from "./parts";
+import { absence, OWN_KEYS, root, segmented, stepKey, subject, tokensName, widthOf } from "./parts";
 
 const READINGS: readonly (readonly [Contribution, string])[] = [
   ["direct", "Direct"],
@@ -37,8 +37,7 @@ function modelOf(store: Store): Model | string {
   const { snapshot } = data;
   const { class_index, compare_index, contribution, shown } = store.state;
   const mode = contribution.value;
-  const tokens = present(snapshot, store.activeTokens.value);
-  if (tokens.length === 0) return "The selected tokens were removed.";
+  const tokens = store.activeTokens.value;
   const of = ({ snapshot: s, readings }: Data, id: number): Breakdown | null => {
     const raw = readings.increments(id);
     if (!raw) return null;

@@ -11,6 +11,7 @@ import { mount as HeatGrid } from "./HeatGrid";
 import type { Mount } from "./index";
 import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
+import { statusLine } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import { mount as WhatIf } from "./WhatIf";
@@ -40,11 +41,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     { class: "csw-button", type: "button", title: "Or drop a picture here" },
     "New picture…",
   );
-  const text = h("span", {});
-  const bar = h("progress", { max: 1, "aria-label": "Progress" });
-  const dismiss = h("button", { class: "csw-link", type: "button" }, "dismiss");
-  const status = h("div", { class: "csw-status", role: "status" }, bar, text, dismiss);
-  const head = h("header", { class: "csw-head" }, title, predicted, upload, file, status);
+  const head = h("header", { class: "csw-head" }, title, predicted, upload, file, statusLine(store, abort));
   const layout = h("div", { class: "csw-layout" });
   const notes = h("div", { class: "csw-footnotes" });
   const root = h(
@@ -117,20 +114,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   );
 
   watch(abort, () => {
-    const notice = store.notice.value;
-    const gone = store.kernel.value === "gone";
-    const idle = gone ? "The kernel is gone. What is here keeps working; run the cell again for more." : "";
-    say(text, notice.kind === "idle" ? idle : notice.text + (notice.kind === "busy" ? " …" : ""));
-    status.dataset.kind = notice.kind;
-    status.hidden = text.textContent === "";
-    bar.hidden = notice.kind !== "busy";
-    if (notice.progress === null) bar.removeAttribute("value");
-    else bar.value = notice.progress;
-    dismiss.hidden = notice.kind !== "error";
     upload.hidden = store.kernel.value !== "live";
-    upload.disabled = notice.kind === "busy";
+    upload.disabled = store.notice.value.kind === "busy";
   });
-  dismiss.addEventListener("click", () => store.dismiss(), on);
 
   const send = async (picture: File) => {
     if (store.kernel.peek() !== "live") return;

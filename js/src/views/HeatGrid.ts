@@ -4,7 +4,7 @@ import { signal } from "@preact/signals-core";
 import { floats, unpack } from "../core/codec";
 import { css, gradient, table, tableFor } from "../core/color";
 import { assign, h, say } from "../core/dom";
-import { shortName, signed } from "../core/format";
+import { percent, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { OWN_KEYS, segmented, widthOf } from "./parts";
@@ -164,7 +164,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const on = { signal: abort };
   const kind = signal<Kind>("heads");
   const result = signal<(Grid & { kind: Kind; blocks: number[]; places: number[] }) | null>(null);
-  const running = signal(false);
+  const running = signal<"" | "running" | "cancelled">("");
+  /** Why the last one did not run. */
+  const problem = signal("");
   const start = h("button", { class: "csw-button", type: "button" });
   const kinds = segmented(
     abort,
@@ -210,9 +212,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { snapshot } = store.baseline.peek();
     const id = store.state.class_index.peek();
     const what = kind.peek();
-    running.value = true;
+    running.value = "running";
+    problem.value = "";
     const answer = await store.request("sweep", { kind: what, class: id }, [], `sweeping ${what}`);
-    running.value = false;
+    running.value = "";
+    if (!answer) problem.value = store.notice.peek().text;
     const buffer = answer?.buffers[0];
     if (!answer || !buffer || abort.aborted) return;
     const array = unpack(buffer).arrays.get("grid");
@@ -234,8 +238,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   start.addEventListener(
     "click",
     () => {
-      if (running.peek()) store.transport.cancel("sweep");
-      else void sweep();
+      if (!running.peek()) return void sweep();
+      // It stops at its next step.
+      running.value = "cancelled";
+      store.transport.cancel("sweep");
     },
     on,
   );
@@ -248,13 +254,19 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     }
     root.hidden = store.kernel.value !== "live" && result.value === null;
     start.hidden = store.kernel.value !== "live";
-    say(start, running.value ? "Cancel" : "Run");
+    say(start, { "": "Run", running: "Cancel", cancelled: "Cancelling …" }[running.value]);
+    start.disabled = running.value === "cancelled";
     const name = shortName(snapshot.className(store.state.class_index.value));
+    const { text, progress } = store.notice.value;
+    about.classList.toggle("csw-failed", problem.value !== "");
     say(
       about,
-      kind.value === "heads"
-        ? `Switch off every attention head in turn: what does ${name} lose?`
-        : `Hide every token from the others, block by block: what does ${name} lose?`,
+      running.value
+        ? `${text} … ${progress ? percent(progress) : ""}`
+        : problem.value ||
+            (kind.value === "heads"
+              ? `Switch off every attention head in turn: what does ${name} lose?`
+              : `Hide every token from the others, block by block: what does ${name} lose?`),
     );
   });
 }

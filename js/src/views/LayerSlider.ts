@@ -5,7 +5,7 @@ import { assign, h, say, svg } from "../core/dom";
 import { count, number, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
-import { OWN_KEYS, present } from "./parts";
+import { OWN_KEYS } from "./parts";
 import { along } from "./trajectories";
 
 const HEIGHT = 48;
@@ -144,7 +144,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const all = curve.value === "rank" ? readings.ranks(id) : readings.logits(id);
     if (!all) return null;
     const points = Array.from({ length: snapshot.N }, (_, n) => snapshot.pointOf(n, stream));
-    return Float32Array.from(along(all, snapshot.V, points, present(snapshot, store.activeTokens.value)));
+    return Float32Array.from(along(all, snapshot.V, points, store.activeTokens.value));
   };
   const values = computed(() => curveOf(store.data.value));
   const reference = computed(() => {
@@ -205,11 +205,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const difference = store.state.shown.value === "difference" && reference.value;
     const rank = curve.value === "rank";
     const approximate = rank && readings.ranksApproximate(store.state.class_index.value) ? "≈ " : "";
-    const removed = present(snapshot, store.activeTokens.value).length === 0;
     const shown = Number.isNaN(current)
-      ? removed
-        ? "–"
-        : "…"
+      ? "…"
       : approximate +
         (rank ? (Number.isInteger(current) ? count(current) : number(current, 1)) : number(current));
     const change = difference && now ? ` (${signed(current - difference[position], rank ? 1 : 2)})` : "";

@@ -1,7 +1,7 @@
 /** The picture under a map of any reading, patch by patch; patches are selected by pointer or keyboard. */
 
 import { computed } from "@preact/signals-core";
-import { h, say } from "../core/dom";
+import { h, say, unique } from "../core/dom";
 import { fieldOf, pairOf } from "../core/field";
 import { shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
@@ -17,8 +17,6 @@ export interface HeatmapOptions {
   readonly bare?: boolean;
 }
 
-let made = 0;
-
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: HeatmapOptions = {}): void {
   const { state } = store;
   const pair = computed(() => pairOf(store));
@@ -30,7 +28,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     return [...new Set([state.class_index.value, ...snapshot.predicted(6).map((p) => p.id)])];
   });
 
-  const help = `csw-map-${++made}`;
+  const help = unique("map");
   const live = h("p", { class: "csw-sr", "aria-live": "polite" });
   const shared = {
     leading,

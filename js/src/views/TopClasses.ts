@@ -5,7 +5,7 @@ import { h, say } from "../core/dom";
 import { count, hundredths, number, percent, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { OWN_KEYS, present, root, stepKey, tokensName } from "./parts";
+import { OWN_KEYS, root, stepKey, tokensName } from "./parts";
 import { meanRank, topClasses } from "./ranking";
 
 const COUNT = 8;
@@ -44,15 +44,16 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   list.append(...rows.map((r) => r.item));
 
   const { state } = store;
-  const tokensNow = computed(() => present(store.data.value.snapshot, store.activeTokens.value));
-  const entries = computed(() => topClasses(store.data.value, store.point.value, tokensNow.value, COUNT));
+  const entries = computed(() =>
+    topClasses(store.data.value, store.point.value, store.activeTokens.value, COUNT),
+  );
 
   onFrame(abort, () => {
     const { snapshot } = store.data.value;
     const now = entries.value;
     const id = state.class_index.value;
     const other = state.compare_index.value;
-    const tokens = tokensNow.value;
+    const tokens = store.activeTokens.value;
     const point = store.point.value;
     title.replaceChildren(h("b", {}, tokensName(snapshot, store.activeTokens.value)), ` ${where(store)}`);
     title.title = title.textContent ?? "";
@@ -134,7 +135,6 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 
 /** Only every token's own top classes are stored with large snapshots: a mean over tokens may miss some. */
 function caveat(all: boolean, tokens: number, classes: number): string {
-  if (tokens === 0) return "The selected tokens were removed.";
   if (classes === 0)
     return tokens > 1 ? "Only the top classes of single tokens were saved: select one token." : "…";
   return all || tokens === 1 ? "" : "Among the classes that were saved.";

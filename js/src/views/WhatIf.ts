@@ -4,25 +4,26 @@ import { computed, signal } from "@preact/signals-core";
 import { h, say } from "../core/dom";
 import { percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
-import { ACTIONS, type Choice, describe, obstacle, type Spec } from "../core/interventions";
+import { ACTIONS, type Choice, describe, obstacle } from "../core/interventions";
 import type { PinnedStep, Store } from "../core/store";
 import { segmented } from "./parts";
 
-interface Step {
-  readonly spec: Spec;
-  readonly label: string;
-}
-
-interface Outcome {
-  readonly before: readonly (readonly [number, number])[];
-  readonly after: readonly (readonly [number, number])[];
-  readonly code: string;
-}
+/** Classes of the output before and after. */
+const TOP = 5;
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const on = { signal: abort };
-  const steps = signal<readonly Step[]>([]);
-  const outcome = signal<Outcome | null>(null);
+  /** What was done to the pass that is shown beside the baseline, whoever asked for it. */
+  const done = computed(() => store.variant.value?.snapshot.meta.intervention);
+  const steps = computed((): readonly PinnedStep[] =>
+    (done.value?.spec ?? []).map((spec, i) => ({
+      spec,
+      label: done.value?.labels?.[i] ?? String(spec.type),
+    })),
+  );
+  const running = signal(false);
+  /** Why the last one did not run. */
+  const problem = signal("");
   const chosen = signal("remove");
   const span = signal<readonly [number, number]>([1, store.baseline.peek().snapshot.L]);
   const renormalise = signal(false);
@@ -93,30 +94,28 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     };
   });
 
-  const labelOf = (list: readonly Step[]) => list.map((step) => step.label).join("; ");
+  const labelOf = (list: readonly PinnedStep[]) => list.map((step) => step.label).join("; ");
 
   /** Run the model with these steps; the old state stays until the answer is there. */
-  const run = async (next: readonly Step[]) => {
-    if (next.length === 0) {
-      steps.value = next;
-      outcome.value = null;
-      store.clearVariant();
-      return;
-    }
-    const label = labelOf(next);
+  const run = async (next: readonly PinnedStep[]) => {
+    problem.value = "";
+    if (next.length === 0) return store.clearVariant();
     const { mode } = store.baseline.peek().snapshot.meta.payload;
-    const params = { spec: next.map((step) => step.spec), label, payload: mode };
+    const [spec, labels] = [next.map((step) => step.spec), next.map((step) => step.label)];
+    const params = { spec, labels, label: labelOf(next), payload: mode };
+    running.value = true;
     const answer = await store.request("whatif", params, [], "running the model with the intervention");
-    if (!answer || abort.aborted) return;
-    steps.value = next;
-    outcome.value = answer.result as unknown as Outcome;
-    if (store.state.shown.peek() === "baseline") store.set({ shown: "intervened" });
+    running.value = false;
+    if (abort.aborted) return;
+    if (!answer) problem.value = store.notice.peek().text;
+    else if (store.state.shown.peek() === "baseline") store.set({ shown: "intervened" });
   };
 
   action.addEventListener(
     "change",
     () => {
       chosen.value = action.value;
+      problem.value = "";
     },
     on,
   );
@@ -163,7 +162,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   copy.addEventListener(
     "click",
     async () => {
-      const code = outcome.peek()?.code ?? store.variant.peek()?.snapshot.meta.intervention?.code ?? "";
+      const code = done.peek()?.code ?? "";
       try {
         await navigator.clipboard.writeText(code);
         copy.textContent = "Copied";
@@ -190,20 +189,13 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     () => {
       const at = Number(pinned.value);
       if (store.kernel.peek() !== "live") store.showPinned(at);
-      else void run(at < 0 ? [] : (store.pins.peek()[at].steps as readonly Step[]));
+      else void run(at < 0 ? [] : store.pins.peek()[at].steps);
     },
     on,
   );
 
-  let picture = store.baseline.peek().snapshot;
   watch(abort, () => {
     const { snapshot } = store.baseline.value;
-    if (snapshot !== picture) {
-      // Another picture: what was done to the last one is history.
-      picture = snapshot;
-      steps.value = [];
-      outcome.value = null;
-    }
     const numbers = Array.from({ length: snapshot.L }, (_, i) => String(i + 1));
     for (const select of [from, to]) {
       if (select.options.length !== numbers.length) {
@@ -228,17 +220,21 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     from.value = String(span.value[0]);
     to.value = String(span.value[1]);
     action.title = own.title;
-    const problem = live ? obstacle(own, choice.value, store.baseline.value.snapshot) : "";
+    const missing = live ? obstacle(own, choice.value, store.baseline.value.snapshot) : "";
+    const failed = live ? problem.value : "";
+    const busy = running.value;
     say(
       why,
-      problem || (live ? `${own.title}.` : (store.variant.value?.snapshot.meta.intervention?.label ?? "")),
+      busy
+        ? "Running the model …"
+        : failed || missing || (live ? `${own.title}.` : (done.value?.label ?? "")),
     );
-    apply.disabled = problem !== "";
-    undo.disabled = steps.value.length === 0;
+    why.classList.toggle("csw-failed", failed !== "");
+    apply.disabled = busy || missing !== "";
+    undo.disabled = busy || steps.value.length === 0;
     pin.disabled = undo.disabled;
     say(pin, kept() ? "Unpin" : "Pin");
-    const code = outcome.value?.code ?? store.variant.value?.snapshot.meta.intervention?.code;
-    copy.hidden = !has || !code;
+    copy.hidden = !done.value?.code;
     pinned.hidden = passes.length < 2;
     if ([...pinned.options].map((o) => o.text).join("\n") !== passes.join("\n")) {
       pinned.replaceChildren(...passes.map((name, i) => h("option", { value: live ? i - 1 : i }, name)));
@@ -257,33 +253,28 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         return h("li", {}, step.label, " ", remove);
       }),
     );
-    list.hidden = steps.value.length === 0;
+    list.hidden = store.kernel.value !== "live" || steps.value.length === 0;
     copy.textContent = "Copy as Python";
-    const { snapshot } = store.baseline.value;
     const variant = store.variant.value?.snapshot;
-    const of = (s: typeof snapshot) =>
-      s.predicted(5).map(({ id, probability }) => [id, probability] as const);
-    const result = outcome.value ?? (variant ? { before: of(snapshot), after: of(variant) } : null);
-    table.hidden = result === null;
-    if (!result) return;
-    const column = (name: string, rows: readonly (readonly [number, number])[], others: typeof rows) =>
-      h(
+    table.hidden = !variant;
+    if (!variant) return;
+    const { snapshot } = store.baseline.value;
+    const column = (name: string, own: typeof snapshot, other: typeof snapshot) => {
+      const known = other.predicted(TOP).map(({ id }) => id);
+      return h(
         "div",
         {},
         h("p", { class: "csw-label" }, name),
-        ...rows.map(([id, p]) => {
-          const before = others.find(([other]) => other === id)?.[1];
+        ...own.predicted(TOP).map(({ id, probability }) => {
           const row = h("button", { class: "csw-outcome-row", type: "button", "data-class": id });
-          row.style.setProperty("--p", `${100 * p}%`);
-          if (before === undefined) row.classList.add("csw-new");
-          row.append(h("span", {}, shortName(snapshot.className(id))), h("span", {}, percent(p)));
+          row.style.setProperty("--p", `${100 * probability}%`);
+          row.classList.toggle("csw-new", !known.includes(id));
+          row.append(h("span", {}, shortName(snapshot.className(id))), h("span", {}, percent(probability)));
           return row;
         }),
       );
-    table.replaceChildren(
-      column("before", result.before, result.after),
-      column("after", result.after, result.before),
-    );
+    };
+    table.replaceChildren(column("before", snapshot, variant), column("after", variant, snapshot));
   });
   table.addEventListener(
     "click",

@@ -4,7 +4,7 @@
  * The list opens in the browser's top layer, so a notebook's scrolling output area does not cut it off.
  */
 
-import { h } from "../core/dom";
+import { h, unique } from "../core/dom";
 
 export interface Option {
   readonly id: number;
@@ -25,8 +25,6 @@ export interface Combobox {
   show(text: string, title: string): void;
 }
 
-let made = 0;
-
 export function combobox(
   abort: AbortSignal,
   label: string,
@@ -34,7 +32,7 @@ export function combobox(
   search: (query: string) => { groups: readonly Group[]; note: string },
   pick: (id: number) => void,
 ): Combobox {
-  const own = `csw-combobox-${++made}`;
+  const own = unique("combobox");
   const input = h("input", {
     type: "text",
     role: "combobox",

@@ -2,15 +2,15 @@
 
 import { shortName } from "../core/format";
 import type { Data, Store } from "../core/store";
-import { present, tokensName } from "./parts";
+import { tokensName } from "./parts";
 
 /** Of `tokens`, those whose head readings are at hand for all `classes`. */
 export function knownTokens(
-  { snapshot, readings }: Data,
+  { readings }: Data,
   classes: readonly number[],
   tokens: readonly number[],
 ): number[] {
-  return present(snapshot, tokens).filter((t) => classes.every((id) => readings.headDirect(id, t) !== null));
+  return tokens.filter((t) => classes.every((id) => readings.headDirect(id, t) !== null));
 }
 
 /** Mean over `tokens` of the heads' direct contributions [L, H], first class minus the second. */
@@ -41,7 +41,6 @@ export function whyNone(store: Store, tokens: readonly number[]): string {
     return "This trace was taken without its attention heads: take it with attention=True, heads=True to see them here.";
   }
   const { snapshot } = store.data.value;
-  if (present(snapshot, tokens).length === 0) return "The selected tokens were removed.";
   const name = shortName(snapshot.className(store.state.class_index.value));
   const what = `heads for ${name} at ${tokensName(snapshot, tokens)}`;
   if (store.kernel.value !== "live") {

@@ -1,7 +1,7 @@
 /** What the chart views share: their frame, their words, and a segmented choice. */
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
-import { h } from "../core/dom";
+import { h, say, unique } from "../core/dom";
 import { shortName } from "../core/format";
 import { watch } from "../core/frame";
 import type { Snapshot } from "../core/snapshot";
@@ -40,11 +40,6 @@ export function tokensName(snapshot: Snapshot, tokens: readonly number[]): strin
   return tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `mean of ${tokens.length} tokens`;
 }
 
-/** Of `tokens`, those that an intervention has not removed: readings of removed ones are NaN. */
-export function present({ sigma, S, V }: Snapshot, tokens: readonly number[]): readonly number[] {
-  return tokens.filter((t) => !Number.isNaN(sigma[(S - 1) * V + t]));
-}
-
 /** Why there is nothing to see for a class yet, or at all. */
 export function absence(store: Store, name: string): string {
   if (store.kernel.value === "live") return `Reading ${name} …`;
@@ -53,10 +48,30 @@ export function absence(store: Store, name: string): string {
   return `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
 }
 
+/** What the kernel does and why it failed, in words; beside a single view `only` what failed. */
+export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HTMLElement {
+  const text = h("span", {});
+  const bar = h("progress", { max: 1, "aria-label": "Progress" });
+  const dismiss = h("button", { class: "csw-link", type: "button" }, "dismiss");
+  const status = h("div", { class: "csw-status", role: "status" }, bar, text, dismiss);
+  watch(abort, () => {
+    const { kind, text: words, progress } = store.notice.value;
+    const gone = store.kernel.value === "gone";
+    const idle = gone ? "The kernel is gone. What is here keeps working; run the cell again for more." : "";
+    say(text, kind === "idle" ? idle : words + (kind === "busy" ? " …" : ""));
+    status.dataset.kind = kind;
+    status.hidden = text.textContent === "" || (only ?? kind) !== kind;
+    bar.hidden = kind !== "busy";
+    if (progress === null) bar.removeAttribute("value");
+    else bar.value = progress;
+    dismiss.hidden = kind !== "error";
+  });
+  dismiss.addEventListener("click", () => store.dismiss(), { signal: abort });
+  return status;
+}
+
 /** JupyterLab in command mode would take the arrow keys for moving between cells. */
 export const OWN_KEYS = { "data-lm-suppress-shortcuts": "true" };
-
-let groups = 0;
 
 /** Native radio buttons that look like one segmented control. */
 export function segmented<T extends string>(
@@ -66,7 +81,7 @@ export function segmented<T extends string>(
   value: ReadonlySignal<T>,
   pick: (value: T) => void,
 ): HTMLElement {
-  const name = `csw-choice-${++groups}`;
+  const name = unique("choice");
   const inputs = choices.map(([choice]) => h("input", { type: "radio", name, value: choice }));
   const node = h(
     "div",

@@ -1,8 +1,9 @@
 /** Lines over the depth: single tokens, and means of the tokens inside and outside of an object. */
 
 import { shortName } from "../core/format";
+import type { Snapshot } from "../core/snapshot";
 import type { Data, Store } from "../core/store";
-import { absence, present } from "./parts";
+import { absence } from "./parts";
 
 export type Measure = "rank" | "identifiability" | "logit";
 
@@ -56,6 +57,11 @@ export function splitTokens(shares: Float32Array, prefix: number): { inside: num
     (share >= 0.5 ? inside : outside).push(i + prefix);
   });
   return { inside, outside };
+}
+
+/** Of `tokens`, those that an intervention has not removed: readings of removed ones are NaN. */
+function present({ sigma, S, V }: Snapshot, tokens: readonly number[]): readonly number[] {
+  return tokens.filter((t) => !Number.isNaN(sigma[(S - 1) * V + t]));
 }
 
 /** Mean over `tokens` of a reading [S, V] at the points given; tokens that are not known (removed ones) do not count. */
