@@ -64,7 +64,7 @@ _STYLE = """
 :root[data-theme=light] { color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; }
+main { max-width: 92rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; }
 .text { max-width: 44rem; } .text img { max-width: 100%; } a { color: var(--link); }
 .text h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .4em; } .text code { font-size: .9em; }
 .text table { border-collapse: collapse; } .text td, .text th { border: 1px solid var(--rule); padding: .25em .6em; }

@@ -127,7 +127,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       cells[i].classList.toggle("csw-here", b === block);
     }
     const spot = at !== null ? place(at) : chosen;
-    if (!now || !spot) say(readout, now ? "Pick a head to see on the picture where it reads from." : "");
+    if (!now || !spot) say(readout, now ? "Pick a head to see where it reads from." : "");
     else {
       const value = now[(spot[0] - 1) * H + spot[1]];
       let all = 0;
