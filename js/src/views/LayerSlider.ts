@@ -242,6 +242,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     classes: number,
   ): void {
     const inner = width.value - THUMB;
+    // On paper the page is narrower than what was drawn.
+    spark.setAttribute("viewBox", `0 0 ${width.value} ${HEIGHT}`);
     const x = (p: number) => THUMB / 2 + (p / last) * inner;
     let min = Number.POSITIVE_INFINITY;
     let max = Number.NEGATIVE_INFINITY;
