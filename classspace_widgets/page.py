@@ -68,6 +68,7 @@ main { max-width: 92rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem
 .text { max-width: 44rem; } .text img { max-width: 100%; } a { color: var(--link); }
 .text h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .4em; } .text code { font-size: .9em; }
 .text table { border-collapse: collapse; } .text td, .text th { border: 1px solid var(--rule); padding: .25em .6em; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .csw-mount { margin: 1.25rem -2px; min-height: 4rem; }
 .csw-gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
 main > .text:first-child > :first-child { padding-right: 3.5rem; }
@@ -116,6 +117,8 @@ def render(
             body.append('<div class="csw-gallery">' + "".join(_mount(mount, payloads) for mount in item) + "</div>")
         else:
             body.append(_mount(item, payloads))
+    if not any("<h1" in part for part in body):
+        body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
     modules = [script] if payloads else []
     inline = [*library, *scripts, *modules]
     for text in inline:

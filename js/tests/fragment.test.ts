@@ -35,7 +35,7 @@ describe("the page's address", () => {
       class_index: 4,
       block: 1,
       sublayer: "attention",
-      tokens: [1, 3],
+      tokens: [1, 3, 4, 5],
       head: [1, 0],
       reading: "source",
     });
@@ -45,7 +45,7 @@ describe("the page's address", () => {
       class: name,
       block: "1",
       sublayer: "attention",
-      tokens: "1,3",
+      tokens: "1,3-5",
       head: "1,0",
       reading: "source",
     });
@@ -82,7 +82,7 @@ describe("the page's address", () => {
     const store = open();
     const before = JSON.stringify(Object.values(store.state).map((s) => s.peek()));
     location.hash =
-      "#class=nobody&compare=9999&block=-1&sublayer=x&tokens=1.5,999&reading=<b>&head=77,1&shown=&side_by_side=1&no=1";
+      "#class=nobody&compare=9999&block=-1&sublayer=x&tokens=1.5,999,3-1&reading=<b>&head=77,1&shown=&side_by_side=1&no=1";
     new Fragment(store, 0).take();
     expect(JSON.stringify(Object.values(store.state).map((s) => s.peek()))).toBe(before);
   });

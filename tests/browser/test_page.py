@@ -181,6 +181,20 @@ def test_the_address_tells_the_state_and_a_link_sets_it(trace, tmp_path, offline
     assert watched.errors == []
 
 
+def test_dragging_over_a_curve_marks_no_text(trace, tmp_path, offline):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    page = offline(out.path, width=1400).page
+    page.wait_for_selector(SLIDER)
+    for curve in (".csw-spark", ".csw-trajectories > svg"):
+        area = page.locator(curve).bounding_box()
+        page.mouse.move(area["x"] + area["width"] * 0.9, area["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(area["x"] - 20, area["y"] + 200, steps=5)
+        page.locator(f"{SLIDER}[aria-valuetext^='embedding']").wait_for()
+        assert page.evaluate("String(getSelection())") == ""
+        page.mouse.up()
+
+
 def test_paper_shows_the_live_view_in_light(trace, tmp_path, offline):
     out = export_html(trace.snapshot(), tmp_path / "page.html")
     page = offline(out.path, dark=True).page

@@ -55,9 +55,30 @@ function classOf(snapshot: Snapshot, text: string): number {
   return -1;
 }
 
+/** "3,7-9" of 3, 7, 8, 9: a box over the picture is many tokens. */
+function runs(tokens: readonly number[]): string {
+  const out: string[] = [];
+  for (let i = 0; i < tokens.length; i++) {
+    const first = tokens[i];
+    while (tokens[i + 1] === tokens[i] + 1) i++;
+    out.push(tokens[i] > first ? `${first}-${tokens[i]}` : String(first));
+  }
+  return out.join(",");
+}
+
+function tokensOf(text: string, most: number): number[] {
+  const parts = text.split(",").filter(Boolean);
+  return parts.flatMap((part) => {
+    const [first, last = first] = part.split("-").map(Number);
+    const length = last - first + 1;
+    return length >= 1 && length <= most ? Array.from({ length }, (_, i) => first + i) : Number.NaN;
+  });
+}
+
 /** A value as text; a class by its name where that is its own. */
 function written(snapshot: Snapshot, name: keyof State, value: State[keyof State]): string {
   if (value === null) return "";
+  if (name === "tokens") return runs(value as readonly number[]);
   if (name !== "class_index" && name !== "compare_index") return String(value);
   const text = shortName(snapshot.className(value as number));
   return classOf(snapshot, text) === value ? text : String(value);
@@ -68,11 +89,13 @@ function read(store: Store, name: keyof State, text: string): unknown {
   const choices = CHOICES[name] as readonly unknown[] | undefined;
   if (choices) return choices.find((choice) => String(choice) === text);
   if (name === "map_name") return text;
+  const { snapshot } = store.baseline.peek();
   let value: number | readonly number[] | null;
   if (text === "" && (name === "compare_index" || name === "head")) value = null;
-  else if (name === "tokens" || name === "head") value = text.split(",").filter(Boolean).map(Number);
+  else if (name === "tokens") value = tokensOf(text, snapshot.V);
+  else if (name === "head") value = text.split(",").map(Number);
   else if (name === "block") value = Number(text || Number.NaN);
-  else value = classOf(store.baseline.peek().snapshot, text);
+  else value = classOf(snapshot, text);
   const sound = [value].flat().every((v) => v === null || (Number.isInteger(v) && v >= 0));
   return sound && fits(store, name, value) ? value : undefined;
 }

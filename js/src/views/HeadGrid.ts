@@ -96,7 +96,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       }
       return row;
     });
-    const foot = h("div", { role: "row" }, h("span", { role: "columnheader", "aria-label": "head" }));
+    const foot = h(
+      "div",
+      { role: "row" },
+      h("span", { role: "columnheader" }, h("span", { class: "csw-sr" }, "head")),
+    );
     for (let b = 1; b <= L; b++) {
       foot.append(
         h("span", { role: "columnheader", "aria-label": `block ${b}` }, keepBlock(b) ? String(b) : ""),
