@@ -100,7 +100,8 @@ def export_html(
     title : str
         The page's title; by default the first picture's model and class.
     text : str
-        Markdown above the first item.
+        Markdown above the first item.  A link to ``#class=fish&block=5&tokens=66`` sets the first view's state, one to
+        ``#1.block=5`` the second's; the page's address tells the state in the same words.
     classes : sequence of int or str, optional
         Carry only these classes (exact ranks, small files); by default every class stays live.
     payload : str

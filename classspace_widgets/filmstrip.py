@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["filmstrip", "map_row", "picture_row"]
 
 MARGIN, LINE = 6, 18
+# Rows are transparent: their words must be read on white and on dark.
+_INK = "#737b86"
 _BLUE, _GREY, _RED = np.array([33, 102, 172]), np.array([236, 236, 236]), np.array([178, 24, 43])
 
 
@@ -171,15 +173,13 @@ def picture_row(pictures: Sequence[Any], captions: Sequence[str], *, title: str 
         raise ValueError(f"every picture needs its caption, got {len(pictures)} and {len(captions)} captions")
     images = [p if isinstance(p, Image.Image) else Image.fromarray(np.asarray(p)) for p in pictures]
     images = [_resized(p, (size, max(1, round(size * p.height / p.width)))) for p in images]
-    head = LINE if title else 0
-    height = head + LINE + max(p.height for p in images)
-    row = Image.new("RGB", (len(images) * (size + MARGIN) - MARGIN, height), "white")
+    head = LINE * (bool(title) + any(captions))
+    row = Image.new("RGBA", (len(images) * (size + MARGIN) - MARGIN, head + max(p.height for p in images)))
     pen, font = ImageDraw.Draw(row), ImageFont.load_default(size=13)
-    if title:
-        pen.text((0, 1), title, fill="#222222", font=font)
+    pen.text((0, 1), title, fill=_INK, font=font)
     for i, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row.paste(image, (i * (size + MARGIN), head + LINE))
-        pen.text((i * (size + MARGIN), head + 1), caption, fill="#555555", font=font)
+        row.paste(image, (i * (size + MARGIN), head))
+        pen.text((i * (size + MARGIN), head - LINE + 1), _cut(caption, size, font), fill=_INK, font=font)
     return row
 
 
@@ -202,6 +202,15 @@ def _colours(values: Array, limits: tuple[float, float] | None) -> Array:
     return np.asarray(np.round(_GREY + share * (ends - _GREY)), np.uint8)
 
 
+def _cut(text: str, width: int, font: Any) -> str:
+    """As much of a text as there is room for."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text.rstrip() + "…"
+
+
 def _resized(picture: Any, shape: tuple[int, int]) -> Image.Image:
     from PIL import Image
 
@@ -212,9 +221,7 @@ def _resized(picture: Any, shape: tuple[int, int]) -> Image.Image:
 def _stacked(rows: Sequence[Image.Image]) -> Image.Image:
     from PIL import Image
 
-    out = Image.new(
-        "RGB", (max(r.width for r in rows), sum(r.height for r in rows) + MARGIN * (len(rows) - 1)), "white"
-    )
+    out = Image.new("RGBA", (max(r.width for r in rows), sum(r.height for r in rows) + MARGIN * (len(rows) - 1)))
     top = 0
     for row in rows:
         out.paste(row, (0, top))

@@ -57,24 +57,26 @@ class Figure:
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1a1d21; --quiet: #626a73; --rule: #dfe3e8; --link: #1a5fb4; }
-@media (prefers-color-scheme: dark) { :root:not([data-theme=light]) { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab;
+@media screen and (prefers-color-scheme: dark) { :root:not([data-theme=light]) { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab;
   --rule: #2b3137; --link: #7fb2f0; } }
-:root[data-theme=dark] { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab; --rule: #2b3137; --link: #7fb2f0;
-  color-scheme: dark; }
+@media screen { :root[data-theme=dark] { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab; --rule: #2b3137;
+  --link: #7fb2f0; color-scheme: dark; } }
 :root[data-theme=light] { color-scheme: light; }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--ink); font: 16px/1.55 system-ui, sans-serif; }
-main { max-width: 76rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; }
+main { max-width: 92rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem) 3rem; }
 .text { max-width: 44rem; } .text img { max-width: 100%; } a { color: var(--link); }
 .text h1 { font-size: 1.7rem; line-height: 1.2; margin: .2em 0 .4em; } .text code { font-size: .9em; }
 .text table { border-collapse: collapse; } .text td, .text th { border: 1px solid var(--rule); padding: .25em .6em; }
-.csw-mount { margin: 1.25rem 0; min-height: 4rem; }
+.unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
+.csw-mount { margin: 1.25rem -2px; min-height: 4rem; }
 .csw-gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
+main > .text:first-child > :first-child { padding-right: 3.5rem; }
 figure.still { margin: 0; } figure.still img { max-width: 100%; border-radius: 6px; }
-figure.still figcaption, footer { color: var(--quiet); font-size: .85rem; }
+figure.still figcaption, footer { color: var(--quiet); font-size: .8rem; }
 .csw-mounted > figure.still { display: none; }
-footer { border-top: 1px solid var(--rule); margin-top: 2rem; padding-top: .75rem; }
-@media print { .csw-mounted > figure.still { display: block; } .csw-mounted > :not(figure.still) { display: none; } }
+footer { margin-top: 2rem; }
+@media print { :root { color-scheme: light; } main { max-width: none; padding: 0; } }
 """.strip()
 
 
@@ -115,6 +117,8 @@ def render(
             body.append('<div class="csw-gallery">' + "".join(_mount(mount, payloads) for mount in item) + "</div>")
         else:
             body.append(_mount(item, payloads))
+    if not any("<h1" in part for part in body):
+        body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
     modules = [script] if payloads else []
     figures = [*library, *scripts]
     plain = [*([UNPACK] if figures else []), *modules]

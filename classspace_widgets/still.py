@@ -47,7 +47,7 @@ def still(snapshot: Snapshot, class_index: int | None = None, *, point: int = -1
     values = identifiability(snapshot, class_index, point)
     shape = (size, max(1, round(size * values.shape[0] / values.shape[1])))
     heat = Image.fromarray(viridis(values)).resize(shape, Image.Resampling.NEAREST)
-    out = Image.new("RGB", (2 * size + 8, shape[1]), "white")
+    out = Image.new("RGBA", (2 * size + 8, shape[1]))  # transparent between the two
     if "image" in snapshot.arrays:
         picture = Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).convert("RGB")
         picture = picture.resize(shape, Image.Resampling.BICUBIC)

@@ -11,7 +11,7 @@ from classspace_widgets.still import viridis
 
 
 def pixel(picture, x, y):
-    return np.asarray(picture)[y, x].tolist()
+    return np.asarray(picture)[y, x, :3].tolist()
 
 
 def test_maps_stand_side_by_side_in_their_own_colours():
@@ -37,15 +37,25 @@ def test_the_picture_shows_through():
     picture = np.full((8, 8, 3), 200, np.uint8)
     row = map_row(picture, [np.zeros((2, 2))], [""], limits=(0, 1), size=20, strength=0.5)
     expected = (200 + viridis(np.array(0.0)).astype(float)) / 2
-    assert np.abs(np.array(pixel(row, 10, LINE + 10)) - expected).max() <= 1
+    assert np.abs(np.array(pixel(row, 10, 10)) - expected).max() <= 1
 
 
 def test_each_map_may_lie_on_its_own_picture():
     pictures = [np.full((4, 4, 3), level, np.uint8) for level in (10, 240)]
     row = map_row(pictures, [np.zeros((2, 2))] * 2, ["", ""], size=20, strength=0.0)
-    assert pixel(row, 5, LINE + 5) == [10, 10, 10]
-    assert pixel(row, 20 + MARGIN + 5, LINE + 5) == [240, 240, 240]
+    assert pixel(row, 5, 5) == [10, 10, 10]
+    assert pixel(row, 20 + MARGIN + 5, 5) == [240, 240, 240]
     assert np.array_equal(np.asarray(row), np.asarray(picture_row(pictures, ["", ""], size=20)))
+
+
+def test_words_keep_to_their_place_and_can_be_read_on_any_ground():
+    picture = np.zeros((4, 4, 3), np.uint8)
+    row = np.asarray(picture_row([picture] * 2, ["a caption that is much longer than its picture", ""], size=60))
+    words = row[:LINE, :, 3]
+    assert words[:, :60].any()
+    assert not words[:, 60:].any()
+    assert picture_row([picture], [""], size=60).height == 60
+    assert {tuple(ink) for ink in row[:LINE][words == 255][:, :3].tolist()} == {(0x73, 0x7B, 0x86)}
 
 
 def test_a_strip_reads_the_blocks_that_are_asked_for():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 
-from classspace_widgets.plots.style import ATTENTION, INK, MLP, SIGNED, styled_figure
+from classspace_widgets.plots.style import INK, OWN_COLOURS, SIGNED, styled_figure
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -64,9 +64,12 @@ def plot_contributions(
     blocks = np.arange(1.0, depth + 1)
     bars: dict[str, tuple[Any, Any, str]]
     if parallel:
-        bars = {"attention and MLP": (blocks, values[1:], ATTENTION)}
+        bars = {"attention and MLP": (blocks, values[1:], OWN_COLOURS["attention"])}
     else:
-        bars = {"attention": (blocks - 0.2, values[1::2], ATTENTION), "MLP": (blocks + 0.2, values[2::2], MLP)}
+        bars = {
+            "attention": (blocks - 0.2, values[1::2], OWN_COLOURS["attention"]),
+            "MLP": (blocks + 0.2, values[2::2], OWN_COLOURS["mlp"]),
+        }
     ends = (np.array([0, depth + 1]), np.array([values[0], offset]), INK)
     bars["embedding, bias"] = ends if shares.reading == "direct" else (ends[0][:1], ends[1][:1], INK)
     for name, (places, heights, colour) in bars.items():

@@ -76,14 +76,15 @@ def plot_explanation(
         fig = styled_figure(
             title,
             legend="right" if last else "center",
-            width=width + 190 * last,
-            height=height,
+            frame_width=width - 64,
+            frame_height=height - 76,
             x_range=Range1d(1.02, -0.02),
             y_range=y_range,
         )
         fig.legend.visible = last
         fig.xaxis.axis_label = "share of image tokens left"
-        fig.yaxis.axis_label = "" if last else measure
+        fig.yaxis.visible = not last
+        fig.yaxis.axis_label = measure
         drawn = {}
         for number, method in enumerate(chosen):
             for weights in ("trained", "random"):

@@ -22,6 +22,8 @@ from classspace_widgets.plots.style import (
     COLOURS,
     INK,
     MARKERS,
+    colours_of,
+    count_blocks,
     crosshair_span,
     escape,
     share_crosshair,
@@ -45,6 +47,11 @@ LAYOUT: Mapping[str, tuple[str | None, str]] = {
 }
 
 
+WIDTH = 380
+# What a row of panels may take of a page's 1240 pixels beside its legend.
+ROW = 1200
+
+
 def plot_result(
     result: StudyResult,
     *,
@@ -52,7 +59,7 @@ def plot_result(
     panel: str | None = None,
     series: str | None = None,
     class_name: str | None = None,
-    width: int = 380,
+    width: int | None = None,
     height: int = 300,
 ) -> Any:
     """A figure of a result, or several side by side.
@@ -66,8 +73,9 @@ def plot_result(
         Columns that tell panels and curves apart; ``series="outcome"`` sets correct against misclassified pictures.
     class_name : str, optional
         Only pictures of one class, by its name.
-    width, height : int
-        Of one panel, in pixels.
+    width : int, optional
+        Of one panel with its axes, about, in pixels; by default 380, and less where a row of four would not fit a page.
+    height : int
 
     Returns
     -------
@@ -86,6 +94,7 @@ def plot_result(
     >>> type(plot_result(results["identifiability"], where={"stream": "residual"})).__name__
     'figure'
     """
+    own, width = width, width or WIDTH
     if {"curves", "paper"} <= set(result.tables) and class_name is None and not where:
         return plot_explanation(result, width=width, height=height)
     table = result.table
@@ -106,6 +115,8 @@ def plot_result(
     if panel == series:
         panel = None
     _check_unique(result, table, panel, series)
+    if own is None and panel is not None:
+        width = min(width, ROW // table[panel].nunique())
     return _panels(result, table, panel, series, width=width, height=height)
 
 
@@ -158,25 +169,32 @@ def _panels(
     result: StudyResult, table: pd.DataFrame, panel: str | None, series: str, *, width: int, height: int
 ) -> Any:
     crosshair = crosshair_span()
-    names = list(dict.fromkeys(table[series]))
+    names = list(dict.fromkeys(table[series].astype(str)))
     panels = [(None, table)] if panel is None else [(p, table[table[panel] == p]) for p in dict.fromkeys(table[panel])]
     x_range = Range1d(float(table["block"].min()) - 0.3, float(table["block"].max()) + 0.3)
     values = table[[c for c in ("value", "low", "high") if c in table.columns]].to_numpy(float)
     low, high = float(np.nanmin(values)), float(np.nanmax(values))
     room = 0.06 * (high - low or 1.0)
     y_range = Range1d(low - room, high + room)
+    colours = colours_of(names)
     figures = []
     glyphs: list[dict[str, Any]] = []
     for place, (name, part) in enumerate(panels):
         # One legend, beside the last panel, where it hides no data; a click hides a curve in every panel.
         last = place == len(panels) - 1
-        size = {"width": width + 190 * last, "height": height, "x_range": x_range, "y_range": y_range}
+        size = {"frame_width": width - 64, "frame_height": height - 76, "x_range": x_range, "y_range": y_range}
         title = result.title if name is None else str(name) if len(panels) > 1 else f"{result.title}, {name}"
         fig = styled_figure(title, legend="right" if last else "center", **size)
         fig.legend.visible = last
-        fig.xaxis.axis_label = "block"
-        fig.yaxis.axis_label = result.title if place == 0 else ""
-        drawn = [d for i, label in enumerate(names) for d in _curve(fig, part[part[series] == label], str(label), i)]
+        count_blocks(fig)
+        # The panels share their values: the numbers stand beside the first.
+        fig.yaxis.visible = place == 0
+        fig.yaxis.axis_label = result.title
+        drawn = [
+            d
+            for i, label in enumerate(names)
+            for d in _curve(fig, part[part[series].astype(str) == label], label, colours[label], i)
+        ]
         glyphs.append(dict(drawn))
         fig.legend.click_policy = "hide"
         share_crosshair(fig, crosshair)
@@ -188,10 +206,10 @@ def _panels(
     return figures[0] if len(figures) == 1 else row(*figures)
 
 
-def _curve(fig: Any, part: pd.DataFrame, label: str, number: int) -> list[tuple[str, Any]]:
+def _curve(fig: Any, part: pd.DataFrame, label: str, colour: str, number: int) -> list[tuple[str, Any]]:
     """Draw one curve and its control; returns the renderers by what they show."""
     made: list[tuple[str, Any]] = []
-    colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    marker = MARKERS[number % len(MARKERS)]
     for weights in ("trained", "random"):
         rows = part[part["weights"] == weights].sort_values("block")
         if len(rows) == 0:

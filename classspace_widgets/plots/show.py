@@ -13,6 +13,8 @@ from classspace_widgets.page import bokeh_figure
 # A frame of the same colour scheme as its page lets the notebook's background through, in dark themes too.
 _HEAD = "<!doctype html><meta charset=utf-8><style>body { margin: 0; }</style>"
 _TEXT_HEIGHT = 64
+_AROUND = 96
+"""Title, tools and axes around a plot whose frame has a height of its own."""
 
 
 class ShownFigure:
@@ -71,4 +73,5 @@ def _height(part: Any) -> int:
     heights = [_height(child) for child in getattr(part, "children", [])]
     if heights:
         return max(heights) if isinstance(part, Row) else sum(heights)
-    return int(getattr(part, "height", None) or _TEXT_HEIGHT)
+    inner = getattr(part, "frame_height", None)
+    return int(inner + _AROUND if inner else getattr(part, "height", None) or _TEXT_HEIGHT)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import html
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bokeh.models import CrosshairTool, Legend, Span
+from bokeh.models import BasicTicker, CrosshairTool, Legend, Span
 from bokeh.plotting import figure
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 INK = "#7a808a"
 GRID = "#8c929c"
 # Told apart by people who see colours differently, and of middle lightness (after Okabe and Ito, and Tol).
 COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d", "#0f97a8", "#9a6a3f", "#5f9a35")
+# The same things as in the widgets: what attention and MLP add, tokens on the object and on its context.
+OWN_COLOURS = {"attention": "#0f97a8", "mlp": "#d5701a", "[CLS]": "#2f86d1", "class": "#1a9e77", "context": "#9a6a3f"}
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
-ATTENTION, MLP = "#1b93a3", "#d07a20"
+FONT = "system-ui, sans-serif"
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
 # From blue over grey to red, as in the live views; the middle is seen on light and dark pages.
 SIGNED = tuple(
@@ -31,14 +36,30 @@ def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:
     fig.background_fill_color = fig.border_fill_color = None
     fig.outline_line_color = None
     fig.title.text_color = INK
+    fig.title.text_font = fig.axis.axis_label_text_font = fig.axis.major_label_text_font = FONT
     fig.axis.axis_label_text_color = fig.axis.major_label_text_color = INK
-    fig.axis.axis_line_color = fig.axis.major_tick_line_color = fig.axis.minor_tick_line_color = INK
+    fig.axis.axis_line_color = fig.axis.major_tick_line_color = INK
+    fig.axis.minor_tick_line_color = None
     fig.axis.axis_label_text_font_style = "normal"
     fig.grid.grid_line_color, fig.grid.grid_line_alpha = GRID, 0.25
     box = Legend(background_fill_alpha=0, border_line_alpha=0, label_text_color=INK, label_text_font_size="9pt")
+    box.label_text_font = FONT
     box.spacing, box.padding, box.glyph_height, box.inactive_fill_alpha = 0, 4, 14, 0.3
     fig.add_layout(box, legend)
     return fig
+
+
+def count_blocks(fig: Any) -> None:
+    """Make the axis below one of blocks, which are whole."""
+    fig.xaxis.axis_label = "block"
+    fig.xaxis.ticker = BasicTicker(min_interval=1)
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name: its own where it has one, else the next that is nobody's."""
+    free = [c for c in COLOURS if c not in OWN_COLOURS.values()] + list(OWN_COLOURS.values())
+    others = [name for name in names if name not in OWN_COLOURS]
+    return {name: OWN_COLOURS.get(name) or free[others.index(name) % len(free)] for name in names}
 
 
 def crosshair_span() -> Span:

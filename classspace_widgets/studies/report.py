@@ -17,23 +17,30 @@ if TYPE_CHECKING:
     from classspace_widgets.studies.results import StudyResult, StudyResults
 
 _STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1240px; margin: 2em auto; padding: 0 1em;
-       background: Canvas; color: CanvasText; }
-h2 { margin-top: 2.2em; border-bottom: 1px solid #8888; padding-bottom: .15em; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th, td { padding: .15em .7em; text-align: right; border-bottom: 1px solid #8883; }
-th { position: sticky; top: 0; background: Canvas; }
-.scroll { overflow: auto; max-height: 26em; }
-.method, .quantity { max-width: 70em; }
+:root { color-scheme: light dark; --page: light-dark(#fff, #14171a); --ink: light-dark(#1a1d21, #e6e9ec);
+  --quiet: light-dark(#626a73, #98a1ab); --rule: light-dark(#dfe3e8, #2b3137); --link: light-dark(#1a5fb4, #7fb2f0); }
+body { font: 15px/1.55 system-ui, sans-serif; max-width: 1240px; margin: 2rem auto 4rem; padding: 0 1rem;
+  background: var(--page); color: var(--ink); }
+h1 { font-size: 1.8rem; line-height: 1.2; margin: 0 0 .4em; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 3rem 0 .4em; }
+p { max-width: 46rem; margin: .4em 0; }
+a { color: var(--link); }
+.about, .method, .note, summary { color: var(--quiet); }
+.quantity { font-weight: 600; }
 .note { font-style: italic; }
-pre { overflow: auto; font-size: 12px; }
-summary { cursor: pointer; }
-nav { display: flex; flex-wrap: wrap; gap: .1em 1em; margin-top: 1em; }
-nav a { white-space: nowrap; }
-.figure { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
+th, td { padding: .25em .8em; text-align: right; border-bottom: 1px solid var(--rule); }
+th { position: sticky; top: 0; background: var(--page); color: var(--quiet); font-weight: 400; }
+.scroll { overflow: auto; max-height: 26em; margin: .4em 0 1em; }
 .findings td, .findings th { text-align: left; vertical-align: top; }
-@media print { .scroll { max-height: none; } }
+.findings td:first-child { padding-left: 0; white-space: nowrap; }
+.findings td:last-child { color: var(--quiet); }
+pre { overflow: auto; font-size: 12px; line-height: 1.45; }
+summary { cursor: pointer; font-size: 13px; line-height: 1.8; }
+nav { display: flex; flex-wrap: wrap; gap: .1em 1.1em; margin-top: 1.5rem; }
+nav a { white-space: nowrap; }
+.figure { overflow-x: auto; margin: 1rem 0 .5rem; }
+@media print { :root { color-scheme: light; } .scroll { max-height: none; } section { break-inside: avoid; } }
 """
 
 
@@ -94,7 +101,8 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
-        f"<h2>Provenance</h2><pre>{_e(json.dumps(results.provenance, indent=2))}</pre>{scripts}</body></html>\n"
+        f"<h2>Provenance</h2><details><summary>Versions, seeds and settings</summary><pre>{_e(_lines(results.provenance))}</pre>"
+        f"</details>{scripts}</body></html>\n"
     )
 
 
@@ -121,7 +129,7 @@ def _section(result: StudyResult, figure: str) -> str:
     shown = "".join(_table(name, table) for name, table in tables.items() if len(table))
     return (
         f'<section id="{_e(result.name)}"><h2>{_e(result.title)}</h2>'
-        f'<p class="quantity"><b>{_e(result.quantity)}.</b></p><p class="method">{_e(result.method)}</p>{notes}'
+        f'<p class="quantity">{_e(result.quantity)}.</p><p class="method">{_e(result.method)}</p>{notes}'
         f'<div class="figure">{figure}</div>{shown}</section>'
     )
 
@@ -131,16 +139,25 @@ def _table(name: str, table: pd.DataFrame) -> str:
     return f'<details><summary>{_e(name)} ({len(table)} rows)</summary><div class="scroll">{body}</div></details>'
 
 
+def _lines(value: Any, indent: str = "") -> str:
+    """JSON with a line for every name, and lists of plain values in one."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value)
+    inner = indent + "  "
+    entries = ",\n".join(f"{inner}{json.dumps(str(k))}: {_lines(v, inner)}" for k, v in value.items())
+    return f"{{\n{entries}\n{indent}}}"
+
+
 def _summary(results: StudyResults) -> str:
     said = results.provenance
     line = f"{said.get('pictures', '?')} pictures of {said.get('data', '?')}, model {said.get('model', '?')}"
     if said.get("finished"):
-        line += f", {said['finished']}"
+        line += f", {said['finished'][:10]}"
     skipped = ""
     if results.skipped:
         rows = "".join(f"<li>picture {i}: {_e(why)}</li>" for i, why in results.skipped)
         skipped = f"<details><summary>{len(results.skipped)} pictures were skipped</summary><ul>{rows}</ul></details>"
-    return f"<p>{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control.</p>{skipped}"
+    return f'<p class="about">{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control.</p>{skipped}'
 
 
 def _e(text: Any) -> str:

@@ -331,6 +331,21 @@ describe("TokenTrajectories", () => {
     expect(all(".csw-look-hovered")).toHaveLength(0);
   });
 
+  it("has its blocks below those of the bars, whatever the bars show", async () => {
+    mountBars(el, store, abort.signal);
+    mountPaths(el, store, abort.signal);
+    const places = (kind: string) =>
+      all(`${kind} .csw-tick[text-anchor=middle]`)
+        .filter((tick) => /^[1-9]/.test(tick.textContent ?? ""))
+        .map((tick) => tick.getAttribute("x"));
+    for (const contribution of ["direct", "step", "paper"] as const) {
+      store.set({ contribution });
+      await drawn();
+      expect(places(".csw-bars")).toHaveLength(L);
+      expect(places(".csw-trajectories")).toEqual(places(".csw-bars"));
+    }
+  });
+
   it("is a slider over the depth", async () => {
     mountPaths(el, store, abort.signal);
     const chart = one("[role=slider]");

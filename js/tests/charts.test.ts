@@ -21,6 +21,7 @@ describe("scales", () => {
     expect(ticks(0, 0.3, 3)).toEqual([0, 0.1, 0.2, 0.3]);
     expect(rankTicks(999)).toEqual([0, 10, 100]);
     expect(rankTicks(23)).toEqual([0, 2, 6, 18]);
+    expect(rankTicks(1)).toEqual([0, 1]);
   });
 
   it("keeps zero inside and skips what is not finite", () => {

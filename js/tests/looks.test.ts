@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { classColor, DIVERGING, oklch, SEQUENTIAL, table, tableFor } from "../src/core/color";
-import { count, number, percent, shortName, signed } from "../src/core/format";
+import { approximateNote, count, number, percent, shortCount, shortName, signed } from "../src/core/format";
+import type { Meta } from "../src/core/snapshot";
 import { isDark } from "../src/core/theme";
 
 /** CIE lightness of an sRGB colour. */
@@ -57,7 +58,15 @@ describe("words", () => {
     expect(percent(0.5)).toBe("50.0 %");
     expect(percent(1e-6)).toBe("< 0.01 %");
     expect(count(21843)).toBe("21\u202f843");
+    expect([9999, 10_000, 19_654].map(shortCount)).toEqual(["9\u202f999", "10k", "20k"]);
     expect(shortName("tench, Tinca tinca")).toBe("tench");
+  });
+
+  it("say how far readings are off, in a sentence, where they are", () => {
+    const note = "read from float16";
+    const said = (logits: "exact" | "approximate") =>
+      approximateNote({ exactness: { logits, ranks: logits, note } } as unknown as Meta);
+    expect([said("approximate"), said("exact")]).toEqual(["Approximate: read from float16.", ""]);
   });
 
   it("tells dark backgrounds from light ones", () => {

@@ -117,6 +117,17 @@ describe("LayerSlider", () => {
     expect(range.getAttribute("aria-valuetext")).toMatch(/^embedding: rank of/);
   });
 
+  it("has every block's number between the marks of its attention and its MLP", () => {
+    const store = open();
+    mountView("LayerSlider", el, store, abort.signal);
+    const at = (node: HTMLElement) => Number.parseFloat(node.style.left);
+    const marks = [...el.querySelectorAll<HTMLElement>(".csw-tick-mark")].map(at);
+    const numbers = [...el.querySelectorAll<HTMLElement>(".csw-tick-label")].map(at);
+    expect(numbers).toHaveLength(store.data.value.snapshot.L + 1);
+    expect(numbers[0]).toBe(marks[0]);
+    expect(numbers[2]).toBeCloseTo((marks[3] + marks[4]) / 2);
+  });
+
   it("plays from the start when it stands at the end, and stops by itself", async () => {
     vi.useFakeTimers();
     const store = open();
@@ -182,6 +193,11 @@ describe("PatchHeatmap", () => {
 });
 
 describe("Explorer", () => {
+  it("says nothing of how far its readings are off where they are exact", () => {
+    mountView("Explorer", el, open("all"), abort.signal);
+    expect(one(".csw-footnotes").textContent).not.toContain("float32");
+  });
+
   it("offers new pictures only where a kernel is", async () => {
     mountView("Explorer", el, open(), abort.signal);
     const upload = () =>

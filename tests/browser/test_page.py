@@ -154,6 +154,87 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
     page.wait_for_selector(SLIDER)
 
 
+def test_the_address_tells_the_state_and_a_link_sets_it(trace, tmp_path, offline):
+    from classspace_widgets.interventions import RemoveTokens
+
+    link = "[see](#class=rocket&block=1&sublayer=attention&tokens=5&pass=1&shown=difference)"
+    pinned = {"one": RemoveTokens([1]), "two": RemoveTokens([2])}
+    out = export_html([link, trace.snapshot()], tmp_path / "page.html", pinned=pinned)
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    assert "#" not in page.url
+    page.get_by_role("link", name="see").click()
+    page.locator(f"{SLIDER}[aria-valuetext^='block 1 attention'][aria-valuetext*='of rocket']").wait_for()
+    page.focus(SLIDER)
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("() => location.hash === '#class=rocket&block=1&tokens=5&shown=difference&pass=1'")
+    page.reload()
+    page.locator(f"{SLIDER}[aria-valuetext^='block 1 MLP'][aria-valuetext*='of rocket']").wait_for()
+    page.locator(".csw-token[aria-pressed=true]:has-text('patch'), .csw-top h3:has-text('patch 1, 5')").first.wait_for()
+    page.wait_for_function(
+        "() => document.querySelector('[aria-label=\"Pinned interventions\"]').selectedOptions[0].text === 'two'"
+    )
+    page.go_back()
+    page.locator(f"{SLIDER}[aria-valuetext^='block 3 MLP']").wait_for()
+    assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
+def test_dragging_over_a_curve_marks_no_text(trace, tmp_path, offline):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    page = offline(out.path, width=1400).page
+    page.wait_for_selector(SLIDER)
+    for curve in (".csw-spark", ".csw-trajectories > svg"):
+        area = page.locator(curve).bounding_box()
+        page.mouse.move(area["x"] + area["width"] * 0.9, area["y"] + 20)
+        page.mouse.down()
+        page.mouse.move(area["x"] - 20, area["y"] + 200, steps=5)
+        page.locator(f"{SLIDER}[aria-valuetext^='embedding']").wait_for()
+        assert page.evaluate("String(getSelection())") == ""
+        page.mouse.up()
+
+
+def test_paper_shows_the_live_view_in_light(trace, tmp_path, offline):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    page = offline(out.path, dark=True).page
+    page.wait_for_selector(SLIDER)
+    ink = "() => getComputedStyle(document.querySelector('.csw')).color"
+    dark = page.evaluate(ink)
+    page.emulate_media(media="print")
+    assert page.evaluate(ink) == "rgb(29, 33, 39)" != dark
+    assert page.evaluate("() => getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.locator(".csw-explorer").is_visible()
+    assert not page.locator("figure.still").is_visible()
+
+
+def test_colours_that_are_data_stay_where_colours_are_forced(trace, tmp_path, browser):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    context = browser.new_context(forced_colors="active", offline=True)
+    page = context.new_page()
+    page.goto(out.path.as_uri())
+    page.wait_for_selector(SLIDER)
+    own = page.evaluate(
+        """() => ['.csw-tick-mark.csw-is-attention', '.csw-tick-mark.csw-is-mlp', '.csw-bars .csw-chip.csw-is-mlp']
+          .map((s) => getComputedStyle(document.querySelector(s)).backgroundColor)"""
+    )
+    assert own == ["rgb(15, 127, 143)", "rgb(195, 104, 10)", "rgb(195, 104, 10)"]
+    frame = "() => getComputedStyle(document.querySelector('.csw-prediction[aria-pressed=true]')).outlineStyle"
+    assert page.evaluate(frame) == "solid"
+    context.close()
+
+
+def test_a_browser_that_cannot_decompress_is_told_so(tmp_path, browser):
+    out = export_html(synthetic("all"), tmp_path / "page.html")
+    page = browser.new_page()
+    page.add_init_script("delete window.DecompressionStream")
+    page.goto(out.path.as_uri())
+    page.wait_for_selector(".csw-problem:has-text('too old')")
+    # The still picture stands there as it does without scripts.
+    assert page.locator("figure.still img").is_visible()
+    page.close()
+
+
 def test_without_scripts_a_still_picture_stands_there(tmp_path, browser):
     out = export_html(synthetic("all"), tmp_path / "page.html")
     context = browser.new_context(java_script_enabled=False, offline=True)

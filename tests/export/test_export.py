@@ -233,8 +233,8 @@ def test_the_still_picture_shows_the_map():
     np.testing.assert_allclose(values.ravel(), 1 - snapshot.ranks(4)[-1, 1:7] / 7)
     del snapshot.arrays["image"]
     picture = np.asarray(still(snapshot, 4, size=30))
-    assert picture.shape == (20, 68, 3)
-    np.testing.assert_array_equal(picture[5, 38 + 5], viridis(values[0, 0]))
+    assert picture.shape == (20, 68, 4)
+    np.testing.assert_array_equal(picture[5, 38 + 5, :3], viridis(values[0, 0]))
     assert snapshot.class_names[4] in caption(snapshot, 4)
 
 

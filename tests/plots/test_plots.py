@@ -68,6 +68,30 @@ def test_curves_hold_the_numbers(results):
     assert len({f.x_range for f in figures}) == len({f.y_range for f in figures}) == 1
 
 
+def test_panels_of_a_row_are_of_one_size_and_fit_a_page(results):
+    for name in ("identifiability", "residual_composition"):
+        figures = figures_in(plot_result(results[name]))
+        assert len({(f.frame_width, f.frame_height) for f in figures}) == 1
+        assert sum(f.frame_width for f in figures) + 60 + 190 < 1240
+        # One axis of values for all of them.
+        assert [f.yaxis[0].visible for f in figures] == [True] + [False] * (len(figures) - 1)
+
+
+def test_things_have_the_colours_that_they_have_in_the_widgets(results):
+    def colours(name):
+        return {
+            r.data_source.data["label"][0]: r.glyph.line_color
+            for f in figures_in(plot_result(results[name]))
+            for r in lines(f)
+        }
+
+    for name in ("class_value_agreement", "residual_composition"):
+        found = colours(name)
+        assert (found["attention"], found["mlp"]) == ("#0f97a8", "#d5701a")
+        assert len(set(found.values())) == len(found), "no colour twice"
+    assert len(set(colours("identifiability").values())) == 4
+
+
 def test_every_result_has_a_figure_that_is_legible_on_any_page(results):
     for result in results.values():
         figures = figures_in(plot_result(result))
@@ -263,5 +287,5 @@ def test_a_shown_figure_brings_all_it_needs(results):
     assert 'src="' not in page
     assert "http" not in re.sub("<script.*", "", page)
     row = plot_result(results["identifiability"], height=300)
-    assert show_figure(row).height == 310
+    assert 300 < show_figure(row).height < 360
     assert show_figure(row, height=99).height == 99

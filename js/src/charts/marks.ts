@@ -10,6 +10,11 @@ export const TOP = 6;
 export const BOTTOM = 138;
 export const HEIGHT = 156;
 
+/** Width of a slot: one for every position and one for the bias, in the charts that do not show it as well. */
+export function slotWidth(width: number, positions: number): number {
+  return (width - RIGHT - LEFT) / (positions + 1);
+}
+
 /** A small label of an axis. */
 export function label(x: number, y: number, anchor: "middle" | "end", text: string): SVGTextElement {
   const node = svg("text", { class: "csw-tick", x, y, "text-anchor": anchor });

@@ -36,6 +36,7 @@ export function ticks(low: number, high: number, count: number): number[] {
 
 /** Ranks worth a line on a log(1 + rank) axis: 0, 10, 100, ... below `high`. */
 export function rankTicks(high: number): number[] {
+  if (high < 4) return ticks(0, high, 4).filter(Number.isInteger);
   const out = [0];
   for (let t = high < 40 ? 2 : 10; t <= high; t *= high < 40 ? 3 : 10) out.push(t);
   return out;

@@ -1,5 +1,7 @@
 /** Numbers and names as words. */
 
+import type { Meta } from "./snapshot";
+
 const MINUS = "\u2212";
 
 /** Three significant digits at most, a true minus sign, an en dash for what is not known. */
@@ -37,7 +39,17 @@ export function count(value: number): string {
     .replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f");
 }
 
+/** The same where there is little room: "20k". */
+export function shortCount(value: number): string {
+  return value >= 10_000 ? `${count(value / 1000)}k` : count(value);
+}
+
 /** "tench" of "tench, Tinca tinca". */
 export function shortName(name: string): string {
   return name.split(",", 1)[0].trim() || name;
+}
+
+/** How far readings are off, as a sentence; nothing where they are exact. */
+export function approximateNote({ exactness }: Meta): string {
+  return exactness?.logits === "approximate" && exactness.note ? `Approximate: ${exactness.note}.` : "";
 }

@@ -35,7 +35,8 @@ function tie(from: Store, to: Store, name: keyof State, abort: AbortSignal): voi
   abort.addEventListener("abort", stop);
 }
 
-function fits(to: Store, name: keyof State, value: unknown): boolean {
+/** Whether a value makes sense in a store. */
+export function fits(to: Store, name: keyof State, value: unknown): boolean {
   const { snapshot } = to.baseline.peek();
   if (name === "class_index" || name === "compare_index") {
     return value === null || (typeof value === "number" && value < snapshot.C);

@@ -1,7 +1,18 @@
 /** Attention against MLP: what every sublayer contributes to a class, as diverging bars over the depth. */
 
 import { computed, signal, untracked } from "@preact/signals-core";
-import { BOTTOM, barPath, blockAxis, HEIGHT, LEFT, label, RIGHT, TOP, valueAxis } from "../charts/marks";
+import {
+  BOTTOM,
+  barPath,
+  blockAxis,
+  HEIGHT,
+  LEFT,
+  label,
+  RIGHT,
+  slotWidth,
+  TOP,
+  valueAxis,
+} from "../charts/marks";
 import { extentWithZero, linear, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { hundredths, number, shortName, signed } from "../core/format";
@@ -238,10 +249,10 @@ function summary({ shown, mode, total, data }: Model): Node[] {
   return out;
 }
 
-function draw(chart: SVGSVGElement, { shown, mode }: Model, width: number): SVGGElement[] {
+function draw(chart: SVGSVGElement, { shown, mode, data }: Model, width: number): SVGGElement[] {
   const { parts } = shown;
   const right = width - RIGHT;
-  const pitch = (right - LEFT) / parts.length;
+  const pitch = slotWidth(width, data.snapshot.N);
   const values = parts.flatMap((p) => (p.reference === null ? [p.value] : [p.value, p.reference]));
   const [low, high] = extentWithZero(values);
   const y = linear(low, high, BOTTOM - 2, TOP + 2);

@@ -1,7 +1,7 @@
 /** All views of a session, composed for any width from a phone to a full page. */
 
 import { h, say } from "../core/dom";
-import { count, percent, shortName } from "../core/format";
+import { approximateNote, count, percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
 import { mount as ClassPicker } from "./ClassPicker";
@@ -96,7 +96,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     );
     const footnotes = [
       snapshot.meta.payload.note,
-      snapshot.meta.exactness?.note,
+      approximateNote(snapshot.meta),
       ...(snapshot.meta.caveats ?? []),
     ];
     notes.replaceChildren(

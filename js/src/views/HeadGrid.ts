@@ -96,7 +96,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       }
       return row;
     });
-    const foot = h("div", { role: "row" }, h("span", { role: "columnheader", "aria-label": "head" }));
+    const foot = h(
+      "div",
+      { role: "row" },
+      h("span", { role: "columnheader" }, h("span", { class: "csw-sr" }, "head")),
+    );
     for (let b = 1; b <= L; b++) {
       foot.append(
         h("span", { role: "columnheader", "aria-label": `block ${b}` }, keepBlock(b) ? String(b) : ""),
@@ -127,7 +131,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       cells[i].classList.toggle("csw-here", b === block);
     }
     const spot = at !== null ? place(at) : chosen;
-    if (!now || !spot) say(readout, now ? "Pick a head to see on the picture where it reads from." : "");
+    if (!now || !spot) say(readout, now ? "Pick a head to see where it reads from." : "");
     else {
       const value = now[(spot[0] - 1) * H + spot[1]];
       let all = 0;

@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals-core";
 import { assign, h, say, svg } from "../core/dom";
-import { count, number, shortName, signed } from "../core/format";
+import { count, number, shortCount, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
 import { OWN_KEYS } from "./parts";
@@ -32,8 +32,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const before = svg("path", { class: "csw-spark-before" });
   const stem = svg("line", { class: "csw-spark-stem" });
   const dot = svg("circle", { class: "csw-spark-now", r: 4.5 });
-  const high = svg("text", { y: 9 });
-  const low = svg("text", { y: HEIGHT - 1 });
+  const high = svg("text", { x: -8, y: PAD + 3.5 });
+  const low = svg("text", { x: -8, y: HEIGHT - PAD + 3.5 });
   const spark = svg(
     "svg",
     { class: "csw-spark", "aria-hidden": "true" },
@@ -168,7 +168,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       if (sublayer === "attention") continue;
       const label = h("span", { class: "csw-tick-label" }, String(block));
       label.dataset.block = String(block);
-      label.style.left = left;
+      // In the middle of the two marks of its block.
+      const middle = p > 0 && !parallel ? p - 0.5 : p;
+      label.style.left = `${(100 * middle) / Math.max(1, snapshot.N - 1)}%`;
       ticks.append(label);
     }
     keys.replaceChildren();
@@ -237,6 +239,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     classes: number,
   ): void {
     const inner = width.value - THUMB;
+    // On paper the page is narrower than what was drawn.
+    spark.setAttribute("viewBox", `0 0 ${width.value} ${HEIGHT}`);
     const x = (p: number) => THUMB / 2 + (p / last) * inner;
     let min = Number.POSITIVE_INFINITY;
     let max = Number.NEGATIVE_INFINITY;
@@ -278,15 +282,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const level = now && !Number.isNaN(now[position]) ? y(now[position]) : HEIGHT / 2;
     assign(dot, { cx: at, cy: level, visibility: known ? "visible" : "hidden" });
     assign(stem, { x1: at, x2: at, y1: level, y2: HEIGHT });
-    high.textContent = known ? (rank ? "rank 0" : number(max, 1)) : "";
-    low.textContent = known ? (rank ? count(worst) : number(min, 1)) : "";
-    // Each number stands at the end where the curve is not.
-    const ends = now && !Number.isNaN(now[0]) ? y(now[0]) - y(now[last]) : 0;
-    for (const [text, right] of [
-      [high, ends < 0],
-      [low, ends > 0],
-    ] as const) {
-      assign(text, { x: right ? width.value - 1 : 1, "text-anchor": right ? "end" : "start" });
-    }
+    high.textContent = known ? (rank ? "0" : number(max, 1)) : "";
+    low.textContent = known ? (rank ? shortCount(worst) : number(min, 1)) : "";
   }
 }

@@ -3,7 +3,7 @@
 import { computed } from "@preact/signals-core";
 import { h, say, unique } from "../core/dom";
 import { fieldOf, pairOf } from "../core/field";
-import { shortName } from "../core/format";
+import { approximateNote, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import { MaskOutline, Picture } from "../core/paint";
 import type { Store } from "../core/store";
@@ -69,7 +69,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
       say(names[i], shortName(snapshot.className(id)));
     });
     const ready = f.state === "ready";
-    const notes = [ready ? f.note : "", f.approximate ? (snapshot.meta.exactness?.note ?? "") : ""];
+    const notes = [ready ? f.note : "", f.approximate ? approximateNote(snapshot.meta) : ""];
     const ranks = f.reading === "rank" || f.reading === "identifiability";
     if (ranks && state.compare_index.value !== null && !split)
       notes.push("Ranks are of one class: they are not compared.");

@@ -1,10 +1,10 @@
 /** How the class rises over the depth: for the output token, the selected tokens, inside and outside of the object. */
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
-import { BOTTOM, blockAxis, HEIGHT, LEFT, linePath, RIGHT, TOP, valueAxis } from "../charts/marks";
+import { BOTTOM, blockAxis, HEIGHT, LEFT, linePath, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
 import { extentWithZero, linear, log1, rankTicks, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
-import { count, number, shortName } from "../core/format";
+import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { OWN_KEYS, root, segmented, subject, widthOf } from "./parts";
@@ -122,22 +122,22 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const lines = now.lines.filter(({ key }) => !off.has(key));
     const W = width.value;
     const right = W - RIGHT;
-    const pitch = (right - LEFT) / snapshot.N;
+    const pitch = slotWidth(W, snapshot.N);
     slot = { pitch, count: snapshot.N };
     const values = lines.flatMap((line) => line.values);
     const bottom = BOTTOM - 2;
     let marks: number[];
     if (kind === "rank") {
-      const worst = Math.max(4, ...values.filter(Number.isFinite));
+      const worst = Math.max(Math.min(4, snapshot.C - 1), ...values.filter(Number.isFinite));
       scale = (logarithmic.value ? log1 : linear)(0, worst, TOP + 4, bottom);
-      marks = logarithmic.value ? rankTicks(worst) : ticks(0, worst, 4);
+      marks = logarithmic.value ? rankTicks(worst) : ticks(0, worst, 4).filter(Number.isInteger);
     } else {
       const [low, high] = kind === "identifiability" ? [0, 1] : extentWithZero(values);
       scale = linear(low, high, bottom, TOP + 2);
       marks = ticks(low, high, 4);
     }
     const perBlock = snapshot.meta.model.layout === "parallel" ? 1 : 2;
-    const text = (v: number) => (kind === "rank" ? count(v) : number(v, v % 1 === 0 ? 0 : 1));
+    const text = (v: number) => (kind === "rank" ? shortCount(v) : number(v, v % 1 === 0 ? 0 : 1));
     plot.replaceChildren(
       ...valueAxis(marks, scale, right, text),
       // Drawn last to first: the output token lies on top.

@@ -241,6 +241,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     }
     const held = kept();
     if (live) pinned.value = String(held ? store.pins.value.indexOf(held) : -1);
+    else if (store.variant.value) pinned.value = String(store.pinned.value.indexOf(store.variant.value));
   });
   onFrame(abort, () => {
     list.replaceChildren(
