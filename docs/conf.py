@@ -57,6 +57,7 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 toc_object_entries_show_parents = "hide"
 
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"classspace_widgets {__version__}"
 html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
