@@ -1,6 +1,6 @@
 """The logit lens into class embedding space: class logits, exact ranks and top classes of any stream.
 
-``lens(v) = E · LN(v) + b`` (Vilas et al. 2023, section 3.1) is linear up to the scale of the final norm.  With the
+``lens(v) = E · LN(v) + b`` (Vilas et al. 2023) is linear up to the scale of the final norm.  With the
 norm's weight and mean subtraction folded into the class embedding once,
 
     lens(v) = raw(v) / sigma(v) + offset,      raw(v) = E_hat v,

@@ -1,7 +1,7 @@
 """Value vectors read as classes: the key-value memories of attention and MLP, and the pictures that activate them.
 
 A sublayer's output projection ``W_out [D, M]`` adds ``sum_j k_j w_j`` to the residual stream: its input holds the key
-coefficients ``k [M]``, its columns are the value vectors ``w_j`` (Vilas et al. 2023, section 4.3; Geva et al. 2021).
+coefficients ``k [M]``, its columns are the value vectors ``w_j`` (Vilas et al. 2023; Geva et al. 2021).
 M = H * D_head for attention, the hidden width for the MLP.
 """
 

@@ -41,7 +41,7 @@ def memory_atlas(
     """Read every value vector as classes, and find the patches that activate it most.
 
     The cosine of a value vector with a class's embedding says what it stands for, as in the paper's class-value
-    agreement (Vilas et al. 2023, section 4.3).
+    agreement (Vilas et al. 2023).
 
     Parameters
     ----------

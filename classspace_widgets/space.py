@@ -212,7 +212,7 @@ class ClassSpace:
         return cls(load_bundled(variant), device=device, name=f"bundled/{variant}")
 
     def random_twin(self, seed: int = 0) -> ClassSpace:
-        """The same architecture with fresh weights: the control of every measurement (section 4 of the paper).
+        """The same architecture with fresh weights: the control of every measurement.
 
         The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.
 

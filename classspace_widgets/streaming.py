@@ -93,7 +93,7 @@ class StreamReadings:
         return len(self.streams) * (block - 1) + 1 + self.streams.index(stream)
 
     def identifiability(self) -> Tensor:
-        """Class identifiability ``1 - rank / C``, ``[S, B, T, K]``, in [1/C, 1] (section 3.2 of the paper)."""
+        """Class identifiability ``1 - rank / C``, ``[S, B, T, K]``, in [1/C, 1]."""
         return identifiability(self.ranks, self.n_classes)
 
 

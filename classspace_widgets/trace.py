@@ -192,7 +192,7 @@ class Trace:
         classes: Sequence[int | str] | int | str | None = None,
         tokens: Sequence[int] | slice | None = None,
     ) -> Tensor:
-        """Class logits of a stream: ``lens(v) = E LN(v) + b`` (section 3.1 of the paper).
+        """Class logits of a stream: ``lens(v) = E LN(v) + b``.
 
         Parameters
         ----------
@@ -347,7 +347,7 @@ class Trace:
             return values
 
     def key_coefficients(self, block: int, sublayer: str = "mlp") -> Tensor:
-        """Key coefficients ``[B, T, M]``: how far every value vector of a sublayer is added (section 3.3 of the paper).
+        """Key coefficients ``[B, T, M]``: how far every value vector of a sublayer is added.
 
         Needs a trace with ``keys=True`` (MLP) or ``heads=True`` (attention).
         """

@@ -42,9 +42,9 @@ def demo() -> None:
         client.execute()
     notebook.metadata.pop("widgets", None)
     notebook.metadata["language_info"] = {"name": "python"}
-    for cell in notebook.cells:
+    for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
-            cell.outputs = [_lean(output) for output in cell.outputs]
+            cell.outputs = [_lean(output, number) for output in cell.outputs]
     nbformat.validate(notebook)
     text = nbformat.writes(notebook) + "\n"
     if len(text) > LIMIT:
@@ -53,18 +53,21 @@ def demo() -> None:
     print(f"demo.ipynb: {time.monotonic() - began:.0f} s, {len(text) / 1e6:.2f} MB")
 
 
-def _lean(output):  # type: ignore[no-untyped-def]
+def _lean(output, cell: int):  # type: ignore[no-untyped-def]
     """An output without what no reader sees."""
     if output.output_type == "error":
         raise SystemExit(f"the notebook failed: {output.evalue}")
     if output.output_type == "stream" and output.name == "stderr":
         raise SystemExit(f"the notebook wrote to stderr: {output.text[:500]}")
     data = output.get("data", {})
+    if "image/png" in data:
+        data.pop("image/jpeg", None)  # Pillow gives both.
     if "text/html" in data and "image/png" not in data:
-        # pandas draws new ids for every run: number them instead, so that a run that changes nothing changes nothing.
+        # pandas draws new ids for every run: number them instead, so that a run that changes nothing changes nothing. Styles
+        # act on the whole page, so no two cells may share an id.
         ids = dict.fromkeys(re.findall(r"T_[0-9a-f]{5}", data["text/html"]))
         for n, name in enumerate(ids):
-            data["text/html"] = data["text/html"].replace(name, f"T_{n:05x}")
+            data["text/html"] = data["text/html"].replace(name, f"T_{16 * cell + n:05x}")
         if data.get("text/plain", "").startswith("<pandas"):
             data["text/plain"] = "a table"
     return output

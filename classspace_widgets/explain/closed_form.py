@@ -1,4 +1,4 @@
-"""The paper's token importance without autograd (Vilas et al. 2023, section 5).
+"""The paper's token importance without autograd (Vilas et al. 2023).
 
 The importance of token s in head h of block l for class c is the gradient of the class reading of what attention adds
 at the output token, with respect to the attention weight from that token to s.  What attention adds is linear in the

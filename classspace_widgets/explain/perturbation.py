@@ -1,6 +1,6 @@
 """Perturbation tests: remove tokens in the order of their importance, and see what the model still knows.
 
-Tokens are dropped after the position embedding; prefix tokens stay (Vilas et al. 2023, section 5; Chefer et al. 2021).
+Tokens are dropped after the position embedding; prefix tokens stay (Vilas et al. 2023; Chefer et al. 2021).
 Negative: the least important first, so the curve of a good explanation stays high.  Positive: the most important
 first, so it falls early.
 """

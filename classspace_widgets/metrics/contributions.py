@@ -1,4 +1,4 @@
-"""What the embedding, every attention, MLP, head and source token contribute to a class (sections 3.1 and 4.3)."""
+"""What the embedding, every attention, MLP, head and source token contribute to a class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a class stands in every token: identifiability, its change, residual composition (sections 3.2 to 4.3)."""
+"""Where a class stands in every token: identifiability, its change, residual composition."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
-    """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 where the class is the best one (section 3.2).
+    """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 where the class is the best one.
 
     NaN where there is no rank (-1): at tokens that were removed.
 
@@ -44,7 +44,7 @@ def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
 def class_identifiability(
     trace: Trace, labels: Labels, *, stream: str = "residual", blocks: Sequence[int] | None = None
 ) -> Tensor:
-    """How identifiable each image's class is in every token, over blocks (section 4.1, figure 2).
+    """How identifiable each image's class is in every token, over blocks (the paper's first measurement).
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def class_identifiability(
 def class_similarity_change(
     trace: Trace, labels: Labels, *, sublayer: str = "attention", against: str = "input"
 ) -> Tensor:
-    """Whether a sublayer's output carries the class more than what it is added to (section 4.3).
+    """Whether a sublayer's output carries the class more than what it is added to.
 
     Class similarity change rate is the mean of the result over tokens (False at those that were removed).
 
@@ -123,7 +123,7 @@ def class_similarity_change(
 def residual_composition(trace: Trace) -> Tensor:
     """Whether the best class of a block's output is new: that of neither its input, its attention, nor its MLP.
 
-    The share of True over tokens is the paper's measure of composition (section 4.3).  The authors' code compares
+    The share of True over tokens is the paper's measure of composition.  The authors' code compares
     with the attention twice and with the MLP never; here all three are compared with.  False at tokens that were removed.
 
     Parameters

@@ -38,7 +38,7 @@ class SimilarityChange(ShareStudy):
         reference = "the block's input" if against == "block_input" else "the sublayer's own input"
         self.method = (
             f"Share of tokens whose class logit read from what the attention (or the MLP) adds exceeds the logit read "
-            f"from {reference} (Vilas et al. 2023, section 4.2)."
+            f"from {reference} (Vilas et al. 2023)."
         )
         if against == "sublayer_input":
             self.needs = frozenset({"mid"})
@@ -73,7 +73,7 @@ class ResidualComposition(ShareStudy):
     quantity = "Share of tokens, 0 to 1; sources may overlap, 'composition' excludes all of them"
     method = (
         "Share of tokens whose first class in x_l equals that of x_{l-1} ('previous'), of the attention output, of the "
-        "MLP output, and of none of the three ('composition'; Vilas et al. 2023, section 4.2)."
+        "MLP output, and of none of the three ('composition'; Vilas et al. 2023)."
     )
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ class ExplanationStudy(ShareStudy):
     method = (
         "Image tokens are removed after the position embedding, by importance for the picture's label: the least "
         "important first ('negative', higher is better) or the most important first ('positive', lower is better); area "
-        "under the curve over the share of tokens left (Vilas et al. 2023, section 5). Against object masks: pointing "
+        "under the curve over the share of tokens left (Vilas et al. 2023). Against object masks: pointing "
         "game, IoU at each picture's best threshold, average precision, share of positive importance inside."
     )
     groups: ClassVar[tuple[str, ...]] = ("all",)

@@ -31,7 +31,7 @@ class Finding:
     claim : str
         What would be found, in one sentence.
     source : str
-        Where the paper says so.
+        The paper's measurement that it is about.
     holds : bool
         Whether the intervals (or the test) of this run say so.
     evidence : str
@@ -91,7 +91,7 @@ def _rise(result: StudyResult) -> list[Finding]:
     claim = (
         "The class becomes more identifiable in image tokens from the first block's input to the last block's output"
     )
-    return [Finding(claim, "section 4.1", bool(last["low"] > first["high"]), said)]
+    return [Finding(claim, "class identifiability", bool(last["low"] > first["high"]), said)]
 
 
 def _place(result: StudyResult) -> list[Finding]:
@@ -105,7 +105,7 @@ def _place(result: StudyResult) -> list[Finding]:
         said += f"; random control {control['value']:+.3f}"
     holds = bool(last["low"] > 0 and last["p_pictures"] < LEVEL)
     claim = "In the last block tokens of the object are more identifiable than tokens of its context"
-    return [Finding(claim, "section 4.1", holds, said)]
+    return [Finding(claim, "identifiability by place", holds, said)]
 
 
 def _values(result: StudyResult) -> list[Finding]:
@@ -117,7 +117,7 @@ def _values(result: StudyResult) -> list[Finding]:
         last = rows.sort_values("block").iloc[-1]
         said = f"difference of the mean cosine {last['difference']:+.3f}, Wilcoxon p = {last['p']:.2g}"
         claim = f"Value vectors of the last block's {_name(stream)} agree more with class embeddings than those of random weights"
-        made.append(Finding(claim, "section 4.3", bool(last["p"] < LEVEL and last["difference"] > 0), said))
+        made.append(Finding(claim, "class-value agreement", bool(last["p"] < LEVEL and last["difference"] > 0), said))
     return made
 
 
@@ -130,13 +130,13 @@ def _keys(result: StudyResult) -> list[Finding]:
         if own is not None and control is not None:
             said = f"{_ci(own)} in the last block; random control {_ci(control)}"
             claim = f"The {_name(stream)} of the last block activates memories of the class more often than random weights do"
-            made.append(Finding(claim, "section 4.3", bool(own["low"] > control["high"]), said))
+            made.append(Finding(claim, "key-value agreement", bool(own["low"] > control["high"]), said))
         _, right = _ends(rows_where(rows, outcome="correct"))
         _, wrong = _ends(rows_where(rows, outcome="misclassified"))
         if right is not None and wrong is not None:
             said = f"{_ci(right)} where the answer is right, {_ci(wrong)} where it is wrong"
             claim = f"Memories of the class are activated more in the {_name(stream)} where the model answers rightly"
-            made.append(Finding(claim, "section 4.3", bool(right["low"] > wrong["high"]), said))
+            made.append(Finding(claim, "key-value agreement", bool(right["low"] > wrong["high"]), said))
     return made
 
 
@@ -153,13 +153,13 @@ def _attention(result: StudyResult) -> list[Finding]:
     made = [
         Finding(
             "Image tokens lose identifiability of the class when they may read nothing but themselves",
-            "section 4.1",
+            "attention perturbation",
             bool(alone["high"] < whole["low"]),
             f"{_ci(whole)} as it is, {_ci(alone)} cut off; without reading [CLS] {_ci(without)}",
         ),
         Finding(
             "What image tokens read from each other matters more to them than what they read from [CLS]",
-            "section 4.1",
+            "attention perturbation",
             bool(alone["high"] < without["low"]),
             f"{_ci(without)} without [CLS], {_ci(alone)} without one another",
         ),
@@ -170,7 +170,7 @@ def _attention(result: StudyResult) -> list[Finding]:
     if answers[0] is not None and answers[2] is not None:
         said = f"{_ci(answers[0])} as it is, {_ci(answers[2])} when image tokens read only themselves"
         claim = "The model answers worse when image tokens may read nothing but themselves"
-        made.append(Finding(claim, "section 4.1", bool(answers[2]["high"] < answers[0]["low"]), said))
+        made.append(Finding(claim, "attention perturbation", bool(answers[2]["high"] < answers[0]["low"]), said))
     return made
 
 
@@ -186,7 +186,7 @@ def _removal(result: StudyResult) -> list[Finding]:
         f"{_ci(context_gone)} without the context's"
     )
     claim = "The answer suffers more from the loss of the object's tokens than from the loss of its context's"
-    return [Finding(claim, "section 4.1", bool(object_gone["high"] < context_gone["low"]), said)]
+    return [Finding(claim, "token removal", bool(object_gone["high"] < context_gone["low"]), said)]
 
 
 def _explanation(result: StudyResult) -> list[Finding]:
@@ -202,7 +202,7 @@ def _explanation(result: StudyResult) -> list[Finding]:
             ahead = own["low"] > other["high"] if better > 0 else own["high"] < other["low"]
             said = f"{_ci(own)} against {_ci(other)}; {'higher' if better > 0 else 'lower'} is better"
             claim = f"The gradient of the class reading beats {method} in the {order} perturbation test"
-            made.append(Finding(claim, "section 5", bool(ahead), said))
+            made.append(Finding(claim, "perturbation test", bool(ahead), said))
     return made
 
 

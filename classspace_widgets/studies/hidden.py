@@ -80,7 +80,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
 
     Notes
     -----
-    Vilas et al. 2023, sections 3.1 and 4.1: identifiability is ``1 - label_rank / C``.
+    Vilas et al. 2023: identifiability is ``1 - label_rank / C``.
     """
     points = stream_points(trace.n_blocks, trace.layout, mid=mid)
     pictures, tokens = trace.increments[0].shape[:2]

@@ -76,7 +76,7 @@ class Identifiability(ShareStudy):
     quantity = "Mean of 1 - rank/C over tokens; 1: the label is the first class everywhere, about 0.5: chance"
     method = (
         "Every stream is read through the final norm and the class embedding; the rank of the picture's label is the "
-        "number of classes with a strictly larger logit (Vilas et al. 2023, section 4.1). Intervals: percentile "
+        "number of classes with a strictly larger logit (Vilas et al. 2023). Intervals: percentile "
         "bootstrap over pictures."
     )
 

@@ -29,7 +29,7 @@ class ClassValueAgreement(Study):
     quantity = "Mean over classes of the largest cosine between a class embedding and a value vector, -1 to 1"
     method = (
         "For every class, the largest cosine between its row of the class embedding and a column of the sublayer's output "
-        "projection (Vilas et al. 2023, section 4.3). Against the random control: Wilcoxon's signed-rank test over "
+        "projection (Vilas et al. 2023). Against the random control: Wilcoxon's signed-rank test over "
         "classes, one-sided. Intervals: percentile bootstrap over classes."
     )
 
@@ -142,7 +142,7 @@ class KeyValueAgreement(_MemoryShare):
         }[definition]
         self.method = (
             f"Share of tokens for which one of the 5 memories with the highest key coefficients {said} "
-            "(Vilas et al. 2023, section 4.3)."
+            "(Vilas et al. 2023)."
         )
 
     def options(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class MemoryCompositionality(_MemoryShare):
     quantity = "Share of tokens, 0 to 1"
     method = (
         "Share of tokens for which the first class read from the sublayer's output is the first class of none of the 5 "
-        "memories with the highest key coefficients (Vilas et al. 2023, section 4.3)."
+        "memories with the highest key coefficients (Vilas et al. 2023)."
     )
 
     def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:

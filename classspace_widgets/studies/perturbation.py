@@ -81,7 +81,7 @@ class AttentionPerturbation(_PassStudy):
         how = "masked before the softmax" if renormalise else "set to 0 after the softmax (as in the paper)"
         self.method = (
             f"In every block attention weights are {how}: 'no_cls': image tokens may not read [CLS]; 'self_only': image "
-            "tokens read only themselves; [CLS] itself reads on (Vilas et al. 2023, section 4.1)."
+            "tokens read only themselves; [CLS] itself reads on (Vilas et al. 2023)."
         )
 
     def options(self) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class TokenRemoval(_PassStudy):
     quantity = "Accuracy: share of pictures; identifiability: mean 1 - rank/C in the last block; 0 to 1"
     method = (
         "Tokens inside ('class') or outside ('context') the object are dropped after position embedding; [CLS] stays "
-        "(Vilas et al. 2023, section 4.1). Only pictures that have both kinds of tokens are counted."
+        "(Vilas et al. 2023). Only pictures that have both kinds of tokens are counted."
     )
 
     def conditions(self) -> tuple[str, ...]:

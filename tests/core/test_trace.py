@@ -184,7 +184,7 @@ def test_key_coefficients_weigh_the_value_vectors(space):
             coefficients = trace.key_coefficients(2, sublayer)
             added = sum(
                 coefficients[..., m, None] * module.weight[:, m] for m in range(coefficients.shape[-1])
-            )  # section 3.3: sum over memories of coefficient times value vector
+            )  # the paper: sum over memories of coefficient times value vector
             assert torch.allclose(added + module.bias, trace.stream(sublayer, 2))
     with pytest.raises(ValueError, match=r"keys=\[1\]"):
         trace.key_coefficients(1)

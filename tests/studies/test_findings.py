@@ -103,5 +103,5 @@ def test_what_was_not_measured_is_not_judged():
     results = run_study(
         tiny_vit(), Pictures(6), ["identifiability", "token_removal", "accuracy"], progress=False, random_twin=True
     )
-    assert {f.source for f in findings(results)} == {"section 4.1"}
+    assert {f.source for f in findings(results)} == {"class identifiability", "token removal"}
     assert len(findings(results)) == 2
