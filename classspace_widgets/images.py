@@ -22,7 +22,7 @@ MOST_PIXELS = 150_000_000
 ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
 
 
-def read_picture(source: Any) -> tuple[Image, str]:
+def read_picture(source: Any, *, upright: bool = True) -> tuple[Image, str]:
     """An upright RGB picture, and its name, from a path, file bytes, a PIL image or an array.
 
     EXIF orientation is applied, transparency is laid on white, and greyscale, palette, CMYK and 16-bit pictures are
@@ -32,6 +32,8 @@ def read_picture(source: Any) -> tuple[Image, str]:
     ----------
     source : str, path, bytes, PIL.Image.Image or ndarray
         Arrays: ``[height, width]`` or ``[height, width, 1, 3 or 4]``, uint8, uint16, bool, or floats in 0..1.
+    upright : bool
+        Apply EXIF orientation; a picture with a mask stays as it is stored, as its mask does.
 
     Returns
     -------
@@ -55,7 +57,7 @@ def read_picture(source: Any) -> tuple[Image, str]:
     if isinstance(source, Image.Image):
         # `filename` may be there without a file behind it, or not be there at all.
         name = Path(str(getattr(source, "filename", "") or "")).name
-        return _upright(source, name), name
+        return _decoded(source, name, upright), name
     if isinstance(source, (bytes, bytearray)):
         name, file = "", io.BytesIO(source)
     elif isinstance(source, (str, os.PathLike)):
@@ -68,20 +70,20 @@ def read_picture(source: Any) -> tuple[Image, str]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _upright(Image.open(file), name), name
+            return _decoded(Image.open(file), name, upright), name
     except Image.DecompressionBombError as error:
         raise ValueError(f"{name or 'the image'} is too large: {error}; make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name or 'the data'} is not an image that Pillow can read") from None
 
 
-def _upright(picture: Image, name: str) -> Image:
+def _decoded(picture: Image, name: str, upright: bool) -> Image:
     from PIL import ImageOps
 
     _check_size(picture.width, picture.height, name)
     try:
         picture.load()
-        return _rgb(ImageOps.exif_transpose(picture))
+        return _rgb(ImageOps.exif_transpose(picture) if upright else picture)
     except (OSError, SyntaxError, EOFError, ValueError) as error:
         raise ValueError(f"{name or 'the image'} is damaged or cut short: {error}") from error
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.models import unwrapped
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -29,33 +31,54 @@ def names_of(model: nn.Module, count: int, *, own: bool = True) -> tuple[str, ..
     tuple of str
         C names, all different.
     """
+    model = unwrapped(model)
     config: dict[str, Any] = getattr(model, "pretrained_cfg", None) or {}
     names: Sequence[str] | None = config.get("label_names")
-    if own and not names and config.get("num_classes") == count:
-        names = _imagenet(model, count)
+    if own and not names:
+        names = _names_in(_imagenet(model, count))
     if not own or not names or len(names) != count:
         names = [f"class {i}" for i in range(count)]
     return distinct(names)
 
 
+def wordnet_ids(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
+    """WordNet ids of the classes (``"n01443537"``), which ImageNet's folders are called by; empty for other classes."""
+    info = _imagenet(unwrapped(model), len(names))
+    known = _names_in(info)
+    return tuple(info.label_names()) if known and distinct(known) == tuple(names) else ()
+
+
 def distinct(names: Sequence[str]) -> tuple[str, ...]:
     """The same names, with a number after those that occur again ("crane", "crane (2)")."""
     seen: dict[str, int] = {}
+    taken = set(names)
     out = []
     for name in names:
         seen[name] = seen.get(name, 0) + 1
-        out.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        new = name if seen[name] == 1 else f"{name} ({seen[name]})"
+        while seen[name] > 1 and new in taken:
+            seen[name] += 1
+            new = f"{name} ({seen[name]})"
+        taken.add(new)
+        out.append(new)
     return tuple(out)
 
 
-def _imagenet(model: nn.Module, count: int) -> list[str] | None:
+def _imagenet(model: nn.Module, count: int) -> Any:
+    """What timm knows of the subset of ImageNet that a model was trained on, or None."""
     from timm.data import ImageNetInfo, infer_imagenet_subset
 
+    if (getattr(model, "pretrained_cfg", None) or {}).get("num_classes") != count:
+        return None
     subset = infer_imagenet_subset(model)
     if not subset:
         return None
     info = ImageNetInfo(subset)
-    if info.num_classes() != count:
-        return None
+    return info if info.num_classes() == count else None
+
+
+def _names_in(info: Any) -> list[str] | None:
     # "goldfish, Carassius auratus": the first of a class's names is the one that people use.
-    return [str(info.index_to_description(i, detailed=False)).split(", ")[0] for i in range(count)]
+    if info is None:
+        return None
+    return [str(info.index_to_description(i, detailed=False)).split(", ")[0] for i in range(info.num_classes())]

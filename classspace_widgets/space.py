@@ -14,7 +14,7 @@ from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
-from classspace_widgets.names import distinct, names_of
+from classspace_widgets.names import distinct, names_of, wordnet_ids
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.recording import Recording, alone, evaluating, passing, recording
 from classspace_widgets.trace import Trace
@@ -112,8 +112,8 @@ class ClassSpace:
             raise ValueError(f"class_names must have one name for each of the {count} classes, got {len(class_names)}")
         own = embedding is None
         self.class_names = distinct([str(n) for n in class_names]) if class_names else names_of(model, count, own=own)
-        config = getattr(model, "pretrained_cfg", None) or {}
-        self.name = name or str(config.get("architecture") or type(model).__name__)
+        config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
+        self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
         self.preprocessing = Preprocessing.of(self.adapter.model)
         self.identities = self.check() if check else {}
 
@@ -244,6 +244,11 @@ class ClassSpace:
     def n_classes(self) -> int:
         """Number of classes C."""
         return int(self.lens.offset.shape[0])
+
+    @property
+    def wordnet_ids(self) -> tuple[str, ...]:
+        """WordNet ids of the classes (``"n01443537"``), where they are ImageNet's; else none."""
+        return wordnet_ids(self.model, self.class_names)
 
     def class_index(self, wanted: int | str) -> int:
         """Index of a class given by index or name; an unknown one raises, with close matches.

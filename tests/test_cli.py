@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
+import sys
 
 import pytest
 from packaging.requirements import Requirement
+from PIL import Image
 
 from classspace_widgets import __version__, doctor
-from classspace_widgets.cli import main
+from classspace_widgets.cli import demo, main
 from classspace_widgets.scenes import gallery
 
 
@@ -62,6 +65,13 @@ def test_export_of_some_classes_carries_no_others(tmp_path, capsys):
         (["export", "{picture}", "--out", "x.html", "--classes", "fihs"], "close matches: fish"),
         (["export", "{picture}", "--out", "x.html", "--model", "bundled/none"], "none"),
         (["export", "{text}", "--out", "x.html"], "note.txt"),
+        (["export", "{picture}", "--out", "{picture}"], "--out must be an HTML file, such as picture.html"),
+        (["export", "{picture}", "--out", "none/x.html"], "the folder none does not exist"),
+        (["export", "{picture}", "--out", "x.html", "--device", "gpu"], "device must be"),
+        (["report", "{text}", "--out", "{text}"], "--out must be an HTML file, such as note.html"),
+        (["study", "--data", "scenes:4", "--out", "x.html", "--class-map", "{text}"], "note.txt is not JSON"),
+        (["study", "--data", "scenes:4", "--out", "x.html", "--class-map", "map.json"], "there is no file at map.json"),
+        (["study", "--data", "scenes:4", "--out", "x.html", "--studies", "acuracy"], "no study named"),
     ],
 )
 def test_mistakes_are_named_and_nothing_is_written(tmp_path, capsys, monkeypatch, arguments, message):
@@ -72,14 +82,36 @@ def test_mistakes_are_named_and_nothing_is_written(tmp_path, capsys, monkeypatch
     assert main([places.get(a, a) for a in arguments]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "x.html").exists()
+    assert (tmp_path / "note.txt").read_text() == "not a picture"
+    with Image.open("picture.png") as still:
+        assert still.size == (96, 96)
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 2
+    assert "classspace export fish.png" in capsys.readouterr().out
+
+
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "classspace_widgets", "--version"]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == f"classspace-widgets {__version__}"
+
+
+def test_export_with_the_bundled_model_says_what_it_knows(tmp_path, capsys):
+    picture = tmp_path / "fish.png"
+    gallery(size=64)[0].picture.save(picture)
+    assert main(["export", str(picture), "--out", str(tmp_path / "page.html"), "--classes", "fish"]) == 0
+    assert "knows drawn scenes only" in capsys.readouterr().out
 
 
 def test_demo_copies_the_notebook_once(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))  # Where copies are signed.
-    assert main(["demo", "--folder", str(tmp_path), "--no-open"]) == 0
-    copy = tmp_path / "classspace_demo.ipynb"
+    folder = tmp_path / "new"
+    assert main(["demo", "--folder", str(folder), "--no-open"]) == 0
+    copy = folder / "classspace_demo.ipynb"
     copy.write_text("mine")
-    assert main(["demo", "--folder", str(tmp_path), "--no-open"]) == 0
+    assert main(["demo", "--folder", str(folder), "--no-open"]) == 0
     assert copy.read_text() == "mine"
     assert "is there already" in capsys.readouterr().out
 
@@ -95,6 +127,26 @@ def test_the_copy_of_the_demo_is_trusted(tmp_path, monkeypatch):
     assert NotebookNotary().check_signature(copy)
     copy.cells[0].source = "another"
     assert not NotebookNotary().check_signature(copy)
+
+
+def test_demo_opens_this_environments_lab_and_leaves_ctrl_c_to_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path))
+    started = []
+
+    class Lab:
+        def __init__(self, command):
+            started.append(command)
+            self.waits = iter([KeyboardInterrupt, 0])
+
+        def wait(self):
+            told = next(self.waits)
+            if told:
+                raise told
+            return told
+
+    monkeypatch.setattr(demo.subprocess, "Popen", Lab)
+    assert main(["demo", "--folder", str(tmp_path)]) == 0
+    assert started == [[sys.executable, "-m", "jupyterlab", str(tmp_path / "classspace_demo.ipynb")]]
 
 
 def line_of(what: str) -> tuple[str, bool]:

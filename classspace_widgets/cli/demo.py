@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,16 +35,23 @@ def demo_notebook() -> Path:
 def _demo(arguments: argparse.Namespace) -> int:
     source, target = demo_notebook(), arguments.folder / "classspace_demo.ipynb"
     if target.exists():
-        print(f"{target} is there already: opening it as it is")
+        print(f"{target} is there already and stays as it is; remove it for a fresh copy")
     else:
+        arguments.folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         _trust(target)
         print(f"copied the demo to {target}")
     if arguments.no_open:
         return 0
-    if shutil.which("jupyter") is None:
+    # This environment's JupyterLab, whatever the path finds first: only there are the widgets known to be installed.
+    if find_spec("jupyterlab") is None:
         raise RuntimeError('JupyterLab is not installed; install it with: pip install "classspace-widgets[lab]"')
-    return subprocess.call(["jupyter", "lab", str(target)])
+    lab = subprocess.Popen([sys.executable, "-m", "jupyterlab", str(target)])
+    while True:
+        try:
+            return lab.wait()
+        except KeyboardInterrupt:  # JupyterLab got it too, and asks whether to stop
+            continue
 
 
 def _trust(notebook: Path) -> None:

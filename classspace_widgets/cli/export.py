@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from classspace_widgets.cli.model import add_model, space_of
+from classspace_widgets.cli.model import add_model, check_page, space_of
 
 EXAMPLES = """\
 examples:
@@ -22,7 +22,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    export.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
     export.add_argument("--out", type=Path, required=True, help="the HTML file to write")
     export.add_argument("--title", default="", help="the page's title")
     export.add_argument("--classes", nargs="+", metavar="CLASS", help="carry only these classes (names or numbers)")
@@ -37,6 +37,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 
 def _export(arguments: argparse.Namespace) -> int:
+    check_page(arguments.out)
     missing = [str(path) for path in arguments.images if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
@@ -45,6 +46,8 @@ def _export(arguments: argparse.Namespace) -> int:
     from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)
+    if space.name.startswith("bundled"):
+        print("the bundled model knows drawn scenes only; for photographs add --model with a timm model name")
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
     snapshots = []
     with progress_bar(len(arguments.images), "tracing", "picture") as bar:

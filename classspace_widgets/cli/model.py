@@ -1,4 +1,4 @@
-"""Options that name a model, shared by the commands."""
+"""What the commands share: options that name a model, and checks of where they write."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, help="local weights for the model (.safetensors, .pth)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+
+
+def check_page(out: Path) -> None:
+    """Refuse to write a page where something else may stand, before any work is done."""
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"--out must be an HTML file, such as {out.with_suffix('.html').name}, got {out}")
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must be an HTML file, {out} is a folder")
+    if not out.parent.is_dir():
+        raise FileNotFoundError(f"the folder {out.parent} does not exist; create it first")
 
 
 def space_of(arguments: argparse.Namespace) -> ClassSpace:

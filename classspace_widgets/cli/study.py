@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
-from classspace_widgets.cli.model import add_model, space_of
+from classspace_widgets.cli.model import add_model, check_page, space_of
 
 EXAMPLES = """\
 examples:
@@ -35,18 +36,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     study.add_argument("--twin", action="store_true", help="measure a random twin beside the model")
     study.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
     study.add_argument("--class-map", type=Path, help="JSON file: data set class to model class")
-    study.add_argument("--batch-size", type=int, default=8)
+    study.add_argument("--batch-size", type=int, default=8, help="pictures in a forward pass (default: 8)")
     study.add_argument("--autocast", choices=("bfloat16", "float16"), help="run the model under autocast")
     study.add_argument("--workers", type=int, default=1, help="threads that read pictures ahead (default: 1)")
-    study.add_argument("--max-skipped", type=int, default=100, help="unreadable pictures that stop the run")
-    study.add_argument("--seed", type=int, default=0)
+    study.add_argument("--max-skipped", type=int, default=100, help="stop at more unreadable pictures (default: 100)")
+    study.add_argument("--seed", type=int, default=0, help="of random twins, tokens and tests (default: 0)")
     study.set_defaults(run=_study, stopped="stopped; go on with the same command and --resume")
     report = commands.add_parser(
         "report", help="one offline page from the results of a study", epilog=EXAMPLES, formatter_class=raw
     )
     report.add_argument("results", type=Path, help="the folder that `classspace study` wrote, or its results file")
     report.add_argument("--out", type=Path, required=True, help="the HTML file to write")
-    report.add_argument("--title", default="Studies in class embedding space")
+    report.add_argument("--title", default="Studies in class embedding space", help="the page's title")
     report.set_defaults(run=_report)
 
 
@@ -58,11 +59,7 @@ def _study(arguments: argparse.Namespace) -> int:
         raise FileExistsError(f"{results} is there already; choose another --out, or remove it")
     if checkpoint.exists() and not arguments.resume:
         raise FileExistsError(f"{checkpoint} is there already; add --resume to go on from it, or remove it")
-    class_map = None
-    if arguments.class_map is not None:
-        class_map = json.loads(arguments.class_map.read_text(encoding="utf-8"))
-        if not isinstance(class_map, dict):
-            raise ValueError(f"{arguments.class_map} must hold a JSON object: data set class to model class")
+    class_map = None if arguments.class_map is None else _class_map(arguments.class_map)
     import torch
 
     from classspace_widgets.studies import run_study
@@ -70,7 +67,6 @@ def _study(arguments: argparse.Namespace) -> int:
 
     dataset = named_dataset(arguments.data)
     space = space_of(arguments)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     found = run_study(
         space,
         dataset,
@@ -92,7 +88,20 @@ def _study(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _class_map(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise FileNotFoundError(f"--class-map: there is no file at {path}")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"--class-map: {path} is not JSON ({error})") from None
+    if not isinstance(found, dict):
+        raise ValueError(f'--class-map: {path} must hold {{"data set class": "model class", ...}}')
+    return found
+
+
 def _report(arguments: argparse.Namespace) -> int:
+    check_page(arguments.out)
     path = arguments.results / RESULTS if arguments.results.is_dir() else arguments.results
     if not path.is_file():
         waiting = (arguments.results / CHECKPOINT).exists()

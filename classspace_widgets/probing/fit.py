@@ -297,7 +297,7 @@ def _batches(
         raise ValueError(f"batch_size and k_shot must be at least 1, got {batch_size} and {k_shot}")
     data = as_dataset(dataset)
     n_classes = int(space.lens.offset.shape[0])
-    table = class_table(data, space.class_names, None)
+    table = class_table(data, space.class_names, None, space.wordnet_ids)
     prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table)
     indices = list(range(len(data)))
     if k_shot is not None:

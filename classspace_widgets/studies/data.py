@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from classspace_widgets.images import read_picture
+
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 IGNORED = 255
 
@@ -45,6 +47,9 @@ class PictureFiles:
     read_mask: Callable[[Path, int], np.ndarray[Any, Any]] | None = None
     name: str = "pictures"
 
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=self.masks is not None)
+
     def __len__(self) -> int:
         return len(self.paths)
 
@@ -53,7 +58,7 @@ class PictureFiles:
         path = self.masks[index] if self.masks is not None else None
         label = int(self.labels[index])
         mask = self.read_mask(path, label) if path is not None and self.read_mask is not None else None
-        return open_image(self.paths[index]), label, mask
+        return read_picture(self.paths[index], upright=mask is None)[0], label, mask
 
 
 def image_folder(root: str | Path) -> PictureFiles:
@@ -192,6 +197,9 @@ class ArrayDataset:
 
     def __post_init__(self) -> None:
         """Check shapes."""
+        for what in ("images", "labels", "masks"):
+            if getattr(self, what) is not None:
+                object.__setattr__(self, what, np.asarray(getattr(self, what)))
         if self.images.ndim != 4 or 3 not in (self.images.shape[1], self.images.shape[3]):
             raise ValueError(
                 f"images must have shape [N, height, width, 3] or [N, 3, height, width], got {self.images.shape}; "
@@ -202,6 +210,11 @@ class ArrayDataset:
         for what, array in (("labels", self.labels), ("masks", self.masks)):
             if array is not None and len(array) != len(self.images):
                 raise ValueError(f"{what} must be as many as images ({len(self.images)}), got {len(array)}")
+        if not np.issubdtype(self.labels.dtype, np.integer) and len(self.labels):
+            raise ValueError(f"labels must be integers, got {self.labels.dtype}")
+
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=self.masks is not None)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -259,6 +272,9 @@ class RowDataset:
         if listed and not self.class_names:
             object.__setattr__(self, "class_names", tuple(listed))
 
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=bool(self.mask))
+
     def __len__(self) -> int:
         return len(self.rows)
 
@@ -311,8 +327,13 @@ def as_dataset(source: Any) -> Any:
     return source
 
 
+def _data_repr(data: Any, class_names: Sequence[str], *, masks: bool) -> str:
+    known = f", {len(class_names)} class{'' if len(class_names) == 1 else 'es'}" if class_names else ""
+    return f"{type(data).__name__}({data.name}: {len(data)} picture{'' if len(data) == 1 else 's'}{known}{', with masks' if masks else ''})"
+
+
 def _folder(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_dir():
-        raise FileNotFoundError(f"no such folder: {path}")
+        raise FileNotFoundError(f"no such folder: {path}{' (it is a file)' if path.exists() else ''}")
     return path

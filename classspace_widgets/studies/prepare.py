@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.images import read_picture
 from classspace_widgets.studies.data import IGNORED
 
 if TYPE_CHECKING:
@@ -194,8 +195,8 @@ class Preparer:
         try:
             row = self.dataset[index]
             image, label, mask = self._unpack(row)
-            if hasattr(image, "load"):  # PIL decodes late; a truncated file shows only now
-                image.load()
+            if not isinstance(image, torch.Tensor):
+                image, _ = read_picture(image, upright=mask is None)
         except DatasetError:
             raise
         except Exception as error:  # any decoder may raise anything: it is recorded, and the run goes on
@@ -223,10 +224,6 @@ class Preparer:
         return row[0], row[1], row[2] if len(row) == 3 else None
 
     def _pixels(self, image: Any, index: int) -> tuple[Tensor, tuple[int, int]]:
-        if isinstance(image, np.ndarray):
-            from PIL import Image
-
-            image = Image.fromarray(image)
         if not isinstance(image, torch.Tensor):
             return self.transform.pixels(image), (image.size[1], image.size[0])
         want = (3, *self.transform.size)

@@ -116,6 +116,10 @@ def run_study(
     identity = _identity(job, seed)
     state = Progress.empty(job)
     path = Path(checkpoint) if checkpoint is not None else None
+    if path is None and resume:
+        raise ValueError("resume=True goes on from a checkpoint; pass checkpoint=<file> too")
+    if path is not None and path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file that the checkpoint is written to")
     if path is not None and path.exists():
         if not resume:
             raise FileExistsError(f"{path} exists; pass resume=True to go on from it, or remove it")
@@ -185,7 +189,7 @@ def _job(space: ClassSpace, dataset: Any, studies: Any, options: dict[str, Any])
     if options["random_twin"]:
         spaces["random"] = make_twin(space, seed=options["seed"])
     n_classes = int(space.lens.offset.shape[0])
-    table = class_table(data, space.class_names, options["class_map"])
+    table = class_table(data, space.class_names, options["class_map"], space.wordnet_ids)
     prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table, options["coverage"])
     chosen = chosen_studies(studies, seed=options["seed"])
     return Job(spaces, prepare, chosen, options["batch_size"], options["autocast"], options["workers"])

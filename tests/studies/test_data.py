@@ -9,6 +9,8 @@ from PIL import Image
 from study_helpers import slow_token_mask
 from tiny_models import tiny_vit
 
+from classspace_widgets import ClassSpace
+from classspace_widgets.images import read_picture
 from classspace_widgets.studies import (
     ArrayDataset,
     ClassMismatchError,
@@ -21,7 +23,7 @@ from classspace_widgets.studies import (
     run_study,
     token_mask,
 )
-from classspace_widgets.studies.prepare import PixelTransform
+from classspace_widgets.studies.prepare import PixelTransform, Preparer
 
 
 def noise(height, width, seed=0):
@@ -174,6 +176,73 @@ def test_class_names_are_matched():
         match_classes(["cock"], model, class_map={"cock": "rooster"})
     with pytest.raises(ClassMismatchError, match=r"0\.\.3"):
         match_classes(["cock"], model, class_map={"cock": 4})
+
+
+def test_classes_that_share_a_name_are_not_mixed_up():
+    model = ["crane", "hen", "crane (2)", "maillot", "maillot (2)"]
+    both = ["crane", "hen", "crane", "maillot", "maillot, tank suit"]
+    assert match_classes(both, model).tolist() == [0, 1, 2, 3, 4]
+    assert match_classes(model, model).tolist() == [0, 1, 2, 3, 4]
+    assert match_classes(["crane (2)", "hen"], model).tolist() == [2, 1]
+    with pytest.raises(ClassMismatchError, match=r"2 classes called 'crane'.*class_map=\{'crane': 0 or 2\}"):
+        match_classes(["hen", "crane"], model)
+    assert match_classes(["hen", "crane"], model, class_map={"crane": 2}).tolist() == [1, 2]
+
+
+def test_imagenet_folders_are_called_by_wordnet_ids(tmp_path):
+    space = ClassSpace.from_timm("test_vit", pretrained=False)
+    assert space.wordnet_ids[1] == "n01443537"
+    assert match_classes(space.wordnet_ids, space.class_names, model_ids=space.wordnet_ids).tolist() == [*range(1000)]
+    for wordnet in ("n03126707", "n01443537"):  # the machine called crane, and the goldfish
+        (tmp_path / wordnet).mkdir()
+        noise(40, 50).save(tmp_path / wordnet / "1.png")
+    result = run_study(space, tmp_path, "accuracy", progress=False)
+    assert sorted(result["accuracy"].tables["by_class"]["class"].unique()) == [1, 517]
+    assert tiny_vit().wordnet_ids == ()
+    own = ClassSpace(space.model, class_names=[f"kind {i}" for i in range(1000)])
+    assert own.wordnet_ids == ()
+
+
+def test_torchvision_gives_classes_as_tuples_of_names():
+    space = tiny_vit(num_classes=2)
+    space.class_names = ("goldfish", "tench")
+    data = ArrayDataset(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 1]))
+    object.__setattr__(data, "class_names", (("tench", "Tinca tinca"), ("goldfish", "Carassius auratus")))
+    result = run_study(space, data, "accuracy", progress=False)
+    assert result["accuracy"].tables["by_class"]["class"].unique().tolist() == [0, 1]
+
+
+def test_a_study_reads_pictures_as_a_trace_does(tmp_path):
+    upright = noise(48, 64)
+    exif = upright.getexif()
+    exif[274] = 6  # to be turned by 90 degrees before it is shown
+    upright.rotate(90, expand=True).save(tmp_path / "turned.png", exif=exif)
+    deep = Image.fromarray(np.asarray(upright.convert("L")).astype(np.uint16) * 257)
+    deep.save(tmp_path / "deep.png")
+    clear = upright.convert("RGBA")
+    clear.putalpha(0)
+    clear.save(tmp_path / "clear.png")
+    space = tiny_vit(num_classes=2)
+    for name in ("turned.png", "deep.png", "clear.png"):
+        shown, _ = read_picture(tmp_path / name)
+        prepared = Preparer(
+            [(tmp_path / name, 0), (Image.open(tmp_path / name), 1)], PixelTransform.of(space), (4, 4), 2
+        )
+        expected = PixelTransform.of(space).pixels(shown)
+        for i in range(2):
+            assert torch.equal(prepared(i).pixels, expected), name
+    stored = Preparer([(tmp_path / "turned.png", 0, np.ones((64, 48)))], PixelTransform.of(space), (4, 4), 2)(0)
+    assert stored.mask.all(), "a mask belongs to the picture as it is stored"
+
+
+def test_data_sets_say_what_they_hold(tmp_path):
+    (tmp_path / "hen").mkdir()
+    noise(40, 50).save(tmp_path / "hen" / "1.png")
+    assert repr(image_folder(tmp_path)) == f"PictureFiles({tmp_path.name}: 1 picture, 1 class)"
+    arrays = ArrayDataset(torch.zeros(3, 8, 8, 3, dtype=torch.uint8), [0, 1, 0], masks=np.ones((3, 8, 8)))
+    assert repr(arrays) == "ArrayDataset(arrays: 3 pictures, with masks)"
+    with pytest.raises(ValueError, match="labels must be integers"):
+        ArrayDataset(np.zeros((2, 8, 8, 3), np.uint8), np.array([0.5, 1.0]))
 
 
 def test_names_of_data_set_and_model_meet_in_a_run():
