@@ -72,6 +72,13 @@ def test_continuous_values_take_the_other_path_to_the_same_answer():
     assert reverse > 0.98
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1.0, 1e14])
+def test_p_does_not_depend_on_the_unit(scale):
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0.4, 1, 30), generator.normal(-0.4, 1, 30)
+    assert permutation_test(scale * first, scale * second)[1] == permutation_test(first, second)[1] < 0.1
+
+
 def test_p_is_never_zero_and_seeds_repeat():
     assert permutation_test([9] * 50, [1] * 50, permutations=300)[1] == 1 / 301
     assert permutation_test([9] * 50, [1] * 50, permutations=300, alternative="less")[1] == 1
