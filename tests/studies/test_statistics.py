@@ -10,6 +10,7 @@ from scipy import stats
 
 from classspace_widgets.studies import bootstrap_ci, permutation_test, wilcoxon_greater
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
+from classspace_widgets.studies.tally import Tally
 
 
 def test_weights_depend_on_the_picture_alone():
@@ -114,3 +115,23 @@ def test_wilcoxon_equals_scipy(ties):
     assert ours[0] == theirs.statistic
     assert ours[1] == pytest.approx(theirs.pvalue, rel=1e-9)
     assert wilcoxon_greater([0.0, 0.0]) == (0.0, 1.0)
+
+
+def test_intervals_of_a_tally_are_of_the_pictures_of_their_outcome():
+    generator = np.random.default_rng(0)
+    over, under = generator.integers(0, 9, (12, 2, 1)).astype(float), np.full((12, 2, 1), 9.0)
+    outcome, indices = np.arange(12) % 2, np.arange(100, 112)
+    tally = Tally.empty(3, (2, 1), (2, 1), replicates=50, seed=4)
+    for part in (slice(0, 5), slice(5, 12)):
+        tally.add(over[part], under[part], labels=np.zeros(12, int)[part], outcome=outcome[part], indices=indices[part])
+    for asked in (None, 0, 1):
+        chosen = [i for i in range(12) if asked is None or outcome[i] == asked]
+        weights = picture_weights(indices[chosen], 50, seed=4)
+        resampled = [
+            sum(w * over[i, 1, 0] for w, i in zip(row, chosen, strict=True))
+            / sum(w * under[i, 1, 0] for w, i in zip(row, chosen, strict=True))
+            for row in weights
+        ]
+        share, low, high, _ = tally.estimate(asked)
+        assert share[1, 0] == pytest.approx(over[chosen, 1].sum() / under[chosen, 1].sum())
+        assert (low[1, 0], high[1, 0]) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])))
