@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WORD = 8
 STEP = 5
+COUNTED = 400
+"""Rows whose ones are summed at a time on a CPU, while they are in its cache."""
 SMALL = 256
 """Up to so many classes, top classes are looked for directly."""
 
@@ -74,7 +76,8 @@ class Ranker:
         def buffer(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty((rows, *shape), dtype=dtype, device=device)
 
-        self._above = buffer(columns)
+        counted = min(rows, COUNTED) if device.type == "cpu" else rows
+        self._above = torch.empty((counted, columns), dtype=dtype, device=device)
         if not self.direct:
             groups = group_count(classes)
             members = columns // groups
@@ -94,9 +97,13 @@ class Ranker:
         >>> ranker.count_above(torch.arange(8.0).view(1, 8), torch.tensor([[5.0]]))
         tensor([2], dtype=torch.int32)
         """
-        above = self._above[: len(scores)]
+        step = len(self._above)
         # Sums of ones are exact in float32 up to 2^24 of them.
-        return torch.gt(scores, target, out=above).sum(dim=1).to(torch.int32)
+        counts = [
+            torch.gt(some, own, out=self._above[: len(some)]).sum(dim=1)
+            for some, own in zip(torch.split(scores, step), torch.split(target, step), strict=True)
+        ]
+        return torch.cat(counts).to(torch.int32)
 
     def best(self, scores: Tensor) -> Found:
         """The k largest scores of every row, exactly.  The result lives in buffers: use it before the next call."""

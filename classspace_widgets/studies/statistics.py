@@ -151,7 +151,7 @@ def permutation_test(
     small = min(len(a), len(b))
     sums = np.array([_subset_sum(pool, small, generator) for _ in range(permutations)])
     sums = sums if len(a) == small else pool.sum() - sums
-    return _decide(float(a.sum()), sums, float(pool.sum()), len(a), len(b), alternative)
+    return _decide(float(a.sum()), sums, float(pool.sum()), len(a), len(b), alternative, float(np.abs(pool).sum()))
 
 
 def _subset_sum(pool: Floats, size: int, generator: np.random.Generator) -> float:
@@ -194,15 +194,18 @@ def permutation_test_counts(
         mean = total / (n + m)
         spread = float(pool @ (levels - mean) ** 2) / (n + m - 1)
         sums = generator.normal(n * mean, math.sqrt(n * m / (n + m) * spread), permutations)
-    return _decide(float(table[0] @ levels), sums, total, n, m, alternative)
+    return _decide(float(table[0] @ levels), sums, total, n, m, alternative, float(pool @ np.abs(levels)))
 
 
-def _decide(own: float, sums: Floats, total: float, n: int, m: int, alternative: str) -> tuple[float, float]:
+def _decide(
+    own: float, sums: Floats, total: float, n: int, m: int, alternative: str, size: float
+) -> tuple[float, float]:
     def difference(s: Any) -> Any:
         return s / n - (total - s) / m
 
     true, shuffled = difference(own), difference(sums)
-    slack = 1e-12 * max(1.0, abs(total))
+    # What rounding may do to a difference, where all values together are as large as ``size``.
+    slack = 1e-12 * size * (1 / n + 1 / m)
     if alternative == "greater":
         extreme = shuffled >= true - slack
     elif alternative == "less":

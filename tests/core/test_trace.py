@@ -13,6 +13,7 @@ import torch
 from classspace_widgets import ClassSpace, Trace
 from classspace_widgets import metrics as m
 from classspace_widgets.interventions import RemoveTokens, run_with
+from classspace_widgets.lens import ClassLens
 from classspace_widgets.models import UnsupportedModelError
 from core.families import SMALL, build, perturbed, pixels
 
@@ -68,6 +69,26 @@ def test_measurements_against_loops(trace):
                 assert bool(new[block - 1, b, t]) == (int(at["residual"].argmax()) not in old)
 
 
+def test_residual_composition_worked_by_hand():
+    """Width and classes are the same here, so vectors are logits; each token takes its class from another place."""
+    before = torch.tensor([[9.0, 0, 0, 0], [0, 0, 9, 0], [0, 0, 9, 0], [0, 0, 9, 0], [0, 0, 2, 2]])
+    attention = torch.tensor([[0.0, 1, 0, 0], [0, 19, 0, 0], [0, 0, 0, 1], [0, 6, 0, 7], [3, 2.5, 0, 0]])
+    mlp = torch.tensor([[0.0, 0, 1, 0], [0, 0, 1, 0], [19, 0, 0, 0], [7, 6, 0, 0], [0, 2, 1, 2.4]])
+    taken_from = ["input", "attention", "MLP", "nobody", "nobody"]
+    lens = ClassLens(torch.eye(4), torch.zeros(4), centred=False, scaled=False, eps=0.0)
+    trace = Trace(
+        increments=[x.unsqueeze(0) for x in (before, attention, mlp)],
+        output=torch.zeros(1, 4),
+        lens=lens,
+        prefix=("[CLS]",),
+        grid=(2, 2),
+        pooling="token",
+        layout="sequential",
+        class_names=("a", "b", "c", "d"),
+    )
+    assert m.residual_composition(trace)[0, 0].tolist() == [where == "nobody" for where in taken_from]
+
+
 @pytest.mark.parametrize("k", [1, 5, 12])
 def test_streaming_with_many_classes(many, k):
     images = pixels(many, 3)
@@ -91,6 +112,16 @@ def test_counting_does_not_overflow():
     scores = torch.ones(2, padded_classes(30_000))
     ranker = Ranker(2, 30_000, 1, dtype=scores.dtype, device=scores.device)
     assert ranker.count_above(scores, torch.tensor([[0.0], [1.0]])).tolist() == [scores.shape[1], 0]
+
+
+def test_rows_are_counted_in_pieces():
+    from classspace_widgets.ranking import COUNTED, Ranker, padded_classes
+
+    rows = 2 * COUNTED + 7
+    scores = torch.randn(rows, padded_classes(20), generator=torch.Generator().manual_seed(0))
+    ranker = Ranker(rows, 20, 1, dtype=scores.dtype, device=scores.device)
+    own = scores[:, 3:4].clone()
+    assert torch.equal(ranker.count_above(scores, own).long(), (scores > own).sum(dim=1))
 
 
 def test_ties_share_the_better_rank():

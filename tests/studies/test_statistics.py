@@ -10,6 +10,7 @@ from scipy import stats
 
 from classspace_widgets.studies import bootstrap_ci, permutation_test, wilcoxon_greater
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
+from classspace_widgets.studies.tally import Tally
 
 
 def test_weights_depend_on_the_picture_alone():
@@ -72,6 +73,13 @@ def test_continuous_values_take_the_other_path_to_the_same_answer():
     assert reverse > 0.98
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1.0, 1e14])
+def test_p_does_not_depend_on_the_unit(scale):
+    generator = np.random.default_rng(0)
+    first, second = generator.normal(0.4, 1, 30), generator.normal(-0.4, 1, 30)
+    assert permutation_test(scale * first, scale * second)[1] == permutation_test(first, second)[1] < 0.1
+
+
 def test_p_is_never_zero_and_seeds_repeat():
     assert permutation_test([9] * 50, [1] * 50, permutations=300)[1] == 1 / 301
     assert permutation_test([9] * 50, [1] * 50, permutations=300, alternative="less")[1] == 1
@@ -107,3 +115,23 @@ def test_wilcoxon_equals_scipy(ties):
     assert ours[0] == theirs.statistic
     assert ours[1] == pytest.approx(theirs.pvalue, rel=1e-9)
     assert wilcoxon_greater([0.0, 0.0]) == (0.0, 1.0)
+
+
+def test_intervals_of_a_tally_are_of_the_pictures_of_their_outcome():
+    generator = np.random.default_rng(0)
+    over, under = generator.integers(0, 9, (12, 2, 1)).astype(float), np.full((12, 2, 1), 9.0)
+    outcome, indices = np.arange(12) % 2, np.arange(100, 112)
+    tally = Tally.empty(3, (2, 1), (2, 1), replicates=50, seed=4)
+    for part in (slice(0, 5), slice(5, 12)):
+        tally.add(over[part], under[part], labels=np.zeros(12, int)[part], outcome=outcome[part], indices=indices[part])
+    for asked in (None, 0, 1):
+        chosen = [i for i in range(12) if asked is None or outcome[i] == asked]
+        weights = picture_weights(indices[chosen], 50, seed=4)
+        resampled = [
+            sum(w * over[i, 1, 0] for w, i in zip(row, chosen, strict=True))
+            / sum(w * under[i, 1, 0] for w, i in zip(row, chosen, strict=True))
+            for row in weights
+        ]
+        share, low, high, _ = tally.estimate(asked)
+        assert share[1, 0] == pytest.approx(over[chosen, 1].sum() / under[chosen, 1].sum())
+        assert (low[1, 0], high[1, 0]) == pytest.approx(tuple(np.quantile(resampled, [0.025, 0.975])))
