@@ -4,7 +4,7 @@ import { svg } from "../core/dom";
 import { type Scale, thin } from "./scale";
 
 /** The frame that all charts over the depth share, so that their blocks stand below each other. */
-export const LEFT = 34;
+export const LEFT = 40;
 export const RIGHT = 4;
 export const TOP = 6;
 export const BOTTOM = 138;
