@@ -116,6 +116,13 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
     picker = view.locator("input[role=combobox]").first
     # Every view keeps its height, whatever it has to say.
     box = view.bounding_box()
+    margin = 14
+    box = {
+        "x": box["x"] - margin,
+        "y": box["y"] - margin,
+        "width": box["width"] + 2 * margin,
+        "height": box["height"] + margin,
+    }
     for name in names[:2]:
         picker.fill(name)
         picker.press("Enter")
