@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from classspace_widgets.images import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
 from classspace_widgets.models import UnsupportedModelError
@@ -151,6 +152,7 @@ def plain_product(
 def blank_pixels(adapter: Adapter, count: int) -> Tensor:
     """Empty pictures ``[B, 3, height, width]`` of the model's input size, whose embedding is to be overwritten."""
     embed: Any = adapter.model.patch_embed
-    (height, width), (rows, columns) = embed.patch_size, adapter.grid
-    channels = int(embed.proj.in_channels)
-    return adapter.embedding.new_zeros(count, channels, height * rows, width * columns)
+    size = getattr(embed, "img_size", None)
+    if size is None:
+        size = [side * count for side, count in zip(embed.patch_size, adapter.grid, strict=True)]
+    return adapter.embedding.new_zeros(count, input_channels(embed), *size)
