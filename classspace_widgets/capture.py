@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.lens import in_full
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.snapshot import Array, Snapshot
 
@@ -31,7 +31,7 @@ def capture(
     trace: Trace,
     *,
     image: int = 0,
-    classes: Sequence[int | str] | None = None,
+    classes: Sequence[int | str] | int | str | None = None,
     payload: str = "auto",
     mask: Array | None = None,
     objects: Sequence[int | str | None] = (),
@@ -45,7 +45,7 @@ def capture(
     trace : Trace
     image : int
         Which image of the batch.
-    classes : sequence of int or str, optional
+    classes : class, or several, optional
         Classes to carry besides the predicted ones; with ``payload="classes"`` given explicitly, only these.
     payload : str
         ``"all"``: the readings of every class (exact; for models of few classes).  ``"classes"``: exact readings and
@@ -87,7 +87,7 @@ def capture(
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         if payload == "auto":
             payload = "all" if size <= ALL_LIMIT else "classes"
-        asked = [class_index(trace.class_names, c) for c in classes or ()]
+        asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
         arrays: dict[str, Array] = {
             "output_logits": as_float(trace.output[image]),
             "offset": as_float(trace.lens.offset),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,8 +15,9 @@ import torch
 from classspace_widgets.describe import short_repr
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
-from classspace_widgets.interventions.tokens import Sizes, check_tokens, select_blocks, select_heads
+from classspace_widgets.interventions.tokens import Sizes
 from classspace_widgets.interventions.variants import AblateOwnHead, HideOwnToken
+from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ Steps = Generator[float, None, Sweep]
 def head_steps(
     space: ClassSpace,
     image: Any,
-    classes: int | Sequence[int],
+    classes: int | str | Sequence[int | str],
     *,
     mode: str = "zero",
     blocks: Sequence[int] | None = None,
@@ -109,8 +109,8 @@ def head_steps(
     if mode not in ("zero", "mean"):
         raise ValueError(f"mode must be 'zero' or 'mean', got {mode!r}")
     start = _Start(space, image, classes, measure)
-    heads = list(select_heads(None, start.sizes, "sweep_heads"))
-    rows = list(select_blocks(None if blocks is None else tuple(blocks), start.sizes, "sweep_heads"))
+    heads = list(range(start.sizes.heads))
+    rows = _numbers(blocks, "block", range(1, start.sizes.blocks + 1))
 
     def variants(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
         x = start.run.inputs[block - 1].expand(len(chosen), -1, -1)
@@ -123,7 +123,7 @@ def head_steps(
 def token_steps(
     space: ClassSpace,
     image: Any,
-    classes: int | Sequence[int],
+    classes: int | str | Sequence[int | str],
     *,
     mode: str = "knock out",
     source: Trace | None = None,
@@ -164,24 +164,16 @@ def token_steps(
         raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
     if (mode == "patch") != (source is not None):
         raise ValueError("mode='patch' needs a source (the Trace of another picture), other modes take none")
+    if source is not None and getattr(source, "n_images", 0) != 1:
+        raise TypeError("source must be the Trace of one other picture")
+    if mode == "knock out" and window < 1:
+        raise ValueError(f"window must be at least 1 block, got {window}")
     start = _Start(space, image, classes, measure)
     sizes, run = start.sizes, start.run
-    rows = (
-        list(blocks)
-        if blocks is not None
-        else list(range(sizes.blocks) if mode == "patch" else range(1, sizes.blocks + 1))
-    )
-    if mode != "patch":
-        select_blocks(tuple(rows), sizes, "sweep_tokens")
-    elif bad := [b for b in rows if not 0 <= b < sizes.blocks]:
-        raise ValueError(
-            f"sweep_tokens: a block must follow what is patched, so blocks must be in 0..{sizes.blocks - 1}, got {bad[:5]}"
-        )
-    places = (
-        list(tokens) if tokens is not None else list(sizes.image_tokens if mode == "remove" else range(sizes.tokens))
-    )
-    check_tokens(places, sizes, "sweep_tokens")
-    if mode == "remove" and min(places) < sizes.prefix:
+    rows = _numbers(blocks, "block", range(sizes.blocks) if mode == "patch" else range(1, sizes.blocks + 1))
+    every = sizes.image_tokens if mode == "remove" else range(sizes.tokens)
+    places = list(every) if tokens is None else _numbers(tokens, "token", range(sizes.tokens))
+    if min(places) < every[0]:
         raise ValueError(f"prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
     everything = torch.arange(sizes.tokens, device=run.output.device)
 
@@ -208,7 +200,7 @@ def token_steps(
 def sweep_heads(
     space: ClassSpace,
     image: Any,
-    classes: int | Sequence[int],
+    classes: int | str | Sequence[int | str],
     *,
     mode: str = "zero",
     blocks: Sequence[int] | None = None,
@@ -223,8 +215,8 @@ def sweep_heads(
     space : ClassSpace
     image : Any
         One picture, as `ClassSpace.trace` takes it, or a `Trace` of one.
-    classes : int or sequence of int
-        The K classes to read.
+    classes : class, or K classes
+        The classes to read, by index or name.
     mode : str
         ``"zero"``, or ``"mean"`` over the picture's tokens.
     blocks : sequence of int, optional
@@ -262,7 +254,7 @@ def sweep_heads(
 def sweep_tokens(
     space: ClassSpace,
     image: Any,
-    classes: int | Sequence[int],
+    classes: int | str | Sequence[int | str],
     *,
     mode: str = "knock out",
     source: Trace | None = None,
@@ -340,7 +332,7 @@ def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Ca
             except StopIteration as end:
                 result: Sweep = end.value
                 return result
-            bar.to(100 * fraction)
+            bar.to(int(100 * fraction))
             if callable(progress):
                 progress(fraction)
             if cancelled is not None and cancelled():
@@ -348,18 +340,29 @@ def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Ca
                 raise Cancelled(f"cancelled at {fraction:.0%}")
 
 
+def _numbers(chosen: Any, what: str, known: range) -> list[int]:
+    """Block or token numbers among those that there are; None: all."""
+    if chosen is None:
+        return list(known)
+    numbers = [whole_number(n, what, known[0], known[-1]) for n in items_of(chosen)[0]]
+    if not numbers:
+        raise ValueError(f"{what}s is empty: choose at least one, or None for all")
+    return numbers
+
+
 class _Start:
     """The pass that all variants start from, and the loop over places."""
 
-    def __init__(self, space: ClassSpace, image: Any, classes: int | Sequence[int], measure: str) -> None:
+    def __init__(self, space: ClassSpace, image: Any, classes: int | str | Sequence[int | str], measure: str) -> None:
         if measure not in ("logit", "probability"):
             raise ValueError(f"measure must be 'logit' or 'probability', got {measure!r}")
+        if not hasattr(space, "adapter"):
+            raise TypeError(f"a sweep takes a ClassSpace, then a picture or its Trace, got {type(space).__name__}")
         self.sizes = Sizes.of(space.adapter)
         self.measure = measure
-        self.classes = (int(classes),) if isinstance(classes, (int, Integral)) else tuple(int(c) for c in classes)
-        bad = [c for c in self.classes if not 0 <= c < self.sizes.classes]
-        if bad or not self.classes:
-            raise ValueError(f"classes must be in 0..{self.sizes.classes - 1}, got {bad or 'none'}")
+        self.classes = tuple(space.class_index(c) for c in items_of(classes)[0])
+        if not self.classes:
+            raise ValueError("classes is empty: choose at least one")
         with pixels_of(space, image) as pixels:
             if pixels.shape[0] != 1:
                 raise ValueError(f"a sweep is over one picture, got a batch of {pixels.shape[0]}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.still import identifiability, viridis
 
 if TYPE_CHECKING:
@@ -64,11 +64,16 @@ def filmstrip(
     >>> filmstrip(snapshot, ["fish", "boat"], blocks=[0, 4, 8], size=96).width
     300
     """
-    listed = [classes] if isinstance(classes, (int, str)) else list(classes or [snapshot.predicted[0]])
+    if not hasattr(snapshot, "predicted"):
+        raise TypeError(f"filmstrip takes a Snapshot (trace.snapshot()), got {type(snapshot).__name__}")
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    listed = items_of(snapshot.predicted[0] if classes is None else classes)[0]
     chosen = [class_index(snapshot.class_names, c) for c in listed]
-    shown = list(range(snapshot.n_blocks + 1)) if blocks is None else list(blocks)
-    if not shown or not all(0 <= b <= snapshot.n_blocks for b in shown):
-        raise ValueError(f"blocks must be in 0..{snapshot.n_blocks}, at least one, got {shown}")
+    asked = items_of(range(snapshot.n_blocks + 1) if blocks is None else blocks)[0]
+    shown = [whole_number(b, "block", 0, snapshot.n_blocks) for b in asked]
+    if not shown or not chosen:
+        raise ValueError("choose at least one class and one block")
     per_block = 4 if snapshot.meta["model"]["layout"] == "sequential" else 2
     captions = ["embedding" if b == 0 else f"block {b}" for b in shown]
     rows = [

@@ -63,7 +63,7 @@ def read_picture(source: Any, *, upright: bool = True) -> tuple[Image, str]:
     elif isinstance(source, (str, os.PathLike)):
         path = Path(source)
         if not path.is_file():
-            raise FileNotFoundError(f"there is no image file at {path}")
+            raise FileNotFoundError(f"there is no image file at {source}{_elsewhere(str(source), path)}")
         name, file = path.name, io.BytesIO(path.read_bytes())
     else:
         raise TypeError(f"images must be {ACCEPTED}, got {type(source).__name__}")
@@ -75,6 +75,13 @@ def read_picture(source: Any, *, upright: bool = True) -> tuple[Image, str]:
         raise ValueError(f"{name or 'the image'} is too large: {error}; make it smaller first") from None
     except UnidentifiedImageError:
         raise ValueError(f"{name or 'the data'} is not an image that Pillow can read") from None
+
+
+def _elsewhere(source: str, path: Path) -> str:
+    """What to do about something that is no file."""
+    if "://" in source:
+        return "; download it first"
+    return " (it is a folder; give its files)" if path.is_dir() else ""
 
 
 def _decoded(picture: Image, name: str, upright: bool) -> Image:
@@ -149,12 +156,21 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image:
     elif array.dtype == np.uint16:
         array = _eight_bits(array)
     elif array.dtype != np.uint8:
-        raise ValueError(f"an image array must be uint8, uint16, bool or float in 0..1, got {array.dtype}")
+        raise ValueError(
+            f"an image array must be uint8, uint16, bool or float in 0..1, got {array.dtype}; "
+            "if it holds 0..255, try array.astype(np.uint8)"
+        )
     return _rgb(Image.fromarray(np.ascontiguousarray(array)))
 
 
 def _transposed_hint(shape: tuple[int, ...]) -> str:
     return "; try array.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] in (1, 3, 4) else ""
+
+
+def input_channels(embed: nn.Module) -> int:
+    """Channels of the pictures that a patch embedding takes: those of its first convolution, where it has any."""
+    convolutions = (module for module in embed.modules() if isinstance(module, torch.nn.Conv2d))
+    return next((module.in_channels for module in convolutions), 3)
 
 
 @dataclass(frozen=True)
@@ -173,6 +189,8 @@ class Preprocessing:
         PIL image to tensor ``[channels, height, width]``.
     fixed : bool
         Whether the model takes only this size.
+    multiple : tuple of int
+        Where it takes others: what their height and width must be multiples of.
     """
 
     size: tuple[int, int]
@@ -180,6 +198,7 @@ class Preprocessing:
     std: tuple[float, ...]
     transform: Any
     fixed: bool
+    multiple: tuple[int, int] = (1, 1)
 
     @classmethod
     def of(cls, model: nn.Module) -> Preprocessing:
@@ -187,23 +206,35 @@ class Preprocessing:
         from timm.data import create_transform, resolve_data_config
 
         embed: Any = model.patch_embed
-        channels = int(getattr(getattr(embed, "proj", None), "in_channels", 3))
+        channels = input_channels(embed)
         built: Any = getattr(embed, "img_size", None)
         # A fine-tuned model may come without a configuration; ImageNet's defaults are timm's own choice then.
         config = resolve_data_config({}, model=model)
         if built is not None:
             config["input_size"] = (channels, int(built[0]), int(built[1]))
+        if len(config["mean"]) != channels:
+            # timm's own configuration stays that of three channels, whatever in_chans the model was built with.
+            config |= {part: (sum(config[part]) / len(config[part]),) * channels for part in ("mean", "std")}
         transform = create_transform(**config, is_training=False)
         fixed = not bool(getattr(model, "dynamic_img_size", False))
+        patch: Any = (1, 1) if fixed or getattr(embed, "dynamic_img_pad", True) else embed.patch_size
         _, height, width = config["input_size"]
-        return cls((int(height), int(width)), tuple(config["mean"]), tuple(config["std"]), transform, fixed)
+        size, multiple = (int(height), int(width)), (int(patch[0]), int(patch[1]))
+        return cls(size, tuple(config["mean"]), tuple(config["std"]), transform, fixed, multiple)
+
+    def of_channels(self, picture: Image) -> Image:
+        """An RGB picture with as many channels as the model takes."""
+        if len(self.mean) not in (1, 3):
+            raise ValueError(
+                f"the model takes {len(self.mean)} channels, pictures have 1 or 3; "
+                f"give a tensor [B, {len(self.mean)}, {self.size[0]}, {self.size[1]}]"
+            )
+        return picture if len(self.mean) == 3 else picture.convert("L")
 
     def pixels(self, source: Any) -> tuple[Tensor, str]:
         """Input ``[3, height, width]`` and name of one picture."""
         picture, name = read_picture(source)
-        tensor: Tensor = self.transform(picture)
-        if tensor.shape[0] != len(self.mean):
-            raise ValueError(f"the model takes {len(self.mean)} channels, the picture gave {tensor.shape[0]}")
+        tensor: Tensor = self.transform(self.of_channels(picture))
         return tensor, name
 
     def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
@@ -211,6 +242,7 @@ class Preprocessing:
         mean = pixels.new_tensor(self.mean).view(1, -1, 1, 1)
         std = pixels.new_tensor(self.std).view(1, -1, 1, 1)
         shown = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
+        shown = shown[..., [min(channel, shown.shape[-1] - 1) for channel in range(3)]]
         return np.asarray(shown.cpu().numpy())
 
 
@@ -240,6 +272,8 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     if isinstance(images, torch.Tensor):
         if images.dtype == torch.uint8:
             batch = _as_batch(images)
+            if batch.shape[1] not in (1, 3, 4):
+                raise ValueError(f"a uint8 tensor must have shape [B, 3, height, width], got {tuple(images.shape)}")
             return prepare([one.permute(1, 2, 0).cpu().numpy() for one in batch], how)
         pixels = _ready(images, how)
         return pixels, how.pictures(pixels.float()), ("",) * pixels.shape[0]
@@ -280,6 +314,8 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         hint = "; try tensor.permute(0, 3, 1, 2)" if batch.shape[-1] == channels else ""
         expected = f"[B, {channels}, {height}, {width}]" if how.fixed else f"[B, {channels}, height, width]"
         raise ValueError(f"images must have shape {expected}, got {tuple(tensor.shape)}{hint}")
+    if any(n % of for n, of in zip(given, how.multiple, strict=True)):
+        raise ValueError(f"height and width of images must be multiples of {how.multiple}, got {given}")
     if not bool(torch.isfinite(batch).all()):
         raise ValueError("images contain NaN or infinite pixels")
     return batch

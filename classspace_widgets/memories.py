@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.lookup import class_index, whole_number
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
 from classspace_widgets.recording import evaluating
@@ -70,8 +71,7 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     blocks = space.adapter.blocks
     if sublayer not in SUBLAYERS:
         raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")
-    if not 1 <= block <= len(blocks):
-        raise ValueError(f"block must be in 1..{len(blocks)}, got {block}")
+    block = whole_number(block, "block", 1, len(blocks))
     part: Any = getattr(blocks[block - 1], "attn" if sublayer == "attention" else "mlp", None)
     linear = getattr(part, "proj" if sublayer == "attention" else "fc2", None)
     if not isinstance(linear, torch.nn.Linear):
@@ -148,8 +148,7 @@ class ValueVectors:
         """
         import pandas as pd
 
-        if not 1 <= k <= self.scores.shape[0]:
-            raise ValueError(f"k must be in 1..{self.scores.shape[0]} (the classes), got {k}")
+        k = whole_number(k, "k (of the classes)", 1, self.scores.shape[0])
         every = range(self.scores.shape[1])
         chosen = torch.as_tensor(list(every if values is None else values), device="cpu")
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.scores.shape[1]:
@@ -167,12 +166,11 @@ class ValueVectors:
             }
         )
 
-    def for_class(self, class_id: int, k: int = 5) -> pd.DataFrame:
-        """The value vectors that stand most for a class: ``value``, ``score``, ``cosine``, best first."""
+    def for_class(self, wanted: int | str, k: int = 5) -> pd.DataFrame:
+        """The value vectors that stand most for a class, by index or name: ``value``, ``score``, ``cosine``, best first."""
         import pandas as pd
 
-        if not 0 <= class_id < self.scores.shape[0]:
-            raise ValueError(f"class must be in 0..{self.scores.shape[0] - 1}, got {class_id}")
+        class_id = class_index(self.class_names, wanted)
         found = self.scores[class_id].topk(min(k, self.scores.shape[1]))
         cosine = self.cosines[class_id][found.indices]
         return pd.DataFrame(

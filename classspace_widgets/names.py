@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.models import unwrapped
@@ -39,6 +40,24 @@ def names_of(model: nn.Module, count: int, *, own: bool = True) -> tuple[str, ..
     if not own or not names or len(names) != count:
         names = [f"class {i}" for i in range(count)]
     return distinct(names)
+
+
+def given_names(names: Iterable[Any], count: int) -> tuple[str, ...]:
+    """Class names as a caller gives them: in the classes' order, or by number as in ``{0: "cat", 1: "dog"}``."""
+    if isinstance(names, str):
+        raise TypeError(f"class_names must be a sequence of {count} names, got the text {names!r}")
+    if isinstance(names, Mapping):
+        numbered = {int(number): name for number, name in names.items() if str(number).isdigit()}
+        if sorted(numbered) != list(range(count)):
+            raise ValueError(f"class_names as a mapping must name the classes 0..{count - 1}, got {list(names)[:5]}")
+        names = [numbered[number] for number in range(count)]
+    listed = list(names)
+    if len(listed) != count:
+        raise ValueError(f"class_names must have one name for each of the {count} classes, got {len(listed)}")
+    empty = [i for i, name in enumerate(listed) if name is None or not str(name).strip()]
+    if empty:
+        raise ValueError(f"every class needs a name, class {empty[0]} has {listed[empty[0]]!r}")
+    return distinct([str(name) for name in listed])
 
 
 def wordnet_ids(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:

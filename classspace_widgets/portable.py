@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         return snapshot
     if classes is None and payload == "auto" and snapshot.meta["payload"]["mode"] in ("all", "increments"):
         return snapshot
-    wanted = [class_index(snapshot.class_names, c) for c in classes] if classes is not None else None
+    wanted = None if classes is None else [class_index(snapshot.class_names, c) for c in items_of(classes)[0]]
     if snapshot.source is not None:
         mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
         made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)

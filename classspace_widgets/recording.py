@@ -11,6 +11,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
+from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts, unwrapped
 
 if TYPE_CHECKING:
@@ -221,18 +222,17 @@ def _chosen(
         return {b: None for b in range(1, count + 1) if has(adapter.blocks[b - 1])}
     if choice is False:
         return {}
-    chosen = (
-        {int(b): [int(h) for h in wanted] for b, wanted in choice.items()}
-        if isinstance(choice, Mapping)
-        else {int(b): None for b in choice}
-    )
-    for block, wanted in chosen.items():
-        if not 1 <= block <= count:
-            raise ValueError(f"{name}: blocks are numbered 1..{count}, got {block}")
-        for head in wanted or ():
-            if not 0 <= head < adapter.heads:
-                raise ValueError(f"{name}: heads are numbered 0..{adapter.heads - 1}, got {head}")
-    return chosen  # type: ignore[return-value]
+    blocks, single = items_of(choice)
+    if single:
+        raise TypeError(f"{name} must be True, False or blocks such as [1, {count}], got {choice!r}")
+    chosen: dict[int, list[int] | None] = {}
+    for b in blocks:
+        heads = items_of(choice[b])[0] if isinstance(choice, Mapping) else None
+        block = whole_number(b, f"{name}: a block", 1, count)
+        chosen[block] = (
+            None if heads is None else [whole_number(h, f"{name}: a head", 0, adapter.heads - 1) for h in heads]
+        )
+    return chosen
 
 
 def _keep_weights(adapter: Adapter, stack: ExitStack, kept: Recording, block: int, heads: list[int] | None) -> None:

@@ -14,7 +14,7 @@ from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.placing import device_of, placed
-from classspace_widgets.names import distinct, names_of, wordnet_ids
+from classspace_widgets.names import given_names, names_of, wordnet_ids
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.recording import Recording, alone, evaluating, passing, recording
 from classspace_widgets.trace import Trace
@@ -90,6 +90,8 @@ class ClassSpace:
             raise TypeError(
                 f"model must be a torch.nn.Module, got {type(model).__name__}; ClassSpace.from_timm takes a name"
             )
+        if class_bias is not None and class_embedding is None:
+            raise ValueError("class_bias goes with class_embedding; without one the model's own classifier is read")
         embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
         bias = None if class_bias is None else torch.as_tensor(class_bias)
         model = unwrapped(model)
@@ -108,10 +110,8 @@ class ClassSpace:
         second = self.adapter.second
         self.second_lens = None if second is None else ClassLens.fold(self.adapter.norm, *second)
         count = self.lens.offset.shape[0]
-        if class_names is not None and len(class_names) != count:
-            raise ValueError(f"class_names must have one name for each of the {count} classes, got {len(class_names)}")
         own = embedding is None
-        self.class_names = distinct([str(n) for n in class_names]) if class_names else names_of(model, count, own=own)
+        self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
         self.preprocessing = Preprocessing.of(self.adapter.model)

@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.projection import Projection
 from classspace_widgets.ranking import Found, Ranker, found_classes
@@ -142,8 +142,7 @@ def stream_readings(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
-    if not 1 <= k <= space.n_classes:
-        raise ValueError(f"k must be in 1..{space.n_classes}, got {k}")
+    k = whole_number(k, "k", 1, space.n_classes)
     pixels, _, _ = space.preprocess(images)
     wanted = _wanted(space, classes, len(pixels))
 
@@ -165,7 +164,9 @@ def _wanted(space: ClassSpace, classes: Any, images: int) -> Tensor:
         for wanted in table.flatten().tolist():
             space.class_index(wanted)
         return table
-    several: list[Any] = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
+    several, _ = items_of(classes)
+    if not several:
+        raise ValueError("classes is empty: choose at least one")
     row = torch.tensor([space.class_index(c) for c in several], dtype=torch.long, device=space.device)
     return row.expand(images, -1)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from classspace_widgets.describe import trace_html, trace_text
 from classspace_widgets.lens import class_ranks
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.progress import over
 from classspace_widgets.recording import recording
@@ -156,7 +155,7 @@ class Trace:
         ValueError
             For a stream or block that the model does not have.
         """
-        self._check(stream, block)
+        block = self._check(stream, block)
         step = self.per_block
         if stream in ("attention", "mlp", "block"):
             return self.increments[step * block - (stream == "attention")]
@@ -173,7 +172,7 @@ class Trace:
         """
         total, summed = None, -1
         for block in blocks:
-            self._check(stream, block)
+            block = self._check(stream, block)
             last = self.per_block * block - (stream == "mid")
             if stream in ("attention", "mlp", "block"):
                 yield self.stream(stream, block)
@@ -279,9 +278,7 @@ class Trace:
         >>> classes.shape
         torch.Size([1, 101, 3])
         """
-        if not 1 <= k <= self.n_classes:
-            raise ValueError(f"k must be in 1..{self.n_classes}, got {k}")
-
+        k = whole_number(k, "k", 1, self.n_classes)
         classes: list[Tensor] = []
 
         def top(vectors: Tensor) -> Tensor:
@@ -326,10 +323,12 @@ class Trace:
 
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""
-        if not 1 <= block <= self.n_blocks:
-            raise ValueError(f"block must be in 1..{self.n_blocks}, got {block}")
+        block = whole_number(block, "block", 1, self.n_blocks)
         if self.space is None:
-            raise RuntimeError("this trace has no model behind it (it was loaded from a file); trace the image again")
+            raise RuntimeError(
+                "this trace has no model behind it (it was loaded from a file): "
+                "load it with Trace.load(path, space=space), or trace the image again"
+            )
         return attention_parts(self.space.adapter.blocks[block - 1])
 
     def values(self, block: int) -> Tensor:
@@ -353,6 +352,7 @@ class Trace:
         """
         if sublayer not in ("attention", "mlp"):
             raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
+        block = whole_number(block, "block", 1, self.n_blocks)
         kept = self.mlp_keys if sublayer == "mlp" else self.head_inputs
         if block not in kept:
             option = "keys" if sublayer == "mlp" else "heads"
@@ -429,13 +429,11 @@ class Trace:
         """Class indices ``[K]`` on the trace's device from indices or names; None stays None."""
         if classes is None:
             return None
-        if isinstance(classes, torch.Tensor):
-            classes = classes.reshape(-1).tolist()
-        wanted = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
-        found = [class_index(self.class_names, c) for c in wanted]
+        found = [class_index(self.class_names, c) for c in items_of(classes)[0]]
         return torch.tensor(found, dtype=torch.long, device=self.output.device)
 
-    def _check(self, stream: str, block: int) -> None:
+    def _check(self, stream: str, block: int) -> int:
+        """The block's number, if it has the stream."""
         if stream not in self.streams:
             if stream in STREAMS:
                 raise UnsupportedModelError(
@@ -443,9 +441,8 @@ class Trace:
                     f"stream; use one of {PARALLEL_STREAMS}"
                 )
             raise ValueError(f"stream must be one of {self.streams}, got {stream!r}")
-        low = 0 if stream == "residual" else 1
-        if not low <= block <= self.n_blocks:
-            raise ValueError(f"block must be in {low}..{self.n_blocks} for the {stream} stream, got {block}")
+        what = f"block of the {stream} stream"
+        return whole_number(block, what, 0 if stream == "residual" else 1, self.n_blocks)
 
     def _read(
         self,
@@ -456,8 +453,9 @@ class Trace:
     ) -> Tensor:
         """A reading of the chosen tokens at one block, or at several, stacked."""
         first = 0 if stream == "residual" else 1
-        single = isinstance(block, Integral)
-        asked: Any = range(first, self.n_blocks + 1) if block is None else [block] if single else block
+        asked, single = items_of(range(first, self.n_blocks + 1) if block is None else block)
+        if not asked:
+            raise ValueError("block is empty: choose at least one, or None for all")
         blocks = [self.n_blocks if b == -1 else b for b in asked]
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
         with torch.inference_mode():
@@ -468,8 +466,5 @@ class Trace:
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:
         if tokens is None:
             return slice(None)
-        chosen = [int(tokens)] if isinstance(tokens, Integral) else [int(t) for t in tokens]
-        for token in chosen:
-            if not 0 <= token < self.n_tokens:
-                raise ValueError(f"token must be in 0..{self.n_tokens - 1}, got {token}")
+        chosen = [whole_number(t, "token", 0, self.n_tokens - 1) for t in items_of(tokens)[0]]
         return torch.tensor(chosen, dtype=torch.long, device=self.output.device)

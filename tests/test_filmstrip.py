@@ -73,7 +73,7 @@ def test_a_strip_reads_the_blocks_that_are_asked_for():
 @pytest.mark.parametrize(
     ("call", "said"),
     [
-        (lambda: filmstrip(synthetic("all"), 0, blocks=[99]), "blocks must be in 0.."),
+        (lambda: filmstrip(synthetic("all"), 0, blocks=[99]), "block must be in 0.."),
         (lambda: map_row(None, [np.zeros(3)], ["a"]), "shape"),
         (lambda: map_row(None, [np.zeros((2, 2))], []), "caption"),
     ],

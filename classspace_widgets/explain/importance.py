@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -12,7 +11,7 @@ from classspace_widgets.explain import methods
 from classspace_widgets.explain.reading import Readout, check_loss
 from classspace_widgets.explain.result import TokenImportance
 from classspace_widgets.interventions.run import pixels_of
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over_blocks
 
@@ -125,8 +124,13 @@ def _model_of(source: ClassSpace | Trace, images: Any) -> tuple[ClassSpace, Any]
             raise ValueError("a Trace brings its own images; pass the ClassSpace to explain others")
         trace = cast("Trace", source)
         if trace.space is None:
-            raise RuntimeError("this trace has no model behind it (it was loaded from a file); trace the image again")
+            raise RuntimeError(
+                "this trace has no model behind it (it was loaded from a file): "
+                "load it with Trace.load(path, space=space), or trace the image again"
+            )
         return trace.space, trace
+    if not hasattr(source, "adapter"):
+        raise TypeError(f"importance takes a ClassSpace (with images=) or a Trace, got {type(source).__name__}")
     if images is None:
         raise ValueError("importance needs images= with a ClassSpace")
     return source, images
@@ -146,7 +150,7 @@ def _classes(space: ClassSpace, classes: Classes, output: Tensor) -> Tensor:
         if int(wanted.min()) < 0 or int(wanted.max()) >= n_classes:
             raise ValueError(f"class must be in 0..{n_classes - 1}, got {int(wanted.min())}..{int(wanted.max())}")
     else:
-        listed = [classes] if isinstance(classes, (int, Integral, str)) else list(classes)
+        listed, _ = items_of(classes)
         if not listed:
             raise ValueError("classes is empty: choose at least one, or None for the predicted class")
         wanted = torch.tensor([class_index(space.class_names, c) for c in listed], device=output.device)

@@ -17,6 +17,7 @@ from classspace_widgets.describe import short_repr
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.subsets import run_subsets
+from classspace_widgets.lookup import items_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -89,8 +90,8 @@ def perturbation(
     space : ClassSpace
     images : Any
         As `ClassSpace.trace` takes them, or a `Trace`.
-    labels : sequence of int or Tensor [B]
-        The class that accuracy and probability are about.
+    labels : sequence of int or str, or Tensor [B]
+        The class, by index or name, that accuracy and probability are about.
     scores : Tensor [B, P]
         Importance of the image tokens; ties keep the order of the tokens.
     kept : sequence of int, optional
@@ -116,9 +117,10 @@ def perturbation(
         raise ValueError(f"kept must be numbers of image tokens in 1..{count}, got {kept!r}")
     if not orders or any(order not in ORDERS for order in orders):
         raise ValueError(f"orders must be among {ORDERS}, got {tuple(orders)}")
-    target = torch.as_tensor(labels, device=space.device).long()
-    if target.shape != (len(scores),):
-        raise ValueError(f"labels must have shape [B]=({len(scores)},), got {tuple(target.shape)}")
+    given = tuple(getattr(labels, "shape", (len(labels),)))
+    if given != (len(scores),):
+        raise ValueError(f"labels must have shape [B]=({len(scores)},), got {given}")
+    target = torch.tensor([space.class_index(label) for label in items_of(labels)[0]], device=space.device)
     if run is None:
         with pixels_of(space, images) as pixels:
             run = Resumable.record(space.adapter, pixels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.lens import in_full
+from classspace_widgets.lookup import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,9 +40,7 @@ class Readout:
         pooled = source.pooling in ("mean_norm", "norm_mean")
         weights = torch.zeros(tokens, device="cpu")
         if token is not None or not pooled:
-            token = 0 if token is None else token
-            if not 0 <= token < tokens:
-                raise ValueError(f"token must be in 0..{tokens - 1}, got {token}")
+            token = 0 if token is None else whole_number(token, "token", 0, tokens - 1)
             weights[token] = 1.0
             return cls(weights, False)
         first = 0 if source.pool_prefix else prefix

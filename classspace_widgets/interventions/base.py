@@ -24,7 +24,8 @@ class Intervention:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        Intervention.registry[cls.__name__] = cls
+        if not cls.__name__.startswith("_"):
+            Intervention.registry[cls.__name__] = cls
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @contextmanager
 def intervene(
     space: ClassSpace | Adapter,
-    interventions: Sequence[Intervention] = (),
+    interventions: Intervention | Sequence[Intervention] = (),
     *,
     sources: Mapping[str, Trace] | None = None,
 ) -> Iterator[Plan]:
@@ -49,7 +49,7 @@ def intervene(
     Parameters
     ----------
     space : ClassSpace or Adapter
-    interventions : sequence of Intervention
+    interventions : Intervention, or several
         Applied together; tokens always count in the full sequence, also where some are removed.
     sources : mapping of str to Trace, optional
         Traces that interventions refer to by name.
@@ -81,7 +81,8 @@ def intervene(
     torch.Size([1, 24])
     """
     adapter = adapter_of(space)
-    plan = Plan.build(adapter, interventions, sources or {})
+    several = [interventions] if isinstance(interventions, Intervention) else interventions
+    plan = Plan.build(adapter, several, sources or {})
     with ExitStack() as stack:
         stack.enter_context(alone(adapter.model))
         _change_embedding(plan, stack)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
+from classspace_widgets.images import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
 from classspace_widgets.models import UnsupportedModelError
@@ -153,5 +154,4 @@ def blank_pixels(adapter: Adapter, count: int, grid: tuple[int, int]) -> Tensor:
     embed: Any = adapter.model.patch_embed
     # By the picture's size and not the patch's, which counts in features behind a convolutional stem.
     size = [side * n // own for side, n, own in zip(embed.img_size, grid, adapter.grid, strict=True)]
-    channels = int(getattr(embed, "in_chans", None) or embed.proj.in_channels)
-    return adapter.embedding.new_zeros(count, channels, *size)
+    return adapter.embedding.new_zeros(count, input_channels(embed), *size)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def run_with(
     space: ClassSpace,
     images: Any,
-    interventions: Sequence[Intervention],
+    interventions: Intervention | Sequence[Intervention],
     *,
     sources: Mapping[str, Trace] | None = None,
 ) -> Tensor:
@@ -36,7 +36,7 @@ def run_with(
     space : ClassSpace
     images : Any
         Whatever `ClassSpace.trace` takes, or a `Trace`, whose pictures are then taken up from their embedding.
-    interventions : sequence of Intervention
+    interventions : Intervention, or several
     sources : mapping of str to Trace, optional
 
     Returns
@@ -71,7 +71,7 @@ def _logits(space: ClassSpace, pixels: Tensor) -> Tensor:
 def trace_with(
     space: ClassSpace,
     images: Any,
-    interventions: Sequence[Intervention],
+    interventions: Intervention | Sequence[Intervention],
     *,
     sources: Mapping[str, Trace] | None = None,
     full_grid: bool = True,
@@ -83,8 +83,8 @@ def trace_with(
     ----------
     space : ClassSpace
     images : Any
-        Whatever `ClassSpace.trace` takes; or a `Trace`.
-    interventions : sequence of Intervention
+        Whatever `ClassSpace.trace` takes, as are further ``options`` (``attention``, ``heads``); or a `Trace`.
+    interventions : Intervention, or several
     sources : mapping of str to Trace, optional
     full_grid : bool
         Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed

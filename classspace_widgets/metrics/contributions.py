@@ -9,6 +9,7 @@ import torch
 
 from classspace_widgets.describe import short_repr
 from classspace_widgets.lens import in_full
+from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -202,6 +203,7 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
     True
     """
     wanted = _classes(trace, classes)
+    block = whole_number(block, "block", 1, trace.n_blocks)
     if block not in trace.head_inputs:
         raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
     weight, bias = trace.out_projection(block)
@@ -251,6 +253,7 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
     True
     """
     wanted = _classes(trace, classes)
+    block = whole_number(block, "block", 1, trace.n_blocks)
     if block not in trace.attention_weights:
         raise ValueError(f"attention of block {block} was not kept; trace with attention=True, heads=True")
     if trace.attention_weights[block].shape[1] != trace.heads:
@@ -258,7 +261,7 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
             f"the attention of all {trace.heads} heads of block {block} is needed, "
             f"{trace.attention_weights[block].shape[1]} were kept; trace with attention=[{block}], heads=True"
         )
-    chosen = torch.tensor([int(t) for t in tokens], device=trace.output.device)
+    chosen = [whole_number(t, "token", 0, trace.n_tokens - 1) for t in items_of(tokens)[0]]
     weight, _ = trace.out_projection(block)
     with torch.inference_mode(), in_full(trace.output):
         dtype = trace.lens.folded.dtype
@@ -285,5 +288,6 @@ def _raw(trace: Trace, lens: ClassLens, classes: Tensor) -> Tensor:
 
 def _classes(trace: Trace, classes: Classes) -> Tensor:
     found = trace.class_indices(classes)
-    assert found is not None
+    if found is None:
+        raise TypeError("classes must be a class or several, by index or name, got None")
     return found

@@ -181,7 +181,8 @@ def _rank_of(logits: Tensor, labels: Tensor) -> Tensor:
 def _labels(trace: Trace, labels: Labels) -> Tensor:
     """Class indices ``[B, 1]``, one for each image."""
     found = trace.class_indices(labels)
-    assert found is not None
+    if found is None:
+        raise TypeError(f"labels must be one class or B={trace.n_images} of them, by index or name, got None")
     if len(found) not in (1, trace.n_images):
         raise ValueError(f"labels must be one class or B={trace.n_images} of them, got {len(found)}")
     return found.expand(trace.n_images).unsqueeze(1)

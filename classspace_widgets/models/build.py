@@ -26,6 +26,10 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
     """A timm model by name, with its published weights, a local checkpoint's, or fresh ones."""
     import timm
 
+    if not isinstance(name, str):
+        raise TypeError(
+            f"from_timm takes the name of a timm model, got {type(name).__name__}; ClassSpace takes a model"
+        )
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm {timm.__version__} has no model {name!r}{close_matches(name, timm.list_models())}")
     if checkpoint is not None:
@@ -36,6 +40,7 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         model = timm.create_model(name, pretrained=False, **options)
         load_weights(model, weights, str(checkpoint))
         return model
+    _check_tag(name)
     try:
         if not pretrained:
             return timm.create_model(name, pretrained=False, **options)
@@ -45,6 +50,18 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         if not pretrained:
             raise
         raise RuntimeError(f"the weights of {name!r} could not be loaded ({_short(error)}); {LOCAL}") from error
+
+
+def _check_tag(name: str) -> None:
+    """Refuse a tag behind the dot that names no weights, with those that there are."""
+    import timm
+
+    model, _, tag = name.partition(".")
+    if ":" in name or not tag:
+        return
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{model}.*")]
+    if tag not in tags:
+        raise ValueError(f"timm has no weights {tag!r} for {model!r}; there are {', '.join(tags) or 'none'}")
 
 
 def _short(error: Exception) -> str:
@@ -69,8 +86,8 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
             found = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises whatever a damaged file leads it to
             raise ValueError(
-                f"{path.name} could not be read as tensors alone ({_short(error)}); "
-                "nothing else in it is unpickled: save model.state_dict() as safetensors"
+                f"{path.name} could not be read as tensors alone ({type(error).__name__}): it is damaged, or holds a whole "
+                "model, which is not unpickled because that runs code; save model.state_dict() as safetensors"
             ) from error
     for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):

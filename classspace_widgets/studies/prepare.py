@@ -53,7 +53,7 @@ class PixelTransform:
     def of(cls, space: ClassSpace) -> PixelTransform:
         """What the model's configuration asks for."""
         how = space.preprocessing
-        model: Any = space.model
+        model: Any = space.adapter.model
         config: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
         mode = str(config.get("crop_mode") or "center")
         if mode not in ("center", "squash"):
@@ -64,12 +64,18 @@ class PixelTransform:
         return cls(how.size, crop, mode == "squash", interpolation, how.mean, how.std)
 
     def pixels(self, image: Any) -> Tensor:
-        """A PIL image as pixels ``[3, height, width]``, float32."""
+        """A PIL image as pixels ``[3, height, width]``, float32 (one channel where the model takes one)."""
         from PIL import Image
 
         names = {"bicubic": "BICUBIC", "bilinear": "BILINEAR", "nearest": "NEAREST", "lanczos": "LANCZOS"}
         how = Image.Resampling[names.get(self.interpolation, "BICUBIC")]
-        array = np.asarray(self._place(image.convert("RGB"), how), dtype=np.float32) / 255
+        if len(self.mean) not in (1, 3):
+            raise DatasetError(
+                f"the model takes {len(self.mean)} channels, pictures have 1 or 3; give pixels "
+                f"[{len(self.mean)}, {self.size[0]}, {self.size[1]}]"
+            )
+        placed = self._place(image.convert("RGB" if len(self.mean) == 3 else "L"), how)
+        array = np.asarray(placed, dtype=np.float32).reshape(*self.size, len(self.mean)) / 255
         array = (array - np.asarray(self.mean, np.float32)) / np.asarray(self.std, np.float32)
         return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
 
@@ -226,7 +232,7 @@ class Preparer:
     def _pixels(self, image: Any, index: int) -> tuple[Tensor, tuple[int, int]]:
         if not isinstance(image, torch.Tensor):
             return self.transform.pixels(image), (image.size[1], image.size[0])
-        want = (3, *self.transform.size)
+        want = (len(self.transform.mean), *self.transform.size)
         if tuple(image.shape) != want or not image.is_floating_point():
             raise DatasetError(
                 f"picture {index}: pixels must be floats of shape {want}, got {image.dtype} {tuple(image.shape)}; "

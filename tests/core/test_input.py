@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from classspace_widgets import ClassSpace
+from classspace_widgets import metrics as m
 from classspace_widgets.images import read_picture
 from core.families import SMALL, build, perturbed, pixels
 
@@ -181,7 +182,7 @@ def test_checkpoints(tmp_path, suffix):
 
 def test_checkpoints_that_would_run_code_are_refused(tmp_path):
     torch.save({"state_dict": timm.data.ImageNetInfo}, tmp_path / "code.pth")
-    with pytest.raises(ValueError, match="nothing else in it is unpickled"):
+    with pytest.raises(ValueError, match="not unpickled because that runs code"):
         ClassSpace.from_timm("vit_base_patch16_224", checkpoint=tmp_path / "code.pth")
 
 
@@ -232,3 +233,85 @@ def test_names():
 def test_not_a_model():
     with pytest.raises(TypeError, match="from_timm"):
         ClassSpace("vit_base_patch16_224")
+
+
+@pytest.mark.parametrize(
+    ("ask", "error", "words"),
+    [
+        (lambda t: t.logits(block=1.5), TypeError, "whole number in 0..2, got 1.5"),
+        (lambda t: t.logits(block="1"), TypeError, "whole number"),
+        (lambda t: t.logits(block=[]), ValueError, "block is empty"),
+        (lambda t: t.logits(tokens=[True, False]), TypeError, "whole number"),
+        (lambda t: t.logits(tokens=1.5), TypeError, "whole number"),
+        (lambda t: t.logits(classes=True), TypeError, "index or a name, got bool"),
+        (lambda t: t.logits(classes=3.0), TypeError, "index or a name, got float"),
+        (lambda t: t.top_k(2.5), TypeError, "k must be a whole number"),
+        (lambda t: t.stream("mlp", 0.5), TypeError, "whole number"),
+        (lambda t: m.contributions(t, None), TypeError, "by index or name, got None"),
+        (lambda t: m.direct_by_head(t, 0, 1), ValueError, "block must be in 1..2"),
+        (lambda t: m.direct_by_source(t, 1, 1, [-1]), ValueError, "token must be in"),
+        (lambda t: t.space.trace(t.pictures[0], attention=[1.5]), TypeError, "attention: a block"),
+        (lambda t: t.space.trace(t.pictures[0], heads=2), TypeError, "heads must be True, False or blocks"),
+        (lambda t: t.space.stream_readings(t.pictures[0], []), ValueError, "classes is empty"),
+        (lambda t: t.save("none/trace.safetensors"), FileNotFoundError, "create it first"),
+    ],
+)
+def test_numbers_and_names_are_checked(plain, ask, error, words):
+    trace = plain.trace(gradient(), attention=True, heads=True)
+    with pytest.raises(error, match=words):
+        ask(trace)
+
+
+def test_numpy_and_torch_numbers_are_numbers(plain):
+    trace = plain.trace(gradient(), attention=True, heads=True)
+    expected = trace.logits("mlp", 2, classes=[3], tokens=[4])
+    for kind in (np.int64, torch.tensor):
+        assert torch.equal(trace.logits("mlp", kind(2), classes=kind(3), tokens=kind(4)), expected)
+    assert trace.logits("mlp", np.array([1, 2])).shape[0] == 2
+    assert m.direct_by_source(trace, np.int64(1), 3, 0).shape == m.direct_by_source(trace, 1, 3, [0]).shape
+    assert trace.snapshot(classes="class 3", payload="classes").meta["classes"]["kept"] == [3]
+
+
+def test_class_names_as_given():
+    model = build("ViT", num_classes=3)
+    expected = ("cat", "dog", "owl")
+    for names in (np.array(expected), dict(enumerate(expected)), {"2": "owl", "0": "cat", "1": "dog"}, iter(expected)):
+        assert ClassSpace(model, class_names=names, check=False).class_names == expected
+    assert ClassSpace(model, class_names=["a", "a", "a (2)"], check=False).class_names == ("a", "a (3)", "a (2)")
+    for names, error, words in (
+        ("cat", TypeError, "the text 'cat'"),
+        ({0: "cat", 2: "owl"}, ValueError, r"classes 0\.\.2"),
+        (["cat", None, "owl"], ValueError, "class 1 has None"),
+    ):
+        with pytest.raises(error, match=words):
+            ClassSpace(model, class_names=names)
+    with pytest.raises(ValueError, match="class_bias goes with class_embedding"):
+        ClassSpace(model, class_bias=torch.zeros(3))
+
+
+def test_one_channel_and_one_class():
+    grey = ClassSpace(build("ViT", in_chans=1))
+    trace = grey.trace(gradient())
+    assert trace.pictures.shape[-1] == 3
+    assert grey.trace(pixels(grey)[:, :1]).n_images == 2
+    assert trace.snapshot().arrays["image"].size
+    many = ClassSpace(build("ViT", in_chans=5))
+    with pytest.raises(ValueError, match=r"give a tensor \[B, 5"):
+        many.trace(gradient())
+    lone = ClassSpace(build("ViT", num_classes=1))
+    assert lone.identities["output"] < 1e-4
+
+
+def test_sizes_that_do_not_fit_the_patches():
+    space = ClassSpace(build("ViT", dynamic_img_size=True))
+    with pytest.raises(ValueError, match="multiples of"):
+        space.trace(torch.zeros(1, 3, 33, 64))
+
+
+def test_models_by_name_are_checked():
+    with pytest.raises(TypeError, match="ClassSpace takes a model"):
+        ClassSpace.from_timm(build("ViT"))
+    with pytest.raises(ValueError, match="no weights 'nope' for 'test_vit'; there are"):
+        ClassSpace.from_timm("test_vit.nope", pretrained=False)
+    with pytest.raises(TypeError, match=r"torch\.bfloat16"):
+        ClassSpace(build("ViT"), dtype="bfloat16")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import timm
 import torch
 from timm.models.vision_transformer import ParallelScalingBlock
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.causal import sweep_heads
+from classspace_widgets.causal import sweep_heads, sweep_tokens
 from classspace_widgets.explain import importance, perturbation
 from classspace_widgets.interventions import (
     Ablate,
@@ -79,3 +80,32 @@ def test_a_model_in_training_mode_is_read_in_evaluation_mode():
     again = perturbation(space, images, [1, 2], maps[:, 0, 1:]).probability["negative"]
     torch.testing.assert_close(again, curves)
     assert all(module.training for module in space.model.modules())
+
+
+def test_a_trace_of_a_hybrid_is_taken_up_from_its_embedding():
+    model = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, num_classes=7, pretrained=False)
+    space = ClassSpace(model)
+    images = images_for(space)
+    trace = space.trace(images)
+    again = trace_with(space, trace, RemoveTokens(tokens=[1]))
+    torch.testing.assert_close(again.output, run_with(space, images, [RemoveTokens(tokens=[1])]), rtol=1e-4, atol=1e-5)
+
+
+def test_sweeps_take_names_and_refuse_nonsense():
+    space = tiny_vit()
+    image = images_for(space)[:1]
+    named = sweep_heads(space, image, ["class 4"], blocks=[3, 1])
+    assert named.classes == (4,)
+    assert named.blocks == (3, 1)
+    for options, words in (
+        ({"blocks": []}, "blocks is empty"),
+        ({"tokens": []}, "tokens is empty"),
+        ({"tokens": [17]}, r"token must be in 0\.\.16"),
+        ({"window": 0}, "window"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            sweep_tokens(space, image, 4, **options)
+    with pytest.raises(TypeError, match="one other picture"):
+        sweep_tokens(space, image, 4, mode="patch", source=space.trace(images_for(space)))
+    with pytest.raises(TypeError, match="a sweep takes a ClassSpace"):
+        sweep_heads(space.trace(image), image, 4)
