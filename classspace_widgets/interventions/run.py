@@ -70,7 +70,7 @@ def trace_with(
     full_grid : bool
         Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed
         (attention weights to and from removed tokens are 0), so that views show holes; False keeps the short
-        sequence.
+        sequence, over which shares and means of tokens can be taken.
 
     Returns
     -------
