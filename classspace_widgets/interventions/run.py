@@ -89,7 +89,7 @@ def trace_with(
     full_grid : bool
         Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed
         (attention weights to and from removed tokens are 0), so that views show holes; False keeps the short
-        sequence.
+        sequence, over which shares and means of tokens can be taken.
     **options
         As in `ClassSpace.trace`: ``attention``, ``heads``, ``keys``.
 

@@ -9,7 +9,14 @@ from core.families import build, pixels
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
 from classspace_widgets.explain import importance
-from classspace_widgets.interventions import Ablate, PatchResidual, RemoveTokens, run_with, trace_with
+from classspace_widgets.interventions import (
+    Ablate,
+    KnockOutAttention,
+    PatchResidual,
+    RemoveTokens,
+    run_with,
+    trace_with,
+)
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +106,18 @@ def test_pooled_readings_are_of_the_tokens_that_are_left(family):
         assert torch.allclose(trace.readout(), trace.output)
         shares, offset = m.output_contributions(trace, range(trace.n_classes))
         assert torch.allclose(shares.sum(dim=1).T + offset, trace.output)
+
+
+@pytest.mark.parametrize("family", ["DINOv3", "RoPE, mixed", "EVA-02", "BEiT", "DINOv2 with registers"])
+def test_a_token_that_is_gone_is_one_that_nobody_reads(family):
+    """With several prefix tokens, too: positions of what is left must be its own."""
+    space = ClassSpace(build(family).double())
+    images, gone = pixels(space), [len(space.adapter.prefix), len(space.adapter.prefix) + 2]
+    unread = KnockOutAttention("edges", sources=gone, renormalise=True)
+    removed = run_with(space, images, [RemoveTokens(tokens=gone)])
+    kept = [t for t in range(space.trace(images).n_tokens) if t not in gone]
+    if space.adapter.pooling == "token":
+        assert torch.allclose(removed, run_with(space, images, [unread]))
+    last = trace_with(space, images, [unread]).stream("residual", 2)
+    short = trace_with(space, images, [RemoveTokens(tokens=gone)], full_grid=False).stream("residual", 2)
+    assert torch.allclose(short, last[:, kept])
