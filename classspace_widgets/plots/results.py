@@ -22,6 +22,7 @@ from classspace_widgets.plots.style import (
     COLOURS,
     INK,
     MARKERS,
+    check_result,
     crosshair_span,
     escape,
     share_crosshair,
@@ -73,6 +74,7 @@ def plot_result(
     -------
     bokeh figure, or row of figures
     """
+    check_result(result)
     if {"curves", "paper"} <= set(result.tables) and class_name is None and not where:
         return plot_explanation(result, width=width, height=height)
     table = result.table
@@ -103,6 +105,8 @@ def plot_overview(results: StudyResults | Mapping[str, StudyResult], *, width: i
     -------
     bokeh column
     """
+    if not isinstance(results, Mapping):
+        raise TypeError(f"expected StudyResults, got {type(results).__name__}; plot_result draws a single one")
     if not len(results):
         raise ValueError("there is no result to show")
     crosshair = crosshair_span()

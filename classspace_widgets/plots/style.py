@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Mapping
 from typing import Any
 
 from bokeh.models import CrosshairTool, Legend, Span
 from bokeh.plotting import figure
+
+from classspace_widgets.studies.results import StudyResult
 
 INK = "#7a808a"
 GRID = "#8c929c"
@@ -14,6 +17,17 @@ GRID = "#8c929c"
 COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d", "#0f97a8", "#9a6a3f", "#5f9a35")
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
+
+
+def check_result(result: Any, *, columns: tuple[str, ...] = (), tables: tuple[str, ...] = ()) -> None:
+    """Refuse what is not the result of one study, or not of one that can be drawn so."""
+    if not isinstance(result, StudyResult):
+        hint = "; results['...'] is one, plot_overview draws all" if isinstance(result, Mapping) else ""
+        raise TypeError(f"expected a StudyResult, got {type(result).__name__}{hint}")
+    missing = [t for t in tables if t not in result.tables]
+    missing += [c for c in columns if not missing and c not in result.table.columns]
+    if missing:
+        raise ValueError(f"the result of {result.name} has no {' and no '.join(missing)}; plot_result draws any result")
 
 
 def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:

@@ -286,4 +286,6 @@ def as_snapshot(data: Any) -> Snapshot:
         made = data.snapshot()
         if isinstance(made, Snapshot):
             return made
-    raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}")
+    raise TypeError(
+        f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}; trace a picture first: space.trace(picture)"
+    )

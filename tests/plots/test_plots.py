@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 from bokeh.models import CrosshairTool, CustomJS, Div, HoverTool, VArea
 from bokeh.plotting import figure
@@ -20,7 +21,7 @@ from classspace_widgets.plots import (
     plot_result,
     save_figure,
 )
-from classspace_widgets.studies import ExplanationStudy, StudyResults, all_studies, run_study, write_report
+from classspace_widgets.studies import ExplanationStudy, StudyResult, StudyResults, all_studies, run_study, write_report
 
 
 @pytest.fixture(scope="module")
@@ -208,3 +209,18 @@ def test_saving_figures(results, tmp_path, monkeypatch):
     monkeypatch.setattr(bokeh.io, "export_png", nothing)
     with pytest.raises(RuntimeError, match="pip install selenium"):
         save_figure(plot_result(results["accuracy"]), tmp_path / "a.png")
+
+
+def test_what_cannot_be_drawn_is_named():
+    result = StudyResult("accuracy", "Accuracy", {"main": pd.DataFrame({"measure": ["top-1"], "value": [0.5]})})
+    results = {"accuracy": result}
+    for draw, given, error, words in (
+        (plot_result, results, TypeError, "plot_overview draws all"),
+        (plot_result, None, TypeError, "got NoneType"),
+        (plot_overview, result, TypeError, "plot_result draws a single one"),
+        (plot_heat_table, result, ValueError, "accuracy has no condition"),
+        (plot_explanation, result, ValueError, "no curves and no paper"),
+        (plot_probes, result, TypeError, "probe_accuracy"),
+    ):
+        with pytest.raises(error, match=words):
+            draw(given)
