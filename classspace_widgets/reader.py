@@ -125,7 +125,8 @@ class Reader:
     def increments(self, meta: dict[str, Any]) -> dict[str, Array]:
         """The increments and the class embedding in float16, each scaled to fit."""
         stacked = torch.stack(self.vectors)
-        scale = stacked.abs().amax(dim=(1, 2)).clamp_min(1e-12) / 1024.0
+        # Removed tokens are NaN, and must not decide about the others.
+        scale = stacked.nan_to_num(nan=0.0).abs().amax(dim=(1, 2)).clamp_min(1e-12) / 1024.0
         peak = float(self.lens.folded.abs().max().clamp_min(1e-12)) / 1024.0
         meta["embedding_scale"] = peak
         return {

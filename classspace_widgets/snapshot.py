@@ -334,6 +334,8 @@ class Snapshot:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
         """Open a ``.csnap`` file."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no snapshot at {path}")
         try:
             data = gzip.decompress(Path(path).read_bytes())
         except (gzip.BadGzipFile, EOFError, zlib.error) as error:

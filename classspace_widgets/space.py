@@ -40,8 +40,8 @@ class ClassSpace:
     model : nn.Module
         A timm vision transformer, in whatever state the caller keeps it.  It is used as it is and left as it was:
         mode, flags, hooks and random state.  Where another ``device`` or ``dtype`` is asked for, a copy is moved.  A
-        compiled or replicated model is taken without its wrapper.  Hooks are on the model during a pass, so one space
-        must not run passes in several threads at once.
+        compiled or replicated model is taken without its wrapper.  Hooks are on the model during a pass, so passes
+        of several threads wait for one another.
     device : str
         ``"auto"`` (where the model is), or anything that torch takes.
     dtype : torch.dtype, optional

@@ -9,7 +9,7 @@ from bokeh.layouts import column, row
 from bokeh.models import ColumnDataSource, HoverTool, Range1d
 
 from classspace_widgets.plots.heat import plot_heat_table
-from classspace_widgets.plots.style import COLOURS, INK, MARKERS, styled_figure
+from classspace_widgets.plots.style import COLOURS, INK, MARKERS, check_result, styled_figure
 from classspace_widgets.studies.results import StudyResult, rows_where
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def plot_explanation(
     """
     if measure not in ("accuracy", "probability"):
         raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")
+    check_result(result, tables=("curves", "paper"))
     curves = rows_where(result.tables["curves"], outcome="all")
     known = list(dict.fromkeys(curves["method"]))
     chosen = known if methods is None else list(methods)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from bokeh.models import ColumnDataSource, HoverTool, LabelSet, LinearColorMapper
 
-from classspace_widgets.plots.style import HEAT, styled_figure
+from classspace_widgets.plots.style import HEAT, check_result, styled_figure
 from classspace_widgets.studies.results import rows_where
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
     >>> type(plot_heat_table(results["token_removal"])).__name__
     'figure'
     """
+    check_result(result, columns=("condition", "measure") if table is None else ())
     if table is None:
         table = rows_where(result.table, outcome="all") if "outcome" in result.table.columns else result.table
     tokens = table["tokens"].astype(str) if "tokens" in table.columns else pd.Series("", index=table.index)

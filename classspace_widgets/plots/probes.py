@@ -39,6 +39,9 @@ def plot_probes(
     """
     import pandas as pd
 
+    for table in (accuracy, control):
+        if table is not None and not {"reading", "tokens", "stream"} <= set(getattr(table, "columns", ())):
+            raise TypeError(f"expected the table that probing.probe_accuracy gives, got {type(table).__name__}")
     parts = [accuracy.assign(weights="trained")]
     if control is not None:
         parts.append(control.assign(weights="random"))

@@ -22,6 +22,7 @@ from classspace_widgets.plots.style import (
     COLOURS,
     INK,
     MARKERS,
+    check_result,
     colours_of,
     count_blocks,
     crosshair_span,
@@ -94,6 +95,7 @@ def plot_result(
     >>> type(plot_result(results["identifiability"], where={"stream": "residual"})).__name__
     'figure'
     """
+    check_result(result)
     own, width = width, width or WIDTH
     if {"curves", "paper"} <= set(result.tables) and class_name is None and not where:
         return plot_explanation(result, width=width, height=height)
@@ -146,6 +148,8 @@ def plot_overview(results: StudyResults | Mapping[str, StudyResult], *, width: i
     >>> type(plot_overview(results)).__name__
     'Column'
     """
+    if not isinstance(results, Mapping):
+        raise TypeError(f"expected StudyResults, got {type(results).__name__}; plot_result draws a single one")
     if not len(results):
         raise ValueError("there is no result to show")
     crosshair = crosshair_span()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from bokeh.models import BasicTicker, CrosshairTool, Legend, Span
 from bokeh.plotting import figure
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from classspace_widgets.studies.results import StudyResult
 
 INK = "#7a808a"
 GRID = "#8c929c"
@@ -26,6 +26,17 @@ SIGNED = tuple(
     for step in range(-32, 33)
     for ends in [(33, 102, 172) if step < 0 else (178, 24, 43)]
 )
+
+
+def check_result(result: Any, *, columns: tuple[str, ...] = (), tables: tuple[str, ...] = ()) -> None:
+    """Refuse what is not the result of one study, or not of one that can be drawn so."""
+    if not isinstance(result, StudyResult):
+        hint = "; results['...'] is one, plot_overview draws all" if isinstance(result, Mapping) else ""
+        raise TypeError(f"expected a StudyResult, got {type(result).__name__}{hint}")
+    missing = [t for t in tables if t not in result.tables]
+    missing += [c for c in columns if not missing and c not in result.table.columns]
+    if missing:
+        raise ValueError(f"the result of {result.name} has no {' and no '.join(missing)}; plot_result draws any result")
 
 
 def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:

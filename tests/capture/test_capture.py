@@ -11,7 +11,7 @@ from PIL import Image
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.capture import capture
-from classspace_widgets.interventions import from_spec, trace_with
+from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
 from classspace_widgets.live import Answer
 from classspace_widgets.snapshot import unpack
 
@@ -293,3 +293,16 @@ def test_importance_on_request(trace, method):
 def test_unknown_requests_are_refused(trace):
     with pytest.raises(ValueError, match="unknown request 'dance'; expected one of attention, classes"):
         ask(trace.snapshot(), "dance")
+
+
+def test_increments_of_a_pass_without_some_tokens():
+    space = tiny_vit()
+    whole = space.trace(images_for(space, 1))
+    removed = trace_with(space, whole, RemoveTokens(tokens=[3, 8])).snapshot(payload="increments")
+    lost = np.isnan(removed.arrays["increments"]).all(axis=(0, 2))
+    assert np.flatnonzero(lost).tolist() == [3, 8]
+    assert np.isfinite(removed.arrays["increments"][:, ~lost]).all()
+    assert np.isfinite(removed.arrays["increment_scale"]).all()
+    assert removed.meta["exactness"]["error"]["mean"] < 0.01
+    again, _ = unpack(removed.pack())
+    assert again["exactness"] == removed.meta["exactness"]

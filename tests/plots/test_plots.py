@@ -8,6 +8,7 @@ import html
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from bokeh.models import CrosshairTool, CustomJS, Div, HoverTool, VArea
@@ -28,7 +29,7 @@ from classspace_widgets.plots import (
     save_figure,
     show_figure,
 )
-from classspace_widgets.studies import ExplanationStudy, StudyResults, all_studies, run_study, write_report
+from classspace_widgets.studies import ExplanationStudy, StudyResult, StudyResults, all_studies, run_study, write_report
 
 
 @pytest.fixture(scope="module")
@@ -289,3 +290,18 @@ def test_a_shown_figure_brings_all_it_needs(results):
     row = plot_result(results["identifiability"], height=300)
     assert 300 < show_figure(row).height < 360
     assert show_figure(row, height=99).height == 99
+
+
+def test_what_cannot_be_drawn_is_named():
+    result = StudyResult("accuracy", "Accuracy", {"main": pd.DataFrame({"measure": ["top-1"], "value": [0.5]})})
+    results = {"accuracy": result}
+    for draw, given, error, words in (
+        (plot_result, results, TypeError, "plot_overview draws all"),
+        (plot_result, None, TypeError, "got NoneType"),
+        (plot_overview, result, TypeError, "plot_result draws a single one"),
+        (plot_heat_table, result, ValueError, "accuracy has no condition"),
+        (plot_explanation, result, ValueError, "no curves and no paper"),
+        (plot_probes, result, TypeError, "probe_accuracy"),
+    ):
+        with pytest.raises(error, match=words):
+            draw(given)
