@@ -28,7 +28,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
         Give several views the same session (or one another) to link them; a snapshot or a trace gets a session of its
         own.
     options : dict, optional
-        Options of the view (for example ``{"count": 10}`` for `TopClasses`).
+        Options of the view: ``{"bare": True}`` shows a `PatchHeatmap` without its controls; other views have none.
     **state
         Initial state of a new session, and which image of a trace (see `Session`).
 
@@ -47,11 +47,16 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     """What a saved notebook keeps beside the live view, for readers without a kernel: ``"page"`` (the working view, up
     to 2 MB), ``"picture"`` (a still picture and a line of text), or ``"none"`` (small notebooks)."""
 
+    known_options: ClassVar[frozenset[str]] = frozenset()
+
     view = t.Unicode().tag(sync=True)
     options = t.Dict().tag(sync=True)
     _session = t.Unicode().tag(sync=True)
 
     def __init__(self, data: Any, *, options: dict[str, Any] | None = None, **state: Any) -> None:
+        if unknown := set(options or {}) - self.known_options:
+            known = ", ".join(sorted(self.known_options)) or "none"
+            raise ValueError(f"{type(self).__name__} has no option {sorted(unknown)[0]!r}; it has {known}")
         self._esm = script("view.js")
         data = data.session if isinstance(data, View) else data
         self._owns_session = not isinstance(data, Session)
@@ -140,6 +145,8 @@ class LayerSlider(View):
 
 class PatchHeatmap(View):
     """The picture under a map of any reading, patch by patch; click, shift-click or drag to select tokens."""
+
+    known_options = frozenset({"bare"})
 
 
 class ContributionBars(View):

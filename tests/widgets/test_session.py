@@ -385,3 +385,11 @@ def test_the_view_can_clear_the_intervened_pass():
     session._variant = synthetic("all").pack()
     session.set_state({"_variant": memoryview(b"")})
     assert session._variant == b""
+
+
+def test_options_that_a_view_does_not_have_are_named():
+    assert PatchHeatmap(synthetic("all"), options={"bare": True}).options == {"bare": True}
+    with pytest.raises(ValueError, match="PatchHeatmap has no option 'size'; it has bare"):
+        PatchHeatmap(synthetic("all"), options={"size": 3})
+    with pytest.raises(ValueError, match="Explorer has no option 'bare'; it has none"):
+        Explorer(synthetic("all"), options={"bare": True})
