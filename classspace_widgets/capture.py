@@ -155,9 +155,7 @@ def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
     if trace.pooling in ("token", "distilled") and trace.layout == "sequential":
         unreachable = list(range(4 * last - 3, 4 * last + 1))
         read = " and ".join(trace.prefix[: 2 if trace.pooling == "distilled" else 1])
-        caveats.append(
-            f"The output is read from {read}: what the last block adds to the image tokens cannot reach it."
-        )
+        caveats.append(f"The output is read from {read}: what the last block adds to the image tokens cannot reach it.")
     if trace.pooling == "norm_mean":
         caveats.append(
             "This model averages normalised tokens: before the last block, the pooled token is read with the final "

@@ -7,9 +7,11 @@ import io
 import numpy as np
 import pytest
 import torch
+from core.families import build, pixels
 from PIL import Image
 from tiny_models import images_for, tiny_vit
 
+from classspace_widgets import ClassSpace
 from classspace_widgets.capture import capture
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
 from classspace_widgets.live import Answer
@@ -306,3 +308,12 @@ def test_increments_of_a_pass_without_some_tokens():
     assert removed.meta["exactness"]["error"]["mean"] < 0.01
     again, _ = unpack(removed.pack())
     assert again["exactness"] == removed.meta["exactness"]
+
+
+def test_what_reaches_no_output_is_said_of_every_token_that_is_read():
+    space = ClassSpace(build("DeiT, distilled"), device="cpu")
+    caveats = capture(space.trace(pixels(space, 1))).meta["caveats"]
+    assert (
+        "The output is read from [CLS] and [DIST]: what the last block adds to the image tokens cannot reach it."
+        in caveats
+    )
