@@ -168,7 +168,22 @@ def _transposed_hint(shape: tuple[int, ...]) -> str:
 
 
 def input_channels(embed: nn.Module) -> int:
-    """Channels of the pictures that a patch embedding takes: those of its first convolution, where it has any."""
+    """Channels of the pictures that a patch embedding takes: those of its first convolution, where it has any.
+
+    Parameters
+    ----------
+    embed : nn.Module
+
+    Returns
+    -------
+    int
+        3 where there is no convolution.
+
+    Examples
+    --------
+    >>> input_channels(torch.nn.Conv2d(1, 8, 4))
+    1
+    """
     convolutions = (module for module in embed.modules() if isinstance(module, torch.nn.Conv2d))
     return next((module.in_channels for module in convolutions), 3)
 

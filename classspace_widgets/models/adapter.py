@@ -150,7 +150,23 @@ def adapt(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is compiled or replicated: hooks belong to passes of the model alone."""
+    """The model itself, where it is compiled or replicated: hooks belong to passes of the model alone.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+        What ``torch.compile``, ``DataParallel`` or ``DistributedDataParallel`` wrap; any other model itself.
+
+    Examples
+    --------
+    >>> model = torch.nn.Linear(2, 2)
+    >>> unwrapped(torch.nn.DataParallel(model)) is model
+    True
+    """
     while hasattr(model, "_orig_mod") or type(model).__name__ in ("DataParallel", "DistributedDataParallel"):
         model = getattr(model, "_orig_mod", None) or model.module  # type: ignore[assignment]
     return model

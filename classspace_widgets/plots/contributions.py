@@ -51,6 +51,14 @@ def plot_contributions(
     ------
     IndexError
         If there is no such class, image or token.
+
+    Examples
+    --------
+    >>> from classspace_widgets.metrics import contributions
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> type(plot_contributions(contributions(trace, "fish"))).__name__
+    'figure'
     """
     sizes = {"class_number": shares.values.shape[0], "image": shares.values.shape[2], "token": shares.values.shape[3]}
     for (name, size), at in zip(sizes.items(), (class_number, image, token), strict=True):
@@ -110,6 +118,11 @@ def plot_heads(
     ------
     ValueError
         If ``effects`` has not two dimensions.
+
+    Examples
+    --------
+    >>> type(plot_heads([[0.1, -0.2], [1.5, 0.3]])).__name__
+    'figure'
     """
     values = np.asarray(effects, np.float64)
     if values.ndim != 2 or not values.size:
