@@ -64,9 +64,9 @@ class RidgeSums:
     def add(self, point: int, vectors: Tensor, labels: Tensor) -> None:
         """Take in ``vectors [B, Q', D]`` of one stream point; with Q = 1 all Q' tokens are examples of one probe.
 
-        Products of one call are in the vectors' own precision (at least float32), their sums over calls in float64.
+        In float64: a few very large activations, which many models have, would drown the rest of a float32 product.
         """
-        x = vectors if vectors.dtype == torch.float64 else vectors.float()
+        x = vectors.double()
         one_hot = torch.nn.functional.one_hot(labels, self.n_classes).to(x.dtype)
         if self.gram.shape[1] == 1:
             tokens = x.shape[1]

@@ -65,7 +65,7 @@ def test_merging_equals_one_pass(space):
     first = collect_sums(space, Pictures(8, classes=4), batch_size=4)
     second = collect_sums(space, Pictures(12, classes=4, start=8), batch_size=4)
     merged = first.merge(second)
-    # Products are in float32, as the vectors are; only sums over calls are in float64.
+    # Activations are float32, and differ in their last digits with the size of a batch.
     torch.testing.assert_close(merged.gram, whole.gram, rtol=1e-5, atol=1e-4)
     torch.testing.assert_close(merged.cross, whole.cross, rtol=1e-5, atol=1e-4)
     assert torch.equal(merged.counts, whole.counts)
@@ -128,3 +128,21 @@ def test_bad_input(space):
         probes.scores(torch.zeros(1, 2, 24), 9)
     with pytest.raises(ValueError, match="2 positions"):
         probes.scores(torch.zeros(1, 3, 24), 1)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_massive_activations_do_not_drown_the_rest(shared):
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(30, 1, 12)).astype(np.float32)
+    # Two features of a thousand times the size of the others, and nearly the same, as trained models have them.
+    x[:, 0, 3] *= 3000
+    x[:, 0, 7] = x[:, 0, 3] * np.float32(1.0001) + x[:, 0, 7]
+    labels = generator.integers(0, 4, 30)
+    vectors = torch.from_numpy(np.repeat(x, 2, axis=1))
+    sums = RidgeSums.empty([(0, "residual")], 1 if shared else 2, 12, 4)
+    sums.add(0, vectors, torch.from_numpy(labels))
+    probes = sums.solve(0.1)
+    ridge = reference(
+        np.repeat(x[:, 0], 2 if shared else 1, axis=0).astype(float), np.repeat(labels, 2 if shared else 1), 0.1
+    )
+    np.testing.assert_allclose(probes.weights[0, 0].numpy().T, ridge.coef_, rtol=1e-3, atol=1e-5)
