@@ -107,9 +107,14 @@ def test_notebook_7(tmp_path, browser):
         context = browser.new_context(viewport={"width": 1280, "height": 1500})
         watched = Watched(context.new_page())
         watched.page.goto(address.replace("/api/status", "/notebooks/test.ipynb"))
-        watched.page.locator(".jp-CodeCell .cm-content").first.click(timeout=60_000)
-        for _ in cells:
+        # Cells that are run while the kernel is connecting are lost.
+        watched.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
+        watched.page.locator(".jp-CodeCell .cm-content").first.click()
+        for number in range(len(cells)):
             watched.page.keyboard.press("Shift+Enter")
+            watched.page.wait_for_function(
+                "n => document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')[n].textContent !== '[ ]:'", arg=number
+            )
         use(watched)
         watched.shot("notebook7")
         # Notebook's own complaint about settings, with and without our widgets.
