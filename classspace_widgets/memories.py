@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import short_repr, values_html
 from classspace_widgets.lookup import class_index, whole_number
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
@@ -101,6 +101,7 @@ class ValueVectors:
     """
 
     __repr__ = short_repr
+    _repr_html_ = values_html
 
     vectors: Tensor
     class_embedding: Tensor
