@@ -53,7 +53,7 @@ def short(value: Any) -> str:
     if isinstance(value, tuple) and value and all(isinstance(row, tuple) and len(row) > 2 for row in value):
         return f"{type(value[0][0]).__name__} [{len(value)}, {len(value[0])}]"
     if isinstance(value, (list, tuple)) and value:
-        inner = ", ".join(short(v) for v in value)
+        inner = ", ".join(short(v) for v in value) + "," * (len(value) == 1)
         return f"({inner})" if len(inner) <= 60 else f"({short(value[0])}, ... {len(value)} in all)"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

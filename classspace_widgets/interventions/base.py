@@ -120,7 +120,7 @@ def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
     Examples
     --------
     >>> from_spec([{"type": "RemoveTokens", "tokens": [5]}])
-    [RemoveTokens(tokens=(5,), box=None, mask=None, outside=False)]
+    [RemoveTokens(tokens=(5,))]
     """
     if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Sequence):
         raise TypeError(f"a specification must be a list of dicts, got {type(spec).__name__}")
