@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 150_000_000
 """Pictures with more pixels are refused before they are decoded."""
 
+FAR = 10
+"""How many times further out than any picture a ready tensor may lie before that is warned about."""
+
 ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
 
 
@@ -168,7 +171,23 @@ def _transposed_hint(shape: tuple[int, ...]) -> str:
 
 
 def input_channels(embed: nn.Module) -> int:
-    """Channels of the pictures that a patch embedding takes: those of its first convolution, where it has any."""
+    """Channels of the pictures that a patch embedding takes: those of its first convolution, where it has any.
+
+    Parameters
+    ----------
+    embed : nn.Module
+        A model's ``patch_embed``.
+
+    Returns
+    -------
+    int
+        3 where there is no convolution.
+
+    Examples
+    --------
+    >>> input_channels(ClassSpace.bundled().model.patch_embed)
+    3
+    """
     convolutions = (module for module in embed.modules() if isinstance(module, torch.nn.Conv2d))
     return next((module.in_channels for module in convolutions), 3)
 
@@ -275,7 +294,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
             if batch.shape[1] not in (1, 3, 4):
                 raise ValueError(f"a uint8 tensor must have shape [B, 3, height, width], got {tuple(images.shape)}")
             return prepare([one.permute(1, 2, 0).cpu().numpy() for one in batch], how)
-        pixels = _ready(images, how)
+        pixels = ready(images, how)
         return pixels, how.pictures(pixels.float()), ("",) * pixels.shape[0]
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
@@ -284,7 +303,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     if not images:
         raise ValueError("expected at least one image, got an empty list")
     if all(isinstance(one, torch.Tensor) and one.dtype != torch.uint8 for one in images):
-        parts = [_ready(one, how) for one in images]
+        parts = [ready(one, how) for one in images]
         sizes = {tuple(part.shape[1:]) for part in parts}
         if len(sizes) > 1:
             raise ValueError(f"tensors in a list must have one shape, got {sorted(sizes)}")
@@ -303,8 +322,10 @@ def _as_batch(tensor: Tensor) -> Tensor:
     return batch
 
 
-def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
-    """Check a tensor that goes to the model as it is."""
+def ready(tensor: Tensor, how: Preprocessing) -> Tensor:
+    """A tensor that goes to the model as it is, checked: ``[B, channels, height, width]``."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"ready input must be a tensor [B, channels, height, width], got {type(tensor).__name__}")
     batch = _as_batch(tensor)
     if not batch.is_floating_point():
         raise ValueError(f"a tensor of images must hold floats (ready input) or uint8 (pictures), got {batch.dtype}")
@@ -318,4 +339,12 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         raise ValueError(f"height and width of images must be multiples of {how.multiple}, got {given}")
     if not bool(torch.isfinite(batch).all()):
         raise ValueError("images contain NaN or infinite pixels")
+    usual = [(edge - mean) / std for mean, std in zip(how.mean, how.std, strict=True) for edge in (0, 1)]
+    low, high = batch.min().item(), batch.max().item()
+    if max(-low, high) > FAR * max(map(abs, usual)):
+        warnings.warn(
+            f"a float tensor is taken as input that is ready, normalised to {min(usual):.1f}..{max(usual):.1f}, and this "
+            f"one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
+            stacklevel=2,
+        )
     return batch

@@ -68,6 +68,10 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     >>> output_projection(ClassSpace.bundled(), 8, "attention").in_features
     128
     """
+    if not hasattr(space, "adapter"):
+        raise TypeError(
+            f"memories are a model's: pass its ClassSpace (of a trace: trace.space), got {type(space).__name__}"
+        )
     blocks = space.adapter.blocks
     if sublayer not in SUBLAYERS:
         raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")

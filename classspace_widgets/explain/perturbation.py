@@ -65,6 +65,8 @@ class PerturbationCurves:
         Tensor [B], float64
             In [0, 1].
         """
+        if order not in self.correct:
+            raise ValueError(f"order must be one of {tuple(self.correct)}, got {order!r}")
         if measure not in ("accuracy", "probability"):
             raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")
         values = self.correct[order].double() if measure == "accuracy" else self.probability[order].double()
