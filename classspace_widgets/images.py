@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MOST_PIXELS = 150_000_000
 """Pictures with more pixels are refused before they are decoded."""
 
-FAR = 10
+FAR = 30
 """How many times further out than any picture a ready tensor may lie before that is warned about."""
 
 ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
@@ -256,6 +256,10 @@ class Preprocessing:
         tensor: Tensor = self.transform(self.of_channels(picture))
         return tensor, name
 
+    def ready(self, tensor: Tensor) -> Tensor:
+        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's."""
+        return _ready(tensor, self)
+
     def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
         """What the model saw: uint8 ``[B, height, width, 3]`` from its input ``[B, 3, height, width]``."""
         mean = pixels.new_tensor(self.mean).view(1, -1, 1, 1)
@@ -294,7 +298,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
             if batch.shape[1] not in (1, 3, 4):
                 raise ValueError(f"a uint8 tensor must have shape [B, 3, height, width], got {tuple(images.shape)}")
             return prepare([one.permute(1, 2, 0).cpu().numpy() for one in batch], how)
-        pixels = ready(images, how)
+        pixels = _ready(images, how)
         return pixels, how.pictures(pixels.float()), ("",) * pixels.shape[0]
     if isinstance(images, np.ndarray) and images.ndim == 4:
         images = list(images)
@@ -303,7 +307,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     if not images:
         raise ValueError("expected at least one image, got an empty list")
     if all(isinstance(one, torch.Tensor) and one.dtype != torch.uint8 for one in images):
-        parts = [ready(one, how) for one in images]
+        parts = [_ready(one, how) for one in images]
         sizes = {tuple(part.shape[1:]) for part in parts}
         if len(sizes) > 1:
             raise ValueError(f"tensors in a list must have one shape, got {sorted(sizes)}")
@@ -322,7 +326,7 @@ def _as_batch(tensor: Tensor) -> Tensor:
     return batch
 
 
-def ready(tensor: Tensor, how: Preprocessing) -> Tensor:
+def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
     """A tensor that goes to the model as it is, checked: ``[B, channels, height, width]``."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"ready input must be a tensor [B, channels, height, width], got {type(tensor).__name__}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import space_html, space_text
-from classspace_widgets.images import Preprocessing, prepare, ready
+from classspace_widgets.images import Preprocessing, prepare
 from classspace_widgets.lens import ClassLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
@@ -334,7 +334,7 @@ class ClassSpace:
         self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
     ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
-        pixels = ready(pixels, self.preprocessing).to(self.device, self.dtype)
+        pixels = self.preprocessing.ready(pixels).to(self.device, self.dtype)
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
