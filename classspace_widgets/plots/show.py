@@ -20,6 +20,8 @@ _AROUND = 96
 class ShownFigure:
     """A figure that shows itself in a notebook, in a frame of its own.
 
+    Made by `show_figure`.
+
     Attributes
     ----------
     figure : bokeh figure or layout
