@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from classspace_widgets.lens import in_full
-from classspace_widgets.lookup import class_index, items_of
+from classspace_widgets.lookup import class_index, items_of, whole_number
+from classspace_widgets.progress import progress_bar
 from classspace_widgets.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.snapshot import Array, Snapshot
 
@@ -78,12 +79,12 @@ def capture(
     (2, 33, 145)
     """
     n_images = trace.output.shape[0]
-    if not 0 <= image < n_images:
-        raise ValueError(f"image must be in 0..{n_images - 1}, got {image}")
+    image = whole_number(image, "image", 0, n_images - 1)
     if payload not in ("auto", "all", "classes", "increments"):
         raise ValueError(f"payload must be 'auto', 'all', 'classes' or 'increments', got {payload!r}")
-    with torch.inference_mode(), in_full(trace.output):
-        reader = Reader(trace, image)
+    passes = {"classes": 2, "increments": 4}
+    with torch.inference_mode(), in_full(trace.output), progress_bar(100, "snapshot", "%") as bar:
+        reader = Reader(trace, image, lambda share: bar.update(100 * share / passes[payload]))
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         if payload == "auto":
             payload = "all" if size <= ALL_LIMIT else "classes"
@@ -230,7 +231,8 @@ def _add_mask(
     indices = [None if c is None else class_index(names, c) for c in objects] or [None] * count
     if len(indices) < count or mask.min(initial=0) < 0 or count > 255:
         raise ValueError(
-            f"mask values must be 0 (background) or 1..{len(indices)} (the objects given), got up to {count}"
+            f"mask values must be 0 (background) or 1..{len(objects) or 255} (the objects given), "
+            f"got {mask.min(initial=0)}..{count}"
         )
     arrays["mask"] = mask.astype(np.uint8)
     meta["objects"] = [{"class": i, "name": "object" if i is None else names[i]} for i in indices]

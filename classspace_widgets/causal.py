@@ -7,12 +7,12 @@ at the block where the intervention acts, with many variants in one batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import short_repr, sweep_html
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.tokens import Sizes
@@ -54,9 +54,12 @@ class Sweep:
         Class indices; the blocks swept; heads 0..H-1 or tokens 0..T-1.
     kind, mode, measure : str
         ``"heads"`` or ``"tokens"``; the intervention; ``"logit"`` or ``"probability"``.
+    class_names : tuple of str
+        Names of all C classes.
     """
 
     __repr__ = short_repr
+    _repr_html_ = sweep_html
 
     effect: Tensor
     baseline: Tensor
@@ -66,6 +69,7 @@ class Sweep:
     kind: str
     mode: str
     measure: str
+    class_names: tuple[str, ...] = field(default=(), repr=False)
 
 
 Steps = Generator[float, None, Sweep]
@@ -360,6 +364,7 @@ class _Start:
             raise TypeError(f"a sweep takes a ClassSpace, then a picture or its Trace, got {type(space).__name__}")
         self.sizes = Sizes.of(space.adapter)
         self.measure = measure
+        self.class_names = tuple(space.class_names)
         self.classes = tuple(space.class_index(c) for c in items_of(classes)[0])
         if not self.classes:
             raise ValueError("classes is empty: choose at least one")
@@ -403,5 +408,13 @@ class _Start:
     def sweep(self, grid: Tensor, rows: Sequence[int], places: Sequence[int], kind: str, mode: str) -> Sweep:
         """The result, off inference mode."""
         return Sweep(
-            grid.clone(), self.baseline.clone(), self.classes, tuple(rows), tuple(places), kind, mode, self.measure
+            grid.clone(),
+            self.baseline.clone(),
+            self.classes,
+            tuple(rows),
+            tuple(places),
+            kind,
+            mode,
+            self.measure,
+            self.class_names,
         )

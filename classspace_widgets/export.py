@@ -13,7 +13,7 @@ from classspace_widgets import page
 from classspace_widgets._version import __version__
 from classspace_widgets.filmstrip import filmstrip
 from classspace_widgets.portable import lighter, portable, reduced
-from classspace_widgets.progress import over
+from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import Snapshot, write_atomically
 from classspace_widgets.still import caption, data_uri
 
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 20_000_000
 SAVED_LIMIT = 2_000_000
+READ = 60
+"""Percent of the time of a page that reading its snapshots takes; the rest is packing them."""
 # The saved form stands right after the live view: it hides while that one is there, and hides the notebook's note that
 # the view's model is gone when it is not.
 _SAVED_STYLE = (
@@ -142,27 +144,31 @@ def export_html(
     >>> page.notes
     ('All 24 classes travel with this view: every class, block and token is live without a kernel.',)
     """
-    listed = items if isinstance(items, (list, tuple)) else [items]
-    parts: list[Any] = [text] if text else []
-    parts += [_part(item, classes, payload) for item in over(listed, len(listed), "page", "view")]
-    parts = [_each(p, lambda mount: _pin(mount, pinned or {})) for p in parts]
-    parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
-    mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
-    snapshots = [m.snapshot for m in mounts]
-    estimate = estimate_bytes([*snapshots, *(s for m in mounts for s in m.pinned)])
-    log.info("the page will be about %.1f MB", estimate / 1e6)
-    if estimate > max_bytes:
-        raise ValueError(
-            f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
-            "pass classes=[...] to carry only some classes, with them streams=['residual'] or ranks_only=True to carry "
-            "less of each, or a larger max_bytes"
-        )
-    notes = tuple(dict.fromkeys(note for s in snapshots for note in said(s)))
-    if not title:
-        title = page_title(snapshots)
-    footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
-    text_out = page.render(parts, title=title, script=_runtime(), theme=theme, footer=footer)
-    data = text_out.encode("utf-8", errors="replace")
+    with progress_bar(100, "page", "%") as bar:
+        listed = items if isinstance(items, (list, tuple)) else [items]
+        parts: list[Any] = [text] if text else []
+        for item in listed:
+            with bar.part(READ / len(listed)):
+                parts.append(_part(item, classes, payload))
+        parts = [_each(p, lambda mount: _pin(mount, pinned or {})) for p in parts]
+        parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
+        mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
+        snapshots = [m.snapshot for m in mounts]
+        estimate = estimate_bytes([*snapshots, *(s for m in mounts for s in m.pinned)])
+        log.info("the page will be about %.1f MB", estimate / 1e6)
+        if estimate > max_bytes:
+            raise ValueError(
+                f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
+                "pass classes=[...] to carry only some classes, with them streams=['residual'] or ranks_only=True to carry "
+                "less of each, or a larger max_bytes"
+            )
+        notes = tuple(dict.fromkeys(note for s in snapshots for note in said(s)))
+        if not title:
+            title = page_title(snapshots)
+        footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
+        with bar.part(100 - bar.done):
+            text_out = page.render(parts, title=title, script=_runtime(), theme=theme, footer=footer)
+        data = text_out.encode("utf-8", errors="replace")
     write_atomically(Path(path), data)
     return ExportedPage(Path(path), len(data), notes)
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 150_000_000
 """Pictures with more pixels are refused before they are decoded."""
 
+FAR = 30
+"""How many times further out than any picture a ready tensor may lie before that is warned about."""
+
 ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
 
 
@@ -173,6 +176,7 @@ def input_channels(embed: nn.Module) -> int:
     Parameters
     ----------
     embed : nn.Module
+        A model's ``patch_embed``.
 
     Returns
     -------
@@ -181,8 +185,8 @@ def input_channels(embed: nn.Module) -> int:
 
     Examples
     --------
-    >>> input_channels(torch.nn.Conv2d(1, 8, 4))
-    1
+    >>> input_channels(ClassSpace.bundled().model.patch_embed)
+    3
     """
     convolutions = (module for module in embed.modules() if isinstance(module, torch.nn.Conv2d))
     return next((module.in_channels for module in convolutions), 3)
@@ -252,6 +256,10 @@ class Preprocessing:
         tensor: Tensor = self.transform(self.of_channels(picture))
         return tensor, name
 
+    def ready(self, tensor: Tensor) -> Tensor:
+        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's."""
+        return _ready(tensor, self)
+
     def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
         """What the model saw: uint8 ``[B, height, width, 3]`` from its input ``[B, 3, height, width]``."""
         mean = pixels.new_tensor(self.mean).view(1, -1, 1, 1)
@@ -319,7 +327,9 @@ def _as_batch(tensor: Tensor) -> Tensor:
 
 
 def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
-    """Check a tensor that goes to the model as it is."""
+    """A tensor that goes to the model as it is, checked: ``[B, channels, height, width]``."""
+    if not isinstance(tensor, torch.Tensor):
+        raise TypeError(f"ready input must be a tensor [B, channels, height, width], got {type(tensor).__name__}")
     batch = _as_batch(tensor)
     if not batch.is_floating_point():
         raise ValueError(f"a tensor of images must hold floats (ready input) or uint8 (pictures), got {batch.dtype}")
@@ -333,4 +343,12 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         raise ValueError(f"height and width of images must be multiples of {how.multiple}, got {given}")
     if not bool(torch.isfinite(batch).all()):
         raise ValueError("images contain NaN or infinite pixels")
+    usual = [(edge - mean) / std for mean, std in zip(how.mean, how.std, strict=True) for edge in (0, 1)]
+    low, high = batch.min().item(), batch.max().item()
+    if max(-low, high) > FAR * max(map(abs, usual)):
+        warnings.warn(
+            f"a float tensor is taken as input that is ready, normalised to {min(usual):.1f}..{max(usual):.1f}, and this "
+            f"one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
+            stacklevel=2,
+        )
     return batch

@@ -52,6 +52,19 @@ def whole_number(value: Any, what: str, low: int, high: int) -> int:
     return number
 
 
+def at_least(value: Any, what: str, low: int) -> int:
+    """A whole number of at least ``low``; anything else raises."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None:
+        raise TypeError(f"{what} must be a whole number of at least {low}, got {value!r}")
+    if number < low:
+        raise ValueError(f"{what} must be at least {low}, got {number}")
+    return number
+
+
 def class_index(names: Sequence[str], wanted: Any) -> int:
     """Index of a class given by index or by name.
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import short_repr, values_html
 from classspace_widgets.lookup import class_index, whole_number
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
@@ -68,6 +68,10 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     >>> output_projection(ClassSpace.bundled(), 8, "attention").in_features
     128
     """
+    if not hasattr(space, "adapter"):
+        raise TypeError(
+            f"memories are a model's: pass its ClassSpace (of a trace: trace.space), got {type(space).__name__}"
+        )
     blocks = space.adapter.blocks
     if sublayer not in SUBLAYERS:
         raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")
@@ -101,6 +105,7 @@ class ValueVectors:
     """
 
     __repr__ = short_repr
+    _repr_html_ = values_html
 
     vectors: Tensor
     class_embedding: Tensor

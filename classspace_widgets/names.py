@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.models import unwrapped
+from classspace_widgets.models.adapter import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

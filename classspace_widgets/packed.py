@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import base64
-import gzip
+import math
+import zlib
 from typing import TYPE_CHECKING
+
+from classspace_widgets.progress import over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+PIECE = 1_000_000
+"""Bytes that are packed at a time."""
 
 UNPACK = """
 (async () => {
@@ -24,7 +30,10 @@ UNPACK = """
 
 def packed(data: bytes) -> str:
     """Bytes, gzipped, in base64; the same bytes give the same text."""
-    return base64.b64encode(gzip.compress(data, compresslevel=9, mtime=0)).decode()
+    squeeze, out = zlib.compressobj(9, wbits=31), bytearray()
+    for start in over(range(0, len(data), PIECE), math.ceil(len(data) / PIECE), "packing", "MB"):
+        out += squeeze.compress(data[start : start + PIECE])
+    return base64.b64encode(out + squeeze.flush()).decode()
 
 
 def packed_scripts(scripts: Sequence[str]) -> str:

@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.packed import UNPACK, packed, packed_scripts
+from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import in_planes
 from classspace_widgets.still import caption, data_uri, still
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from classspace_widgets.progress import Bar
     from classspace_widgets.snapshot import Snapshot
 
 
@@ -106,17 +108,21 @@ def render(
     payloads: list[str] = []
     scripts: list[str] = []
     library: list[str] = []
-    for item in items:
-        if isinstance(item, str):
-            body.append(f'<div class="text">{markdown(item)}</div>')
-        elif isinstance(item, Figure):
-            body.append(item.html)
-            library += [text for text in item.library if text not in library]
-            scripts += item.scripts
-        elif isinstance(item, list):
-            body.append('<div class="csw-gallery">' + "".join(_mount(mount, payloads) for mount in item) + "</div>")
-        else:
-            body.append(_mount(item, payloads))
+    mounts = [m for item in items for m in (item if isinstance(item, list) else [item]) if isinstance(m, Mount)]
+    with progress_bar(sum(1 + len(m.pinned) for m in mounts), "packing", "view") as bar:
+        for item in items:
+            if isinstance(item, str):
+                body.append(f'<div class="text">{markdown(item)}</div>')
+            elif isinstance(item, Figure):
+                body.append(item.html)
+                library += [text for text in item.library if text not in library]
+                scripts += item.scripts
+            elif isinstance(item, list):
+                body.append(
+                    '<div class="csw-gallery">' + "".join(_mount(mount, payloads, bar) for mount in item) + "</div>"
+                )
+            else:
+                body.append(_mount(item, payloads, bar))
     if not any("<h1" in part for part in body):
         body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
     modules = [script] if payloads else []
@@ -185,17 +191,16 @@ def payload(snapshot: Snapshot) -> str:
     return packed(in_planes(snapshot.pack()))
 
 
-def _mount(mount: Mount, payloads: list[str]) -> str:
+def _mount(mount: Mount, payloads: list[str], bar: Bar) -> str:
     """The place of a view; its data go to the end of the page, so that the text shows first."""
     name = f"csw-data-{len(payloads)}"
     extra = [f"{name}-{i}" for i in range(len(mount.pinned))]
-    blocks = zip([name, *extra], (mount.snapshot, *mount.pinned), strict=True)
-    payloads.append(
-        "\n".join(
-            f'<script type="application/x-classspace" id="{i}" data-encoding="planes+gzip+base64">{payload(s)}</script>'
-            for i, s in blocks
-        )
-    )
+    blocks = []
+    for i, s in zip([name, *extra], (mount.snapshot, *mount.pinned), strict=True):
+        with bar.part(1):
+            start = f'<script type="application/x-classspace" id="{i}" data-encoding="planes+gzip+base64">'
+            blocks.append(f"{start}{payload(s)}</script>")
+    payloads.append("\n".join(blocks))
     attributes = {
         "data-view": mount.view,
         "data-snapshot": name,

@@ -13,13 +13,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from torch import nn
 
 DELAY = 1.0
 """Seconds that pass before a bar shows."""
 
+_part: ContextVar[Callable[[float], None] | None] = ContextVar("where a bar inside tells how far it is", default=None)
 _inside: ContextVar[bool] = ContextVar(
     "inside of something that shows its progress itself, or wants none", default=False
 )
@@ -33,6 +34,7 @@ class Bar:
         self.done = 0.0
         self.began = time.monotonic()
         self.drawn: Any = None
+        self.tell = _part.get()
 
     def update(self, more: float = 1) -> None:
         """So much more is done."""
@@ -41,6 +43,8 @@ class Bar:
     def to(self, done: float) -> None:
         """So much is done in all."""
         self.done = min(done, self.total)
+        if self.tell is not None and self.total:
+            self.tell(self.done / self.total)
         if self.drawn is None:
             if not self.show or self.done >= self.total or time.monotonic() - self.began < DELAY:
                 return
@@ -51,7 +55,18 @@ class Bar:
             self.drawn = tqdm(total=self.total, desc=self.what, unit=self.unit, file=file, leave=False, smoothing=0)
             if not self.drawn.disable:
                 self.drawn.start_t -= time.monotonic() - self.began
-        self.drawn.update(self.done - self.drawn.n)
+        self.drawn.update(int(self.done) - self.drawn.n)
+
+    @contextmanager
+    def part(self, size: float) -> Iterator[None]:
+        """What is done inside is so much of this bar, and moves it as its own bar would move."""
+        began = self.done
+        token = _part.set(lambda share: self.to(max(self.done, began + size * share)))
+        try:
+            yield
+        finally:
+            _part.reset(token)
+        self.to(began + size)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -74,9 +89,11 @@ def progress_bar(total: float, what: str, unit: str = "it", *, show: bool = True
     """
     bar = Bar(total, what, unit, show=show and not _inside.get())
     with quiet():
+        token = _part.set(None)  # what is inside moves this bar where it says so, and none around it
         try:
             yield bar
         finally:
+            _part.reset(token)
             bar.close()
 
 

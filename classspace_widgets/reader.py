@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import torch
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
 
@@ -33,6 +34,8 @@ class Reader:
 
     trace: Trace
     image: int
+    passed: Callable[[float], None] = lambda _share: None
+    """Told what share of a pass over all points was just done."""
 
     def __post_init__(self) -> None:
         self.lens = self.trace.lens
@@ -88,15 +91,18 @@ class Reader:
         """Class logits ``[t, C]`` of every stream point, for chunks of tokens: ``(point, tokens, logits)``."""
         sigma = self.sigma()
         step = max(1, min(self.n_tokens, SCAN_LIMIT // (4 * self.n_classes)))
+        count = len(self.vectors) * math.ceil(self.n_tokens / step)
         for start in range(0, self.n_tokens, step):
             tokens = slice(start, min(start + step, self.n_tokens))
             residual = self.lens.raw(self.vectors[0][tokens])
             yield 0, tokens, residual / sigma[0, tokens, None] + self.lens.offset
+            self.passed(1 / count)
             for n, vectors in enumerate(self.vectors[1:], start=1):
                 raw = self.lens.raw(vectors[tokens])
                 residual = residual + raw
                 for point, reading in ((2 * n - 1, raw), (2 * n, residual)):
                     yield point, tokens, reading / sigma[point, tokens, None] + self.lens.offset
+                self.passed(1 / count)
 
     def summary(self) -> tuple[Array, Array, Array]:
         """Top classes, their logits ``[S, T', 5]`` and the log-sum-exp over classes ``[S, T']``."""

@@ -12,7 +12,8 @@ from weakref import WeakKeyDictionary
 import torch
 
 from classspace_widgets.lookup import items_of, whole_number
-from classspace_widgets.models import UnsupportedModelError, attention_parts, unwrapped
+from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.models.adapter import unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -206,7 +206,7 @@ class Snapshot:
         ``raw`` [K, N, T'], ``sigma`` [S, T'], ``offset`` [C], ``output_logits`` [C], ``image`` (file bytes), and what
         the payload mode adds.
     source : object, optional
-        Answers requests for what the snapshot does not carry (in a live kernel); never saved.
+        Answers requests for what the snapshot does not carry (in a live kernel); never saved, pickled or copied.
 
     Examples
     --------
@@ -221,6 +221,9 @@ class Snapshot:
     meta: dict[str, Any]
     arrays: dict[str, Array]
     source: Any = field(default=None, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "source": None}
 
     def __repr__(self) -> str:
         model, tokens, classes = self.meta["model"], self.meta["tokens"], self.meta["classes"]

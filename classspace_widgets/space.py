@@ -9,7 +9,7 @@ import torch
 from classspace_widgets.describe import space_html, space_text
 from classspace_widgets.images import Preprocessing, prepare
 from classspace_widgets.lens import ClassLens, in_full
-from classspace_widgets.lookup import class_index
+from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
@@ -334,7 +334,7 @@ class ClassSpace:
         self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
     ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
-        pixels = pixels.to(self.device, self.dtype)
+        pixels = self.preprocessing.ready(pixels).to(self.device, self.dtype)
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
     def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
@@ -355,9 +355,7 @@ class ClassSpace:
 
     def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], Any], chunk: int | None = None) -> list[Any]:
         """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
-        size = min(chunk or len(pixels), len(pixels))
-        if size < 1:
-            raise ValueError(f"chunk must be at least 1, got {chunk}")
+        size = len(pixels) if chunk is None else min(at_least(chunk, "chunk (images per pass)", 1), len(pixels))
         done: list[Any] = []
         start = 0
         with alone(self.model), over_blocks(self.adapter.blocks, len(pixels), "forward pass"):

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import readings_html, short_repr
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.projection import Projection
@@ -61,9 +61,16 @@ class StreamReadings:
         The k best classes, best first.
     output : Tensor [B, C]
         The model's own logits.
+    n_classes : int
+        C.
+    layout : str
+        As in `Adapter`.
+    class_names : tuple of str
+        Names of all C classes.
     """
 
     __repr__ = short_repr
+    _repr_html_ = readings_html
 
     classes: Tensor
     logits: Tensor
@@ -73,6 +80,7 @@ class StreamReadings:
     output: Tensor
     n_classes: int
     layout: str
+    class_names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def n_blocks(self) -> int:
@@ -190,7 +198,7 @@ class _Reader:
     def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
         self.lens: ClassLens = space.lens
         self.classes, self.k, self.count = classes, k, space.n_classes
-        self.layout = space.adapter.layout
+        self.layout, self.class_names = space.adapter.layout, tuple(space.class_names)
         self.points = 2 * len(space.adapter.blocks) * (2 if self.layout == "sequential" else 1) + 1
         self.project = Projection.of(self.lens, PRECISIONS[precision])
         self.waiting: list[Tensor] = []
@@ -297,6 +305,7 @@ class _Reader:
             output=output,
             n_classes=self.count,
             layout=self.layout,
+            class_names=self.class_names,
         )
 
 
@@ -305,7 +314,7 @@ def _joined(parts: Sequence[StreamReadings]) -> StreamReadings:
         return parts[0]
     along = {"classes": 0, "output": 0, "logits": 1, "ranks": 1, "top_classes": 1, "top_logits": 1}
     merged: dict[str, Any] = {name: torch.cat([getattr(p, name) for p in parts], dim=d) for name, d in along.items()}
-    return StreamReadings(**merged, n_classes=parts[0].n_classes, layout=parts[0].layout)
+    return replace(parts[0], **merged)
 
 
 @contextmanager

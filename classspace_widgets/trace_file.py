@@ -42,6 +42,8 @@ def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
 
     tensors: dict[str, Tensor] = {"output": trace.output}
     tensors |= {f"increments.{n}": increment for n, increment in enumerate(trace.increments)}
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name the file to write")
     if not Path(path).resolve().parent.is_dir():
         raise FileNotFoundError(f"the folder {Path(path).parent} does not exist; create it first")
     for name in KEPT_BY_BLOCK:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from make_fixtures import synthetic
@@ -11,11 +13,12 @@ from tiny_models import tiny_vit
 import classspace_widgets
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance, perturbation
+from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
 from classspace_widgets.memories import value_vectors
 from classspace_widgets.metrics import contributions
 from classspace_widgets.probing import collect_sums
 from classspace_widgets.scenes import ScenesDataset, make_scene
-from classspace_widgets.studies import run_study
+from classspace_widgets.studies import Accuracy, Identifiability, run_study
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,47 @@ def test_html_shows_pictures_and_answers_and_names_are_text(space, trace):
         assert "&lt;b&gt;" in space._repr_html_()
     finally:
         trace.class_names = space.class_names = names
+
+
+def test_results_show_small_tables_with_class_names(space, trace):
+    found = importance(trace, [1, 2])
+    shown = {
+        "contributions": contributions(trace, [1])._repr_html_(),
+        "sweep": sweep_heads(space, Image.new("RGB", (32, 32)), 1)._repr_html_(),
+        "values": value_vectors(space, 1)._repr_html_(),
+        "readings": space.stream_readings(trace.pictures[0], [1])._repr_html_(),
+        "curves": perturbation(space, trace, [0, 1], found.scores[:, 0], kept=[1, 4])._repr_html_(),
+        "importance": found._repr_html_(),
+    }
+    for what, html in shown.items():
+        assert len(html) < 40_000, what
+        assert ("<table>" in html) or html.count("<img ") == trace.n_images, what
+        assert what == "curves" or space.class_names[1] in html, what
+    total = float(contributions(trace, [1]).total()[0, 0, 0])
+    assert f"<td style='text-align:left'>{total:+.3f}</td>" in shown["contributions"]
+    swept = sweep_heads(space, Image.new("RGB", (32, 32)), 1)
+    at = int(swept.effect[0].abs().argmax())
+    assert f"block {1 + at // swept.effect.shape[2]}, head {at % swept.effect.shape[2]}<" in shown["sweep"]
+    last = int(space.stream_readings(trace.pictures[0], [1]).top_classes[-1, 0, 0, 0])
+    assert space.class_names[last] in shown["readings"].split("<tr>")[-1]
+
+
+def test_names_in_results_are_text(trace):
+    named = replace(contributions(trace, [1]), class_names=("<b>a</b>",) * trace.n_classes)
+    assert "&lt;b&gt;a&lt;/b&gt;" in named._repr_html_()
+    assert "<b>a" not in named._repr_html_()
+    unnamed = replace(contributions(trace, [1]), class_names=(), classes=())
+    assert "the first class" in unnamed._repr_html_()
+
+
+def test_studies_and_interventions_say_what_they_are():
+    assert repr(Identifiability(mid=True, replicates=50)) == "Identifiability(mid=True, replicates=50)"
+    assert repr(Accuracy()) == "Accuracy()"
+    assert repr(RemoveTokens(mask=torch.eye(12) > 0)) == "RemoveTokens(mask=bool [12, 12])"
+    assert repr(RemoveTokens(tokens=[5, 6], outside=True)) == "RemoveTokens(tokens=(5, 6), outside=True)"
+    assert repr(KnockOutAttention("edges", readers=range(90))) == (
+        "KnockOutAttention(kind='edges', readers=(0, ... 90 in all))"
+    )
 
 
 def test_a_snapshot_shows_its_still_picture():

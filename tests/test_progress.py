@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
+import gzip
 
 import pytest
 import torch
@@ -10,7 +12,8 @@ from study_helpers import Pictures
 from tiny_models import tiny_vit
 from tqdm import tqdm
 
-from classspace_widgets import export_html, progress
+from classspace_widgets import Explorer, export_html, packed, progress
+from classspace_widgets import capture as capture_module
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
@@ -50,7 +53,10 @@ LONG = {
     "report": lambda s, to: write_report(
         run_study(s, Pictures(2), ["accuracy", "identifiability"]), to / "report.html"
     ),
-    "page": lambda s, to: export_html([s.trace(pixels(s, 1)), s.trace(pixels(s, 1))], to / "page.html"),
+    "snapshot": lambda s, _: s.trace(pixels(s, 1)).snapshot(payload="increments"),
+    "snapshot of an explorer": lambda s, _: Explorer(s.trace(pixels(s, 1))),
+    "page": lambda s, to: export_html(s.trace(pixels(s, 1)), to / "page.html", payload="increments"),
+    "fresh weights": lambda s, _: s.random_twin(),
     "probe accuracy": lambda s, _: probe_accuracy(
         s, fit_probes(s, Pictures(40), tokens=[0]), Pictures(40), batch_size=4
     ),
@@ -60,6 +66,7 @@ LONG = {
 @pytest.mark.parametrize("what", LONG)
 def test_what_takes_long_shows_a_bar(what, at_once, capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(subsets, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(capture_module, "ALL_LIMIT", 0)
     LONG[what](tiny_vit(), tmp_path)
     shown = capfd.readouterr().err
     assert what.split(" of ")[0] + ":" in shown
@@ -86,29 +93,71 @@ def test_a_study_shows_one_bar_and_none_where_none_is_wanted(at_once, capfd):
     assert capfd.readouterr().err == ""
 
 
-def test_bars_count(at_once, monkeypatch):
+@pytest.fixture
+def drawn(monkeypatch):
+    """The bars that were drawn, and every number they stood at."""
     drawn = []
 
     class Drawn:
         disable = False
 
         def __init__(self, total, **_options):
-            self.total, self.n, self.start_t = total, 0, 0.0
+            self.total, self.n, self.start_t, self.stood = total, 0, 0.0, [0]
             drawn.append(self)
 
         def update(self, more):
             self.n += more
+            self.stood.append(self.n)
 
         def close(self):
             self.closed = True
 
     monkeypatch.setattr("tqdm.tqdm", Drawn)
+    return drawn
+
+
+def test_bars_count(at_once, drawn):
     space = tiny_vit()
     space.trace(pixels(space, 3), chunk=2)
     (bar,) = drawn
     # The last block of all ends with what was to be done, however the pictures were divided.
     assert (bar.n, bar.total) == (3 * len(space.adapter.blocks),) * 2
     assert bar.closed
+
+
+def test_the_page_of_one_view_moves_while_it_is_read_and_packed(at_once, drawn, monkeypatch, tmp_path):
+    monkeypatch.setattr(packed, "PIECE", 500)
+    space = tiny_vit()
+    trace = space.trace(pixels(space, 1))
+    drawn.clear()
+    export_html(trace, tmp_path / "page.html", payload="increments")
+    (bar,) = drawn
+    assert bar.stood == sorted(bar.stood)
+    assert sum(0 < n < 60 for n in set(bar.stood)) > 10
+    assert sum(60 < n < 100 for n in set(bar.stood)) >= 2
+    assert bar.n == 100
+
+
+def test_a_part_moves_the_bar_around_it_alone(at_once, drawn):
+    with progress.progress_bar(10, "outer") as outer:
+        with outer.part(4), progress.progress_bar(8, "inner") as inner:
+            for _ in range(8):
+                inner.update()
+                for _ in progress.over(range(2), 2, "within"):
+                    pass
+        outer.update(2)
+        with outer.part(4):
+            pass
+    (bar,) = drawn
+    assert bar.stood == [0, *(n // 2 for n in range(1, 9)), 4, 6, 10]
+
+
+def test_packing_in_pieces_gives_the_same_bytes(monkeypatch):
+    data = bytes(range(256)) * 50
+    whole = packed.packed(data)
+    monkeypatch.setattr(packed, "PIECE", 1000)
+    assert packed.packed(data) == whole
+    assert gzip.decompress(base64.b64decode(whole)) == data
 
 
 def test_bars_can_be_switched_off_for_good(at_once, capfd, monkeypatch):

@@ -96,6 +96,7 @@ def importance(
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
         readout = Readout.of(space.adapter, tokens, token)
         request = methods.Request(space, pixels, lambda output: _classes(space, classes, output), readout, loss, heads)
+        pictures = images.pictures if hasattr(images, "increments") else space.preprocessing.pictures(pixels.float())
         with over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
             try:
                 shares, wanted = function(request)
@@ -115,6 +116,8 @@ def importance(
         grid=grid,
         by_block=by_block,
         by_head=by_head,
+        class_names=tuple(space.class_names),
+        pictures=pictures,
     )
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import curves_html, short_repr
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.subsets import run_subsets
@@ -44,6 +44,7 @@ class PerturbationCurves:
     """
 
     __repr__ = short_repr
+    _repr_html_ = curves_html
 
     kept: tuple[int, ...]
     correct: dict[str, Tensor]
@@ -64,6 +65,8 @@ class PerturbationCurves:
         Tensor [B], float64
             In [0, 1].
         """
+        if order not in self.correct:
+            raise ValueError(f"order must be one of {tuple(self.correct)}, got {order!r}")
         if measure not in ("accuracy", "probability"):
             raise ValueError(f"measure must be 'accuracy' or 'probability', got {measure!r}")
         values = self.correct[order].double() if measure == "accuracy" else self.probability[order].double()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import importance_html, short_repr
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
 
@@ -34,9 +35,14 @@ class TokenImportance:
         The share of every block, where the method has one; sums to ``maps``.
     by_head : Tensor [B, K, L, H, T] or None
         The share of every head, if asked for; sums to ``by_block``.
+    class_names : tuple of str
+        Names of all C classes.
+    pictures : ndarray [B, height, width, 3], uint8, or None
+        What the model saw, for display.
     """
 
     __repr__ = short_repr
+    _repr_html_ = importance_html
 
     maps: Tensor
     classes: Tensor
@@ -46,6 +52,8 @@ class TokenImportance:
     grid: tuple[int, int]
     by_block: Tensor | None = None
     by_head: Tensor | None = None
+    class_names: tuple[str, ...] = field(default=(), repr=False)
+    pictures: np.ndarray[Any, Any] | None = field(default=None, repr=False)
 
     @property
     def image_maps(self) -> Tensor:

@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from classspace_widgets.describe import short
+
 if TYPE_CHECKING:
     from typing_extensions import Self
 
     from classspace_widgets.interventions.tokens import Sizes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Intervention:
     """One declared change of a forward pass; the subclasses are the interventions there are.
 
@@ -26,6 +28,10 @@ class Intervention:
         super().__init_subclass__(**kwargs)
         if not cls.__name__.startswith("_"):
             Intervention.registry[cls.__name__] = cls
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={short(value)}" for name, value in self._changed().items())
+        return f"{type(self).__name__}({given})"
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -114,7 +120,7 @@ def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
     Examples
     --------
     >>> from_spec([{"type": "RemoveTokens", "tokens": [5]}])
-    [RemoveTokens(tokens=(5,), box=None, mask=None, outside=False)]
+    [RemoveTokens(tokens=(5,))]
     """
     if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Sequence):
         raise TypeError(f"a specification must be a list of dicts, got {type(spec).__name__}")

@@ -32,7 +32,7 @@ SUBLAYERS = ("attention", "mlp", "head")
 MODES = ("zero", "mean", "resample")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class _ChoosesTokens(Intervention):
     """Tokens by index, by a box of the patch grid, or by a mask; ``outside`` takes the other image tokens instead."""
 
@@ -58,7 +58,7 @@ class _ChoosesTokens(Intervention):
         self.select(sizes)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RemoveTokens(_ChoosesTokens):
     """Take image tokens out of the sequence after the position embedding, before block 1 (Vilas et al. 2023, 4.1).
 
@@ -92,7 +92,7 @@ class RemoveTokens(_ChoosesTokens):
             raise ValueError("RemoveTokens: every image token would be removed; keep at least one")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MaskTokens(_ChoosesTokens):
     """Overwrite tokens before block 1, keeping their place in the sequence.
 
@@ -116,7 +116,7 @@ class MaskTokens(_ChoosesTokens):
         _one_of(self.mode, ("zero", "mean"), "MaskTokens: mode")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KnockOutAttention(Intervention):
     """Cut edges of the attention graph: what a reader token may read from a source token.
 
@@ -190,7 +190,7 @@ class KnockOutAttention(Intervention):
         return keep
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ablate(Intervention):
     """Replace what a sublayer or an attention head adds to the residual stream.
 
@@ -240,7 +240,7 @@ class Ablate(Intervention):
         select_heads(self.heads, sizes, "Ablate")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PatchResidual(Intervention):
     """Overwrite the residual stream of some tokens after a block (activation patching).
 
@@ -288,7 +288,7 @@ class PatchResidual(Intervention):
             check_tokens(self.source[1:], sizes, "PatchResidual source")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ReplaceClassEmbedding(Intervention):
     """Give classes another row of the classifier: another class's row, or any vector of width D.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 
-from classspace_widgets.describe import short_repr
+from classspace_widgets.describe import contributions_html, short_repr
 from classspace_widgets.lens import in_full
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError
@@ -38,14 +38,23 @@ class Contributions:
     offset : Tensor [K]
         What the lens adds whatever the input (``"direct"`` only; else 0).
     reading : str
+    layout : str
+        As in `Adapter`.
+    classes : tuple of int
+        The K classes.
+    class_names : tuple of str
+        Names of all C classes.
     """
 
     __repr__ = short_repr
+    _repr_html_ = contributions_html
 
     values: Tensor
     offset: Tensor
     reading: str
     layout: str = "sequential"
+    classes: tuple[int, ...] = ()
+    class_names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def embedding(self) -> Tensor:
@@ -106,12 +115,11 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
     wanted = _classes(trace, classes)
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
+    about = (reading, trace.layout, tuple(wanted.tolist()), tuple(trace.class_names))
     with torch.inference_mode(), in_full(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
-            return Contributions(
-                _raw(trace, trace.lens, wanted) / sigma, trace.lens.offset[wanted], reading, trace.layout
-            )
+            return Contributions(_raw(trace, trace.lens, wanted) / sigma, trace.lens.offset[wanted], *about)
         total, shares = torch.zeros_like(_vectors(trace, 0)), []
         raw = total.new_zeros(*total.shape[:2], len(wanted))
         logits: list[Tensor] = []
@@ -127,7 +135,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
                 read = own / trace.lens.sigma(vectors).unsqueeze(-1) + trace.lens.offset[wanted]
                 shares.append(read - logits[trace.per_block * ((n - 1) // trace.per_block)])
         values = torch.stack(shares).permute(3, 0, 1, 2)
-        return Contributions(values, torch.zeros_like(trace.lens.offset[wanted]), reading, trace.layout)
+        return Contributions(values, torch.zeros_like(trace.lens.offset[wanted]), *about)
 
 
 def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor]:

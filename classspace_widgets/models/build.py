@@ -10,6 +10,7 @@ import torch
 
 from classspace_widgets.lookup import close_matches
 from classspace_widgets.models.offline import cache_alone_where_cut_off
+from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -20,6 +21,18 @@ LOCAL = (
     "pass checkpoint= with a local .safetensors or .pth file, use pretrained=False for fresh weights, "
     "or ClassSpace.bundled() for the model that comes with the package"
 )
+OPTIONS: tuple[str, ...] = (
+    "num_classes",
+    "img_size",
+    "patch_size",
+    "in_chans",
+    "global_pool",
+    "class_token",
+    "reg_tokens",
+    "embed_dim",
+)
+OPTIONS += ("depth", "num_heads", "mlp_ratio", "init_values", "drop_rate", "drop_path_rate", "dynamic_img_size")
+"""Options of timm's vision transformers that are offered for one that was misspelt."""
 
 
 def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] | None, options: dict[str, Any]) -> Any:
@@ -37,19 +50,32 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         head = weights.get("head.weight")
         if head is not None and head.ndim == 2:
             options = {"num_classes": head.shape[0], **options}
-        model = timm.create_model(name, pretrained=False, **options)
+        model = _created(name, False, options)
         load_weights(model, weights, str(checkpoint))
         return model
     _check_tag(name)
     try:
         if not pretrained:
-            return timm.create_model(name, pretrained=False, **options)
+            return _created(name, False, options)
         with cache_alone_where_cut_off():
-            return timm.create_model(name, pretrained=True, **options)
+            return _created(name, True, options)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
         raise RuntimeError(f"the weights of {name!r} could not be loaded ({_short(error)}); {LOCAL}") from error
+
+
+def _created(name: str, pretrained: bool, options: dict[str, Any]) -> Any:
+    import timm
+
+    try:
+        return timm.create_model(name, pretrained=pretrained, **options)
+    except TypeError as error:
+        unknown = [option for option in options if f"unexpected keyword argument {option!r}" in str(error)]
+        if not unknown:
+            raise
+        close = close_matches(unknown[0], OPTIONS)
+        raise TypeError(f"timm's {name} takes no option {unknown[0]!r}{close}") from error
 
 
 def _check_tag(name: str) -> None:
@@ -130,16 +156,19 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
     Every module's own initialisation is run.  A matrix that has none, and so comes through unchanged, is drawn from
     a normal distribution with the standard deviation of 0.02 that ViTs start from.
     """
-    twin = copy.deepcopy(model)
-    with torch.random.fork_rng(), torch.no_grad():
+    with torch.random.fork_rng(), torch.no_grad(), progress_bar(3, "fresh weights", "step") as bar:
+        twin = copy.deepcopy(model)
+        bar.update()
         torch.manual_seed(seed)
         for module in twin.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
+        bar.update()
         initialise: Any = getattr(twin, "init_weights", None)
         if callable(initialise):
             initialise()
+        bar.update()
         for fresh, trained in zip(twin.parameters(), model.parameters(), strict=True):
             if fresh.ndim >= 2 and torch.equal(fresh, trained):
                 fresh.normal_(std=0.02)

@@ -57,8 +57,8 @@ def plot_contributions(
     >>> from classspace_widgets.metrics import contributions
     >>> from classspace_widgets.scenes import gallery
     >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
-    >>> type(plot_contributions(contributions(trace, "fish"))).__name__
-    'figure'
+    >>> plot_contributions(contributions(trace, "fish")).yaxis[0].axis_label
+    'direct contribution'
     """
     sizes = {"class_number": shares.values.shape[0], "image": shares.values.shape[2], "token": shares.values.shape[3]}
     for (name, size), at in zip(sizes.items(), (class_number, image, token), strict=True):
@@ -121,8 +121,11 @@ def plot_heads(
 
     Examples
     --------
-    >>> type(plot_heads([[0.1, -0.2], [1.5, 0.3]])).__name__
-    'figure'
+    >>> from classspace_widgets.causal import sweep_heads
+    >>> from classspace_widgets.scenes import gallery
+    >>> swept = sweep_heads(ClassSpace.bundled(), gallery()[0].picture, "fish")
+    >>> plot_heads(swept.effect[0], title="without the head").title.text
+    'without the head'
     """
     values = np.asarray(effects, np.float64)
     if values.ndim != 2 or not values.size:

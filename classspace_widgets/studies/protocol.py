@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.describe import options_text
 from classspace_widgets.studies.readings import GROUPS, OUTCOMES, Readings
 from classspace_widgets.studies.results import StudyResult
 from classspace_widgets.studies.tally import Tally
@@ -62,6 +63,9 @@ class Study(ABC):
         self.replicates, self.level, self.seed, self.per_class = replicates, level, seed, per_class
         self.n_classes = 0
         self.class_names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return options_text(self)
 
     @property
     def started(self) -> bool:

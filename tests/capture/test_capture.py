@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 
 import numpy as np
 import pytest
@@ -157,6 +158,17 @@ def test_attention_of_some_blocks_alone_is_left_out():
     assert "attention" not in capture(space.trace(images_for(space), attention=[2])).arrays
 
 
+def test_a_pickled_snapshot_leaves_its_model_behind():
+    snapshot = tiny_vit().trace(Image.new("RGB", (32, 32), "teal")).snapshot()
+    data = pickle.dumps(snapshot)
+    assert len(data) < snapshot.nbytes + 10_000
+    back = pickle.loads(data)
+    assert snapshot.source is not None
+    assert back.source is None
+    assert back.meta == snapshot.meta
+    assert back.pack() == snapshot.pack()
+
+
 def test_masks_labels_and_bad_input():
     space = tiny_vit()
     trace = space.trace(Image.new("RGB", (32, 32), "teal"))
@@ -170,6 +182,10 @@ def test_masks_labels_and_bad_input():
         capture(trace, mask=np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="mask values must be 0"):
         capture(trace, mask=mask * 3, objects=[3])
+    with pytest.raises(ValueError, match=r"1\.\.255 \(the objects given\), got -1\.\.0"):
+        capture(trace, mask=mask.astype(int) - 1)
+    with pytest.raises(TypeError, match=r"image must be a whole number in 0\.\.0, got 0\.5"):
+        capture(trace, image=0.5)
     with pytest.raises(ValueError, match=r"image must be in 0\.\.0, got 1"):
         capture(trace, image=1)
     with pytest.raises(ValueError, match="payload must be"):

@@ -102,6 +102,22 @@ def test_bad_images(plain, bad, error, words):
         plain.trace(bad)
 
 
+def test_ready_input_is_checked_however_it_comes(plain):
+    with pytest.raises(ValueError, match=r"\[B, 3, 32, 32\], got \(3, 20, 32\)"):
+        plain.trace_pixels(torch.zeros(3, 20, 32))
+    with pytest.raises(TypeError, match=r"must be a tensor .* got ndarray"):
+        plain.trace_pixels(np.zeros((1, 3, 32, 32)))
+    assert plain.trace_pixels(torch.zeros(3, 32, 32)).n_images == 1
+    with pytest.warns(UserWarning, match=r"normalised to -\d.*holds 0\.\.255; pass pictures of 0..255 as uint8"):
+        plain.trace(torch.linspace(0, 255, 3 * 32 * 32).reshape(1, 3, 32, 32))
+
+
+@pytest.mark.parametrize(("chunk", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_a_chunk_is_a_number_of_images(plain, chunk, error):
+    with pytest.raises(error, match=r"chunk .* at least 1, got"):
+        plain.trace(pixels(plain), chunk=chunk)
+
+
 def test_truncated_and_gigantic_files(plain, tmp_path, monkeypatch):
     Image.fromarray(gradient(400, 600)).save(tmp_path / "whole.jpg")
     data = (tmp_path / "whole.jpg").read_bytes()
@@ -126,6 +142,8 @@ def test_classes_by_name_and_number(plain):
 
 
 def test_unknown_models_and_missing_weights(monkeypatch):
+    with pytest.raises(TypeError, match="no option 'num_clases'; close matches: num_classes"):
+        ClassSpace.from_timm("test_vit", pretrained=False, num_clases=3)
     with pytest.raises(ValueError, match="close matches: vit_base_patch16_224"):
         ClassSpace.from_timm("vit_bse_patch16_224")
 

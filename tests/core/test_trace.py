@@ -250,6 +250,8 @@ def test_save_and_load(tmp_path, family):
 def test_damaged_and_foreign_files(tmp_path, trace):
     from safetensors.torch import save_file
 
+    with pytest.raises(IsADirectoryError, match="is a folder; name the file"):
+        trace.save(tmp_path)
     path = tmp_path / "one.safetensors"
     trace.save(path)
     (tmp_path / "cut.safetensors").write_bytes(path.read_bytes()[:-100])

@@ -36,6 +36,8 @@ def test_areas_by_hand(space):
     p = found.probability["negative"].double()
     expected = ((p[:, 0] + p[:, 1]) / 2 * 6 + (p[:, 1] + p[:, 2]) / 2 * 8) / 14
     torch.testing.assert_close(found.area("negative", "probability"), expected)
+    with pytest.raises(ValueError, match=r"order must be one of .*, got 'neg'"):
+        found.area("neg")
     full = perturbation(space, images_for(space), [0, 1], scores)
     assert full.kept == tuple(range(16, 0, -1))
     assert ((full.area("positive") >= 0) & (full.area("positive") <= 1)).all()

@@ -204,6 +204,8 @@ def test_bad_input(space):
         value_vectors(space, 4)
     with pytest.raises(ValueError, match="sublayer"):
         value_vectors(space, 1, "other")
+    with pytest.raises(TypeError, match=r"pass its ClassSpace .*, got Trace"):
+        value_vectors(space.trace(torch.zeros(1, 3, *space.preprocessing.size)), 1)
     with pytest.raises(ValueError, match=r"0\.\.47"):
         most_activating(space, Pictures(2), 1, "mlp", [48])
     with pytest.raises(ValueError, match="by must"):
