@@ -341,6 +341,13 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         raise ValueError(f"images must have shape {expected}, got {tuple(tensor.shape)}{hint}")
     if any(n % of for n, of in zip(given, how.multiple, strict=True)):
         raise ValueError(f"height and width of images must be multiples of {how.multiple}, got {given}")
+    if batch.device.type == "cpu":  # Elsewhere, to look at values is to wait for the device.
+        _check_values(batch, how)
+    return batch
+
+
+def _check_values(batch: Tensor, how: Preprocessing) -> None:
+    """Pixels are finite, and not far from where normalised ones lie."""
     if not bool(torch.isfinite(batch).all()):
         raise ValueError("images contain NaN or infinite pixels")
     usual = [(edge - mean) / std for mean, std in zip(how.mean, how.std, strict=True) for edge in (0, 1)]
@@ -349,6 +356,5 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         warnings.warn(
             f"a float tensor is taken as input that is ready, normalised to {min(usual):.1f}..{max(usual):.1f}, and this "
             f"one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return batch

@@ -9,7 +9,7 @@ import torch
 
 from classspace_widgets.describe import contributions_html, short_repr
 from classspace_widgets.lens import in_full
-from classspace_widgets.lookup import items_of, whole_number
+from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -115,7 +115,8 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
     wanted = _classes(trace, classes)
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
-    about = (reading, trace.layout, tuple(wanted.tolist()), tuple(trace.class_names))
+    indices = tuple(class_index(trace.class_names, c) for c in items_of(classes)[0])
+    about = (reading, trace.layout, indices, tuple(trace.class_names))
     with torch.inference_mode(), in_full(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
