@@ -171,7 +171,7 @@ from classspace_widgets.live import Progress
 source = explorer.snapshot.source
 def forever(_params, _buffers):
     yield Progress(0.1, "running the model")
-    while True: time.sleep(0.05)
+    for _ in range(800): time.sleep(0.05)
 quick, source._whatif = source._whatif, forever
 """
     nb = notebook(
@@ -195,7 +195,7 @@ quick, source._whatif = source._whatif, forever
     panel.locator(".csw-note", has_text="Running the model").wait_for()
     page.wait_for_selector(".jp-OutputArea .csw-status :text('running the model')")
     page.click("text=Kernel >> nth=0")
-    page.click("text=Interrupt Kernel")
+    page.click(".lm-Menu-itemLabel:text-is('Interrupt Kernel')")
     panel.locator(".csw-failed", has_text="interrupted").wait_for(timeout=20_000)
     nb.watched.shot("lab_interrupted")
     press_run(nb, 3)
