@@ -223,6 +223,7 @@ class Preprocessing:
     def of(cls, model: nn.Module) -> Preprocessing:
         """Read the configuration of a timm model; the size is the one the model was built with."""
         from timm.data import create_transform, resolve_data_config
+        from timm.data.transforms import ResizeKeepRatio, str_to_interp_mode
 
         embed: Any = model.patch_embed
         channels = input_channels(embed)
@@ -234,7 +235,11 @@ class Preprocessing:
         if len(config["mean"]) != channels:
             # timm's own configuration stays that of three channels, whatever in_chans the model was built with.
             config |= {part: (sum(config[part]) / len(config[part]),) * channels for part in ("mean", "std")}
-        transform = create_transform(**config, is_training=False)
+        transform: Any = create_transform(**config, is_training=False)
+        for part in transform.transforms:
+            if isinstance(part, ResizeKeepRatio):
+                # Older timm resizes bilinearly here, whatever the configuration says.
+                part.interpolation = str_to_interp_mode(config["interpolation"])
         fixed = not bool(getattr(model, "dynamic_img_size", False))
         patch: Any = (1, 1) if fixed or getattr(embed, "dynamic_img_pad", True) else embed.patch_size
         _, height, width = config["input_size"]

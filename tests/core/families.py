@@ -5,8 +5,10 @@ Fresh models have norms that are the identity and biases that are zero, so a len
 
 from __future__ import annotations
 
+import pytest
 import timm
 import torch
+from packaging.version import Version
 from torch import nn
 
 SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 4, "img_size": 32, "num_classes": 12}
@@ -77,6 +79,13 @@ def build(family: str, **options) -> nn.Module:
     """A small model of a family, perturbed."""
     name, own = SUPPORTED[family]
     return perturbed(timm.create_model(name, **{**SMALL, **own, **options}))
+
+
+def build_double(family: str) -> nn.Module:
+    """The same in float64, where the installed timm can."""
+    if family == "RoPE, mixed" and Version(timm.__version__) < Version("1.0.31"):
+        pytest.skip("this timm computes the frequencies of mixed RoPE in float32, so not in float64")
+    return build(family).double()
 
 
 def pixels(space, images: int = 2, seed: int = 0) -> torch.Tensor:

@@ -9,23 +9,20 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from packaging.version import Version
 from torch.nn import functional
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.metrics import contributions, direct_by_head, direct_by_source, output_contributions
 from classspace_widgets.models import UnsupportedModelError, adapt
 from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REASONS, REMEDY
-from core.families import REFUSED, SUPPORTED, available, build, pixels
+from core.families import REFUSED, SUPPORTED, available, build, build_double, pixels
 
 TABLE = Path(__file__).parents[2] / "docs" / "supported_models.md"
 
 
 @pytest.fixture(scope="module", params=available, ids=str)
 def case(request):
-    if request.param == "RoPE, mixed" and Version(timm.__version__) < Version("1.0.31"):
-        pytest.skip("this timm computes the frequencies of mixed RoPE in float32, so not in float64")
-    space = ClassSpace(build(request.param).double())
+    space = ClassSpace(build_double(request.param))
     return space, space.trace(pixels(space), attention=True, heads=True)
 
 

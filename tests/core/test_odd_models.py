@@ -119,12 +119,11 @@ def test_readings_are_as_precise_under_autocast():
 
 
 def test_a_default_device_changes_nothing():
-    """What is made without saying where lands on the default device, as on CUDA with set_default_device('cuda')."""
+    """What is made without saying where lands on the default device, as on CUDA after `with torch.device("cuda")`."""
     space, pooled = ClassSpace(build("ViT")), ClassSpace(build("SigLIP, GAP"))
     images = pixels(space)
     labels = np.array([[1], [2]])
-    torch.set_default_device("meta")
-    try:
+    with torch.device("meta"):
         ClassSpace(space.model)
         space.random_twin()
         assert space.stream_readings(images, labels).ranks.device.type == "cpu"
@@ -132,8 +131,6 @@ def test_a_default_device_changes_nothing():
             for method in ("gradient", "direct", "chefer", "rollout", "attention"):
                 assert importance(one, 1, images=images, method=method).maps.device.type == "cpu"
         assert space.trace(images, attention=True, heads=True).snapshot().nbytes
-    finally:
-        torch.set_default_device(None)
 
 
 @pytest.mark.parametrize("family", ["ViT", "SigLIP, GAP"])

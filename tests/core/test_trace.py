@@ -15,7 +15,7 @@ from classspace_widgets import metrics as m
 from classspace_widgets.interventions import RemoveTokens, run_with
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.models import UnsupportedModelError
-from core.families import SMALL, build, perturbed, pixels
+from core.families import SMALL, build, build_double, perturbed, pixels
 
 
 def test_ranks_count_strictly_larger_logits(trace):
@@ -289,8 +289,8 @@ def test_low_precision_passes():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("family", ["ViT", "BEiT", "Parallel attention and MLP"])
 def test_cuda_agrees_with_the_cpu(family):
-    here = ClassSpace(build(family).double(), device="cpu")
-    there = ClassSpace(build(family).double(), device="cuda")
+    here = ClassSpace(build_double(family), device="cpu")
+    there = ClassSpace(build_double(family), device="cuda")
     images = pixels(here)
     a, b = here.stream_readings(images, [0, 3]), there.stream_readings(images, [0, 3])
     assert torch.equal(a.ranks, b.ranks.cpu())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from core.families import build, pixels
+from core.families import build, build_double, pixels
 
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
@@ -99,7 +99,7 @@ def test_removed_tokens_have_no_readings(space):
 
 @pytest.mark.parametrize("family", ["SigLIP, GAP", "Residual post-norm (rpn), GAP", "ViT, mean over all tokens"])
 def test_pooled_readings_are_of_the_tokens_that_are_left(family):
-    space = ClassSpace(build(family).double())
+    space = ClassSpace(build_double(family))
     images = pixels(space)
     for full_grid in (True, False):
         trace = trace_with(space, images, [RemoveTokens(tokens=[space.adapter.grid[0] + 1])], full_grid=full_grid)
@@ -111,7 +111,7 @@ def test_pooled_readings_are_of_the_tokens_that_are_left(family):
 @pytest.mark.parametrize("family", ["DINOv3", "RoPE, mixed", "EVA-02", "BEiT", "DINOv2 with registers"])
 def test_a_token_that_is_gone_is_one_that_nobody_reads(family):
     """With several prefix tokens, too: positions of what is left must be its own."""
-    space = ClassSpace(build(family).double())
+    space = ClassSpace(build_double(family))
     images, gone = pixels(space), [len(space.adapter.prefix), len(space.adapter.prefix) + 2]
     unread = KnockOutAttention("edges", sources=gone, renormalise=True)
     removed = run_with(space, images, [RemoveTokens(tokens=gone)])
