@@ -174,8 +174,7 @@ def sweep_html(sweep: Sweep) -> str:
             block, column = divmod(at, effect.shape[1])
             where = f"block {sweep.blocks[block]}, {place} {sweep.places[column]}"
             rows.append((_name(sweep.class_names, c), where, f"{effect[block, column].item():+.3f}"))
-    # Views count heads from 1, as people do; a table of indices says that it does not.
-    head = ("class", f"place ({sweep.kind} from 0)", f"effect on its {sweep.measure}")
+    head = ("class", "place", f"effect on its {sweep.measure}")
     return _table(f"Largest effects of a sweep over {sweep.kind} ({sweep.mode})", rows, head, small=repr(sweep))
 
 

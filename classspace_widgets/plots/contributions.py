@@ -131,14 +131,14 @@ def plot_heads(
     if values.ndim != 2 or not values.size:
         raise ValueError(f"effects must have shape [L blocks, H heads], got {list(values.shape)}")
     depth, heads = values.shape
-    block, head = (n.ravel() + 1 for n in np.indices(values.shape))
-    source = ColumnDataSource({"block": block, "head": head, "value": values.ravel()})
+    block, head = (n.ravel() for n in np.indices(values.shape))
+    source = ColumnDataSource({"block": block + 1, "head": head, "value": values.ravel()})
     fig = styled_figure(
         title,
         width=width,
         height=height or 90 + 26 * max(heads, 3),
         x_range=Range1d(0.5, depth + 0.5),
-        y_range=Range1d(heads + 0.5, 0.5),
+        y_range=Range1d(heads - 0.5, -0.5),
     )
     limit = float(np.nanmax(np.abs(values))) or 1.0
     colour = LinearColorMapper(palette=SIGNED, low=-limit, high=limit, nan_color="rgba(0, 0, 0, 0)")
@@ -151,7 +151,7 @@ def plot_heads(
     fig.add_layout(bar, "right")
     fig.grid.visible = False
     fig.xaxis.ticker = FixedTicker(ticks=list(range(1, depth + 1)))
-    fig.yaxis.ticker = FixedTicker(ticks=list(range(1, heads + 1)))
+    fig.yaxis.ticker = FixedTicker(ticks=list(range(heads)))
     fig.xaxis.axis_label, fig.yaxis.axis_label = "block", "head"
     return fig
 

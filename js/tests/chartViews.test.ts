@@ -135,10 +135,10 @@ describe("HeadGrid", () => {
     mountHeads(el, store, abort.signal);
     const values = store.data.value.readings.headDirect(1, 0) as Float32Array;
     expect(cells().map((cell) => cell.getAttribute("aria-label"))).toEqual([
-      `block 1 head 1: ${signed(values[0])}`,
-      `block 2 head 1: ${signed(values[2])}`,
-      `block 1 head 2: ${signed(values[1])}`,
-      `block 2 head 2: ${signed(values[3])}`,
+      `block 1 head 0: ${signed(values[0])}`,
+      `block 2 head 0: ${signed(values[2])}`,
+      `block 1 head 1: ${signed(values[1])}`,
+      `block 2 head 1: ${signed(values[3])}`,
     ]);
   });
 
@@ -146,7 +146,7 @@ describe("HeadGrid", () => {
     store.set({ compare_index: 4 });
     mountHeads(el, store, abort.signal);
     const [a, b] = [1, 4].map((id) => store.data.value.readings.headDirect(id, 0) as Float32Array);
-    expect(cells()[0].getAttribute("aria-label")).toBe(`block 1 head 1: ${signed(a[0] - b[0])}`);
+    expect(cells()[0].getAttribute("aria-label")).toBe(`block 1 head 0: ${signed(a[0] - b[0])}`);
   });
 
   it("picks a head and lets it go", async () => {

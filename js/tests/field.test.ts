@@ -111,7 +111,7 @@ describe("token importance", () => {
     expect(at(3)).toBe(200 + 10 + 3 + 200 + 20 + 3);
     store.set({ importance_of: "head", head: [1, 1] });
     expect(at(3)).toBe(100 + 20 + 3);
-    expect(fieldOf(store).title).toContain("through head 2 of block 1");
+    expect(fieldOf(store).title).toContain("through head 1 of block 1");
     store.set({ compare_index: 2 });
     expect(at(3)).toBe(2 * (100 + 20 + 3));
   });

@@ -450,7 +450,7 @@ describe("HeatGrid", () => {
     press(board, "ArrowRight");
     press(board, "ArrowDown");
     await settle();
-    expect(el.textContent).toContain("block 2, head 2: 0.000");
+    expect(el.textContent).toContain("block 2, head 1: 0.000");
     press(board, "ArrowUp");
     press(board, "Enter");
     expect(store.state.head.value).toEqual([1, 1]);

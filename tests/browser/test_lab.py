@@ -404,7 +404,7 @@ def test_importance_by_method_block_and_head_and_two_classes_side_by_side(notebo
     changed()
     # A head is chosen in the head grid: the map is of that head.
     page.locator(".jp-OutputArea .csw-heads [role=gridcell]").nth(4).click()
-    title.filter(has_text="through head 2 of block 2").wait_for()
+    title.filter(has_text="through head 1 of block 2").wait_for()
     changed()
     # A baseline that does not tell heads apart says so, and shows the whole.
     heatmap.locator("select[aria-label=Method]").select_option("rollout")

@@ -267,7 +267,7 @@ def test_heads_are_drawn_block_by_block():
     fig = plot_heads(effects, quantity="effect")
     data = fig.renderers[0].data_source.data
     assert [(b, h, v) for b, h, v in zip(data["block"], data["head"], data["value"], strict=True)][:5] == [
-        (1, 1, 1.0), (1, 2, -2.0), (1, 3, 0.5), (2, 1, 0.0), (2, 2, 3.0),
+        (1, 0, 1.0), (1, 1, -2.0), (1, 2, 0.5), (2, 0, 0.0), (2, 1, 3.0),
     ]  # fmt: skip
     colour = fig.renderers[0].glyph.fill_color.transform
     assert (colour.low, colour.high) == (-3.0, 3.0)

@@ -315,7 +315,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
     if (!head)
       return [null, "Choose an attention head in the head grid: importance through it is shown here."];
     if (heads === 1 && snapshot.H > 1) return [null, `${method} does not tell heads apart.`];
-    return [[head[0] - 1, head[0], head[1], head[1] + 1], ` through head ${head[1] + 1} of block ${head[0]}`];
+    return [[head[0] - 1, head[0], head[1], head[1] + 1], ` through head ${head[1]} of block ${head[0]}`];
   }
 
   /** Importance of every token, summed over some blocks and heads. */
@@ -354,7 +354,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
         live,
       );
     }
-    const name = `head ${h + 1} of block ${block}`;
+    const name = `head ${h} of block ${block}`;
     const values = new Float32Array(V).fill(Number.NaN);
     values.fill(0, 0, snapshot.T);
     for (const t of known) {

@@ -128,7 +128,7 @@ export function describe(spec: Spec, action: Action, blocks: number): string {
   ];
   if (size) words.push(size.length === 1 ? "(1 token)" : `(${size.length} tokens)`);
   if (spec.type === "Ablate" && spec.heads) {
-    return `Head ${Number((spec.heads as number[])[0]) + 1} of block ${list?.[0]} off`;
+    return `Head ${(spec.heads as number[])[0]} of block ${list?.[0]} off`;
   }
   if (list && list.length < blocks) {
     words.push(list.length === 1 ? `in block ${list[0]}` : `in blocks ${list[0]}–${list[list.length - 1]}`);

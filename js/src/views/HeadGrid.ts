@@ -83,11 +83,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       const row = h(
         "div",
         { role: "row" },
-        h(
-          "span",
-          { role: "rowheader", "aria-label": `head ${head + 1}` },
-          keepHead(head) ? String(head + 1) : "",
-        ),
+        h("span", { role: "rowheader", "aria-label": `head ${head}` }, keepHead(head) ? String(head) : ""),
       );
       for (let b = 1; b <= L; b++) {
         const cell = h("div", { role: "gridcell", tabindex: -1 });
@@ -137,7 +133,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       let all = 0;
       for (let i = 0; i < H; i++) all += now[(spot[0] - 1) * H + i];
       readout.replaceChildren(
-        `block ${spot[0]} head ${spot[1] + 1} `,
+        `block ${spot[0]} head ${spot[1]} `,
         h("b", {}, signed(value)),
         ` of ${signed(all)} from the block’s heads`,
       );
@@ -169,7 +165,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       const v = now[(block - 1) * H + head];
       cells[i].style.setProperty("--v", `${((100 * Math.abs(v)) / most).toFixed(1)}%`);
       cells[i].classList.toggle("csw-up", v > 0);
-      cells[i].setAttribute("aria-label", `block ${block} head ${head + 1}: ${signed(v)}`);
+      cells[i].setAttribute("aria-label", `block ${block} head ${head}: ${signed(v)}`);
     }
     say(low, `−${number(most)}`);
     say(high, `+${number(most)}`);

@@ -230,7 +230,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       places,
       values: floats(array),
       rows: blocks.map(String),
-      columns: places.map((p) => (what === "heads" ? `head ${p + 1}` : snapshot.tokenName(p))),
+      columns: places.map((p) => (what === "heads" ? `head ${p}` : snapshot.tokenName(p))),
       title: `Change of ${name}'s logit when ${what === "heads" ? "a head is switched off" : "no other token may read a token"}`,
       format: (v) => signed(v, 3),
     };

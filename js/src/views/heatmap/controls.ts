@@ -82,7 +82,7 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     const block = state.block.value;
     say(options[0], "all blocks");
     say(options[1], block > 0 ? `block ${block}` : "one block");
-    say(options[2], head ? `block ${head[0]} head ${head[1] + 1}` : "one head");
+    say(options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
     through.value = state.importance_of.value;
   });
   const shown = segmented(
