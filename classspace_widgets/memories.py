@@ -19,7 +19,7 @@ from classspace_widgets.describe import short_repr, values_html
 from classspace_widgets.lookup import class_index, whole_number
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over
-from classspace_widgets.recording import evaluating
+from classspace_widgets.trace.hooks import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,7 +12,7 @@ import torch
 from classspace_widgets.atlas import SUBLAYERS, MemoryAtlas
 from classspace_widgets.memories import output_projection, recording_coefficients, value_vectors
 from classspace_widgets.progress import over
-from classspace_widgets.recording import evaluating
+from classspace_widgets.trace.hooks import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor

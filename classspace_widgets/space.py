@@ -8,16 +8,16 @@ import torch
 
 from classspace_widgets.describe import space_html, space_text
 from classspace_widgets.images import Preprocessing, prepare
-from classspace_widgets.lens import ClassLens, in_full
+from classspace_widgets.lens.lens import ClassLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.models.names import given_names, names_of, wordnet_ids
 from classspace_widgets.models.placing import device_of, placed
-from classspace_widgets.names import given_names, names_of, wordnet_ids
 from classspace_widgets.progress import over_blocks
-from classspace_widgets.recording import Recording, alone, evaluating, passing, recording
 from classspace_widgets.trace import Trace
+from classspace_widgets.trace.hooks import Recording, alone, evaluating, passing, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
-    from classspace_widgets.recording import Choice
     from classspace_widgets.streaming import StreamReadings
+    from classspace_widgets.trace.hooks import Choice
 
 __all__ = ["ClassSpace"]
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import readings_html, short_repr
+from classspace_widgets.lens.projection import Projection
+from classspace_widgets.lens.ranking import Found, Ranker, found_classes
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
-from classspace_widgets.projection import Projection
-from classspace_widgets.ranking import Found, Ranker, found_classes
-from classspace_widgets.recording import evaluating, on_increments
 from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
+from classspace_widgets.trace.hooks import evaluating, on_increments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from classspace_widgets.portable import reduced
+from classspace_widgets.export.portable import reduced
 from classspace_widgets.snapshot import Array, Snapshot, in_planes
 
 FOLDER = Path(__file__).parent / "fixtures"

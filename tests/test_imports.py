@@ -14,14 +14,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Who may import a heavy library, at module level or inside a function.
 MAY_IMPORT = {
-    "timm": ("models", "space", "images", "names", "scenes"),
-    "bokeh": ("plots", "export", "page", "studies/report"),
+    "timm": ("models", "space", "images", "scenes"),
+    "bokeh": ("plots", "export", "studies/report"),
     "anywidget": ("widgets",),
     "ipywidgets": ("widgets",),
 }
-DISPLAY = ("snapshot", "widgets", "still", "filmstrip", "page", "export")
-ANALYSIS = ("models", "space", "images", "names", "trace", "lens", "metrics", "streaming", "memories", "explain")
-ANALYSIS += ("interventions", "causal", "probing", "studies", "projection", "ranking", "recording", "trace_file")
+DISPLAY = ("snapshot", "widgets", "still", "filmstrip", "packed", "export")
+ANALYSIS = ("models", "space", "images", "trace", "lens", "metrics", "streaming", "memories", "explain")
+ANALYSIS += ("interventions", "causal", "probing", "studies")
 
 
 def place(module: Path) -> str:
@@ -75,7 +75,7 @@ def test_display_never_imports_torch_or_analysis_at_load(module: Path):
 @pytest.mark.parametrize("module", [m for m in MODULES if within(m, ANALYSIS)], ids=place)
 def test_analysis_never_imports_display(module: Path):
     names = imported(module)
-    display = [n for n in names for d in ("widgets", "export", "page") if n.startswith(f"classspace_widgets.{d}")]
+    display = [n for n in names for d in ("widgets", "export") if n.startswith(f"classspace_widgets.{d}")]
     assert not display, f"{place(module)} imports {display}"
 
 

@@ -13,7 +13,7 @@ from tiny_models import tiny_vit
 from tqdm import tqdm
 
 from classspace_widgets import Explorer, export_html, packed, progress
-from classspace_widgets import capture as capture_module
+from classspace_widgets.capture import payload
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
@@ -66,7 +66,7 @@ LONG = {
 @pytest.mark.parametrize("what", LONG)
 def test_what_takes_long_shows_a_bar(what, at_once, capfd, monkeypatch, tmp_path):
     monkeypatch.setattr(subsets, "TOKENS_AT_ONCE", 64)
-    monkeypatch.setattr(capture_module, "ALL_LIMIT", 0)
+    monkeypatch.setattr(payload, "ALL_LIMIT", 0)
     LONG[what](tiny_vit(), tmp_path)
     shown = capfd.readouterr().err
     assert what.split(" of ")[0] + ":" in shown

@@ -41,8 +41,8 @@ def _export(arguments: argparse.Namespace) -> int:
     missing = [str(path) for path in arguments.images if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
-    from classspace_widgets.export import estimate_bytes, export_html, page_title
-    from classspace_widgets.portable import portable, reduced
+    from classspace_widgets.export.html import estimate_bytes, export_html, page_title
+    from classspace_widgets.export.portable import portable, reduced
     from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)

@@ -15,9 +15,9 @@ import torch
 from classspace_widgets.explain.closed_form import block_importance, checked_parts
 from classspace_widgets.explain.reading import Readout, differentiable_logits, reading_gradient
 from classspace_widgets.explain.weights import explicit_attention, read_rows
-from classspace_widgets.lens import in_full
+from classspace_widgets.lens.lens import in_full
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.recording import evaluating, hook
+from classspace_widgets.trace.hooks import evaluating, hook
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens import in_full
+from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import whole_number
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.recording import alone, in_pieces, of_this_pass
+from classspace_widgets.trace.hooks import alone, in_pieces, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -13,7 +13,7 @@ from classspace_widgets.images import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.recording import evaluating
+from classspace_widgets.trace.hooks import evaluating
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

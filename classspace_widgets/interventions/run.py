@@ -10,7 +10,7 @@ import torch
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.resume import blank_pixels
-from classspace_widgets.recording import alone, evaluating, of_this_pass
+from classspace_widgets.trace.hooks import alone, evaluating, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

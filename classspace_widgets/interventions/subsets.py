@@ -16,7 +16,7 @@ from classspace_widgets.interventions.engine import has_position_bias
 from classspace_widgets.interventions.resume import plain_product
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.recording import evaluating
+from classspace_widgets.trace.hooks import evaluating
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.describe import contributions_html, short_repr
-from classspace_widgets.lens import in_full
+from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError
 

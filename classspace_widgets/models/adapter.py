@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens import in_full, norm_kind
+from classspace_widgets.lens.lens import in_full, norm_kind
 from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REMEDY, UnsupportedModelError, refuse_by_name
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 from classspace_widgets.progress import quiet
-from classspace_widgets.recording import alone
 from classspace_widgets.studies.prepare import Broken, DatasetError, Item, Preparer, in_order
 from classspace_widgets.studies.readings import Readings, under_autocast
+from classspace_widgets.trace.hooks import alone
 
 if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace

@@ -126,7 +126,7 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
 
         display(self._repr_mimebundle_()[0], raw=True)
         if self.saved_form != "none":
-            from classspace_widgets.export import saved_form
+            from classspace_widgets.export.html import saved_form
 
             display({"text/html": saved_form(self, self.saved_form), "text/plain": ""}, raw=True)
 

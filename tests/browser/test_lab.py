@@ -167,7 +167,7 @@ def test_views_in_a_row_and_a_number_of_ipywidgets_that_moves_them(notebook):
 def test_an_interrupt_of_the_kernel_ends_an_intervention(notebook):
     slow = """
 import time
-from classspace_widgets.live import Progress
+from classspace_widgets.capture.live import Progress
 source = explorer.snapshot.source
 def forever(_params, _buffers):
     yield Progress(0.1, "running the model")

@@ -146,7 +146,7 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
             return data
         return data[:-600] if damage == "cut short" else data[:6] + (99).to_bytes(2, "little") + data[8:]
 
-    monkeypatch.setattr("classspace_widgets.page.in_planes", damaged)
+    monkeypatch.setattr("classspace_widgets.export.page.in_planes", damaged)
     out = export_html([synthetic("all"), synthetic("all")], tmp_path / "page.html")
     page = offline(out.path).page
     page.wait_for_selector(f".csw-problem:has-text('{'damaged' if damage == 'cut short' else '99'}')")
@@ -271,7 +271,7 @@ def test_figures_are_drawn_in_pages_and_in_frames(where, tmp_path, offline):
 
 def test_readers_that_take_frames_away_leave_a_picture(trace, tmp_path, offline):
     from classspace_widgets import Explorer
-    from classspace_widgets.export import saved_form
+    from classspace_widgets.export.html import saved_form
 
     saved = saved_form(Explorer(trace), "page")
     path = tmp_path / "page.html"

@@ -14,8 +14,8 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.capture import capture
+from classspace_widgets.capture.live import Answer
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
-from classspace_widgets.live import Answer
 from classspace_widgets.snapshot import unpack
 
 MODELS = {
@@ -127,7 +127,7 @@ def test_summaries_equal_slow_counting(trace):
 
 def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch):
     whole = capture(trace, payload="classes")
-    monkeypatch.setattr("classspace_widgets.reader.SCAN_LIMIT", 200)
+    monkeypatch.setattr("classspace_widgets.capture.reader.SCAN_LIMIT", 200)
     chunked = capture(trace, payload="classes")
     for name in ("ranks", "top"):
         np.testing.assert_array_equal(chunked.arrays[name], whole.arrays[name])
@@ -135,10 +135,10 @@ def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch):
 
 def test_the_payload_follows_the_size(trace, monkeypatch):
     assert capture(trace).meta["payload"]["mode"] == "all"
-    monkeypatch.setattr("classspace_widgets.capture.ALL_LIMIT", 10)
+    monkeypatch.setattr("classspace_widgets.capture.payload.ALL_LIMIT", 10)
     live = capture(trace, classes=["class 6"])
     assert live.meta["payload"]["mode"] == "classes"
-    monkeypatch.setattr("classspace_widgets.reader.ATTENTION_LIMIT", 10)
+    monkeypatch.setattr("classspace_widgets.capture.reader.ATTENTION_LIMIT", 10)
     small = capture(trace)
     assert small.meta["attention"]["rows"] == [small.meta["tokens"]["output"]]
 

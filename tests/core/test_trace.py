@@ -107,7 +107,7 @@ def test_streaming_with_many_classes(many, k):
 
 
 def test_counting_does_not_overflow():
-    from classspace_widgets.ranking import Ranker, padded_classes
+    from classspace_widgets.lens.ranking import Ranker, padded_classes
 
     scores = torch.ones(2, padded_classes(30_000))
     ranker = Ranker(2, 30_000, 1, dtype=scores.dtype, device=scores.device)
@@ -115,7 +115,7 @@ def test_counting_does_not_overflow():
 
 
 def test_rows_are_counted_in_pieces():
-    from classspace_widgets.ranking import COUNTED, Ranker, padded_classes
+    from classspace_widgets.lens.ranking import COUNTED, Ranker, padded_classes
 
     rows = 2 * COUNTED + 7
     scores = torch.randn(rows, padded_classes(20), generator=torch.Generator().manual_seed(0))

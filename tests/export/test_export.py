@@ -16,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_fixtures import synthetic
 
-from classspace_widgets import page
-from classspace_widgets.export import estimate_bytes, export_html
-from classspace_widgets.portable import narrowed, portable, reduced, stream_points
+from classspace_widgets.export import estimate_bytes, export_html, page
+from classspace_widgets.export.portable import narrowed, portable, reduced, stream_points
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.still import caption, identifiability, still, viridis
 
@@ -41,7 +40,7 @@ RUNTIME = "/* runtime */ console.log('ran');"
 @pytest.fixture(autouse=True)
 def built_front_end(monkeypatch: pytest.MonkeyPatch):
     """These tests are about the page around it: any script will do."""
-    monkeypatch.setattr("classspace_widgets.export._runtime", lambda: RUNTIME)
+    monkeypatch.setattr("classspace_widgets.export.html._runtime", lambda: RUNTIME)
 
 
 class Reader(HTMLParser):

@@ -12,7 +12,7 @@ import pytest
 import traitlets
 from make_fixtures import synthetic
 
-from classspace_widgets.live import Answer, Progress
+from classspace_widgets.capture.live import Answer, Progress
 from classspace_widgets.snapshot import Snapshot, pack, unpack
 from classspace_widgets.widgets import (
     ClassPicker,
@@ -332,7 +332,7 @@ def test_linking_names_what_it_links():
 
 def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     shown = []
-    monkeypatch.setattr("classspace_widgets.export._runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.html._runtime", lambda: "/* runtime */")
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     explorer = Explorer(synthetic("all"), class_name="boat")
     explorer._ipython_display_()
@@ -345,7 +345,7 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     assert '><img src="data:image/webp' in shown[-1]["text/html"]
     assert "<iframe" not in shown[-1]["text/html"]
     monkeypatch.setattr(Explorer, "saved_form", "page")
-    monkeypatch.setattr("classspace_widgets.export.SAVED_LIMIT", 10)
+    monkeypatch.setattr("classspace_widgets.export.html.SAVED_LIMIT", 10)
     explorer._ipython_display_()
     assert "<iframe" not in shown[-1]["text/html"]
     assert "<figure" in shown[-1]["text/html"]

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets import page
 from classspace_widgets._version import __version__
+from classspace_widgets.export import page
+from classspace_widgets.export.portable import lighter, portable, reduced
 from classspace_widgets.filmstrip import filmstrip
-from classspace_widgets.portable import lighter, portable, reduced
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import Snapshot, write_atomically
 from classspace_widgets.still import caption, data_uri
@@ -327,7 +327,7 @@ def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _runtime() -> str:
-    path = Path(__file__).parent / "static" / "widget.js"
+    path = Path(__file__).resolve().parents[1] / "static" / "widget.js"
     if not path.is_file():
         raise FileNotFoundError(
             "the front end widget.js has not been built; in a checkout run: npm --prefix js ci && npm --prefix js run build"

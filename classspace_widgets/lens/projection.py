@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens import in_full
-from classspace_widgets.ranking import padded_classes
+from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.ranking import padded_classes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,7 +12,7 @@ from classspace_widgets.lens import class_ranks
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.progress import over
-from classspace_widgets.recording import recording
+from classspace_widgets.trace.hooks import recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -382,7 +382,7 @@ class Trace:
         Snapshot
         """
         from classspace_widgets.capture import capture
-        from classspace_widgets.live import LiveSource
+        from classspace_widgets.capture.live import LiveSource
 
         made = capture(self, **options)
         kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload") if name in options}
@@ -397,7 +397,7 @@ class Trace:
         path : path
             By habit ``.safetensors``.
         """
-        from classspace_widgets.trace_file import save_trace
+        from classspace_widgets.trace.file import save_trace
 
         save_trace(self, path)
 
@@ -421,7 +421,7 @@ class Trace:
         FileNotFoundError, ValueError
             For a file that is not there, is damaged, is not a trace, or is of a newer version.
         """
-        from classspace_widgets.trace_file import load_trace
+        from classspace_widgets.trace.file import load_trace
 
         return load_trace(path, device=device, space=space)
 

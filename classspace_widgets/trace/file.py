@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.lens import ClassLens
-from classspace_widgets.recording import KEPT_BY_BLOCK
 from classspace_widgets.trace import Trace
+from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
 
 if TYPE_CHECKING:
     from os import PathLike

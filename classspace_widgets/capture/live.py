@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.capture import capture
-from classspace_widgets.reader import Reader
+from classspace_widgets.capture.reader import Reader
 from classspace_widgets.snapshot import Array, Snapshot, pack
 
 if TYPE_CHECKING:

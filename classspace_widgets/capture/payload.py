@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.lens import in_full
+from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
+from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.snapshot import Array, Snapshot
 
 if TYPE_CHECKING:
