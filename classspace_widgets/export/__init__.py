@@ -1,4 +1,4 @@
-"""One HTML file that makes no request, and how large it will be."""
+"""One HTML file that opens anywhere, offline, with every control still working."""
 
 from classspace_widgets.export.html import ExportedPage, estimate_bytes, export_html
 

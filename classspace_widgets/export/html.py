@@ -1,4 +1,4 @@
-"""Export: one HTML file that opens anywhere, offline, with every control still working."""
+"""`export_html`, and the form in which an explorer is saved in a notebook."""
 
 from __future__ import annotations
 

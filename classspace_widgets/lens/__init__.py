@@ -1,4 +1,12 @@
-"""The logit lens: final norm, then classifier; its readings, and how they are computed at little cost."""
+"""The logit lens into class embedding space: class logits, exact ranks and top classes of any stream.
+
+``lens(v) = E · LN(v) + b`` (Vilas et al. 2023) is linear up to the scale of the final norm.  With the
+norm's weight and mean subtraction folded into the class embedding once,
+
+    lens(v) = raw(v) / sigma(v) + offset,      raw(v) = E_hat v,
+
+raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
+"""
 
 from classspace_widgets.lens.lens import ClassLens, class_ranks
 

@@ -1,12 +1,4 @@
-"""The logit lens into class embedding space: class logits, exact ranks and top classes of any stream.
-
-``lens(v) = E · LN(v) + b`` (Vilas et al. 2023) is linear up to the scale of the final norm.  With the
-norm's weight and mean subtraction folded into the class embedding once,
-
-    lens(v) = raw(v) / sigma(v) + offset,      raw(v) = E_hat v,
-
-raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
-"""
+"""`ClassLens`, and exact ranks by counting; the algebra stands in the package's text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One forward pass of a model, kept as what every sublayer adds to the residual stream; and its file."""
+"""One forward pass, kept as the increments of the residual stream; nothing is stored that can be derived."""
 
 from classspace_widgets.trace.trace import PARALLEL_STREAMS, STREAMS, Trace, recording
 

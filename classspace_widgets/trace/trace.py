@@ -1,4 +1,4 @@
-"""One forward pass, kept as the increments of the residual stream; nothing is stored that can be derived."""
+"""`Trace`: the streams, readings and parts of one forward pass."""
 
 from __future__ import annotations
 
