@@ -9,6 +9,7 @@ import { array, drawPicture, type Size, SMALL, synthetic, VIT_B16 } from "./synt
 const SIZES: Readonly<Record<string, Size>> = {
   small: SMALL,
   b16: VIT_B16,
+  l16: { ...VIT_B16, blocks: 24, heads: 16, width: 64, mode: "classes" },
   classes: { ...VIT_B16, width: 96, mode: "classes" },
   pooled: { ...SMALL, prefix: ["[CLS]", "reg 1", "reg 2", "reg 3", "reg 4"], pooled: true, grid: 16 },
   parallel: { ...SMALL, layout: "parallel", blocks: 24, grid: 10 },

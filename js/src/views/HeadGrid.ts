@@ -103,6 +103,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       );
     }
     grid.style.setProperty("--columns", String(L));
+    grid.style.setProperty("--rows", String(H));
     grid.replaceChildren(...rows, foot);
     focused = Math.min(focused, cells.length - 1);
     cells[focused]?.setAttribute("tabindex", "0");

@@ -85,22 +85,7 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     say(options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
     through.value = state.importance_of.value;
   });
-  const shown = segmented(
-    abort,
-    "Pass",
-    [
-      ["baseline", "Before"],
-      ["intervened", "After"],
-      ["difference", "Change"],
-    ],
-    state.shown,
-    (value) => store.set({ shown: value }),
-  );
-  shown.title = "The model's own pass, the pass with the intervention, or the change (key D)";
-  watch(abort, () => {
-    shown.hidden = store.variant.value === null;
-  });
-  return h("div", { class: "csw-bar-row" }, select, method, through, streams, shown);
+  return h("div", { class: "csw-bar-row" }, select, method, through, streams);
 }
 
 export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
@@ -151,7 +136,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   return h(
     "div",
     { class: "csw-options" },
-    h("label", {}, "map", opacity),
+    h("label", { class: "csw-grow" }, "map", opacity),
     h("label", { class: "csw-check" }, smooth, "smooth"),
     maskLabel,
     splitLabel,
