@@ -1,8 +1,10 @@
 /** Development page: mounts a view on synthetic data; `#view=Explorer&size=b16&theme=dark` chooses. */
 
 import { pack } from "../src/core/codec";
+import type { WidgetModel } from "../src/core/mirror";
 import { Snapshot } from "../src/core/snapshot";
-import { type State, Store, type WidgetModel } from "../src/core/store";
+import type { State } from "../src/core/state";
+import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
 import { array, drawPicture, type Size, SMALL, synthetic, VIT_B16 } from "./synthetic";
 

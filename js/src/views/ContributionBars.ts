@@ -6,7 +6,8 @@ import { extentWithZero, linear, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
-import type { Contribution, Data, Store } from "../core/store";
+import type { Contribution } from "../core/state";
+import type { Data, Store } from "../core/store";
 import { type Breakdown, breakdown, difference, exceeding, type Part } from "./contributions";
 import { absence, OWN_KEYS, root, segmented, stepKey, subject, tokensName, widthOf } from "./parts";
 

@@ -85,7 +85,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   });
   watch(abort, () => {
     const reading = state.reading.value;
-    if (reading === "attention" || reading === "source") store.fetchAttention(store.activeTokens.value);
-    if (reading === "importance") store.fetchImportance();
+    if (reading === "attention" || reading === "source") store.wishes.attention(store.activeTokens.value);
+    if (reading === "importance") store.wishes.importance();
   });
 }

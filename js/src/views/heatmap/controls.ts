@@ -3,9 +3,11 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
 import { h, say } from "../../core/dom";
-import { BY_CLASS, type Field, METHOD_NAMES, READING_HELP, READING_NAMES } from "../../core/field";
+import { BY_CLASS, type Field, READING_HELP, READING_NAMES } from "../../core/field";
+import { METHOD_NAMES } from "../../core/fieldThrough";
 import { watch } from "../../core/frame";
-import { type Importance, type ImportanceOf, READINGS, type Reading, type Store } from "../../core/store";
+import { type Importance, type ImportanceOf, READINGS, type Reading } from "../../core/state";
+import type { Store } from "../../core/store";
 import { segmented } from "../parts";
 
 const COLOR_NAMES: Readonly<Record<MapName, string>> = {
