@@ -17,7 +17,7 @@ from classspace_widgets.capture import payload
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
-from classspace_widgets.interventions import subsets
+from classspace_widgets.interventions import RemoveTokens, subsets
 from classspace_widgets.memories import most_activating
 from classspace_widgets.probing import fit_probes, probe_accuracy
 from classspace_widgets.streaming import stream_readings
@@ -133,9 +133,22 @@ def test_the_page_of_one_view_moves_while_it_is_read_and_packed(at_once, drawn, 
     export_html(trace, tmp_path / "page.html", payload="increments")
     (bar,) = drawn
     assert bar.stood == sorted(bar.stood)
-    assert sum(0 < n < 60 for n in set(bar.stood)) > 10
-    assert sum(60 < n < 100 for n in set(bar.stood)) >= 2
+    assert sum(0 < n < 50 for n in set(bar.stood)) > 10
+    assert sum(50 < n < 100 for n in set(bar.stood)) >= 2
     assert bar.n == 100
+
+
+def test_the_bar_of_a_page_has_a_step_for_every_pass(at_once, drawn, monkeypatch, tmp_path):
+    steps = []
+    part = progress.Bar.part
+    monkeypatch.setattr(progress.Bar, "part", lambda bar, size: (steps.append((bar.what, size)), part(bar, size))[1])
+    space = tiny_vit()
+    snapshot = space.trace(pixels(space, 1)).snapshot()
+    pinned = {"without one": RemoveTokens([1]), "without two": RemoveTokens([1, 2])}
+    export_html(["# Words are no work", snapshot, [snapshot, snapshot]], tmp_path / "page.html", pinned=pinned)
+    # Three are read, each is run with two interventions, and all nine are packed.
+    read, run, pack = 100 / 18, [100 / 18] * 6, 50
+    assert [size for what, size in steps if what == "page"] == pytest.approx([0, read, 2 * read, *run, pack])
 
 
 def test_a_part_moves_the_bar_around_it_alone(at_once, drawn):

@@ -20,14 +20,14 @@ from classspace_widgets.still import caption, data_uri
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from classspace_widgets.progress import Bar
+
 __all__ = ["ExportedPage", "estimate_bytes", "export_html"]
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 20_000_000
 SAVED_LIMIT = 2_000_000
-READ = 60
-"""Percent of the time of a page that reading its snapshots takes; the rest is packing them."""
 # The saved form stands right after the live view: it hides while that one is there, and hides the notebook's note that
 # the view's model is gone when it is not.
 _SAVED_STYLE = (
@@ -146,11 +146,15 @@ def export_html(
     """
     with progress_bar(100, "page", "%") as bar:
         listed = items if isinstance(items, (list, tuple)) else [items]
+        # A step for every snapshot that is read, for every pass that is run for a pin, and for packing each of them.
+        views = [view for item in listed for view in _views(item)]
+        passes = len(views) + sum(len({**_pins(view), **(pinned or {})}) for view in views)
+        step = 100 / max(2 * passes, 1)
         parts: list[Any] = [text] if text else []
         for item in listed:
-            with bar.part(READ / len(listed)):
+            with bar.part(step * len(_views(item))):
                 parts.append(_part(item, classes, payload))
-        parts = [_each(p, lambda mount: _pin(mount, pinned or {})) for p in parts]
+        parts = [_each(p, lambda mount: _pin(mount, pinned or {}, bar, step)) for p in parts]
         parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
         mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
         snapshots = [m.snapshot for m in mounts]
@@ -198,7 +202,7 @@ def _reduce(mount: page.Mount, streams: Sequence[str] | None, ranks_only: bool) 
     return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
 
 
-def _pin(part: page.Mount, pinned: Mapping[str, Any]) -> page.Mount:
+def _pin(part: page.Mount, pinned: Mapping[str, Any], bar: Bar, step: float) -> page.Mount:
     """A mount with what-if states computed: its own, and those asked for."""
     pinned = {**part.pins, **pinned}
     if not pinned:
@@ -207,13 +211,14 @@ def _pin(part: page.Mount, pinned: Mapping[str, Any]) -> page.Mount:
     if snapshot.source is None:
         raise ValueError("to pin what-if states the model must be at hand; this snapshot was loaded from a file")
     mode, kept = snapshot.meta["payload"]["mode"], snapshot.meta["classes"]["kept"]
-    states = tuple(
-        lighter(
-            snapshot.source.intervened(given, label=name, payload=mode, classes=kept if mode == "classes" else None)
-        )
-        for name, given in pinned.items()
-    )
-    return replace(part, pinned=states)
+    states = []
+    for name, given in pinned.items():
+        with bar.part(step):
+            made = snapshot.source.intervened(
+                given, label=name, payload=mode, classes=kept if mode == "classes" else None
+            )
+            states.append(lighter(made))
+    return replace(part, pinned=tuple(states))
 
 
 def saved_form(view: Any, form: str) -> str:
@@ -297,6 +302,17 @@ def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:
     return _mount(item, classes, payload)
 
 
+def _views(item: Any) -> list[Any]:
+    """What of an item is read into snapshots: text is not."""
+    return list(item) if isinstance(item, (list, tuple)) else [] if isinstance(item, str) else [item]
+
+
+def _pins(item: Any) -> Mapping[str, Any]:
+    """States that were pinned in a view."""
+    session = getattr(item, "session", item)
+    return (getattr(session, "pins", None) or {}) if hasattr(session, "has_trait") else {}
+
+
 def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page.Mount:
     if isinstance(item, Snapshot):
         made = portable(item, classes, payload)
@@ -314,8 +330,7 @@ def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page
     }
     made = portable(snapshot, classes, payload)
     options = dict(getattr(item, "options", {}) or {})
-    pins = getattr(session, "pins", None) if hasattr(session, "has_trait") else None
-    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options, pins=pins or {})
+    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options, pins=_pins(item))
 
 
 def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:

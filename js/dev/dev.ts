@@ -1,14 +1,17 @@
 /** Development page: mounts a view on synthetic data; `#view=Explorer&size=b16&theme=dark` chooses. */
 
 import { pack } from "../src/core/codec";
+import type { WidgetModel } from "../src/core/mirror";
 import { Snapshot } from "../src/core/snapshot";
-import { type State, Store, type WidgetModel } from "../src/core/store";
+import type { State } from "../src/core/state";
+import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
 import { array, drawPicture, type Size, SMALL, synthetic, VIT_B16 } from "./synthetic";
 
 const SIZES: Readonly<Record<string, Size>> = {
   small: SMALL,
   b16: VIT_B16,
+  l16: { ...VIT_B16, blocks: 24, heads: 16, width: 64, mode: "classes" },
   classes: { ...VIT_B16, width: 96, mode: "classes" },
   pooled: { ...SMALL, prefix: ["[CLS]", "reg 1", "reg 2", "reg 3", "reg 4"], pooled: true, grid: 16 },
   parallel: { ...SMALL, layout: "parallel", blocks: 24, grid: 10 },

@@ -291,7 +291,7 @@ export async function synthetic(
         ? {
             logits: "approximate",
             ranks: "approximate",
-            note: "Ranks come from float16 values: within ±1 for 99 % of tokens.",
+            note: "Ranks come from float16 values: within ±1 for 99 % of tokens",
           }
         : { logits: "exact", ranks: "exact", note: "" },
     attention: { rows: keepRows, encoding: "sqrt-u8" },

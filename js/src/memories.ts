@@ -3,7 +3,7 @@
 import { batch, effect, signal } from "@preact/signals-core";
 import { Atlas, type Place } from "./core/atlas";
 import { unpack } from "./core/codec";
-import type { WidgetModel } from "./core/store";
+import type { WidgetModel } from "./core/mirror";
 import { frameIn, showProblem } from "./runtime";
 import { mountMemories } from "./views/MemoryBrowser";
 

@@ -4,7 +4,8 @@ import { fromPlanes, SnapshotError } from "./core/codec";
 import { h, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
 import { Snapshot } from "./core/snapshot";
-import { STATE_NAMES, type State, Store } from "./core/store";
+import { STATE_NAMES, type State } from "./core/state";
+import { Store } from "./core/store";
 import { themeAround } from "./core/theme";
 import { mountView, showProblem } from "./runtime";
 

@@ -4,8 +4,10 @@
  */
 
 import { link } from "./core/link";
+import type { WidgetModel } from "./core/mirror";
 import { Snapshot } from "./core/snapshot";
-import { type State, Store, type WidgetModel } from "./core/store";
+import type { State } from "./core/state";
+import { Store } from "./core/store";
 import { showMemories } from "./memories";
 import { mountPage } from "./page";
 import { mountView, showProblem } from "./runtime";

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { barPath, linePath } from "../src/charts/marks";
+import { barPath, heightOf, linePath } from "../src/charts/marks";
 import { extentWithZero, linear, log1, niceStep, rankTicks, thin, ticks } from "../src/charts/scale";
 
 describe("scales", () => {
@@ -52,5 +52,15 @@ describe("paths", () => {
     expect(barPath(0, 10, 50, 20)).toMatch(/^M0\.00,50\.00V22\.00Q0\.00,20\.00/);
     expect(barPath(0, 10, 50, 80)).toMatch(/^M0\.00,50\.00V78\.00Q0\.00,80\.00/);
     expect(barPath(0, 10, 50, 50)).not.toContain("NaN");
+  });
+});
+
+describe("heights", () => {
+  it("follow the width between two ends, with room for the block numbers", () => {
+    expect([200, 500, 2000].map(heightOf)).toEqual([
+      { height: 156, bottom: 138 },
+      { height: 200, bottom: 182 },
+      { height: 240, bottom: 222 },
+    ]);
   });
 });

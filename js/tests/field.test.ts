@@ -2,7 +2,8 @@ import { describe, expect, it } from "vitest";
 import { pack, unpack } from "../src/core/codec";
 import { fieldOf, pairOf } from "../src/core/field";
 import { Snapshot } from "../src/core/snapshot";
-import { READINGS, type State, Store } from "../src/core/store";
+import { READINGS, type State } from "../src/core/state";
+import { Store } from "../src/core/store";
 import { fixture } from "./model";
 
 const open = (name: string, state: Partial<State> = {}) =>

@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { Fragment } from "../src/core/fragment";
 import { Snapshot } from "../src/core/snapshot";
-import { type State, Store } from "../src/core/store";
+import type { State } from "../src/core/state";
+import { Store } from "../src/core/store";
 import { fixture } from "./model";
 
 let abort: AbortController;

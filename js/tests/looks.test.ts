@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { classColor, DIVERGING, oklch, SEQUENTIAL, table, tableFor } from "../src/core/color";
 import { approximateNote, count, number, percent, shortCount, shortName, signed } from "../src/core/format";
-import type { Meta } from "../src/core/snapshot";
+import type { Meta } from "../src/core/meta";
 import { isDark } from "../src/core/theme";
 
 /** CIE lightness of an sRGB colour. */

@@ -2,7 +2,8 @@
 
 import { readFileSync } from "node:fs";
 import { resolve } from "node:path";
-import { STATE_NAMES, type WidgetModel } from "../src/core/store";
+import type { WidgetModel } from "../src/core/mirror";
+import { STATE_NAMES } from "../src/core/state";
 
 export function fixture(name: string): Uint8Array {
   return new Uint8Array(readFileSync(resolve("../tests/fixtures", `${name}.bin`)));

@@ -198,6 +198,17 @@ describe("classes on request", () => {
     expect(model.sent.map((m) => m.params.classes)).toEqual([[0], [6]]);
   });
 
+  it("asks again when another picture comes before the answer", async () => {
+    const { store, model } = open("classes", { class_index: 4 });
+    store.set({ class_index: 0 });
+    expect(model.sent).toHaveLength(1);
+    model.fromKernel("_snapshot", fixture("classes"));
+    const error = { title: "RuntimeError", message: "too late" };
+    model.message({ type: "response", id: model.sent[0].id, ok: false, error });
+    await vi.advanceTimersByTimeAsync(1);
+    expect(model.sent.map((m) => m.params.classes)).toEqual([[0], [0]]);
+  });
+
   it("shows the kernel's error and stays usable", async () => {
     const { store, model } = open("classes", { class_index: 4 });
     store.set({ class_index: 0 });
@@ -255,6 +266,18 @@ describe("classes on request", () => {
 });
 
 describe("mode increments", () => {
+  it("counts in the pass that is shown, also when the other one was being counted", async () => {
+    const { store, model, snapshot } = open("increments");
+    const missing = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;
+    store.set({ class_index: missing });
+    model.fromKernel("_variant", fixture("increments"));
+    store.set({ shown: "intervened" });
+    const { readings } = store.data.value;
+    expect(readings).not.toBe(store.baseline.value.readings);
+    await vi.advanceTimersByTimeAsync(500);
+    expect(readings.pointKnown(store.point.value)).toBe(true);
+  });
+
   it("counts ranks of any class in idle time, the point that is looked at first", async () => {
     const { store, snapshot } = open("increments", { block: 1, sublayer: "attention" });
     const missing = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;

@@ -300,6 +300,18 @@ describe("WhatIf", () => {
       data?.snapshot.className(data.snapshot.predicted(1)[0].id);
     expect(columns).toEqual([best(store.baseline.value), best(store.variant.value)]);
     expect(columns[0]).not.toBe(columns[1]);
+    // What comes into the first five, and what leaves them, is said in words.
+    const tags = (column: number) =>
+      [...el.querySelectorAll(`.csw-outcome > div:nth-child(${column}) .csw-outcome-row`)].map((row) => [
+        Number((row as HTMLElement).dataset.class),
+        row.querySelector(".csw-tag")?.textContent,
+      ]);
+    const first = (data: typeof store.baseline.value | null) =>
+      data?.snapshot.predicted(5).map(({ id }) => id) ?? [];
+    const [was, is] = [first(store.baseline.value), first(store.variant.value)];
+    expect(tags(1)).toEqual(was.map((id) => [id, is.includes(id) ? undefined : "gone"]));
+    expect(tags(2)).toEqual(is.map((id) => [id, was.includes(id) ? undefined : "new"]));
+    expect(el.querySelectorAll(".csw-tag").length).toBeGreaterThan(0);
     const action = one<HTMLSelectElement>(".csw-whatif select[aria-label=Intervention]");
     action.value = "no_cls";
     action.dispatchEvent(new Event("change"));
@@ -402,6 +414,21 @@ describe("WhatIf", () => {
     expect(model.sent.at(-1)).toMatchObject({ kind: "whatif", params: { spec: [spec] } });
   });
 
+  it.each([
+    ["Explorer", 1],
+    ["WhatIf", 1],
+    ["PatchHeatmap", 1],
+    ["LayerSlider", 0],
+  ])("offers the choice of the pass in %s: %i time", async (view, times) => {
+    const store = open();
+    mountView(view, el, store, abort.signal);
+    const choices = () => [...el.querySelectorAll<HTMLElement>("[aria-label=Pass]")].filter((c) => !c.hidden);
+    expect(choices()).toHaveLength(0);
+    store.addVariant(fixture("all"));
+    await settle();
+    expect(choices()).toHaveLength(times);
+  });
+
   it("goes round the passes with the key D", () => {
     const store = open();
     store.addVariant(fixture("all"));
@@ -451,9 +478,12 @@ describe("HeatGrid", () => {
     press(board, "ArrowDown");
     await settle();
     expect(el.textContent).toContain("block 2, head 1: 0.000");
+    // Heads down, blocks across, as in the head grid.
     press(board, "ArrowUp");
+    await settle();
+    expect(el.textContent).toContain("block 2, head 0: +0.250");
     press(board, "Enter");
-    expect(store.state.head.value).toEqual([1, 1]);
-    expect(store.position.value).toBe(1);
+    expect(store.state.head.value).toEqual([2, 0]);
+    expect(store.position.value).toBe(3);
   });
 });

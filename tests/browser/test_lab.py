@@ -272,6 +272,11 @@ def test_light_and_dark(notebook, width):
     def background() -> str:
         return page.evaluate("() => getComputedStyle(document.querySelector('.csw-explorer')).color")
 
+    # JupyterLab has corners of its own for buttons.
+    corners = (
+        "() => ['.csw-prediction', '.csw-token'].map(s => getComputedStyle(document.querySelector(s)).borderRadius)"
+    )
+    assert page.evaluate(corners) == ["6px", "12px"]
     light = background()
     assert page.evaluate((TESTS / "browser" / "contrast.js").read_text().split("\n", 1)[1], 4.5) == []
     page.evaluate(

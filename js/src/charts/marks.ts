@@ -7,8 +7,12 @@ import { type Scale, thin } from "./scale";
 export const LEFT = 40;
 export const RIGHT = 4;
 export const TOP = 6;
-export const BOTTOM = 138;
-export const HEIGHT = 156;
+
+/** How high a chart of some width is, and where its plot ends: block numbers stand below. */
+export function heightOf(width: number): { readonly height: number; readonly bottom: number } {
+  const height = Math.round(Math.max(156, Math.min(240, 0.4 * width)));
+  return { height, bottom: height - 18 };
+}
 
 /** Width of a slot: one for every position and one for the bias, in the charts that do not show it as well. */
 export function slotWidth(width: number, positions: number): number {
@@ -35,13 +39,13 @@ export function valueAxis(
   ]);
 }
 
-/** Block numbers below slots of `pitch` pixels: the embedding's, then `perBlock` slots for every block. */
-export function blockAxis(blocks: number, perBlock: number, pitch: number): Node[] {
+/** Block numbers at `y`, below slots of `pitch` pixels: the embedding's, then `perBlock` slots for every block. */
+export function blockAxis(blocks: number, perBlock: number, pitch: number, y: number): Node[] {
   const keep = thin(blocks + 1, pitch * perBlock, 17);
   const out: Node[] = [];
   for (let b = 0; b <= blocks; b++) {
     const middle = perBlock === 2 && b > 0 ? 2 * b : b + 0.5;
-    if (keep(b)) out.push(label(LEFT + middle * pitch, HEIGHT - 4, "middle", String(b)));
+    if (keep(b)) out.push(label(LEFT + middle * pitch, y, "middle", String(b)));
   }
   return out;
 }

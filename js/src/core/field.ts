@@ -1,9 +1,12 @@
 /** What the patch map shows: one value per token of the chosen reading, its scale, and words about it. */
 
+import { diverging, outside, peakOf, rangeOver, robustPeak, sequential } from "./fieldScale";
+import { headField, importanceField } from "./fieldThrough";
 import { count, number, percent, shortName, signed } from "./format";
 import type { Readings } from "./readings";
-import type { Shares, Snapshot } from "./snapshot";
-import type { Data, Importance, Reading, Store } from "./store";
+import type { Snapshot } from "./snapshot";
+import type { Reading } from "./state";
+import type { Data, Store } from "./store";
 
 export interface Field {
   readonly reading: Reading;
@@ -175,8 +178,10 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
       note: found.info.note ?? "",
     });
   }
-  if (reading === "attention" || reading === "source") return headField();
-  if (reading === "importance") return importanceField();
+  if (reading === "attention" || reading === "source" || reading === "importance") {
+    const asked = { store, snapshot, readings, id, other, versus, empty, make };
+    return reading === "importance" ? importanceField(asked) : headField(asked);
+  }
 
   const ranking = reading === "rank" || reading === "identifiability";
   if (ranking && readings.ranked(id) && snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
@@ -269,147 +274,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
       });
     }
   }
-
-  function importanceField(): Field {
-    const method = state.importance.value;
-    const parts = [id, other].filter((c): c is number => c !== null);
-    const shares = parts.map((c) => snapshot.importance(method, c));
-    const lost = parts.find((_, i) => !shares[i]);
-    if (lost !== undefined) {
-      const name = shortName(snapshot.className(lost));
-      if (store.kernel.value !== "live") {
-        return empty(
-          `The token importance for ${name} is not in what was saved; with a kernel it would be computed.`,
-        );
-      }
-      return store.notice.value.kind === "error" && store.wished(method, lost)
-        ? empty(`The token importance for ${name} could not be computed.`)
-        : empty(`Looking for what matters for ${name} …`, true);
-    }
-    const [own, against] = shares as Shares[];
-    const [through, words] = scope(own);
-    if (!through) return empty(words);
-    const values = portion(own, through).map((v, i) => v - (against ? portion(against, through)[i] : 0));
-    const peak = robustPeak(values, snapshot);
-    return make(values, {
-      ...(own.signed || against ? diverging(peak) : sequential(0, peak)),
-      title: `importance for ${versus}${words}`,
-      format: (v) => (own.signed || against ? signed(v, 3) : number(v, 3)),
-      note: METHODS[method],
-      clipped: peakOf(values) > peak,
-    });
-  }
-
-  /** The blocks and heads that importance is summed over, and words for them. */
-  function scope({ blocks, heads }: Shares): [Through | null, string] {
-    const of = state.importance_of.value;
-    if (of === "all") return [[0, blocks, 0, heads], ""];
-    const method = METHOD_NAMES[state.importance.value];
-    if (of === "block") {
-      const block = state.block.value;
-      if (blocks === 1 && snapshot.L > 1) return [null, `${method} does not tell blocks apart.`];
-      if (block === 0) return [null, "Tokens matter through blocks: move the slider to one."];
-      return [[block - 1, block, 0, heads], ` through block ${block}`];
-    }
-    const head = state.head.value;
-    if (!head)
-      return [null, "Choose an attention head in the head grid: importance through it is shown here."];
-    if (heads === 1 && snapshot.H > 1) return [null, `${method} does not tell heads apart.`];
-    return [[head[0] - 1, head[0], head[1], head[1] + 1], ` through head ${head[1]} of block ${head[0]}`];
-  }
-
-  /** Importance of every token, summed over some blocks and heads. */
-  function portion({ heads, values }: Shares, [b0, b1, h0, h1]: Through): Float32Array {
-    const out = new Float32Array(V);
-    for (let b = b0; b < b1; b++) {
-      for (let k = h0; k < h1; k++) {
-        const base = (b * heads + k) * V;
-        for (let t = 0; t < V; t++) out[t] += values[base + t];
-      }
-    }
-    return out;
-  }
-
-  /** What a head sends for the class, or for the class minus the other one. */
-  function sent(block: number, head: number, token: number): Float32Array | null {
-    const mine = readings.source(id, block, head, token);
-    if (other === null) return mine;
-    const theirs = readings.source(other, block, head, token);
-    return mine && theirs ? mine.map((v, i) => v - theirs[i]) : null;
-  }
-
-  function headField(): Field {
-    const head = state.head.value;
-    if (!head) return empty("Choose an attention head in the head grid: its weights are shown here.");
-    const [block, h] = head;
-    const tokens = store.activeTokens.value;
-    const from = tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `${tokens.length} tokens`;
-    const known = tokens.filter((t) => snapshot.attentionRows.includes(t));
-    if (known.length === 0) {
-      const live = store.kernel.value === "live";
-      return empty(
-        live
-          ? `Reading the attention weights of ${from} …`
-          : `The attention weights of ${from} are not in what was saved; known: ${nameRows(snapshot)}.`,
-        live,
-      );
-    }
-    const name = `head ${h} of block ${block}`;
-    const values = new Float32Array(V).fill(Number.NaN);
-    values.fill(0, 0, snapshot.T);
-    for (const t of known) {
-      const part = reading === "attention" ? snapshot.attention(block, h, t) : sent(block, h, t);
-      if (!part)
-        return empty(
-          `What each token sends through ${name} is not at hand for ${versus}.`,
-          store.kernel.value === "live",
-        );
-      for (let s = 0; s < snapshot.T; s++) values[s] += part[s] / known.length;
-    }
-    if (reading === "attention") {
-      let peak = 0;
-      for (let s = snapshot.prefix; s < snapshot.T; s++) peak = Math.max(peak, values[s]);
-      const top = peak || 1;
-      return make(values, {
-        ...sequential(0, top),
-        title: `attention of ${name} from ${from}`,
-        format: (v) => percent(v),
-        clipped: peakOf(values) > top,
-      });
-    }
-    const peak = robustPeak(values, snapshot);
-    return make(values, {
-      ...diverging(peak),
-      title: `sent through ${name} to ${versus} at ${from}`,
-      format: (v) => signed(v, 3),
-      clipped: peakOf(values) > peak,
-    });
-  }
 }
-
-function nameRows(snapshot: Snapshot): string {
-  const names = snapshot.attentionRows.slice(0, 4).map((t) => snapshot.tokenName(t));
-  return names.length > 0 ? names.join(", ") : "none";
-}
-
-/** First and last block, first and last head; the last ones excluded. */
-type Through = readonly [number, number, number, number];
-
-export const METHOD_NAMES: Readonly<Record<Importance, string>> = {
-  gradient: "gradient",
-  direct: "direct contribution",
-  chefer: "Chefer et al.",
-  rollout: "rollout",
-  attention: "attention",
-};
-
-const METHODS: Readonly<Record<Importance, string>> = {
-  gradient: "Gradient of the class logit of what attention adds, with respect to attention weights.",
-  direct: "What moves straight from each token through attention to the final class logit.",
-  chefer: "Chefer et al. 2021: attention weighted by its gradient, carried through the blocks.",
-  rollout: "Attention carried through the blocks; the same for every class.",
-  attention: "Attention of the last block, mean over heads; the same for every class.",
-};
 
 /** Image tokens that can no longer reach the output are still readable, but that must be said. */
 function caution(snapshot: Snapshot, reading: Reading, point: number): string {
@@ -418,14 +283,14 @@ function caution(snapshot: Snapshot, reading: Reading, point: number): string {
   return "Image tokens can no longer influence the model's output here: nothing reads them any more.";
 }
 
-/** Differences of two classes, kept as long as the readings that they come from. */
-const differences = new WeakMap<Float32Array, WeakMap<Float32Array, Float32Array>>();
-
 /** Why a point that does not travel shows nothing. */
 function notCarried(snapshot: Snapshot): string {
   const names = snapshot.meta.payload.streams?.join(", ");
   return `This page carries ranks and top classes of these streams alone: ${names}.`;
 }
+
+/** Differences of two classes, kept as long as the readings that they come from. */
+const differences = new WeakMap<Float32Array, WeakMap<Float32Array, Float32Array>>();
 
 function minus(
   readings: Readings,
@@ -441,71 +306,4 @@ function minus(
   const cached = known.get(against) ?? own.map((v, i) => v - against[i]);
   known.set(against, cached);
   return cached;
-}
-
-function sequential(low: number, high: number) {
-  const span = high - low || 1;
-  return { kind: "sequential" as const, low, high, place: (v: number) => (v - low) / span };
-}
-
-function diverging(peak: number) {
-  const top = peak || 1;
-  return { kind: "diverging" as const, low: -top, high: top, place: (v: number) => (v / top + 1) / 2 };
-}
-
-const ranges = new WeakMap<Float32Array, Map<number, [number, number]>>();
-
-/** Smallest and largest image-token value over all points of one stream: one scale for the whole depth. */
-function rangeOver(all: Float32Array, snapshot: Snapshot, parity: 0 | 1): [number, number] {
-  let known = ranges.get(all);
-  if (!known) {
-    known = new Map();
-    ranges.set(all, known);
-  }
-  const cached = known.get(parity);
-  if (cached) return cached;
-  const { S, V, T, prefix } = snapshot;
-  let low = Number.POSITIVE_INFINITY;
-  let high = Number.NEGATIVE_INFINITY;
-  for (let s = 0; s < S; s++) {
-    if (s % 2 !== parity && s !== 0) continue;
-    for (let t = prefix; t < T; t++) {
-      const v = all[s * V + t];
-      if (v < low) low = v;
-      if (v > high) high = v;
-    }
-  }
-  const range: [number, number] = low <= high ? [low, high] : [0, 1];
-  known.set(parity, range);
-  return range;
-}
-
-const peaks = new WeakMap<Float32Array, number>();
-
-/** 99.5th percentile of the size of image-token values: a few outliers must not wash out the rest. */
-function robustPeak(all: Float32Array, snapshot: Snapshot): number {
-  const known = peaks.get(all);
-  if (known !== undefined) return known;
-  const { V, T, prefix } = snapshot;
-  const sizes: number[] = [];
-  for (let base = 0; base < all.length; base += V) {
-    for (let t = prefix; t < T; t++) {
-      const v = Math.abs(all[base + t]);
-      if (!Number.isNaN(v)) sizes.push(v);
-    }
-  }
-  sizes.sort((a, b) => a - b);
-  const peak = sizes[Math.floor((sizes.length - 1) * 0.995)] ?? 1;
-  peaks.set(all, peak);
-  return peak;
-}
-
-function peakOf(values: Float32Array): number {
-  let peak = 0;
-  for (const v of values) if (Math.abs(v) > peak) peak = Math.abs(v);
-  return peak;
-}
-
-function outside(values: Float32Array, low: number, high: number): boolean {
-  return values.some((v) => v < low || v > high);
 }

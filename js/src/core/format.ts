@@ -1,6 +1,6 @@
 /** Numbers and names as words. */
 
-import type { Meta } from "./snapshot";
+import type { Meta } from "./meta";
 
 const MINUS = "\u2212";
 

@@ -9,7 +9,8 @@ import { batch, effect } from "@preact/signals-core";
 import { shortName } from "./format";
 import { fits } from "./link";
 import type { Snapshot } from "./snapshot";
-import { type Data, READINGS, type State, type Store } from "./store";
+import { READINGS, type State } from "./state";
+import type { Data, Store } from "./store";
 
 /** What is written, by its name in the fragment; looks (colours, opacity) are the reader's own. */
 const NAMES: Readonly<Record<string, keyof State>> = {

@@ -1,7 +1,8 @@
 /** Links the states of two stores in the browser: no kernel in between. */
 
 import { effect, type Signal } from "@preact/signals-core";
-import type { State, Store } from "./store";
+import type { State } from "./state";
+import type { Store } from "./store";
 
 export const LINKED: readonly (keyof State)[] = [
   "class_index",

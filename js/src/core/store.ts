@@ -5,63 +5,14 @@
  * Views read signals and call the few methods here; they never see the model.
  */
 
-import {
-  batch,
-  computed,
-  effect,
-  type ReadonlySignal,
-  type Signal,
-  signal,
-  untracked,
-} from "@preact/signals-core";
+import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals-core";
 import { message, unpack } from "./codec";
-import { runIdle } from "./idle";
+import { hear, mirror, same, type WidgetModel } from "./mirror";
 import { Readings } from "./readings";
 import { Snapshot } from "./snapshot";
+import { DEFAULTS, type Shown, type Signals, STATE_NAMES, type State } from "./state";
 import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
-
-export type Sublayer = "embedding" | "attention" | "mlp";
-export type Stream = "residual" | "output";
-export type Shown = "baseline" | "intervened" | "difference";
-export type Contribution = "direct" | "step" | "paper";
-export type Importance = "gradient" | "direct" | "chefer" | "rollout" | "attention";
-export type ImportanceOf = "all" | "block" | "head";
-export const READINGS = [
-  "identifiability",
-  "rank",
-  "logit",
-  "probability",
-  "step",
-  "direct",
-  "top1",
-  "attention",
-  "source",
-  "importance",
-  "map",
-] as const;
-export type Reading = (typeof READINGS)[number];
-
-/** The synced state; names are those of the Python traits. */
-export interface State {
-  class_index: number;
-  compare_index: number | null;
-  block: number;
-  sublayer: Sublayer;
-  stream: Stream;
-  tokens: readonly number[];
-  reading: Reading;
-  contribution: Contribution;
-  head: readonly number[] | null;
-  importance: Importance;
-  importance_of: ImportanceOf;
-  side_by_side: boolean;
-  map_name: string;
-  colormap: string;
-  opacity: number;
-  smooth: boolean;
-  outline: boolean;
-  shown: Shown;
-}
+import { Wishes } from "./wishes";
 
 export interface Status {
   readonly kind: "idle" | "busy" | "error";
@@ -75,7 +26,7 @@ export interface Data {
   readonly readings: Readings;
 }
 
-/** The part of anywidget's model that is used. */
+/** One intervention of a what-if state, and what it is called. */
 export interface PinnedStep {
   readonly spec: Readonly<Record<string, unknown>>;
   readonly label: string;
@@ -87,44 +38,7 @@ export interface Pin {
   readonly steps: readonly PinnedStep[];
 }
 
-export interface WidgetModel {
-  get(name: string): unknown;
-  set(name: string, value: unknown): void;
-  save_changes(): void;
-  on(event: string, callback: (...args: never[]) => void): void;
-  off(event: string, callback: (...args: never[]) => void): void;
-  send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
-}
-
 export const IDLE: Status = { kind: "idle", text: "", progress: null };
-
-const DEFAULTS: State = {
-  class_index: 0,
-  compare_index: null,
-  block: 0,
-  sublayer: "embedding",
-  stream: "residual",
-  tokens: [],
-  reading: "identifiability",
-  contribution: "direct",
-  head: null,
-  importance: "gradient",
-  importance_of: "all",
-  side_by_side: false,
-  map_name: "",
-  colormap: "auto",
-  opacity: 0.72,
-  smooth: false,
-  outline: true,
-  shown: "baseline",
-};
-
-export const STATE_NAMES = Object.keys(DEFAULTS) as (keyof State)[];
-
-/** Pause between two states sent to the kernel while the hand moves; the last one always arrives. */
-const SYNC_MS = 60;
-
-type Signals = { readonly [K in keyof State]: Signal<State[K]> };
 
 export class Store {
   readonly state: Signals;
@@ -146,6 +60,7 @@ export class Store {
   /** What is going on, in words: of the kernel, or of a request made here. */
   readonly notice: ReadonlySignal<Status>;
   readonly transport: Transport;
+  readonly wishes: Wishes;
 
   readonly #base: Signal<Data>;
   readonly #variant: Signal<Data | null> = signal(null);
@@ -155,11 +70,6 @@ export class Store {
   readonly #remote: Signal<Status> = signal(IDLE);
   readonly #local: Signal<Status> = signal(IDLE);
   readonly #abort = new AbortController();
-  readonly #asked = new Set<number>();
-  readonly #askedIntervened = new Set<number>();
-  readonly #wished = new Set<string>();
-  #fill = new AbortController();
-  #filling = -1;
 
   /** `model` is null on a static page. */
   constructor(snapshot: Snapshot, model: WidgetModel | null, initial: Partial<State> = {}) {
@@ -196,14 +106,14 @@ export class Store {
     this.kernel = signal(model ? "live" : "none");
     this.transport = new Transport(model ? sender(model) : null);
     if (model) this.#connect(model);
-    this.#stopping(effect(() => this.#fetchClasses(this.#base.value, "classes", this.#asked)));
-    this.#stopping(
-      effect(() => {
-        const intervened = this.state.shown.value !== "baseline" && this.#variant.value;
-        if (intervened) this.#fetchClasses(intervened, "intervened classes", this.#askedIntervened);
-      }),
-    );
-    this.#stopping(effect(() => this.#fillRanks()));
+    this.wishes = new Wishes(this, {
+      failed: () => this.#local.peek().kind === "error",
+      grown: (readings) => {
+        const target = this.#variant.peek()?.readings === readings ? this.#variant : this.#base;
+        const now = target.peek();
+        if (now?.readings === readings) target.value = { ...now };
+      },
+    });
   }
 
   get signal(): AbortSignal {
@@ -281,50 +191,6 @@ export class Store {
     if (!live) this.transport.disconnect();
   }
 
-  /** Attention weights and head readings of these tokens, fetched where they are missing and a kernel is there. */
-  fetchAttention(tokens: readonly number[]): void {
-    this.#fetchAttention(this.#base.peek(), "attention", tokens);
-    const intervened = this.state.shown.peek() !== "baseline" && this.#variant.peek();
-    if (intervened) this.#fetchAttention(intervened, "intervened attention", tokens);
-  }
-
-  #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
-    const { class_index, compare_index } = this.state;
-    const classes = [class_index.peek(), compare_index.peek()].filter((c) => c !== null);
-    const rows = tokens.filter(
-      (t) =>
-        !snapshot.removed.includes(t) &&
-        (!snapshot.attentionRows.includes(t) || classes.some((c) => !readings.headDirect(c, t))),
-    );
-    if (rows.length === 0 || this.kernel.peek() !== "live") return;
-    void this.request(kind, { rows, classes }, [], `reading ${kind}`);
-  }
-
-  /** Token importance for the classes that are looked at, where it is missing and a kernel is there. */
-  fetchImportance(): void {
-    const { snapshot } = this.#base.value;
-    const { importance, class_index, compare_index } = this.state;
-    const method = importance.value;
-    const classes = [class_index.value, compare_index.value].filter(
-      (c): c is number =>
-        c !== null && !snapshot.importance(method, c) && !this.#wished.has(`${method} ${c}`),
-    );
-    if (classes.length === 0 || this.kernel.value !== "live") return;
-    untracked(() => {
-      // Once for a picture: what the model refuses is refused again.
-      for (const c of classes) this.#wished.add(`${method} ${c}`);
-      void this.request("importance", { method, classes }, [], "looking for the evidence").then((answer) => {
-        if (answer || this.#local.peek().kind === "error") return;
-        for (const c of classes) this.#wished.delete(`${method} ${c}`);
-      });
-    });
-  }
-
-  /** Whether importance was asked for and has not come, or did not come. */
-  wished(method: Importance, id: number): boolean {
-    return this.#wished.has(`${method} ${id}`);
-  }
-
   /** An intervened pass that came with a static page; the first one is shown beside the baseline. */
   addVariant(bytes: ArrayBufferView): void {
     const data = dataOf(Snapshot.parse(bytes));
@@ -377,52 +243,14 @@ export class Store {
   }
 
   dispose(): void {
-    this.#fill.abort();
     this.#abort.abort();
     this.transport.disconnect();
   }
 
   #connect(model: WidgetModel): void {
-    const listen = (event: string, callback: (...args: never[]) => void) => {
-      model.on(event, callback);
-      this.#stopping(() => model.off(event, callback));
-    };
-    let timer: ReturnType<typeof setTimeout> | null = null;
-    const dirty = new Set<keyof State>();
-    const flush = () => {
-      timer = null;
-      if (dirty.size === 0) return;
-      for (const name of dirty) model.set(name, this.state[name].peek());
-      dirty.clear();
-      try {
-        model.save_changes();
-      } catch {
-        this.setKernel(false);
-      }
-      timer = setTimeout(flush, SYNC_MS);
-    };
-    for (const name of STATE_NAMES) {
-      let first = true;
-      this.#stopping(
-        effect(() => {
-          const { value } = this.state[name];
-          if (first || same(value, model.get(name))) {
-            first = false;
-            dirty.delete(name);
-            return;
-          }
-          dirty.add(name);
-          timer ??= setTimeout(flush, 0);
-        }),
-      );
-      listen(`change:${name}`, () => {
-        if (dirty.has(name)) return;
-        const value = model.get(name);
-        const own = this.state[name] as Signal<unknown>;
-        if (!same(own.peek(), value)) own.value = value;
-      });
-    }
-    this.#stopping(() => timer !== null && clearTimeout(timer));
+    const listen = (event: string, callback: (...args: never[]) => void) =>
+      hear(model, event, callback, this.signal);
+    mirror(model, this.state, this.signal, () => this.setKernel(false));
     listen("change:_snapshot", () => this.#replace(model.get("_snapshot")));
     const takePins = () => {
       const pins = model.get("_pins");
@@ -452,11 +280,6 @@ export class Store {
     try {
       const next = dataOf(Snapshot.parse(bytes as ArrayBufferView));
       batch(() => {
-        this.#asked.clear();
-        this.#askedIntervened.clear();
-        this.#wished.clear();
-        this.#fill.abort();
-        this.#filling = -1;
         this.hovered.value = null;
         this.#variant.value = null;
         this.#base.value = next;
@@ -467,7 +290,6 @@ export class Store {
   }
 
   #setVariant(bytes: unknown): void {
-    this.#askedIntervened.clear();
     if (!ArrayBuffer.isView(bytes) || bytes.byteLength === 0) {
       this.#variant.value = null;
       return;
@@ -491,64 +313,6 @@ export class Store {
     for (const id of classes?.kept ?? []) data.readings.forget(id);
     target.value = { ...data };
   }
-
-  /** Ask the kernel for the classes that are looked at and not at hand; the newest wish replaces older ones. */
-  #fetchClasses({ readings }: Data, kind: string, asked: Set<number>): void {
-    const wanted = [this.state.class_index.value, this.state.compare_index.value].filter(
-      (c): c is number => c !== null && !readings.has(c) && !asked.has(c),
-    );
-    if (wanted.length === 0 || this.kernel.value !== "live") return;
-    untracked(() => {
-      for (const c of wanted) asked.add(c);
-      const name = readings.snapshot.className(wanted[0]);
-      void this.request(kind, { classes: wanted }, [], `reading ${name}`).then(() => {
-        for (const c of wanted) asked.delete(c);
-      });
-    });
-  }
-
-  /**
-   * In mode "increments" the ranks of a class that came without them are counted here: the point that is looked at
-   * first, then the others of its stream, nearest first, in idle slices.
-   */
-  #fillRanks(): void {
-    const { data } = this;
-    const { snapshot, readings } = data.value;
-    if (snapshot.meta.payload.mode !== "increments") return;
-    const { class_index, compare_index } = this.state;
-    const open = [class_index.value, compare_index.value].some(
-      (c) => c !== null && !snapshot.classArrays(c)?.ranks,
-    );
-    const point = this.point.value;
-    const stream = this.state.stream.value;
-    if (!open) return;
-    const order = [...Array(snapshot.N).keys()]
-      .map((position) => snapshot.pointOf(position, stream))
-      .filter((s) => !readings.pointKnown(s))
-      .sort((a, b) => Math.abs(a - point) - Math.abs(b - point));
-    const next = readings.pointKnown(point) ? order[0] : point;
-    if (next === undefined || next === this.#filling) return;
-    this.#fill.abort();
-    const own = new AbortController();
-    this.#fill = own;
-    this.#filling = next;
-    untracked(() => {
-      runIdle(readings.fillPoint(next), own.signal).then(
-        () => {
-          if (own.signal.aborted) return;
-          this.#filling = -1;
-          const target = this.#variant.peek()?.readings === readings ? this.#variant : this.#base;
-          const now = target.peek();
-          if (now?.readings === readings) target.value = { ...now };
-        },
-        (error) => this.fail(error),
-      );
-    });
-  }
-
-  #stopping(stop: () => void): void {
-    this.#abort.signal.addEventListener("abort", stop);
-  }
 }
 
 function dataOf(snapshot: Snapshot): Data {
@@ -557,8 +321,4 @@ function dataOf(snapshot: Snapshot): Data {
 
 function sender(model: WidgetModel) {
   return (content: object, buffers: readonly ArrayBuffer[]) => model.send(content, undefined, [...buffers]);
-}
-
-function same(a: unknown, b: unknown): boolean {
-  return a === b || JSON.stringify(a) === JSON.stringify(b);
 }

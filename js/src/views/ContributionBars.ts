@@ -1,23 +1,13 @@
 /** Attention against MLP: what every sublayer contributes to a class, as diverging bars over the depth. */
 
 import { computed, signal, untracked } from "@preact/signals-core";
-import {
-  BOTTOM,
-  barPath,
-  blockAxis,
-  HEIGHT,
-  LEFT,
-  label,
-  RIGHT,
-  slotWidth,
-  TOP,
-  valueAxis,
-} from "../charts/marks";
+import { barPath, blockAxis, heightOf, LEFT, label, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
 import { extentWithZero, linear, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
-import type { Contribution, Data, Store } from "../core/store";
+import type { Contribution } from "../core/state";
+import type { Data, Store } from "../core/store";
 import { type Breakdown, breakdown, difference, exceeding, type Part } from "./contributions";
 import { absence, OWN_KEYS, root, segmented, stepKey, subject, tokensName, widthOf } from "./parts";
 
@@ -252,10 +242,11 @@ function summary({ shown, mode, total, data }: Model): Node[] {
 function draw(chart: SVGSVGElement, { shown, mode, data }: Model, width: number): SVGGElement[] {
   const { parts } = shown;
   const right = width - RIGHT;
+  const { height, bottom } = heightOf(width);
   const pitch = slotWidth(width, data.snapshot.N);
   const values = parts.flatMap((p) => (p.reference === null ? [p.value] : [p.value, p.reference]));
   const [low, high] = extentWithZero(values);
-  const y = linear(low, high, BOTTOM - 2, TOP + 2);
+  const y = linear(low, high, bottom - 2, TOP + 2);
   const grid = valueAxis(ticks(low, high, 4), y, right, tickText);
   const bars = parts.map((part, i) => {
     const paired = part.kind === "attention" || part.kind === "mlp";
@@ -269,13 +260,13 @@ function draw(chart: SVGSVGElement, { shown, mode, data }: Model, width: number)
     const group = svg(
       "g",
       { class: `csw-bar csw-is-${part.kind}`, role: part.position < 0 ? "img" : "button", tabindex: -1 },
-      svg("rect", { class: "csw-slot", x: LEFT + i * pitch, y: TOP, width: pitch, height: HEIGHT - TOP }),
+      svg("rect", { class: "csw-slot", x: LEFT + i * pitch, y: TOP, width: pitch, height: height - TOP }),
       svg("rect", {
         class: "csw-band",
         x: x - air,
         y: TOP,
         width: size + 2 * air,
-        height: HEIGHT - TOP,
+        height: height - TOP,
         rx: air,
       }),
       svg("path", { d: barPath(x, size, y(0), y(clamped)) }),
@@ -291,10 +282,10 @@ function draw(chart: SVGSVGElement, { shown, mode, data }: Model, width: number)
   const perBlock = parts.some((p) => p.kind === "block") ? 1 : 2;
   const last = parts.length - (mode === "direct" ? 2 : 1);
   const blocks = last / perBlock;
-  const labels = blockAxis(blocks, perBlock, pitch);
-  if (mode === "direct" && pitch > 7) labels.push(label(right - pitch / 2, HEIGHT - 4, "middle", "b"));
-  chart.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
-  chart.setAttribute("height", String(HEIGHT));
+  const labels = blockAxis(blocks, perBlock, pitch, height - 4);
+  if (mode === "direct" && pitch > 7) labels.push(label(right - pitch / 2, height - 4, "middle", "b"));
+  chart.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  chart.setAttribute("height", String(height));
   chart.replaceChildren(...grid, ...bars, ...labels);
   return bars;
 }

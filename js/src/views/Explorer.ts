@@ -11,7 +11,7 @@ import { mount as HeatGrid } from "./HeatGrid";
 import type { Mount } from "./index";
 import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
-import { statusLine } from "./parts";
+import { passes, statusLine } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import { mount as WhatIf } from "./WhatIf";
@@ -41,7 +41,16 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     { class: "csw-button", type: "button", title: "Or drop a picture here" },
     "New picture…",
   );
-  const head = h("header", { class: "csw-head" }, title, predicted, upload, file, statusLine(store, abort));
+  const head = h(
+    "header",
+    { class: "csw-head" },
+    title,
+    passes(store, abort),
+    upload,
+    predicted,
+    file,
+    statusLine(store, abort),
+  );
   const layout = h("div", { class: "csw-layout" });
   const notes = h("div", { class: "csw-footnotes" });
   const root = h(
@@ -57,7 +66,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   for (const [area, views] of AREAS) {
     const place = h("div", { class: "csw-area", "data-area": area });
     layout.append(place);
-    for (const view of views) view(place, store, abort);
+    for (const view of views) view(place, store, abort, { composed: true });
   }
 
   onFrame(abort, () => {

@@ -5,7 +5,8 @@ import { thin } from "../charts/scale";
 import { h, say } from "../core/dom";
 import { number, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
-import type { Reading, Store } from "../core/store";
+import type { Reading } from "../core/state";
+import type { Store } from "../core/store";
 import { gridKey, headValues, knownTokens, recorded, whyNone } from "./heads";
 import { OWN_KEYS, root, subject, tokensName, widthOf } from "./parts";
 
@@ -66,7 +67,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     if (known.value.length === tokens.length) asked = "";
     else if (store.kernel.value === "live" && asked !== wish && recorded(store)) {
       asked = wish;
-      untracked(() => store.fetchAttention(tokens));
+      untracked(() => store.wishes.attention(tokens));
     }
   });
 
@@ -103,6 +104,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       );
     }
     grid.style.setProperty("--columns", String(L));
+    grid.style.setProperty("--rows", String(H));
     grid.replaceChildren(...rows, foot);
     focused = Math.min(focused, cells.length - 1);
     cells[focused]?.setAttribute("tabindex", "0");
@@ -192,7 +194,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     if (reading === "importance") return store.set({ head: [block, head], importance_of: "head" });
     if (reading !== "source") before = reading;
     store.set({ head: [block, head], reading: "source" });
-    untracked(() => store.fetchAttention(store.activeTokens.peek()));
+    untracked(() => store.wishes.attention(store.activeTokens.peek()));
   };
   const options = { signal: abort };
   grid.addEventListener(

@@ -1,6 +1,7 @@
-/** Blocks x columns as a grid of colours to click: the effect of an intervention at every place. */
+/** A grid of colours to click: the effect of an intervention at every head, or at every token of every block. */
 
 import { signal } from "@preact/signals-core";
+import { thin } from "../charts/scale";
 import { floats, unpack } from "../core/codec";
 import { css, gradient, table, tableFor } from "../core/color";
 import { assign, h, say } from "../core/dom";
@@ -12,13 +13,17 @@ import { OWN_KEYS, segmented, widthOf } from "./parts";
 export interface Grid {
   /** [rows, columns], NaN where there is nothing. */
   readonly values: Float32Array;
+  /** Labels, where there is room for them; an empty one is none. */
   readonly rows: readonly string[];
   readonly columns: readonly string[];
+  readonly name: (row: number, column: number) => string;
   readonly title: string;
   readonly format: (value: number) => string;
 }
 
 const LEFT = 26;
+/** Room for the columns' labels. */
+const FOOT = 16;
 
 /** Draws a grid, lets pointer and arrow keys go over it, and says what was picked. */
 export function heatGrid(
@@ -113,17 +118,17 @@ export function heatGrid(
     for (const node of [board, ramp, numbers, words]) node.hidden = empty;
     if (!g) return;
     const ratio = Math.min(2, globalThis.devicePixelRatio || 1);
-    cell = [(width.value - LEFT) / g.columns.length, Math.max(10, Math.min(18, 220 / g.rows.length))];
+    cell = [(width.value - LEFT) / g.columns.length, Math.max(13, Math.min(24, 144 / g.rows.length))];
     const tall = cell[1] * g.rows.length;
     canvas.width = Math.round(width.value * ratio);
-    canvas.height = Math.round(tall * ratio);
-    canvas.style.height = `${tall}px`;
+    canvas.height = Math.round((tall + FOOT) * ratio);
+    canvas.style.height = `${tall + FOOT}px`;
     const here = at.value;
     let peak = 0;
     for (const v of g.values) if (Math.abs(v) > peak) peak = Math.abs(v);
     const name = tableFor("diverging", colormap());
     const text = here
-      ? `block ${g.rows[here[0]]}, ${g.columns[here[1]]}: ${g.format(g.values[here[0] * g.columns.length + here[1]])}`
+      ? `${g.name(...here)}: ${g.format(g.values[here[0] * g.columns.length + here[1]])}`
       : g.title;
     say(words, text);
     assign(board, { "aria-label": g.title });
@@ -149,6 +154,12 @@ export function heatGrid(
     context.textAlign = "right";
     context.textBaseline = "middle";
     for (const [row, text] of g.rows.entries()) context.fillText(text, LEFT - 6, (row + 0.5) * cell[1]);
+    context.textAlign = "center";
+    const labelled = [...g.columns.keys()].filter((column) => g.columns[column]);
+    const keep = thin(labelled.length + 1, (width.value - LEFT) / labelled.length, 17);
+    labelled.forEach((column, i) => {
+      if (keep(i + 1)) context.fillText(g.columns[column], LEFT + (column + 0.5) * cell[0], tall + FOOT / 2);
+    });
     if (here) {
       context.strokeStyle = style.getPropertyValue("--csw-fg");
       context.lineWidth = 2;
@@ -163,7 +174,7 @@ type Kind = "heads" | "tokens";
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const on = { signal: abort };
   const kind = signal<Kind>("heads");
-  const result = signal<(Grid & { kind: Kind; blocks: number[]; places: number[] }) | null>(null);
+  const result = signal<(Grid & { pick: (row: number, column: number) => void }) | null>(null);
   const running = signal<"" | "running" | "cancelled">("");
   /** Why the last one did not run. */
   const problem = signal("");
@@ -198,14 +209,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     abort,
     () => result.value,
     () => store.state.colormap.value,
-    (row, column) => {
-      const own = result.peek();
-      if (!own) return;
-      const block = own.blocks[row];
-      if (own.kind === "heads")
-        store.set({ head: [block, own.places[column]], block, sublayer: "attention" });
-      else store.set({ tokens: [own.places[column]], block, sublayer: "attention" });
-    },
+    (row, column) => result.peek()?.pick(row, column),
   );
 
   const sweep = async () => {
@@ -224,16 +228,38 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const blocks = answer.result.rows as number[];
     const places = answer.result.columns as number[];
     const name = shortName(snapshot.className(id));
-    result.value = {
-      kind: what,
-      blocks,
-      places,
-      values: floats(array),
-      rows: blocks.map(String),
-      columns: places.map((p) => (what === "heads" ? `head ${p}` : snapshot.tokenName(p))),
-      title: `Change of ${name}'s logit when ${what === "heads" ? "a head is switched off" : "no other token may read a token"}`,
-      format: (v) => signed(v, 3),
-    };
+    const values = floats(array);
+    const format = (v: number) => signed(v, 3);
+    const change = `Change of ${name}'s logit when`;
+    if (what === "tokens") {
+      const starts = (t: number) =>
+        snapshot.isImageToken(t) && (t - snapshot.prefix) % snapshot.columns === 0;
+      result.value = {
+        values,
+        format,
+        rows: blocks.map(String),
+        columns: places.map((t) => (starts(t) ? String((t - snapshot.prefix) / snapshot.columns + 1) : "")),
+        name: (row, column) => `block ${blocks[row]}, ${snapshot.tokenName(places[column])}`,
+        title: `${change} no other token may read a token: a row for each block, a column for each token (numbers: rows of patches)`,
+        pick: (row, column) =>
+          store.set({ tokens: [places[column]], block: blocks[row], sublayer: "attention" }),
+      };
+    } else {
+      // Heads down, blocks across: a head stands where it stands in the head grid.
+      const n = places.length;
+      result.value = {
+        values: values.map((_, i) => values[(i % blocks.length) * n + Math.floor(i / blocks.length)]),
+        format,
+        rows: places.map(String),
+        columns: blocks.map(String),
+        name: (row, column) => `block ${blocks[column]}, head ${places[row]}`,
+        title: `${change} a head is switched off: a row for each head, a column for each block`,
+        pick: (row, column) => {
+          const block = blocks[column];
+          store.set({ head: [block, places[row]], block, sublayer: "attention" });
+        },
+      };
+    }
   };
   start.addEventListener(
     "click",

@@ -88,15 +88,7 @@ export function mountMemories(el: HTMLElement, atlas: Atlas, looking: Looking, a
     min: 0,
     "aria-label": "Neuron",
   });
-  const tools = h(
-    "div",
-    { class: "csw-bar-row" },
-    title,
-    h("span", { class: "csw-grow" }),
-    block,
-    part,
-    value,
-  );
+  const tools = h("div", { class: "csw-bar-row" }, title, block, part, value);
   const classes = h("ol", { class: "csw-list", "aria-label": "Classes of the neuron", ...OWN_KEYS });
   const heading = h("p", { class: "csw-label" });
   const patches = h("div", { class: "csw-patches" });

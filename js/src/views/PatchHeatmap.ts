@@ -11,10 +11,13 @@ import { chips } from "./heatmap/chips";
 import { optionsRow, readingRow } from "./heatmap/controls";
 import { legend } from "./heatmap/legend";
 import { pane } from "./heatmap/pane";
+import { passes } from "./parts";
 
 export interface HeatmapOptions {
   /** Leave out the controls around the picture. */
   readonly bare?: boolean;
+  /** Somebody else offers the choice of the pass. */
+  readonly composed?: boolean;
 }
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: HeatmapOptions = {}): void {
@@ -51,7 +54,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   );
   const note = h("p", { class: "csw-note" });
   const root = h("section", { class: "csw-view csw-heatmap", "aria-label": "Patch map" });
-  if (!options.bare) root.append(readingRow(store, abort));
+  if (!options.bare) {
+    const controls = readingRow(store, abort);
+    if (!options.composed) controls.append(passes(store, abort));
+    root.append(controls);
+  }
   root.append(pictures, chips(store, abort, field, leading), legend(store, abort, field, leading), note);
   if (!options.bare) root.append(optionsRow(store, abort, field));
   root.append(keys, live);
@@ -78,7 +85,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   });
   watch(abort, () => {
     const reading = state.reading.value;
-    if (reading === "attention" || reading === "source") store.fetchAttention(store.activeTokens.value);
-    if (reading === "importance") store.fetchImportance();
+    if (reading === "attention" || reading === "source") store.wishes.attention(store.activeTokens.value);
+    if (reading === "importance") store.wishes.importance();
   });
 }

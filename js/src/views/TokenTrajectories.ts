@@ -1,7 +1,7 @@
 /** How the class rises over the depth: for the output token, the selected tokens, inside and outside of the object. */
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
-import { BOTTOM, blockAxis, HEIGHT, LEFT, linePath, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
+import { blockAxis, heightOf, LEFT, linePath, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
 import { extentWithZero, linear, log1, rankTicks, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
@@ -42,7 +42,13 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   chart.append(plot, cursor);
   const legend = h("div", { class: "csw-keys", role: "group", "aria-label": "Lines" });
   const readout = h("p", { class: "csw-readout" });
-  section.append(h("header", {}, title, rough, log, choice), empty, chart, legend, readout);
+  section.append(
+    h("header", {}, title, rough, h("span", { class: "csw-tools" }, log, choice)),
+    empty,
+    chart,
+    legend,
+    readout,
+  );
 
   const width = widthOf(section, abort);
   const split = computed(() => objectTokens(store));
@@ -73,7 +79,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     if (typeof now === "string") return;
     const x = (p: number) => (LEFT + (p + 0.5) * slot.pitch).toFixed(1);
     const line = (p: number, kind: string) =>
-      svg("line", { class: kind, x1: x(p), x2: x(p), y1: TOP, y2: BOTTOM });
+      svg("line", { class: kind, x1: x(p), x2: x(p), y1: TOP, y2: heightOf(width.value).bottom });
     const dots = now.lines.filter(({ key, values }) => !off.has(key) && Number.isFinite(values[at]));
     cursor.replaceChildren(
       line(position, "csw-cursor-now"),
@@ -125,7 +131,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const pitch = slotWidth(W, snapshot.N);
     slot = { pitch, count: snapshot.N };
     const values = lines.flatMap((line) => line.values);
-    const bottom = BOTTOM - 2;
+    const { height, bottom: foot } = heightOf(W);
+    const bottom = foot - 2;
     let marks: number[];
     if (kind === "rank") {
       const worst = Math.max(Math.min(4, snapshot.C - 1), ...values.filter(Number.isFinite));
@@ -142,10 +149,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       ...valueAxis(marks, scale, right, text),
       // Drawn last to first: the output token lies on top.
       ...[...lines].reverse().map(path),
-      ...blockAxis(snapshot.L, perBlock, pitch),
+      ...blockAxis(snapshot.L, perBlock, pitch, height - 4),
     );
-    chart.setAttribute("viewBox", `0 0 ${W} ${HEIGHT}`);
-    chart.setAttribute("height", String(HEIGHT));
+    chart.setAttribute("viewBox", `0 0 ${W} ${height}`);
+    chart.setAttribute("height", String(height));
     while (keys.length < now.lines.length) {
       const key = h("button", { type: "button" }, h("i"), h("span", { class: "csw-key-name" }), h("b"));
       keys.push(key);

@@ -6,12 +6,17 @@ import { percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import { ACTIONS, type Choice, describe, obstacle } from "../core/interventions";
 import type { PinnedStep, Store } from "../core/store";
-import { segmented } from "./parts";
+import { passes } from "./parts";
 
 /** Classes of the output before and after. */
 const TOP = 5;
 
-export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+export interface WhatIfOptions {
+  /** Somebody else offers the choice of the pass. */
+  readonly composed?: boolean;
+}
+
+export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: WhatIfOptions = {}): void {
   const on = { signal: abort };
   /** What was done to the pass that is shown beside the baseline, whoever asked for it. */
   const done = computed(() => store.variant.value?.snapshot.meta.intervention);
@@ -52,21 +57,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const why = h("p", { class: "csw-note" });
   const list = h("ol", { class: "csw-steps" });
   const table = h("div", { class: "csw-outcome" });
-  const shown = segmented(
-    abort,
-    "Pass",
-    [
-      ["baseline", "Before"],
-      ["intervened", "After"],
-      ["difference", "Change"],
-    ],
-    store.state.shown,
-    (value) => store.set({ shown: value }),
-  );
   const pinned = h("select", { class: "csw-select", "aria-label": "Pinned interventions" });
   const title = h("h3", {}, "What if");
-  const head = h("header", { class: "csw-bar-row" }, title, h("span", { class: "csw-grow" }), pinned, shown);
-  const tools = h("div", { class: "csw-bar-row" }, action, blocks, normLabel, apply, undo, pin, copy);
+  const head = h("header", { class: "csw-bar-row" }, title, h("span", { class: "csw-grow" }), pinned, copy);
+  if (!options.composed) head.append(passes(store, abort));
+  const doing = h("span", { class: "csw-tools" }, apply, undo, pin);
+  const tools = h("div", { class: "csw-bar-row" }, action, blocks, normLabel, doing);
   const root = h(
     "section",
     { class: "csw-view csw-whatif", "aria-label": "What if" },
@@ -208,13 +204,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const live = store.kernel.value === "live";
     const own = ACTIONS[chosen.value];
     const has = store.variant.value !== null;
-    const passes = live
+    const names = live
       ? ["pinned …", ...store.pins.value.map((p) => p.label)]
       : store.pinned.value.map((d, i) => d.snapshot.meta.intervention?.label || `pass ${i + 1}`);
     root.hidden = !live && !has;
-    tools.hidden = !live && !has;
+    tools.hidden = !live;
     for (const node of [action, apply, undo, pin]) node.hidden = !live;
-    shown.hidden = !has;
     blocks.hidden = !live || !own.needs.includes("blocks");
     normLabel.hidden = !live || !own.needs.includes("renormalise");
     from.value = String(span.value[0]);
@@ -227,17 +222,18 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       why,
       busy
         ? "Running the model …"
-        : failed || missing || (live ? `${own.title}.` : (done.value?.label ?? "")),
+        : failed || missing || (live ? `${own.title}.` : names.length > 1 ? "" : (done.value?.label ?? "")),
     );
     why.classList.toggle("csw-failed", failed !== "");
+    why.hidden = why.textContent === "";
     apply.disabled = busy || missing !== "";
     undo.disabled = busy || steps.value.length === 0;
     pin.disabled = undo.disabled;
     say(pin, kept() ? "Unpin" : "Pin");
     copy.hidden = !done.value?.code;
-    pinned.hidden = passes.length < 2;
-    if ([...pinned.options].map((o) => o.text).join("\n") !== passes.join("\n")) {
-      pinned.replaceChildren(...passes.map((name, i) => h("option", { value: live ? i - 1 : i }, name)));
+    pinned.hidden = names.length < 2;
+    if ([...pinned.options].map((o) => o.text).join("\n") !== names.join("\n")) {
+      pinned.replaceChildren(...names.map((name, i) => h("option", { value: live ? i - 1 : i }, name)));
     }
     const held = kept();
     if (live) pinned.value = String(held ? store.pins.value.indexOf(held) : -1);
@@ -260,7 +256,13 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     table.hidden = !variant;
     if (!variant) return;
     const { snapshot } = store.baseline.value;
-    const column = (name: string, own: typeof snapshot, other: typeof snapshot) => {
+    const column = (
+      name: string,
+      own: typeof snapshot,
+      other: typeof snapshot,
+      tag: string,
+      away: string,
+    ) => {
       const known = other.predicted(TOP).map(({ id }) => id);
       return h(
         "div",
@@ -269,13 +271,18 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         ...own.predicted(TOP).map(({ id, probability }) => {
           const row = h("button", { class: "csw-outcome-row", type: "button", "data-class": id });
           row.style.setProperty("--p", `${100 * probability}%`);
-          row.classList.toggle("csw-new", !known.includes(id));
-          row.append(h("span", {}, shortName(snapshot.className(id))), h("span", {}, percent(probability)));
+          row.append(h("span", {}, shortName(snapshot.className(id))));
+          if (!known.includes(id))
+            row.append(h("small", { class: "csw-tag", title: `Not among the first ${TOP} ${away}` }, tag));
+          row.append(h("output", {}, percent(probability)));
           return row;
         }),
       );
     };
-    table.replaceChildren(column("before", snapshot, variant), column("after", variant, snapshot));
+    table.replaceChildren(
+      column("before", snapshot, variant, "gone", "after"),
+      column("after", variant, snapshot, "new", "before"),
+    );
   });
   table.addEventListener(
     "click",

@@ -100,7 +100,7 @@ export function combobox(
 
   const place = () => {
     const box = field.getBoundingClientRect();
-    const wide = Math.min(Math.max(box.width, 260), innerWidth - 16);
+    const wide = Math.min(Math.max(box.width, 320), innerWidth - 16);
     const below = innerHeight - box.bottom;
     const up = below < 200 && box.top > below;
     const room = Math.min(340, (up ? box.top : below) - 12);

@@ -97,6 +97,26 @@ export function segmented<T extends string>(
   return node;
 }
 
+/** Which pass is shown: of all views of a session, so it stands once in what is composed of several. */
+export function passes(store: Store, abort: AbortSignal): HTMLElement {
+  const choice = segmented(
+    abort,
+    "Pass",
+    [
+      ["baseline", "Before"],
+      ["intervened", "After"],
+      ["difference", "Change"],
+    ],
+    store.state.shown,
+    (value) => store.set({ shown: value }),
+  );
+  choice.title = "The model's own pass, the pass with the intervention, or the change (key D)";
+  watch(abort, () => {
+    choice.hidden = store.variant.value === null;
+  });
+  return choice;
+}
+
 /** Arrow keys, Home and End over `count` places in a row; null when the key is not one of them. */
 export function stepKey(key: string, index: number, count: number): number | null {
   if (key === "ArrowRight" || key === "ArrowDown") return Math.min(index + 1, count - 1);

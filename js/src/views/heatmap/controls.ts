@@ -3,9 +3,11 @@
 import type { ReadonlySignal } from "@preact/signals-core";
 import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
 import { h, say } from "../../core/dom";
-import { BY_CLASS, type Field, METHOD_NAMES, READING_HELP, READING_NAMES } from "../../core/field";
+import { BY_CLASS, type Field, READING_HELP, READING_NAMES } from "../../core/field";
+import { METHOD_NAMES } from "../../core/fieldThrough";
 import { watch } from "../../core/frame";
-import { type Importance, type ImportanceOf, READINGS, type Reading, type Store } from "../../core/store";
+import { type Importance, type ImportanceOf, READINGS, type Reading } from "../../core/state";
+import type { Store } from "../../core/store";
 import { segmented } from "../parts";
 
 const COLOR_NAMES: Readonly<Record<MapName, string>> = {
@@ -85,22 +87,7 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     say(options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
     through.value = state.importance_of.value;
   });
-  const shown = segmented(
-    abort,
-    "Pass",
-    [
-      ["baseline", "Before"],
-      ["intervened", "After"],
-      ["difference", "Change"],
-    ],
-    state.shown,
-    (value) => store.set({ shown: value }),
-  );
-  shown.title = "The model's own pass, the pass with the intervention, or the change (key D)";
-  watch(abort, () => {
-    shown.hidden = store.variant.value === null;
-  });
-  return h("div", { class: "csw-bar-row" }, select, method, through, streams, shown);
+  return h("div", { class: "csw-bar-row" }, select, method, through, streams);
 }
 
 export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
@@ -151,7 +138,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   return h(
     "div",
     { class: "csw-options" },
-    h("label", {}, "map", opacity),
+    h("label", { class: "csw-grow" }, "map", opacity),
     h("label", { class: "csw-check" }, smooth, "smooth"),
     maskLabel,
     splitLabel,

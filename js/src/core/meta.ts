@@ -1,0 +1,115 @@
+/** What a snapshot says of itself - model, tokens, classes, what travels and how exactly - and whether it is sound. */
+
+import { isRecord, SnapshotError } from "./codec";
+
+export interface Meta {
+  readonly kind: "snapshot" | "part";
+  readonly model: {
+    readonly name: string;
+    readonly blocks: number;
+    readonly heads: number;
+    readonly width: number;
+    readonly layout: "sequential" | "parallel";
+    readonly description?: string;
+  };
+  readonly tokens: {
+    readonly count: number;
+    readonly prefix: readonly string[];
+    readonly grid: readonly [number, number];
+    readonly pooled: boolean;
+    readonly output: number;
+    readonly removed?: readonly number[];
+  };
+  readonly classes: {
+    readonly count: number;
+    readonly names: readonly string[];
+    readonly kept: readonly number[];
+    readonly all: boolean;
+  };
+  readonly image?: {
+    readonly width: number;
+    readonly height: number;
+    readonly mime: string;
+    readonly name?: string;
+    readonly label?: number | null;
+  };
+  readonly objects?: readonly { readonly class: number | null; readonly name: string }[];
+  readonly payload: {
+    readonly mode: "all" | "classes" | "increments";
+    readonly note?: string;
+    /** Ranks and top classes alone travel, no readings. */
+    readonly ranks_only?: boolean;
+    /** Streams whose ranks and top classes travel; absent: all. */
+    readonly streams?: readonly string[];
+    /** Their stream points, in the order of the arrays. */
+    readonly points?: readonly number[];
+  };
+  readonly exactness?: {
+    readonly logits: "exact" | "approximate";
+    readonly ranks: "exact" | "approximate";
+    readonly note?: string;
+  };
+  readonly attention?: { readonly rows: readonly number[]; readonly encoding?: string };
+  readonly maps?: readonly MapInfo[];
+  readonly caveats?: readonly string[];
+  readonly unreachable?: readonly number[];
+  readonly intervention?: {
+    readonly label: string;
+    readonly code?: string;
+    /** The interventions one by one, and what each is called. */
+    readonly spec?: readonly Readonly<Record<string, unknown>>[];
+    readonly labels?: readonly string[];
+  } | null;
+  readonly embedding_scale?: number;
+}
+
+export interface MapInfo {
+  readonly name: string;
+  readonly label: string;
+  readonly class?: number | null;
+  readonly signed: boolean;
+  readonly note?: string;
+}
+
+/** The meta data of a snapshot, or an error that says what is wrong with them. */
+export function checkMeta(meta: Readonly<Record<string, unknown>>): Meta {
+  for (const key of ["model", "tokens", "classes", "payload"] as const) {
+    if (!isRecord(meta[key])) throw new SnapshotError(`damaged snapshot: its meta data lack "${key}"`);
+  }
+  const typed = meta as unknown as Meta;
+  const { model, tokens, classes, payload } = typed;
+  const counts: Record<string, unknown> = {
+    "model.blocks": model.blocks,
+    "model.heads": model.heads,
+    "model.width": model.width,
+    "tokens.count": tokens.count,
+    "tokens.output": tokens.output,
+    "classes.count": classes.count,
+  };
+  for (const [name, value] of Object.entries(counts)) {
+    if (typeof value !== "number" || !Number.isInteger(value) || value < 0) {
+      throw new SnapshotError(
+        `damaged snapshot: meta "${name}" must be a whole number, got ${JSON.stringify(value)}`,
+      );
+    }
+  }
+  for (const [name, list] of Object.entries({
+    "tokens.prefix": tokens.prefix,
+    "tokens.grid": tokens.grid,
+    "classes.names": classes.names,
+    "classes.kept": classes.kept,
+  })) {
+    if (!Array.isArray(list)) throw new SnapshotError(`damaged snapshot: meta "${name}" must be a list`);
+  }
+  if (tokens.prefix.length + tokens.grid[0] * tokens.grid[1] !== tokens.count) {
+    throw new SnapshotError(
+      `damaged snapshot: ${tokens.prefix.length} prefix tokens and a grid of ${tokens.grid.join(" x ")} do not make ${tokens.count} tokens`,
+    );
+  }
+  if (!["all", "classes", "increments"].includes(payload.mode)) {
+    throw new SnapshotError(
+      `damaged snapshot: payload mode must be "all", "classes" or "increments", got ${JSON.stringify(payload.mode)}`,
+    );
+  }
+  return typed;
+}
