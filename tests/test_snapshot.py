@@ -156,7 +156,13 @@ def test_opening_a_snapshot_needs_no_torch(tmp_path: Path):
     path = synthetic("all").save(tmp_path / "x.csnap")
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['timm'] = None\n"
-        f"from classspace_widgets import Snapshot; print(Snapshot.load({str(path)!r}))"
+        f"from classspace_widgets import Explorer, PatchHeatmap, Snapshot, export_html, link\n"
+        f"print(Snapshot.load({str(path)!r}))\n"
+        f"explorer = Explorer.from_file({str(path)!r})\n"
+        f"explorer.session.block = 1; link(explorer, Explorer.from_file({str(path)!r}))\n"
+        f"export_html([explorer, PatchHeatmap(explorer.session)], {str(tmp_path / 'x.html')!r})"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "7 of 7 classes" in out.stdout
+    assert out.returncode == 0, out.stderr
+    assert (tmp_path / "x.html").is_file()
