@@ -17,7 +17,7 @@ import torch
 
 from classspace_widgets.describe import short_repr, values_html
 from classspace_widgets.lookup import class_index, whole_number
-from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models import UnsupportedModelError, is_linear
 from classspace_widgets.progress import over
 from classspace_widgets.trace.hooks import evaluating
 
@@ -78,10 +78,10 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     block = whole_number(block, "block", 1, len(blocks))
     part: Any = getattr(blocks[block - 1], "attn" if sublayer == "attention" else "mlp", None)
     linear = getattr(part, "proj" if sublayer == "attention" else "fc2", None)
-    if not isinstance(linear, torch.nn.Linear):
+    if not isinstance(linear, torch.nn.Linear) or not is_linear(linear):
         raise UnsupportedModelError(
-            f"block {block} of {type(space.model).__name__} has no linear output projection for its {sublayer}, so its "
-            "memories are not defined"
+            f"block {block} of {type(space.model).__name__} has no output projection for its {sublayer} that is a plain "
+            "linear map, so its memories are not defined (merge adapters such as LoRA first)"
         )
     return linear
 

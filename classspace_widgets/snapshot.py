@@ -23,6 +23,7 @@ import os
 import struct
 import tempfile
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MAGIC = b"CSNAP\0"
 VERSION = 1
+SCAN_LIMIT = 32_000_000
+"""Bytes of logits of every class that are held at a time."""
 _PREFIX = struct.Struct("<6sHI")
 _DTYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i4": np.int32, "f2": np.float16, "f4": np.float32}
 _CODES = {np.dtype(kind): code for code, kind in _DTYPES.items()}
@@ -270,12 +273,17 @@ class Snapshot:
             scale = self.arrays["increment_scale"][:, None]
             return np.asarray((self.arrays["increments"].astype(np.float32) @ folded) * scale, np.float32)
         raise KeyError(
-            f"class {class_index} is not in this snapshot, which carries {len(kept)} classes; ask a live kernel"
+            f"class {class_index} is not in this snapshot, which carries {len(kept)} classes; "
+            f"take it again with trace.snapshot(classes=[{self.class_names[class_index]!r}]) or payload='increments'"
         )
 
     def stream_raw(self, class_index: int) -> Array:
         """Folded readings of every stream point for a class, ``[S, T']``."""
-        raw = self.raw(class_index).astype(np.float64)
+        return self._stream_points(self.raw(class_index))
+
+    def _stream_points(self, raw: Array) -> Array:
+        """Folded readings of stream points ``[S, ...]`` float64 from those of the increments ``[N, ...]``."""
+        raw = raw.astype(np.float64)
         residual = raw.cumsum(axis=0)
         points = [residual[0]]
         if self.meta["model"]["layout"] == "sequential":
@@ -304,8 +312,34 @@ class Snapshot:
             ranks = np.full((len(self.arrays["sigma"]), stored.shape[1]), -1, np.int64)
             ranks[points] = stored
             return ranks
-        own = self.logits(class_index)
-        return np.asarray(sum((self.logits(c) > own).astype(np.int64) for c in range(self.meta["classes"]["count"])))
+        self.raw(class_index)  # says so where the class is not carried
+        return np.asarray(self.counted_ranks([class_index])[0])
+
+    def counted_ranks(self, classes: Sequence[int]) -> Array:
+        """Class ranks ``[K, S, T']`` int64, counted over all classes; of a snapshot that carries all of them."""
+        ranks = np.zeros((len(classes), *self.arrays["sigma"].shape), np.int64)
+        for tokens, logits in self.scan():
+            for counted, c in zip(ranks, classes, strict=True):
+                counted[:, tokens] = np.count_nonzero(logits > logits[..., c, None], axis=-1)
+        return ranks
+
+    def scan(self) -> Iterator[tuple[slice, Array]]:
+        """Logits of every class ``[S, t, C]`` for some tokens at a time; of a snapshot that carries all classes."""
+        arrays, kept = self.arrays, self.meta["classes"]["kept"]
+        n_points, n_tokens = arrays["sigma"].shape
+        step = max(1, SCAN_LIMIT // (8 * n_points * self.meta["classes"]["count"]))
+        if "increments" in arrays:
+            folded = arrays["embedding"].astype(np.float32).T * self.meta.get("embedding_scale", 1.0)
+        for start in range(0, n_tokens, step):
+            tokens = slice(start, start + step)
+            known = arrays["raw"][:, :, tokens].transpose(1, 2, 0)
+            if "increments" in arrays:
+                raw = (arrays["increments"][:, tokens].astype(np.float32) @ folded).astype(np.float32)
+                raw *= arrays["increment_scale"][:, None, None]
+                raw[..., kept] = known
+            else:
+                raw = known[..., np.argsort(kept)]
+            yield tokens, self._stream_points(raw) / arrays["sigma"][:, tokens, None] + arrays["offset"]
 
     def direct(self, class_index: int) -> Array:
         """Direct contribution of every increment to the class logit at its token, ``[N, T']``."""

@@ -87,10 +87,24 @@ def test_ranks_counted_from_readings_equal_the_stored_ones():
         np.testing.assert_array_equal(whole.ranks(c), part.ranks(c))
 
 
+@pytest.mark.parametrize("limit", [1, 32_000_000])
+def test_ranks_counted_from_increments_equal_those_counted_class_by_class(limit: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("classspace_widgets.snapshot.SCAN_LIMIT", limit)
+    found = synthetic("increments")
+    logits = np.stack([found.logits(c) for c in range(7)])
+    assert len(found.meta["classes"]["kept"]) < 7
+    np.testing.assert_array_equal(found.counted_ranks(range(7)), [(logits > logits[c]).sum(axis=0) for c in range(7)])
+    tokens, scanned = zip(*found.scan(), strict=True)
+    np.testing.assert_allclose(np.concatenate(scanned, axis=1), logits.transpose(1, 2, 0), atol=1e-4)
+    assert (len(tokens) > 1) == (limit == 1)
+
+
 def test_a_class_read_from_increments_equals_the_stored_reading():
     whole, increments = synthetic("all"), synthetic("increments")
     np.testing.assert_allclose(increments.logits(0), whole.logits(0), atol=1e-5)
-    with pytest.raises(KeyError, match="class 0 is not in this snapshot, which carries 2 classes"):
+    with pytest.raises(
+        KeyError, match=r"class 0 is not in this snapshot, which carries 2 classes; take it again .*classes=\['"
+    ):
         synthetic("classes").raw(0)
 
 
@@ -156,7 +170,13 @@ def test_opening_a_snapshot_needs_no_torch(tmp_path: Path):
     path = synthetic("all").save(tmp_path / "x.csnap")
     code = (
         "import sys; sys.modules['torch'] = None; sys.modules['timm'] = None\n"
-        f"from classspace_widgets import Snapshot; print(Snapshot.load({str(path)!r}))"
+        f"from classspace_widgets import Explorer, PatchHeatmap, Snapshot, export_html, link\n"
+        f"print(Snapshot.load({str(path)!r}))\n"
+        f"explorer = Explorer.from_file({str(path)!r})\n"
+        f"explorer.session.block = 1; link(explorer, Explorer.from_file({str(path)!r}))\n"
+        f"export_html([explorer, PatchHeatmap(explorer.session)], {str(tmp_path / 'x.html')!r})"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "7 of 7 classes" in out.stdout
+    assert out.returncode == 0, out.stderr
+    assert (tmp_path / "x.html").is_file()

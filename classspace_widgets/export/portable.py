@@ -31,7 +31,10 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         if mode == "classes":
             made.meta["payload"]["note"] = _note(made)
         return lighter(made)
-    return snapshot if wanted is None else lighter(narrowed(snapshot, wanted))
+    if wanted is not None:
+        return lighter(narrowed(snapshot, wanted))
+    payload_meta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
+    return Snapshot({**snapshot.meta, "payload": payload_meta}, snapshot.arrays)
 
 
 def lighter(snapshot: Snapshot) -> Snapshot:
@@ -122,15 +125,12 @@ def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
             arrays[name] = np.ascontiguousarray(arrays[name][rows])
     if "ranks" not in arrays:
         small = np.uint16 if len(snapshot.class_names) <= 65_535 else np.uint32
-        arrays["ranks"] = np.stack([snapshot.ranks(c) for c in classes]).astype(small)
+        arrays["ranks"] = snapshot.counted_ranks(classes).astype(small)
         arrays |= _summary(snapshot)
     for name in ("increments", "increment_scale", "embedding"):
         arrays.pop(name, None)
     meta = {**snapshot.meta, "classes": {**snapshot.meta["classes"], "kept": list(classes), "all": False}}
-    meta["payload"] = {
-        "mode": "classes",
-        "note": "",
-    }
+    meta["payload"] = {**snapshot.meta["payload"], "mode": "classes"}
     made = Snapshot(meta, arrays)
     made.meta["payload"]["note"] = _note(made)
     return made
@@ -145,11 +145,11 @@ def _summary(snapshot: Snapshot) -> dict[str, Any]:
     """Top classes and log-sum-exp of every point, counted from a snapshot that carries every class."""
     import numpy as np
 
-    logits = np.stack([snapshot.logits(c) for c in range(len(snapshot.class_names))], axis=-1)
-    order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
-    peak = logits.max(axis=-1)
-    return {
-        "top": order.astype(np.uint16),
-        "top_logits": np.take_along_axis(logits, order, axis=-1).astype(np.float32),
-        "lse": (peak + np.log(np.exp(logits - peak[..., None]).sum(axis=-1))).astype(np.float32),
-    }
+    found: dict[str, list[Any]] = {"top": [], "top_logits": [], "lse": []}
+    for _, logits in snapshot.scan():
+        order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
+        peak = logits.max(axis=-1)
+        found["top"].append(order.astype(np.uint16 if logits.shape[-1] <= 65_535 else np.uint32))
+        found["top_logits"].append(np.take_along_axis(logits, order, axis=-1).astype(np.float32))
+        found["lse"].append((peak + np.log(np.exp(logits - peak[..., None]).sum(axis=-1))).astype(np.float32))
+    return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}

@@ -214,6 +214,8 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
     wanted = _classes(trace, classes)
     block = whole_number(block, "block", 1, trace.n_blocks)
     if block not in trace.head_inputs:
+        if trace.space is not None:
+            trace.out_projection(block)  # says why, where there are no heads to keep
         raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
     weight, bias = trace.out_projection(block)
     with torch.inference_mode(), in_full(trace.output):

@@ -80,6 +80,11 @@ def layer_scale(block: nn.Module, sublayer: int) -> Tensor | None:
     return None if scale is None else scale.detach()
 
 
+def is_linear(module: Any) -> bool:
+    """Whether a module maps by its weight and bias alone: a subclass that adds to them (LoRA) does not."""
+    return isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
+
+
 def attention_parts(block: nn.Module) -> AttentionParts:
     """Take the attention of a block apart; whatever cannot be is said in ``split`` and ``sources``.
 
@@ -106,10 +111,10 @@ def attention_parts(block: nn.Module) -> AttentionParts:
     split = sources = None
     if "Diff" in type(module).__name__:
         split = sources = "differential attention subtracts two attention maps and normalises each head"
-    elif not isinstance(getattr(module, "proj", None), torch.nn.Linear):
-        split = sources = "it has no output projection"
-    elif not (isinstance(getattr(module, "qkv", None), torch.nn.Linear) or hasattr(module, "v_proj")):
-        sources = "it has no linear values"
+    elif not is_linear(getattr(module, "proj", None)):
+        split = sources = "it has no output projection that is a plain linear map (merge adapters such as LoRA first)"
+    elif not is_linear(getattr(module, "qkv", None) or getattr(module, "v_proj", None)):
+        sources = "its values are not a plain linear map of its input (merge adapters such as LoRA first)"
     if not isinstance(getattr(module, "norm", torch.nn.Identity()), torch.nn.Identity):
         sources = sources or "a norm acts on the heads' outputs before the output projection"
     if getattr(module, "gate", None) is not None:

@@ -200,6 +200,8 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
 
         Assign a mapping of names to an intervention, or to several.
         """
+        if not self._pins:  # so that a snapshot's session asks for no torch
+            return {}
         from classspace_widgets.interventions import from_spec
 
         return {str(pin["label"]): from_spec([step["spec"] for step in pin["steps"]]) for pin in self._pins}

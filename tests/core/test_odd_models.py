@@ -11,7 +11,8 @@ from classspace_widgets import ClassSpace
 from classspace_widgets.explain import importance
 from classspace_widgets.interventions import Ablate, run_with
 from classspace_widgets.lens import ClassLens
-from classspace_widgets.metrics import contributions, direct_by_head
+from classspace_widgets.memories import value_vectors
+from classspace_widgets.metrics import contributions, direct_by_head, direct_by_source
 from classspace_widgets.models import UnsupportedModelError
 from core.families import build, perturbed, pixels
 
@@ -85,6 +86,52 @@ def test_a_head_that_does_something_else_is_found_in_every_precision(dtype):
     model.__class__ = Flipped
     with pytest.raises(UnsupportedModelError, match="does not give its output"):
         ClassSpace(model, dtype=dtype)
+
+
+class Lowrank(torch.nn.Linear):
+    """A linear map with something beside its weight, as adapters for fine-tuning are written."""
+
+    def forward(self, entered):
+        return super().forward(entered) + 0.5 * entered.mean(dim=-1, keepdim=True)
+
+
+class Beside(torch.nn.Module):
+    """The same around a linear map."""
+
+    def __init__(self, plain):
+        super().__init__()
+        self.plain, self.weight, self.bias = plain, plain.weight, plain.bias
+        self.in_features, self.out_features = plain.in_features, plain.out_features
+
+    def forward(self, entered):
+        return self.plain(entered) + 0.5 * entered.mean(dim=-1, keepdim=True)
+
+
+@pytest.mark.parametrize("kind", [Lowrank, Beside])
+def test_an_adapter_beside_a_linear_map_is_not_overlooked(kind):
+    def adapted(plain):
+        if kind is Beside:
+            return Beside(plain)
+        made = Lowrank(plain.in_features, plain.out_features)
+        made.load_state_dict(plain.state_dict())
+        return made
+
+    model = build("ViT")
+    model.blocks[0].attn.qkv = adapted(model.blocks[0].attn.qkv)
+    model.blocks[1].attn.proj = adapted(model.blocks[1].attn.proj)
+    model.blocks[1].mlp.fc2 = adapted(model.blocks[1].mlp.fc2)
+    space = ClassSpace(model)
+    trace = space.trace(pixels(space), attention=True, heads=True)
+    heads, bias = direct_by_head(trace, 1, 0)
+    assert torch.allclose(heads.sum(dim=1) + bias, contributions(trace, 0).attention[:, 0], atol=1e-4)
+    with pytest.raises(UnsupportedModelError, match="values are not a plain linear map"):
+        direct_by_source(trace, 1, 0, [0])
+    with pytest.raises(UnsupportedModelError, match="no output projection that is a plain linear map"):
+        direct_by_head(trace, 2, 0)
+    with pytest.raises(UnsupportedModelError, match="merge adapters"):
+        value_vectors(space, 2)
+    with pytest.raises(UnsupportedModelError, match="pass fallback='autograd'"):
+        importance(space, 0, images=pixels(space))
 
 
 def test_epsilon_of_a_norm_that_has_none_of_its_own():

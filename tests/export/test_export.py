@@ -220,6 +220,13 @@ def test_narrowing_keeps_exact_ranks_and_names_what_is_lost():
         portable(whole, ["fisch"])
 
 
+def test_a_page_of_a_file_does_not_promise_a_kernel(tmp_path: Path):
+    kept = synthetic("classes")
+    kept.meta["payload"]["note"] = "2 of 7 classes travel with this view; the others are fetched from the kernel."
+    page = export_html(Snapshot.load(kept.save(tmp_path / "x.csnap")), tmp_path / "x.html")
+    assert page.notes[0] == "2 of 7 classes travel with this page."
+
+
 def test_what_cannot_be_exported_is_refused(tmp_path: Path):
     with pytest.raises(TypeError, match=r"expected an Explorer, .* got int"):
         export_html(3, tmp_path / "page.html")
