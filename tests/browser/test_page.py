@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from make_fixtures import synthetic
 from PIL import Image
 from tiny_models import tiny_vit
 
+from classspace_widgets import Explorer
 from classspace_widgets.export import export_html
+from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
 from classspace_widgets.snapshot import in_planes
 
 SLIDER = ".csw-slider input.csw-range"
@@ -82,8 +85,6 @@ def test_every_payload_mounts_at_every_width(mode, width, tmp_path, offline):
 
 
 def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
-    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
-
     pinned = {"self only": KnockOutAttention("self_only"), "corner <b>gone</b>": RemoveTokens([1, 2, 3, 9, 10])}
     out = export_html(trace.snapshot(), tmp_path / "page.html", pinned=pinned)
     watched = offline(out.path)
@@ -103,6 +104,32 @@ def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
     assert len(seen) == 3
     watched.shot("page_pinned")
     assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
+def test_what_is_shown_after_an_intervention_stays_in_its_place_at_every_width(trace, tmp_path, offline):
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[8:40, 8:40] = 1
+    snapshot = trace.snapshot(mask=mask, label=1)
+    pinned = {"corner": RemoveTokens([1, 2])}
+    out = export_html(Explorer(snapshot, head=(2, 1), reading="source"), tmp_path / "page.html", pinned=pinned)
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    page.get_by_role("radiogroup", name="Pass").get_by_label("Change").check(force=True)  # once in the page
+    page.wait_for_selector(".csw-map-title :text('change')")
+    # It is of the same picture.
+    assert "labelled boat" in page.locator(".csw-title").inner_text()
+    assert page.locator(".csw-check:has-text('outline')").is_visible()
+    reaching = """() => [...document.querySelectorAll('.csw-area')].flatMap(area => {
+        const end = area.getBoundingClientRect().right + 1;
+        return [...area.querySelectorAll('*')].filter(e => !e.closest('.csw-sr') && e.getBoundingClientRect().right > end)
+            .map(e => `${area.dataset.area}: ${e.tagName} ${e.getAttribute('class')}`);
+    })"""
+    for width in (360, 700, 820, 1100, 1400):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.wait_for_timeout(200)
+        assert (width, page.evaluate(reaching)) == (width, [])
     assert watched.errors == []
 
 
@@ -155,8 +182,6 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
 
 
 def test_the_address_tells_the_state_and_a_link_sets_it(trace, tmp_path, offline):
-    from classspace_widgets.interventions import RemoveTokens
-
     link = "[see](#class=rocket&block=1&sublayer=attention&tokens=5&pass=1&shown=difference)"
     pinned = {"one": RemoveTokens([1]), "two": RemoveTokens([2])}
     out = export_html([link, trace.snapshot()], tmp_path / "page.html", pinned=pinned)

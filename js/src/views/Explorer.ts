@@ -71,7 +71,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 
   onFrame(abort, () => {
     const { snapshot } = store.data.value;
-    const { model, image, tokens, intervention } = snapshot.meta;
+    const { model, tokens, intervention } = snapshot.meta;
+    // An intervened pass is of the same picture, and does not say so again.
+    const { image } = store.baseline.value.snapshot.meta;
     const shown = store.state.shown.value;
     const { variant } = store;
     say(name, model.name);

@@ -122,7 +122,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
     mask.checked = state.outline.value;
     split.checked = state.side_by_side.value;
     splitLabel.hidden = state.compare_index.value === null || !BY_CLASS.includes(state.reading.value);
-    maskLabel.hidden = store.data.value.snapshot.mask() === null;
+    maskLabel.hidden = store.baseline.value.snapshot.mask() === null;
   });
   watch(abort, () => {
     const { kind } = field.value;

@@ -23,7 +23,7 @@ export function legend(
     const title = h(
       "div",
       { class: "csw-map-title" },
-      h("span", { title: READING_HELP[f.reading] }, f.title),
+      h("span", { title: `${f.title}: ${READING_HELP[f.reading]}` }, f.title),
     );
     if (f.approximate) title.append(h("span", { class: "csw-approximate" }, "approximate"));
     if (f.state !== "ready") node.replaceChildren(title);

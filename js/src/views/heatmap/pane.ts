@@ -71,7 +71,8 @@ export function pane(
       leading: leading.value,
       opacity: f.state === "ready" ? state.opacity.value : 0,
       smooth: state.smooth.value && f.kind !== "categorical",
-      outline: state.outline.value ? outline.of(snapshot) : null,
+      // An intervened pass has none of its own.
+      outline: state.outline.value ? outline.of(store.baseline.value.snapshot) : null,
       selected: state.tokens.value,
       hovered: store.hovered.value,
       focused: pointer.focused.value,
