@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 MOST_PIXELS = 150_000_000
 """Pictures with more pixels are refused before they are decoded."""
 
+MOST_UNEQUAL = 500
+"""Narrower pictures are refused: resized to the model's size by their shorter side they would fill the memory."""
+
 FAR = 30
 """How many times further out than any picture a ready tensor may lie before that is warned about."""
 
@@ -105,6 +108,10 @@ def _check_size(width: int, height: int, name: str) -> None:
         raise ValueError(
             f"{name or 'the image'} is too large: {width} x {height} pixels, at most {MOST_PIXELS:,}; "
             "make it smaller first"
+        )
+    if max(width, height) > MOST_UNEQUAL * min(width, height):
+        raise ValueError(
+            f"{name or 'the image'} is too narrow: {width} x {height} pixels, at most 1 : {MOST_UNEQUAL}; crop it first"
         )
 
 

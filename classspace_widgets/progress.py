@@ -98,9 +98,9 @@ def progress_bar(total: float, what: str, unit: str = "it", *, show: bool = True
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def quiet(when: bool = True) -> Iterator[None]:
     """No bars inside of the context."""
-    token = _inside.set(True)
+    token = _inside.set(when or _inside.get())
     try:
         yield
     finally:

@@ -27,6 +27,9 @@ def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
     assert "classspace export fish.png --out fish.html" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["report", "--help"])
+    assert "data:" not in capsys.readouterr().out  # what a study reads is no matter of a report's
 
 
 def test_export_writes_a_page_and_says_its_size(tmp_path, capsys):

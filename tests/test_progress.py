@@ -19,6 +19,7 @@ from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
 from classspace_widgets.interventions import RemoveTokens, subsets
 from classspace_widgets.memories import most_activating
+from classspace_widgets.memory_atlas import memory_atlas
 from classspace_widgets.probing import fit_probes, probe_accuracy
 from classspace_widgets.streaming import stream_readings
 from classspace_widgets.studies import run_study, write_report
@@ -90,6 +91,24 @@ def test_a_study_shows_one_bar_and_none_where_none_is_wanted(at_once, capfd):
     assert capfd.readouterr().err == ""
     with progress.quiet():
         space.trace(pixels(space))
+    assert capfd.readouterr().err == ""
+
+
+UNWATCHED = {
+    "probes": lambda s: fit_probes(s, Pictures(40), tokens=[0], batch_size=4, progress=False),
+    "probe accuracy": lambda s: probe_accuracy(
+        s, fit_probes(s, Pictures(40), tokens=[0], progress=False), Pictures(40), batch_size=4, progress=False
+    ),
+    "memories": lambda s: most_activating(s, Pictures(9), 1, "mlp", [0], batch_size=3, progress=False),
+    "atlas": lambda s: memory_atlas(s, Pictures(9), batch_size=3, progress=False),
+    "sweep": lambda s: sweep_heads(s, pixels(s, 1), 0, progress=False),
+    "twin": lambda s: run_study(s, Pictures(4), "accuracy", random_twin=True, progress=False),
+}
+
+
+@pytest.mark.parametrize("what", UNWATCHED)
+def test_where_no_bar_is_wanted_none_shows(what, at_once, capfd):
+    UNWATCHED[what](tiny_vit())
     assert capfd.readouterr().err == ""
 
 

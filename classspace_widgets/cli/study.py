@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ examples:
   classspace study --model vit_base_patch16_224 --data photos/ --device cuda --autocast bfloat16 --out results/
   classspace study --model vit_base_patch16_224 --data ImageNetS50/ --studies identifiability accuracy --out results/
   classspace study --data scenes:500 --twin --out results/ --resume        go on after an interruption
-  classspace report results/ --out report.html
 
 data:
   a folder of pictures, <class>/<picture>; a folder in the layout of ImageNet-S (with masks);
   an .npz file with images [N, height, width, 3] uint8, labels [N] and perhaps masks [N, height, width], class_names [C];
   hf:NAME or hf:NAME:SPLIT, a Hugging Face data set; scenes or scenes:N or scenes:N:SEED, drawn scenes with masks
+"""
+REPORT_EXAMPLES = """\
+examples:
+  classspace study --data scenes:500 --twin --out results/
+  classspace report results/ --out report.html
 """
 RESULTS, CHECKPOINT = "results.json.gz", "checkpoint"
 
@@ -43,7 +48,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     study.add_argument("--seed", type=int, default=0, help="of random twins, tokens and tests (default: 0)")
     study.set_defaults(run=_study, stopped="stopped; go on with the same command and --resume")
     report = commands.add_parser(
-        "report", help="one offline page from the results of a study", epilog=EXAMPLES, formatter_class=raw
+        "report", help="one offline page from the results of a study", epilog=REPORT_EXAMPLES, formatter_class=raw
     )
     report.add_argument("results", type=Path, help="the folder that `classspace study` wrote, or its results file")
     report.add_argument("--out", type=Path, required=True, help="the HTML file to write")
@@ -84,7 +89,7 @@ def _study(arguments: argparse.Namespace) -> int:
     found.save(results)
     checkpoint.unlink(missing_ok=True)
     print(f"{results}: {', '.join(found)} over {found.provenance['pictures']} pictures, {len(found.skipped)} skipped")
-    print(f"a page of it: classspace report {arguments.out} --out report.html")
+    print(f"a page of it: classspace report {shlex.quote(str(arguments.out))} --out report.html")
     return 0
 
 

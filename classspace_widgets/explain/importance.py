@@ -55,7 +55,7 @@ def importance(
         important) or ``"paper"`` (the authors' quantity: cross-entropy of the probabilities).
     token : int, optional
         The token whose reading is explained; by default where the model's own output is read: [CLS], or for models
-        that pool, the mean token.
+        that pool, the mean token (the mean of the tokens' readings where the model's norm comes before its mean).
     heads : bool
         Keep the shares of every head (memory: B K L H T numbers).
     fallback : str, optional

@@ -179,8 +179,10 @@ def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
     except TypeError:
         found = ()
     if not found or not hasattr(model, "patch_embed"):
+        inner = [n for n, part in model.named_modules() if hasattr(part, "patch_embed") and hasattr(part, "blocks")]
+        remedy = f"it holds one: pass model.{inner[0]}" if inner else REMEDY
         raise UnsupportedModelError(
-            f"{name} is not supported: expected a vision transformer with patch_embed and blocks; {REMEDY}"
+            f"{name} is not supported: expected a vision transformer with patch_embed and blocks; {remedy}"
         )
     kinds = {type(block).__name__ for block in found}
     if len(kinds) > 1:

@@ -121,13 +121,15 @@ def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
             break
     if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
         raise ValueError(f"{path.name} does not hold weights by name (a state_dict); save model.state_dict()")
-    return {_plain(key): value for key, value in found.items()}
+    return _plain(found)
 
 
-def _plain(key: str) -> str:
-    for prefix in ("_orig_mod.", "module.", "_orig_mod."):
-        key = key.removeprefix(prefix)
-    return key
+def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names as the model itself has them: without what compiling, or a module around all of it, put in front."""
+    weights = {key.replace("_orig_mod.", ""): value for key, value in weights.items()}
+    while len(outer := {key.partition(".")[0] for key in weights}) == 1 and all("." in key for key in weights):
+        weights = {key.removeprefix(f"{next(iter(outer))}."): value for key, value in weights.items()}
+    return weights
 
 
 def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
@@ -139,8 +141,8 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> N
     if missing or extra or wrong:
         shapes = [f"{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}" for k in wrong[:3]]
         parts = [
-            f"{len(missing)} missing ({', '.join(missing[:3])}, ...)" if missing else "",
-            f"{len(extra)} unknown ({', '.join(extra[:3])}, ...)" if extra else "",
+            f"{len(missing)} missing ({_first(missing)})" if missing else "",
+            f"{len(extra)} unknown ({_first(extra)})" if extra else "",
             f"{len(wrong)} of another shape ({'; '.join(shapes)})" if wrong else "",
         ]
         raise ValueError(
@@ -148,6 +150,10 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> N
             "pass the options the model was trained with (num_classes=, img_size=, ...)"
         )
     model.load_state_dict(weights)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3] + ["..."] * (len(names) > 3))
 
 
 def fresh_copy(model: nn.Module, seed: int) -> nn.Module:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.probing.ridge import Point, RidgeProbes, RidgeSums
-from classspace_widgets.progress import over, progress_bar
+from classspace_widgets.progress import over, progress_bar, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -125,7 +125,8 @@ def fit_probes(
         seed=seed,
         progress=progress,
     )
-    fitted = sums.solve(penalty)
+    with quiet(not progress):
+        fitted = sums.solve(penalty)
     return RidgeProbes(fitted.points, fitted.weights, fitted.bias, penalty, tuple(tokens or ()))
 
 

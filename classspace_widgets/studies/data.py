@@ -36,7 +36,7 @@ class PictureFiles:
     class_names : tuple of str
     masks : sequence of Path or None
     read_mask : callable (path, label) -> array [height, width]
-        1 inside the object, 0 outside, 255 to leave out.
+        1 inside the object, 0 outside, 255 to leave out; by default the values of a mask's file as they are.
     name : str
     """
 
@@ -57,8 +57,15 @@ class PictureFiles:
         """Image, label and mask (None if there is none)."""
         path = self.masks[index] if self.masks is not None else None
         label = int(self.labels[index])
-        mask = self.read_mask(path, label) if path is not None and self.read_mask is not None else None
+        mask = None if path is None else (self.read_mask or _mask_values)(path, label)
         return read_picture(self.paths[index], upright=mask is None)[0], label, mask
+
+
+def _mask_values(path: Path, _label: int) -> np.ndarray[Any, Any]:
+    from PIL import Image
+
+    with Image.open(path) as drawn:
+        return np.asarray(drawn)
 
 
 def image_folder(root: str | Path) -> PictureFiles:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.progress import progress_bar
+from classspace_widgets.progress import progress_bar, quiet
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
     load_checkpoint,
@@ -112,7 +112,8 @@ def run_study(
     ['trained', 'trained', 'random', 'random']
     """
     began = time.time()
-    job = _job(space, dataset, studies, locals())
+    with quiet(not progress):
+        job = _job(space, dataset, studies, locals())
     identity = _identity(job, seed)
     state = Progress.empty(job)
     path = Path(checkpoint) if checkpoint is not None else None

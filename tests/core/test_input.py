@@ -124,6 +124,8 @@ def test_truncated_and_gigantic_files(plain, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="damaged or cut short"):
         plain.trace(data[: len(data) // 2])
     monkeypatch.setattr("classspace_widgets.images.MOST_PIXELS", 200_000)
+    with pytest.raises(ValueError, match=r"too narrow: 1 x 501 pixels, at most 1 : 500"):
+        plain.trace(Image.new("RGB", (1, 501)))
     with pytest.raises(ValueError, match="too large: 600 x 400"):
         plain.trace(tmp_path / "whole.jpg")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -187,7 +189,9 @@ def test_checkpoints(tmp_path, suffix):
     model = build("ViT")
     path = tmp_path / f"weights{suffix}"
     if suffix == ".pth":
-        torch.save({"state_dict": {f"module.{k}": v for k, v in model.state_dict().items()}}, path)
+        # As a module around a model, some of whose blocks were compiled, is saved.
+        named = {k.replace("blocks.1.", "blocks.1._orig_mod."): v for k, v in model.state_dict().items()}
+        torch.save({"state_dict": {f"module.model.{k}": v for k, v in named.items()}}, path)
     else:
         save_file(model.state_dict(), path)
     options = {k: v for k, v in SMALL.items() if k != "num_classes"}

@@ -25,6 +25,13 @@ def test_wrapped_models_are_taken_without_their_wrapper():
         assert "VisionTransformer" in repr(space) or "vit_base" in repr(space)
 
 
+def test_a_model_inside_another_module_is_named():
+    outer = torch.nn.Module()
+    outer.net = torch.nn.Sequential(build("ViT"))
+    with pytest.raises(UnsupportedModelError, match=r"it holds one: pass model\.net\.0$"):
+        ClassSpace(outer)
+
+
 @pytest.mark.skipif(not hasattr(torch.compiler, "set_stance"), reason="torch before 2.6 compiles whatever is called")
 @pytest.mark.parametrize("how", ["blocks", "in place"])
 def test_nothing_is_compiled_anew_for_a_pass(how):

@@ -15,6 +15,7 @@ from classspace_widgets.studies import (
     ArrayDataset,
     ClassMismatchError,
     DatasetError,
+    PictureFiles,
     RowDataset,
     as_dataset,
     image_folder,
@@ -233,6 +234,18 @@ def test_a_study_reads_pictures_as_a_trace_does(tmp_path):
             assert torch.equal(prepared(i).pixels, expected), name
     stored = Preparer([(tmp_path / "turned.png", 0, np.ones((64, 48)))], PixelTransform.of(space), (4, 4), 2)(0)
     assert stored.mask.all(), "a mask belongs to the picture as it is stored"
+
+
+def test_mask_files_are_read_as_they_are_unless_told_otherwise(tmp_path):
+    noise(8, 6).save(tmp_path / "a.png")
+    mask = np.tri(8, 6, dtype=np.uint8)
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    where = {"paths": [tmp_path / "a.png"] * 2, "labels": [0, 1], "masks": [tmp_path / "mask.png", None]}
+    files = PictureFiles(**where)
+    np.testing.assert_array_equal(files[0][2], mask)
+    assert files[1][2] is None
+    inverted = PictureFiles(**where, read_mask=lambda path, label: 1 - np.asarray(Image.open(path)))
+    np.testing.assert_array_equal(inverted[0][2], 1 - mask)
 
 
 def test_data_sets_say_what_they_hold(tmp_path):
