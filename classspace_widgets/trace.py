@@ -47,6 +47,7 @@ class Trace:
     output : Tensor [B, C]
         The model's own logits (with a foreign class embedding: the pooled lens).
     lens : ClassLens
+        Every token is read through it; of the two classifiers of a distilled DeiT it is the first.
     prefix : tuple of str
         Names of the prefix tokens; the image tokens follow them row by row.
     grid : tuple of int
