@@ -33,6 +33,8 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         return lighter(made)
     if wanted is not None:
         return lighter(narrowed(snapshot, wanted))
+    if {"points", "ranks_only"} & set(snapshot.meta["payload"]):  # made for a page already, and its note says more
+        return snapshot
     payload_meta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
     return Snapshot({**snapshot.meta, "payload": payload_meta}, snapshot.arrays)
 
