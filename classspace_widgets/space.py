@@ -403,7 +403,7 @@ class ClassSpace:
         adapter = self.adapter
         with (
             evaluating(self.model),
-            torch.inference_mode(),
+            torch.no_grad(),
             recording(adapter, attention=attention, heads=heads, keys=keys) as record,
         ):
             output = self.model(pixels)
@@ -431,7 +431,7 @@ class ClassSpace:
             space=self,
         )
         if not adapter.own_output:
-            with torch.inference_mode():
+            with torch.no_grad():
                 trace.output = trace.readout()
         return trace
 

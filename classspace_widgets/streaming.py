@@ -183,7 +183,7 @@ def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision:
     reader = _Reader(space, classes, k, precision)
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
-        stack.enter_context(torch.inference_mode())
+        stack.enter_context(torch.no_grad())
         stack.enter_context(_tensor_cores(precision == "tf32"))
         on_increments(space.adapter, stack, reader.take)
         output = space.model(pixels)

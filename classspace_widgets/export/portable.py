@@ -33,6 +33,8 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         return lighter(made)
     if wanted is not None:
         return lighter(narrowed(snapshot, wanted))
+    if {"points", "ranks_only"} & set(snapshot.meta["payload"]):  # made for a page already, and its note says more
+        return snapshot
     payload_meta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
     return Snapshot({**snapshot.meta, "payload": payload_meta}, snapshot.arrays)
 
@@ -110,7 +112,7 @@ def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_o
 def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
     """The same snapshot with fewer classes."""
     kept = snapshot.meta["classes"]["kept"]
-    lost = [snapshot.class_names[c] for c in classes if c not in kept]
+    lost = [snapshot.class_names[c] for c in classes if c not in kept and "increments" not in snapshot.arrays]
     if lost:
         raise ValueError(
             f"the snapshot does not carry {', '.join(lost[:5])}, and has no model behind it; "
@@ -118,14 +120,20 @@ def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
         )
     import numpy as np
 
-    rows = [kept.index(c) for c in classes]
     arrays = dict(snapshot.arrays)
-    for name in ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw"):
-        if name in arrays:
-            arrays[name] = np.ascontiguousarray(arrays[name][rows])
+    if all(c in kept for c in classes):
+        rows = [kept.index(c) for c in classes]
+        for name in ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw"):
+            if name in arrays:
+                arrays[name] = np.ascontiguousarray(arrays[name][rows])
+    else:  # Increments give the readings of every class, but not those of its heads.
+        arrays["raw"] = np.stack([snapshot.raw(c) for c in classes])
+        for name in ("ranks", "head_raw", "value_raw", "attention_bias_raw"):
+            arrays.pop(name, None)
     if "ranks" not in arrays:
         small = np.uint16 if len(snapshot.class_names) <= 65_535 else np.uint32
         arrays["ranks"] = snapshot.counted_ranks(classes).astype(small)
+    if "top" not in arrays:
         arrays |= _summary(snapshot)
     for name in ("increments", "increment_scale", "embedding"):
         arrays.pop(name, None)

@@ -63,7 +63,7 @@ def run_with(
 
 
 def _logits(space: ClassSpace, pixels: Tensor) -> Tensor:
-    with evaluating(space.model), torch.inference_mode():
+    with evaluating(space.model), torch.no_grad():
         output: Tensor = space.model(pixels)
     return output
 

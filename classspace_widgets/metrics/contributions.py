@@ -117,7 +117,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
     indices = tuple(class_index(trace.class_names, c) for c in items_of(classes)[0])
     about = (reading, trace.layout, indices, tuple(trace.class_names))
-    with torch.inference_mode(), in_full(trace.output):
+    with torch.no_grad(), in_full(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
             return Contributions(_raw(trace, trace.lens, wanted) / sigma, trace.lens.offset[wanted], *about)
@@ -162,7 +162,7 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
     True
     """
     wanted = _classes(trace, classes)
-    with torch.inference_mode(), in_full(trace.output):
+    with torch.no_grad(), in_full(trace.output):
         final, offset = _final(trace), trace.lens.offset[wanted]
         pooled = trace.pooled_tokens()
         if trace.pooling == "mean_norm":
@@ -218,7 +218,7 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
             trace.out_projection(block)  # says why, where there are no heads to keep
         raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
     weight, bias = trace.out_projection(block)
-    with torch.inference_mode(), in_full(trace.output):
+    with torch.no_grad(), in_full(trace.output):
         dtype = trace.lens.folded.dtype
         sigma = trace.lens.sigma(_final(trace))
         read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
@@ -274,7 +274,7 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
         )
     chosen = [whole_number(t, "token", 0, trace.n_tokens - 1) for t in items_of(tokens)[0]]
     weight, _ = trace.out_projection(block)
-    with torch.inference_mode(), in_full(trace.output):
+    with torch.no_grad(), in_full(trace.output):
         dtype = trace.lens.folded.dtype
         sigma = trace.lens.sigma(_final(trace)[:, chosen])
         read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)

@@ -161,7 +161,7 @@ def _over_blocks(
     """A reading of ``[B, T, C]`` logits at several blocks, ``[n, B, T]``; or the logit of each image's own class."""
     first = 0 if stream == "residual" else 1
     out = []
-    with torch.inference_mode():
+    with torch.no_grad():
         for vectors in trace.points(stream, range(first, trace.n_blocks + 1) if blocks is None else blocks):
             exact = vectors.to(trace.lens.folded.dtype)
             if reading is not None:

@@ -47,6 +47,7 @@ class Trace:
     output : Tensor [B, C]
         The model's own logits (with a foreign class embedding: the pooled lens).
     lens : ClassLens
+        Every token is read through it; of the two classifiers of a distilled DeiT it is the first.
     prefix : tuple of str
         Names of the prefix tokens; the image tokens follow them row by row.
     grid : tuple of int
@@ -337,7 +338,7 @@ class Trace:
         parts.require_values()
         if block not in self.attention_inputs:
             raise ValueError(f"values of block {block} were not kept; trace with heads=True (or heads=[{block}])")
-        with torch.inference_mode():
+        with torch.no_grad():
             values = parts.values(self.attention_inputs[block])
             if self.kept_tokens is not None and values.shape[2] == len(self.kept_tokens):
                 full = values.new_zeros(*values.shape[:2], self.n_tokens, values.shape[3])
@@ -458,7 +459,7 @@ class Trace:
             raise ValueError("block is empty: choose at least one, or None for all")
         blocks = [self.n_blocks if b == -1 else b for b in asked]
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
-        with torch.inference_mode():
+        with torch.no_grad():
             points = over(self.points(stream, blocks), len(blocks), "reading", "block")
             read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in points]
             return read[0] if single else torch.stack(read)

@@ -12,7 +12,7 @@ import torch
 
 from classspace_widgets import ClassSpace, Trace
 from classspace_widgets import metrics as m
-from classspace_widgets.interventions import RemoveTokens, run_with
+from classspace_widgets.interventions import KnockOutAttention, RemoveTokens, run_with
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.models import UnsupportedModelError
 from core.families import SMALL, build, build_double, perturbed, pixels
@@ -322,3 +322,28 @@ def test_sources_need_the_attention_of_all_heads(space):
     with pytest.raises(ValueError, match="all 4 heads of block 1 is needed, 1 were kept"):
         m.direct_by_source(some, 1, [3], [0])
     assert "attention" not in space.trace(pixels(space), attention={1: [0], 2: [0]}).snapshot().arrays
+
+
+def test_what_a_trace_gives_can_be_trained_on():
+    space = ClassSpace(perturbed(build("ViT")))
+    trace = space.trace(pixels(space), attention=True, heads=True, keys=True)
+    given = [
+        *trace.increments,
+        trace.output,
+        trace.readout(),
+        trace.logits(),
+        trace.attention_weights[1],
+        trace.key_coefficients(1, "attention"),
+        trace.key_coefficients(1),
+        trace.values(1),
+        trace.top_k(2)[0],
+        m.contributions(trace, 0).attention,
+        m.direct_by_head(trace, 1, 0)[0],
+        m.direct_by_source(trace, 1, 0, [0]),
+        run_with(space, pixels(space), KnockOutAttention("self_only")),
+        space.stream_readings(pixels(space), 0).logits,
+    ]
+    for tensor in given:
+        weight = torch.ones(1, requires_grad=True)
+        (tensor * weight).sum().backward()
+        assert torch.allclose(weight.grad, tensor.sum(), rtol=1e-4, atol=1e-4)

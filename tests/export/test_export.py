@@ -220,6 +220,19 @@ def test_narrowing_keeps_exact_ranks_and_names_what_is_lost():
         portable(whole, ["fisch"])
 
 
+def test_increments_are_narrowed_to_any_class():
+    whole = synthetic("increments")
+    kept = whole.meta["classes"]["kept"]
+    other = next(c for c in range(7) if c not in kept)
+    part = narrowed(whole, [other, kept[0]])
+    assert "increments" not in part.arrays
+    for c in (other, kept[0]):
+        np.testing.assert_array_equal(part.logits(c), whole.logits(c))
+    np.testing.assert_array_equal(part.ranks(other), whole.ranks(other))
+    np.testing.assert_array_equal(part.arrays["top"], whole.arrays["top"])
+    assert part.meta["classes"]["kept"] == [other, kept[0]]
+
+
 def test_a_page_of_a_file_does_not_promise_a_kernel(tmp_path: Path):
     kept = synthetic("classes")
     kept.meta["payload"]["note"] = "2 of 7 classes travel with this view; the others are fetched from the kernel."
