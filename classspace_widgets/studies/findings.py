@@ -80,7 +80,7 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
 
 
 def _rise(result: StudyResult) -> list[Finding]:
-    rows = result.where(stream="residual", tokens="image", outcome="all")
+    rows = rows_where(result.table, stream="residual", tokens="image", outcome="all")
     first, last = _ends(rows)
     if first is None or last is None:
         return []
@@ -95,7 +95,7 @@ def _rise(result: StudyResult) -> list[Finding]:
 
 
 def _place(result: StudyResult) -> list[Finding]:
-    rows = result.where(stream="residual")
+    rows = rows_where(result.table, stream="residual")
     _, last = _ends(rows)
     if last is None:
         return []
@@ -124,7 +124,7 @@ def _values(result: StudyResult) -> list[Finding]:
 def _keys(result: StudyResult) -> list[Finding]:
     made = []
     for stream in dict.fromkeys(result.table["stream"]):
-        rows = result.where(stream=stream, tokens="image")
+        rows = rows_where(result.table, stream=stream, tokens="image")
         _, own = _ends(rows_where(rows, outcome="all"))
         _, control = _ends(rows_where(rows, outcome="all"), "random")
         if own is not None and control is not None:
@@ -143,7 +143,14 @@ def _keys(result: StudyResult) -> list[Finding]:
 def _attention(result: StudyResult) -> list[Finding]:
     rows = {
         name: _row(
-            result.where(weights="trained", measure="identifiability", tokens="image", outcome="all", condition=name)
+            rows_where(
+                result.table,
+                weights="trained",
+                measure="identifiability",
+                tokens="image",
+                outcome="all",
+                condition=name,
+            )
         )
         for name in ("none", "no_cls", "self_only")
     }
@@ -165,7 +172,8 @@ def _attention(result: StudyResult) -> list[Finding]:
         ),
     ]
     answers = [
-        _row(result.where(weights="trained", measure="accuracy", outcome="all", condition=name)) for name in rows
+        _row(rows_where(result.table, weights="trained", measure="accuracy", outcome="all", condition=name))
+        for name in rows
     ]
     if answers[0] is not None and answers[2] is not None:
         said = f"{_ci(answers[0])} as it is, {_ci(answers[2])} when image tokens read only themselves"
@@ -177,7 +185,8 @@ def _attention(result: StudyResult) -> list[Finding]:
 def _removal(result: StudyResult) -> list[Finding]:
     accuracy = {"weights": "trained", "measure": "accuracy", "outcome": "all"}
     whole, object_gone, context_gone = (
-        _row(result.where(condition=name, **accuracy)) for name in ("none", "class removed", "context removed")
+        _row(rows_where(result.table, condition=name, **accuracy))
+        for name in ("none", "class removed", "context removed")
     )
     if whole is None or object_gone is None or context_gone is None:
         return []
@@ -193,7 +202,7 @@ def _explanation(result: StudyResult) -> list[Finding]:
     """The paper's gradient against every other method, by the two areas."""
     made = []
     for order, better in (("negative", 1), ("positive", -1)):
-        rows = result.where(weights="trained", outcome="all", measure=f"{order} accuracy area")
+        rows = rows_where(result.table, weights="trained", outcome="all", measure=f"{order} accuracy area")
         own = _row(rows_where(rows, method="gradient"))
         for method in dict.fromkeys(rows["method"]):
             other = _row(rows_where(rows, method=method))

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.lookup import items_of
+
 FORMAT = 1
 
 
@@ -52,8 +54,27 @@ class StudyResult:
         return self.tables["main"]
 
     def where(self, **conditions: Any) -> pd.DataFrame:
-        """Rows of the main table, such as ``result.where(stream="residual", tokens="[CLS]")``."""
-        return rows_where(self.table, **conditions)
+        """Rows of the main table, such as ``result.where(stream="residual", tokens="[CLS]")``.
+
+        Parameters
+        ----------
+        **conditions
+            Columns, and the value, or one of a list of values, that they must have.
+
+        Raises
+        ------
+        KeyError
+            For a column that is not there.
+        ValueError
+            For a value that stands nowhere in its column.
+        """
+        found = rows_where(self.table, **conditions)
+        for column, wanted in conditions.items():
+            known = self.table[column].unique().tolist()
+            for value in items_of(wanted)[0]:
+                if value not in known:
+                    raise ValueError(f"{column} is never {value!r} in {self.name}; it is {', '.join(map(repr, known))}")
+        return found
 
     def save(self, path: str | Path) -> Path:
         """Write one compressed JSON file (by habit ``.study.json.gz``)."""
@@ -146,8 +167,7 @@ def rows_where(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
     for column, wanted in conditions.items():
         if column not in table.columns:
             raise KeyError(f"no column {column!r}; there are {', '.join(table.columns)}")
-        values = list(wanted) if isinstance(wanted, (list, tuple, set)) else [wanted]
-        keep &= table[column].isin(values).to_numpy()
+        keep &= table[column].isin(items_of(wanted)[0]).to_numpy()
     return table.loc[keep]
 
 

@@ -130,6 +130,8 @@ def test_results_save_load_and_show(singles, tmp_path):
         whole["none"]
     with pytest.raises(KeyError, match="no column"):
         whole["accuracy"].where(nothing=1)
+    with pytest.raises(ValueError, match=r"measure is never 'top-2' in accuracy; it is 'top-1', "):
+        whole["accuracy"].where(measure=["top-1", "top-2"])
     with pytest.raises(ValueError, match="expected 'result'"):
         StudyResult.load(tmp_path / "a")
     (tmp_path / "c").write_bytes(b"junk")
