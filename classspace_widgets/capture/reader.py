@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -159,16 +160,16 @@ class Reader:
         shown = weights[:, :, list(rows)].clamp(0, 1).sqrt() * 255
         arrays: dict[str, Array] = {"attention": shown.round().byte().cpu().numpy()}
         if all(block in trace.head_inputs for block in blocks):
-            try:
+            with suppress(UnsupportedModelError):  # why stands in the meta data of the model
                 arrays |= self._heads(classes, rows)
-            except UnsupportedModelError as error:
-                meta.setdefault("caveats", []).append(f"Attention heads cannot be read one by one: {error}")
         return arrays
 
     def _heads(self, classes: Sequence[int], rows: Sequence[int]) -> dict[str, Array]:
-        """Folded readings of every head's output at some rows, of its values, and of the output projection's bias."""
+        """Folded readings of heads' outputs at some rows, of their values where defined, and of the projection's bias."""
         trace, chosen, dtype = self.trace, list(classes), self.lens.folded.dtype
-        heads, values, biases = [], [], []
+        heads: list[Tensor] = []
+        values: list[Tensor] = []
+        biases: list[Tensor] = []
         for block in range(1, trace.n_blocks + 1):
             weight, bias = trace.out_projection(block)
             read = (self.lens.folded[chosen] @ weight.to(dtype)).view(len(chosen), trace.heads, -1)
@@ -177,13 +178,13 @@ class Reader:
                 inputs = torch.cat([inputs, self._pool(inputs).unsqueeze(0)])
             inputs = inputs[list(rows)].view(len(rows), trace.heads, -1)
             heads.append(torch.einsum("khd,rhd->khr", read, inputs))
-            values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].to(dtype)))
+            if trace.attention_parts(block).sources is None:
+                values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].to(dtype)))
             biases.append(self.lens.folded[chosen] @ bias.to(dtype))
-        return {
-            "head_raw": _half(torch.stack(heads, dim=1)),
-            "value_raw": _half(torch.stack(values, dim=1)),
-            "attention_bias_raw": as_float(torch.stack(biases, dim=1)),
-        }
+        found = {"head_raw": _half(torch.stack(heads, dim=1))}
+        if len(values) == len(heads):
+            found["value_raw"] = _half(torch.stack(values, dim=1))
+        return found | {"attention_bias_raw": as_float(torch.stack(biases, dim=1))}
 
 
 @dataclass(frozen=True)

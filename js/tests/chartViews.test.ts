@@ -1,5 +1,6 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { fieldOf } from "../src/core/field";
 import { number, signed } from "../src/core/format";
 import type { Store } from "../src/core/store";
 import { mount as mountPicker } from "../src/views/ClassPicker";
@@ -183,6 +184,24 @@ describe("HeadGrid", () => {
     mountHeads(el, without, abort.signal);
     expect(text()).toContain("take it with attention=True, heads=True");
     without.dispose();
+  });
+
+  it("says why a model's heads have no reading, and shows weights where sources have none", () => {
+    const model = store.data.peek().snapshot.meta.model as {
+      heads_refused?: string;
+      sources_refused?: string;
+    };
+    model.sources_refused = "a gate acts";
+    mountHeads(el, store, abort.signal);
+    cells()[1].click();
+    expect([store.state.head.value, store.state.reading.value]).toEqual([[2, 0], "attention"]);
+    store.set({ reading: "source" });
+    expect(fieldOf(store).note).toContain("not defined in this model: a gate acts.");
+    el.replaceChildren();
+    model.heads_refused = "blocks are parallel";
+    store.set({ tokens: [2] });
+    mountHeads(el, store, abort.signal);
+    expect(text()).toContain("cannot be read one by one: blocks are parallel.");
   });
 
   it("says what is not at hand, and keeps to the tokens that are", async () => {

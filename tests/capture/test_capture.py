@@ -16,6 +16,7 @@ from classspace_widgets import ClassSpace
 from classspace_widgets.capture import capture
 from classspace_widgets.capture.live import Answer
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
+from classspace_widgets.metrics import direct_by_head
 from classspace_widgets.snapshot import unpack
 
 MODELS = {
@@ -143,12 +144,33 @@ def test_the_payload_follows_the_size(trace, monkeypatch):
     assert small.meta["attention"]["rows"] == [small.meta["tokens"]["output"]]
 
 
+@pytest.mark.parametrize(
+    ("family", "reason"),
+    [
+        ("Residual post-norm (rpn), GAP", "a norm acts on what attention adds"),
+        ("Parallel attention and MLP", "adds attention and MLP together"),
+        ("Differential attention", "subtracts two attention maps"),
+    ],
+)
+def test_a_model_without_heads_says_why(family, reason):
+    space = ClassSpace(build(family))
+    snapshot = capture(space.trace(pixels(space), attention=True, heads=True))
+    assert "head_raw" not in snapshot.arrays
+    assert reason in snapshot.meta["model"]["heads_refused"]
+
+
 def test_heads_that_cannot_be_taken_apart_are_named_and_the_rest_stands():
     space = tiny_vit(scale_attn_norm=True)
     trace = space.trace(images_for(space), attention=True, heads=True)
     snapshot = capture(trace)
-    assert "head_raw" not in snapshot.arrays
-    assert any("heads cannot be read one by one" in caveat for caveat in snapshot.meta["caveats"])
+    assert "head_raw" in snapshot.arrays
+    assert "value_raw" not in snapshot.arrays
+    assert "heads_refused" not in snapshot.meta["model"]
+    assert "a norm acts on the heads' outputs" in snapshot.meta["model"]["sources_refused"]
+    shares = direct_by_head(trace, 2, [2])[0][0, :, 0, 0]
+    sigma = snapshot.arrays["sigma"][-1, 0]
+    at = snapshot.meta["classes"]["kept"].index(2)
+    assert snapshot.arrays["head_raw"][at, 1, :, 0] / sigma == pytest.approx(shares.numpy(), abs=2e-3)
     output = snapshot.meta["tokens"]["output"]
     assert snapshot.logits(2)[-1, output] == pytest.approx(float(trace.output[0, 2]), abs=2e-4)
 

@@ -125,6 +125,10 @@ export function headField(asked: Asked): Field {
   const head = state.head.value;
   if (!head) return empty("Choose an attention head in the head grid: its weights are shown here.");
   const [block, h] = head;
+  const refused = snapshot.meta.model.sources_refused;
+  if (reading === "source" && refused) {
+    return empty(`What a head sends from every token is not defined in this model: ${refused}.`);
+  }
   const tokens = store.activeTokens.value;
   const from = tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `${tokens.length} tokens`;
   const known = tokens.filter((t) => snapshot.attentionRows.includes(t));

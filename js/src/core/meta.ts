@@ -11,6 +11,10 @@ export interface Meta {
     readonly width: number;
     readonly layout: "sequential" | "parallel";
     readonly description?: string;
+    /** Why its heads cannot be read one by one, where they cannot. */
+    readonly heads_refused?: string;
+    /** Why a head's output is not the sum of what it reads from every token, where it is not. */
+    readonly sources_refused?: string;
   };
   readonly tokens: {
     readonly count: number;

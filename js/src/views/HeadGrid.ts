@@ -187,13 +187,14 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const [block, head] = place(index);
     const chosen = state.head.peek();
     const reading = state.reading.peek();
+    const through = store.data.peek().snapshot.meta.model.sources_refused ? "attention" : "source";
     if (chosen?.[0] === block && chosen[1] === head) {
       const whole = reading === "importance" ? ({ importance_of: "all" } as const) : {};
-      return store.set({ head: null, reading: reading === "source" ? before : reading, ...whole });
+      return store.set({ head: null, reading: reading === through ? before : reading, ...whole });
     }
     if (reading === "importance") return store.set({ head: [block, head], importance_of: "head" });
-    if (reading !== "source") before = reading;
-    store.set({ head: [block, head], reading: "source" });
+    if (reading !== through) before = reading;
+    store.set({ head: [block, head], reading: through });
     untracked(() => store.wishes.attention(store.activeTokens.peek()));
   };
   const options = { signal: abort };

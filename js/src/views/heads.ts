@@ -30,13 +30,16 @@ export function headValues(
   return out;
 }
 
-/** Whether the trace was taken with its attention: only then can its heads be read at all. */
+/** Whether heads can be read at all: the model's are defined, and the trace was taken with its attention. */
 export function recorded(store: Store): boolean {
-  return store.baseline.value.snapshot.meta.attention !== undefined;
+  const { attention, model } = store.baseline.value.snapshot.meta;
+  return attention !== undefined && !model.heads_refused;
 }
 
 /** Why there are no heads to be seen. */
 export function whyNone(store: Store, tokens: readonly number[]): string {
+  const refused = store.baseline.value.snapshot.meta.model.heads_refused;
+  if (refused) return `The heads of this model cannot be read one by one: ${refused}.`;
   if (!recorded(store)) {
     return "This trace was taken without its attention heads: take it with attention=True, heads=True to see them here.";
   }
