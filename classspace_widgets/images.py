@@ -332,8 +332,10 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
 def _as_batch(tensor: Tensor) -> Tensor:
     batch = tensor.unsqueeze(0) if tensor.ndim == 3 else tensor
     if batch.ndim != 4:
+        hint = "; of a batch of images and labels give the images alone" if tensor.ndim <= 1 else ""
         raise ValueError(
-            f"a tensor of images must have shape [B, 3, height, width] or [3, height, width], got {tuple(tensor.shape)}"
+            "a tensor of images must have shape [B, 3, height, width] or [3, height, width], "
+            f"got {tuple(tensor.shape)}{hint}"
         )
     return batch
 

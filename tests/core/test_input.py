@@ -94,6 +94,7 @@ def test_all_forms_give_the_same_pixels(plain, tmp_path):
         (torch.zeros(1, 32, 32, 3), ValueError, "permute"),
         (torch.zeros(1, 3, 20, 32), ValueError, r"\[B, 3, 32, 32\]"),
         (torch.zeros(32, 32), ValueError, "shape"),
+        ([torch.zeros(2, 3, 32, 32), torch.zeros(2)], ValueError, r"got \(2,\); of a batch of images and labels"),
         (torch.zeros(1, 3, 32, 32, dtype=torch.int64), ValueError, "int64"),
     ],
 )
