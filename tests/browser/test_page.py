@@ -133,6 +133,27 @@ def test_what_is_shown_after_an_intervention_stays_in_its_place_at_every_width(t
     assert watched.errors == []
 
 
+@pytest.mark.parametrize("width", [400, 900, 1400])
+def test_nothing_moves_while_the_slider_goes_through_the_depth(trace, width, tmp_path, offline):
+    """What is said at some points only, such as that nothing reads the image tokens any more, has room of its own."""
+    path = tmp_path / "page.html"
+    export_html(trace.snapshot(), path)
+    page = offline(path).page
+    page.set_viewport_size({"width": width, "height": 900})
+    slider = page.locator(SLIDER)
+    slider.wait_for(timeout=20_000)
+    page.wait_for_timeout(300)  # the views take up the width
+    found, notes = set(), set()
+    for position in range(int(slider.get_attribute("max")) + 1):
+        slider.evaluate("(s, p) => { s.valueAsNumber = p; s.dispatchEvent(new Event('input')); }", position)
+        page.wait_for_timeout(100)
+        heights = "() => [...document.querySelectorAll('.csw-area')].map((a) => Math.round(a.offsetHeight)).join()"
+        found.add(page.evaluate(heights))
+        notes.add(page.locator(".csw-heatmap .csw-note").inner_text())
+    assert len(notes) == 2
+    assert len(found) == 1
+
+
 def test_a_page_of_ranks_of_some_streams_says_what_it_lacks(trace, tmp_path, offline):
     classes = ["rocket", "fish"]
     out = export_html(trace.snapshot(), tmp_path / "page.html", classes=classes, streams=["residual"], ranks_only=True)

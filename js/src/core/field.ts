@@ -280,7 +280,7 @@ function single(store: Store, data: Data, [id, other]: Classes): Field {
 function caution(snapshot: Snapshot, reading: Reading, point: number): string {
   if (["attention", "source", "importance", "map"].includes(reading)) return "";
   if (!snapshot.meta.unreachable?.includes(point)) return "";
-  return "Image tokens can no longer influence the model's output here: nothing reads them any more.";
+  return "Nothing reads image tokens from here on: they cannot change the output.";
 }
 
 /** Why a point that does not travel shows nothing. */

@@ -59,9 +59,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     if (!options.composed) controls.append(passes(store, abort));
     root.append(controls);
   }
-  root.append(pictures, chips(store, abort, field, leading), legend(store, abort, field, leading), note);
+  root.append(pictures, chips(store, abort, field, leading), legend(store, abort, field, leading));
   if (!options.bare) root.append(optionsRow(store, abort, field));
-  root.append(keys, live);
+  // Last, and in the explorer with room of its own: what it says may come and go, and moves nothing.
+  note.classList.toggle("csw-kept", options.composed === true);
+  root.append(note, keys, live);
   el.append(root);
   abort.addEventListener("abort", () => root.remove());
 
@@ -81,7 +83,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     if (ranks && state.compare_index.value !== null && !split)
       notes.push("Ranks are of one class: they are not compared.");
     say(note, notes.filter(Boolean).join(" "));
-    note.hidden = note.textContent === "";
+    note.hidden = !options.composed && note.textContent === "";
   });
   watch(abort, () => {
     const reading = state.reading.value;
