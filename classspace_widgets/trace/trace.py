@@ -391,7 +391,7 @@ class Trace:
         return made
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the trace to a safetensors file; see `trace_file`.
+        """Write the trace to a safetensors file; see `trace.file`.
 
         Parameters
         ----------
