@@ -17,7 +17,8 @@ import torch
 
 from classspace_widgets.describe import short_repr, values_html
 from classspace_widgets.lookup import class_index, whole_number
-from classspace_widgets.models import UnsupportedModelError, is_linear
+from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models.attention import is_linear
 from classspace_widgets.progress import over
 from classspace_widgets.trace.hooks import evaluating
 

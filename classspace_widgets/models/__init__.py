@@ -1,8 +1,8 @@
 """Adapters: where a ViT keeps its residual stream, class embedding, final norm, attention and patch grid."""
 
 from classspace_widgets.models.adapter import Adapter, adapt
-from classspace_widgets.models.attention import AttentionParts, attention_parts, is_linear
+from classspace_widgets.models.attention import AttentionParts, attention_parts
 from classspace_widgets.models.refusals import UnsupportedModelError
 from classspace_widgets.models.verify import verify
 
-__all__ = ["Adapter", "AttentionParts", "UnsupportedModelError", "adapt", "attention_parts", "is_linear", "verify"]
+__all__ = ["Adapter", "AttentionParts", "UnsupportedModelError", "adapt", "attention_parts", "verify"]

@@ -229,6 +229,25 @@ describe("Explorer", () => {
     await request;
     expect(one(".csw-status span").textContent).toBe("no such <b>file</b>");
     expect(one(".csw-status").dataset.kind).toBe("error");
+    expect(one(".csw-status").hidden).toBe(false);
+  });
+
+  it("shows no progress of what is done at once", async () => {
+    const { model, store } = live();
+    mountView("Explorer", el, store, abort.signal);
+    const status = one(".csw-status");
+    const quick = store.request("image", { name: "a.png" });
+    expect(status.hidden).toBe(true);
+    model.message({ type: "response", id: model.sent[0].id, ok: true, result: {} });
+    await quick;
+    await new Promise((done) => setTimeout(done, 200));
+    expect(status.hidden).toBe(true);
+    const slow = store.request("image", { name: "b.png" });
+    await new Promise((done) => setTimeout(done, 200));
+    expect(status.hidden).toBe(false);
+    model.message({ type: "response", id: model.sent[1].id, ok: true, result: {} });
+    await slow;
+    expect(status.hidden).toBe(true);
   });
 });
 

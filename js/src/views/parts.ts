@@ -48,19 +48,31 @@ export function absence(store: Store, name: string): string {
   return `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
 }
 
+/** Milliseconds: what is done sooner shows no progress, which would only flicker. */
+const QUICK = 150;
+
 /** What the kernel does and why it failed, in words; beside a single view `only` what failed. */
 export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HTMLElement {
   const text = h("span", {});
   const bar = h("progress", { max: 1, "aria-label": "Progress" });
   const dismiss = h("button", { class: "csw-link", type: "button" }, "dismiss");
   const status = h("div", { class: "csw-status", role: "status" }, bar, text, dismiss);
+  let later: ReturnType<typeof setTimeout> | undefined;
+  const show = (shown: boolean) => {
+    clearTimeout(later);
+    later = undefined;
+    status.hidden = !shown;
+  };
+  abort.addEventListener("abort", () => clearTimeout(later));
   watch(abort, () => {
     const { kind, text: words, progress } = store.notice.value;
     const gone = store.kernel.value === "gone";
     const idle = gone ? "The kernel is gone. What is here keeps working; run the cell again for more." : "";
     say(text, kind === "idle" ? idle : words + (kind === "busy" ? " …" : ""));
     status.dataset.kind = kind;
-    status.hidden = text.textContent === "" || (only ?? kind) !== kind;
+    if (text.textContent === "" || (only ?? kind) !== kind) show(false);
+    else if (kind !== "busy") show(true);
+    else if (status.hidden) later ??= setTimeout(show, QUICK, true);
     bar.hidden = kind !== "busy";
     if (progress === null) bar.removeAttribute("value");
     else bar.value = progress;
