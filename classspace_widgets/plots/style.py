@@ -20,11 +20,10 @@ OWN_COLOURS = {"attention": "#0f97a8", "mlp": "#d5701a", "[CLS]": "#2f86d1", "cl
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 FONT = "system-ui, sans-serif"
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
-# From blue over grey to red, as in the live views; the middle is seen on light and dark pages.
+# From blue over nearly nothing to red, as in the live views: on light pages and on dark ones.
 SIGNED = tuple(
-    f"#{''.join(f'{round(grey + (end - grey) * abs(step) / 32):02x}' for grey, end in zip((190, 194, 199), ends, strict=True))}"
+    f"{'#2166ac' if step < 0 else '#b2182b' if step else '#888888'}{round(255 * (0.1 + 0.9 * abs(step) / 32)):02x}"
     for step in range(-32, 33)
-    for ends in [(33, 102, 172) if step < 0 else (178, 24, 43)]
 )
 
 

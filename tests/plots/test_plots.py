@@ -274,6 +274,9 @@ def test_heads_are_drawn_block_by_block():
     red, blue = (tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (colour.palette[-1], colour.palette[0]))
     assert red[0] > red[2]
     assert blue[2] > blue[0]
+    strength = [int(c[7:9], 16) for c in colour.palette]
+    assert (strength[0], strength[-1]) == (255, 255)
+    assert strength[len(strength) // 2] < 30, "nothing is as light as a light page, and as dark as a dark one"
     with pytest.raises(ValueError, match=r"effects must have shape \[L blocks, H heads\], got \[2\]"):
         plot_heads([1.0, 2.0])
 
