@@ -21,8 +21,8 @@ const AREAS: readonly (readonly [string, readonly Mount[]])[] = [
   ["slider", [LayerSlider]],
   ["picture", [PatchHeatmap]],
   ["side", [ClassPicker, TopClasses]],
-  ["charts", [ContributionBars, TokenTrajectories]],
   ["heads", [HeadGrid]],
+  ["charts", [ContributionBars, TokenTrajectories]],
   ["whatif", [WhatIf, HeatGrid]],
 ];
 
