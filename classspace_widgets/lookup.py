@@ -41,10 +41,7 @@ def whole_number(value: Any, what: str, low: int, high: int) -> int:
     TypeError: block must be a whole number in 1..12, got 1.5
     """
     value = value.tolist() if hasattr(value, "tolist") else value
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = _integer(value)
     if number is None:
         raise TypeError(f"{what} must be a whole number in {low}..{high}, got {value!r}")
     if not low <= number <= high:
@@ -54,10 +51,7 @@ def whole_number(value: Any, what: str, low: int, high: int) -> int:
 
 def at_least(value: Any, what: str, low: int) -> int:
     """A whole number of at least ``low``; anything else raises."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
+    number = _integer(value)
     if number is None:
         raise TypeError(f"{what} must be a whole number of at least {low}, got {value!r}")
     if number < low:
@@ -93,12 +87,17 @@ def class_index(names: Sequence[str], wanted: Any) -> int:
         if wanted in names:
             return list(names).index(wanted)
         raise ValueError(f"no class is called {wanted!r}{close_matches(wanted, names)}")
-    try:
-        index = None if isinstance(wanted, bool) else operator.index(wanted)
-    except TypeError:
-        index = None
+    index = _integer(wanted)
     if index is None:
         raise TypeError(f"a class must be an index or a name, got {type(wanted).__name__}")
     if not 0 <= index < len(names):
         raise ValueError(f"class must be in 0..{len(names) - 1}, got {index}")
     return index
+
+
+def _integer(value: Any) -> int | None:
+    """A whole number as Python's own; None for anything else, True and False too."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None

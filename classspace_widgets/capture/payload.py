@@ -150,15 +150,6 @@ def _exactness(error: RoundingError | None) -> dict[str, Any]:
     }
 
 
-def _refused(trace: Trace) -> dict[str, str]:
-    """Why the model's heads, or what they read from every token, have no reading; empty where they have."""
-    if trace.space is None:
-        return {}
-    parts = [trace.attention_parts(block) for block in range(1, trace.n_blocks + 1)]
-    reasons = {"heads_refused": [p.split for p in parts], "sources_refused": [p.sources for p in parts]}
-    return {what: reason for what, said in reasons.items() if (reason := next(filter(None, said), None))}
-
-
 def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
     last = trace.n_blocks
     caveats, unreachable = [], []
@@ -180,7 +171,7 @@ def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
             "width": int(trace.increments[0].shape[-1]),
             "layout": trace.layout,
             "description": "",
-            **_refused(trace),
+            **reader.refused(),
         },
         "tokens": {
             "count": trace.n_tokens,

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import math
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-
-from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -159,10 +156,19 @@ class Reader:
         meta["attention"] = {"rows": list(rows), "encoding": "sqrt-u8"}
         shown = weights[:, :, list(rows)].clamp(0, 1).sqrt() * 255
         arrays: dict[str, Array] = {"attention": shown.round().byte().cpu().numpy()}
-        if all(block in trace.head_inputs for block in blocks):
-            with suppress(UnsupportedModelError):  # why stands in the meta data of the model
-                arrays |= self._heads(classes, rows)
+        if all(block in trace.head_inputs for block in blocks) and "heads_refused" not in self.refused():
+            arrays |= self._heads(classes, rows)
         return arrays
+
+    def refused(self) -> dict[str, str]:
+        """Why heads, or what they read from every token, have no reading; empty where they have."""
+        trace = self.trace
+        if trace.space is None:
+            why = "the trace was loaded from a file without its model; try Trace.load(path, space=space)"
+            return {"heads_refused": why, "sources_refused": why}
+        parts = [trace.attention_parts(block) for block in range(1, trace.n_blocks + 1)]
+        reasons = {"heads_refused": [p.split for p in parts], "sources_refused": [p.sources for p in parts]}
+        return {what: reason for what, said in reasons.items() if (reason := next(filter(None, said), None))}
 
     def _heads(self, classes: Sequence[int], rows: Sequence[int]) -> dict[str, Array]:
         """Folded readings of heads' outputs at some rows, of their values where defined, and of the projection's bias."""

@@ -60,7 +60,7 @@ class _ChoosesTokens(Intervention):
 
 @dataclass(frozen=True, repr=False)
 class RemoveTokens(_ChoosesTokens):
-    """Take image tokens out of the sequence after the position embedding, before block 1 (Vilas et al. 2023, 4.1).
+    """Take image tokens out of the sequence after the position embedding, before block 1 (Vilas et al. 2023).
 
     Rotary positions and relative position biases of later blocks are cut down to the tokens that are left, so ViT,
     DeiT, BEiT, EVA, RoPE and relative-position families all work; only a pass that brings its own attention mask is

@@ -198,6 +198,19 @@ describe("classes on request", () => {
     expect(model.sent.map((m) => m.params.classes)).toEqual([[0], [6]]);
   });
 
+  it("asks for no heads that the model does not have", () => {
+    for (const [refused, kinds] of [
+      ["", ["classes", "attention"]],
+      ["blocks are parallel", ["classes"]],
+    ] as const) {
+      const { store, model, snapshot } = open("classes", { class_index: 4 });
+      (snapshot.meta.model as { heads_refused?: string }).heads_refused = refused;
+      store.set({ class_index: 0 });
+      store.wishes.attention([snapshot.attentionRows[0]]);
+      expect(model.sent.map((m) => m.kind)).toEqual(kinds);
+    }
+  });
+
   it("asks again when another picture comes before the answer", async () => {
     const { store, model } = open("classes", { class_index: 4 });
     store.set({ class_index: 0 });

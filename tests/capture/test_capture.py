@@ -12,7 +12,7 @@ from core.families import build, pixels
 from PIL import Image
 from tiny_models import images_for, tiny_vit
 
-from classspace_widgets import ClassSpace
+from classspace_widgets import ClassSpace, Trace
 from classspace_widgets.capture import capture
 from classspace_widgets.capture.live import Answer
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
@@ -157,6 +157,17 @@ def test_a_model_without_heads_says_why(family, reason):
     snapshot = capture(space.trace(pixels(space), attention=True, heads=True))
     assert "head_raw" not in snapshot.arrays
     assert reason in snapshot.meta["model"]["heads_refused"]
+
+
+def test_a_trace_from_a_file_shows_all_but_its_heads_and_says_what_brings_them_back(tmp_path):
+    space = ClassSpace(build("ViT"))
+    trace = space.trace(pixels(space), attention=True, heads=True)
+    trace.save(tmp_path / "trace.safetensors")
+    alone, whole = (capture(Trace.load(tmp_path / "trace.safetensors", space=s)) for s in (None, space))
+    assert "space=space" in alone.meta["model"]["heads_refused"]
+    assert set(whole.arrays) - set(alone.arrays) == {"head_raw", "value_raw", "attention_bias_raw"}
+    np.testing.assert_array_equal(alone.arrays["attention"], whole.arrays["attention"])
+    assert "heads_refused" not in whole.meta["model"]
 
 
 def test_heads_that_cannot_be_taken_apart_are_named_and_the_rest_stands():

@@ -50,10 +50,11 @@ export class Wishes {
   #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
     const { class_index, compare_index } = this.#store.state;
     const classes = [class_index.peek(), compare_index.peek()].filter((c) => c !== null);
+    const heads = !snapshot.meta.model.heads_refused;
     const rows = tokens.filter(
       (t) =>
         !snapshot.removed.includes(t) &&
-        (!snapshot.attentionRows.includes(t) || classes.some((c) => !readings.headDirect(c, t))),
+        (!snapshot.attentionRows.includes(t) || (heads && classes.some((c) => !readings.headDirect(c, t)))),
     );
     if (rows.length === 0 || this.#store.kernel.peek() !== "live") return;
     void this.#store.request(kind, { rows, classes }, [], `reading ${kind}`);
