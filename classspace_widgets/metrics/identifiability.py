@@ -38,7 +38,8 @@ def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
     >>> identifiability(torch.tensor([0, 9]), 10)
     tensor([1.0000, 0.1000])
     """
-    return (1 - ranks / n_classes).masked_fill(ranks < 0, torch.nan)
+    # Not 1 - ranks / n_classes, which rounds to less than 1 / C for the last rank of 1003 classes.
+    return ((n_classes - ranks) / n_classes).masked_fill(ranks < 0, torch.nan)
 
 
 def class_identifiability(

@@ -103,7 +103,14 @@ def test_streaming_with_many_classes(many, k):
         own = torch.stack([logits[b, :, c] for b, c in enumerate((0, 1002, 511))])
         assert torch.equal(found.ranks[point, ..., 0].long(), (logits > own.unsqueeze(-1)).sum(dim=-1))
     assert torch.allclose(found.output, trace.output)
-    assert float(found.identifiability().min()) >= 1 / many.n_classes
+    assert torch.allclose(found.identifiability().double(), 1 - found.ranks.double() / many.n_classes, atol=1e-7)
+
+
+def test_the_worst_rank_is_exactly_one_in_so_many():
+    for n_classes in (3, 1000, 1003, 21_843):
+        worst, best = m.identifiability(torch.tensor([n_classes - 1, 0]), n_classes)
+        assert worst == torch.tensor(1 / n_classes)
+        assert best == 1
 
 
 def test_counting_does_not_overflow():
