@@ -8,7 +8,7 @@ import torch
 
 from classspace_widgets.describe import space_html, space_text
 from classspace_widgets.images import Preprocessing, prepare
-from classspace_widgets.lens.lens import ClassLens, in_full
+from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
 from classspace_widgets.models.adapter import unwrapped
@@ -106,10 +106,10 @@ class ClassSpace:
         self.model = model
         parameter = self.adapter.embedding
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.lens = ClassLens.fold(self.adapter.norm, self.adapter.embedding, self.adapter.bias)
-        second = self.adapter.second
-        self.second_lens = None if second is None else ClassLens.fold(self.adapter.norm, *second)
-        count = self.lens.offset.shape[0]
+        adapter = self.adapter
+        self.live_lens = LiveLens(adapter.norm, adapter.weights)
+        self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
+        count = adapter.embedding.shape[0]
         own = embedding is None
         self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
@@ -239,6 +239,28 @@ class ClassSpace:
             class_norm="final" if own or self.adapter.norm is not None else "none",
             name=f"{self.name} (random weights, seed {seed})",
         )
+
+    @property
+    def lens(self) -> ClassLens:
+        """The lens of the model's norm and classifier as they are now: a model may go on learning.
+
+        Raises
+        ------
+        ValueError
+            Where the model has come to have another number of classes.
+        """
+        lens = self.live_lens()
+        if lens.offset.shape[0] != len(self.class_names):
+            raise ValueError(
+                f"{self.name} had {len(self.class_names)} classes when this ClassSpace was made, now its classifier has "
+                f"{lens.offset.shape[0]}; make a new one of the model: ClassSpace(model)"
+            )
+        return lens
+
+    @property
+    def second_lens(self) -> ClassLens | None:
+        """The lens of a distilled model's second classifier."""
+        return None if self._second_lens is None else self._second_lens()
 
     @property
     def n_classes(self) -> int:

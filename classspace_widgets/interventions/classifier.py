@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from classspace_widgets.lens import ClassLens
+from classspace_widgets.lens import LiveLens
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
     """Read the model's output, and a space's lens, through a changed class embedding."""
     adapter = space.adapter if hasattr(space, "adapter") else space
     weight, bias = changed_rows(adapter, replacements)
-    heads = [m for m in adapter.model.modules() if getattr(m, "weight", None) is adapter.embedding]
-    if adapter.own_output and (len(heads) != 1 or adapter.pooling == "distilled"):
+    if adapter.pooling == "distilled":
         raise UnsupportedModelError("ReplaceClassEmbedding needs a model with one linear classifier")
 
     def classify(_module: nn.Module, args: tuple[Any, ...], _output: Tensor) -> Tensor:
@@ -36,11 +35,10 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
     with ExitStack() as stack:
         # A foreign class embedding is read through the lens alone.
         if adapter.own_output:
-            stack.callback(heads[0].register_forward_hook(classify).remove)
-        if hasattr(space, "lens"):
-            before = space.lens
-            space.lens = ClassLens.fold(adapter.norm, weight, bias)
-            stack.callback(setattr, space, "lens", before)
+            stack.callback(adapter.classifier.register_forward_hook(classify).remove)
+        if hasattr(space, "live_lens"):
+            stack.callback(setattr, space, "live_lens", space.live_lens)
+            space.live_lens = LiveLens(adapter.norm, lambda: (weight, bias))
         yield
 
 

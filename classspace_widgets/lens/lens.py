@@ -11,9 +11,11 @@ import torch
 from classspace_widgets.describe import short_repr
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
-__all__ = ["ClassLens", "class_ranks"]
+__all__ = ["ClassLens", "LiveLens", "class_ranks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +59,8 @@ class ClassLens:
         if shift is not None:
             with in_full(folded):
                 offset = offset + folded @ shift.detach().to(dtype)
-        if weight is not None:
-            folded = folded * weight.detach().to(dtype)
+        # Never the model's own tensor: a lens stays what it is when the model goes on learning.
+        folded = folded.clone() if weight is None else folded * weight.detach().to(dtype)
         kind = norm_kind(norm)
         if kind == "layer":
             folded = folded - folded.mean(dim=1, keepdim=True)
@@ -101,6 +103,38 @@ class ClassLens:
         """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         offset = self.offset if classes is None else self.offset[classes]
         return self.raw(vectors, classes) / self.sigma(vectors.to(self.folded.dtype)).unsqueeze(-1) + offset
+
+
+class LiveLens:
+    """The lens of a norm and a classifier as they are now: folded again when their weights have changed.
+
+    Steps of an optimizer, ``load_state_dict`` and other changes in place are seen, and so are new tensors in the place
+    of old ones; what is written through ``weight.data``, past autograd, is not.
+
+    Parameters
+    ----------
+    norm : nn.Module or None
+    classifier : callable
+        Returns the class embedding ``[C, D]`` and the bias, ``[C]`` or None.
+    """
+
+    def __init__(self, norm: nn.Module | None, classifier: Callable[[], tuple[Tensor, Tensor | None]]) -> None:
+        self._norm, self._classifier = norm, classifier
+        self._folded: tuple[list[Tensor], list[Any], ClassLens] | None = None
+
+    def __call__(self) -> ClassLens:
+        """The lens of this moment; the same object as long as nothing has changed."""
+        embedding, bias = self._classifier()
+        shown = (getattr(self._norm, "weight", None), getattr(self._norm, "bias", None), embedding, bias)
+        parts = [one for one in shown if one is not None]
+        states = [(one.dtype, one.device, None if one.is_inference() else one._version) for one in parts]
+        if self._folded is not None:
+            before, states_before, lens = self._folded
+            if states == states_before and all(a is b for a, b in zip(parts, before, strict=True)):
+                return lens
+        lens = ClassLens.fold(self._norm, embedding, bias)
+        self._folded = parts, states, lens
+        return lens
 
 
 def in_full(tensor: Tensor) -> Any:

@@ -38,18 +38,14 @@ class Adapter:
         Width D of the residual stream, attention heads H of a block.
     norm : nn.Module or None
         The norm in front of the classifier.
-    embedding, bias : Tensor [C, D], Tensor [C] or None
-        The classifier.
     pooling : str
         How the model's own output comes about: ``"token"`` (lens of the first token), ``"mean_norm"`` (lens of
         the mean image token), ``"norm_mean"`` (mean of the image tokens' lenses), ``"distilled"`` (mean of the lens of
         the first token and the second classifier's lens of the second).
     pool_prefix : bool
         Whether the mean runs over the prefix tokens too.
-    second : tuple of Tensor, or None
-        Weight and bias of a distilled model's second classifier.
-    own_output : bool
-        Whether the model's own output is a reading of its tokens; False with a foreign class embedding.
+    foreign : tuple of Tensor, or None
+        A class embedding ``[C, D]`` and bias (``[C]`` or None) that take the place of the model's classifier.
     """
 
     __repr__ = short_repr
@@ -62,12 +58,39 @@ class Adapter:
     width: int
     heads: int
     norm: nn.Module | None
-    embedding: Tensor = field(repr=False)
-    bias: Tensor | None = field(repr=False)
     pooling: str
     pool_prefix: bool = False
-    second: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
-    own_output: bool = True
+    foreign: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
+
+    @property
+    def own_output(self) -> bool:
+        """Whether the model's own output is a reading of its tokens; False with a foreign class embedding."""
+        return self.foreign is None
+
+    @property
+    def classifier(self) -> nn.Linear:
+        """The model's linear classifier, as it is now."""
+        return _classifier(self.model)
+
+    def weights(self) -> tuple[Tensor, Tensor | None]:
+        """Class embedding ``[C, D]`` and bias, ``[C]`` or None, as they are now."""
+        return self.foreign or (self.classifier.weight, self.classifier.bias)
+
+    def second_weights(self) -> tuple[Tensor, Tensor | None]:
+        """The same of a distilled model's second classifier."""
+        second = _linear(getattr(self.model, "head_dist", None))
+        assert second is not None
+        return second.weight, second.bias
+
+    @property
+    def embedding(self) -> Tensor:
+        """The class embedding, ``[C, D]``."""
+        return self.weights()[0]
+
+    @property
+    def bias(self) -> Tensor | None:
+        """Its bias, ``[C]``."""
+        return self.weights()[1]
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of image tokens for an input of some size, in pixels."""
@@ -120,17 +143,15 @@ def adapt(
     layout = _layout(blocks[0], name)
     width = _width(model, name)
     prefix = _prefix(model)
-    own = class_embedding is None
-    weight, bias, second = (
-        _classifier(model, name) if class_embedding is None else _given(model, class_embedding, class_bias, width)
-    )
+    foreign = None if class_embedding is None else _given(model, class_embedding, class_bias, width)
+    weight = _classifier(model).weight if foreign is None else foreign[0]
     if weight.shape[1] != width:
         raise UnsupportedModelError(
             f"the classifier of {name} reads vectors of width {weight.shape[1]}, its residual stream has {width}; {REMEDY}"
         )
     if class_norm not in ("final", "none"):
         raise ValueError(f"class_norm must be 'final' or 'none', got {class_norm!r}")
-    pooling = _pooling(model, name, second is not None, len(prefix), own)
+    pooling = _pooling(model, name, len(prefix), foreign is None)
     return Adapter(
         model=model,
         blocks=blocks,
@@ -140,12 +161,9 @@ def adapt(
         width=width,
         heads=_heads(blocks[0]),
         norm=_final_norm(model, name) if class_norm == "final" else None,
-        embedding=weight,
-        bias=bias,
         pooling=pooling,
         pool_prefix=bool(getattr(model, "pool_include_prefix", False)) and pooling in POOLED,
-        second=second,
-        own_output=own,
+        foreign=foreign,
     )
 
 
@@ -251,17 +269,17 @@ def _linear(head: nn.Module | None) -> nn.Linear | None:
     return head if isinstance(head, torch.nn.Linear) else None
 
 
-def _classifier(model: nn.Module, name: str) -> tuple[Tensor, Tensor | None, tuple[Tensor, Tensor | None] | None]:
+def _classifier(model: nn.Module) -> nn.Linear:
+    name = type(model).__name__
     head = _linear(getattr(model, "head", None))
     if head is None:
         found = getattr(model, "head", None)
         kind = "no head at all" if found is None or isinstance(found, torch.nn.Identity) else type(found).__name__
         raise UnsupportedModelError(f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}")
-    second = _linear(getattr(model, "head_dist", None))
-    return head.weight, head.bias, None if second is None else (second.weight, second.bias)
+    return head
 
 
-def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None, None]:
+def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
     if embedding.ndim != 2 or 0 in embedding.shape:
         raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}], got {tuple(embedding.shape)}")
     if not bool(torch.isfinite(embedding).all()):
@@ -273,18 +291,18 @@ def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int)
     embedding = embedding.detach().to(parameter)
     bias = None if bias is None else bias.detach().to(parameter)
     if embedding.shape[1] == width:
-        return embedding, bias, None
+        return embedding, bias
     if head is not None and embedding.shape[1] == head.out_features:
         with in_full(embedding):
             shift = None if head.bias is None else embedding @ head.bias.detach()
             total = bias if shift is None else shift if bias is None else bias + shift
-            return embedding @ head.weight.detach(), total, None
+            return embedding @ head.weight.detach(), total
     joint = f", or [C, {head.out_features}] to read through the model's projection" if head is not None else ""
     raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}]{joint}, got {tuple(embedding.shape)}")
 
 
-def _pooling(model: nn.Module, name: str, distilled: bool, prefix: int, own: bool) -> str:
-    if distilled:
+def _pooling(model: nn.Module, name: str, prefix: int, own: bool) -> str:
+    if own and _linear(getattr(model, "head_dist", None)) is not None:
         return "distilled"
     pool = str(getattr(model, "global_pool", "token"))
     attentive = getattr(model, "attn_pool", None) is not None

@@ -156,6 +156,8 @@ describe("PatchHeatmap", () => {
     press(picture, "End");
     press(picture, "ArrowDown");
     expect(store.hovered.value).toBe(6);
+    await settle();
+    expect(one(".csw-tip-head").textContent).toMatch(/^patch 2, 3token 6/);
     press(picture, "Enter");
     press(picture, "Home");
     press(picture, "Enter", { shiftKey: true });

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import timm
@@ -225,6 +228,58 @@ def test_foreign_class_embeddings():
     for bad in (torch.randn(5, 7), torch.randn(5), torch.full((5, 32), float("nan"))):
         with pytest.raises(ValueError, match="class_embedding"):
             ClassSpace(headless, class_embedding=bad)
+
+
+@pytest.mark.parametrize("family", ["ViT", "DeiT, distilled"])
+def test_a_model_that_goes_on_learning_is_read_as_it_is_now(family):
+    model = build(family).double()
+    space = ClassSpace(model)
+    images = pixels(space)
+
+    def lens_is_the_models_own_output():
+        return torch.allclose(space.trace(images).readout(), model(images).detach(), atol=1e-9)
+
+    before = space.lens
+    assert space.lens is before
+    model.requires_grad_(True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    torch.nn.functional.cross_entropy(model(images), torch.tensor([3, 5])).backward()
+    optimizer.step()
+    assert space.lens is not before
+    assert lens_is_the_models_own_output()
+    weights = build(family).double().state_dict()
+    weights["head.weight"] += 1
+    for assign in (False, True):
+        model.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=assign)
+        assert lens_is_the_models_own_output()
+        weights["norm.weight"] *= 2
+    torch.nn.utils.parametrizations.weight_norm(model.head)
+    with torch.no_grad():
+        model.head.parametrizations.weight.original0 *= 3
+    assert lens_is_the_models_own_output()
+    model.head = torch.nn.Linear(space.adapter.width, 7).double()
+    with pytest.raises(ValueError, match="had 12 classes when this ClassSpace was made, now its classifier has 7"):
+        space.stream_readings(images, 0)
+
+
+@pytest.mark.parametrize("options", [{}, {"final_norm": False}])
+def test_a_trace_keeps_the_lens_it_was_taken_with(options):
+    space = ClassSpace(build("ViT", **options))
+    trace = space.trace(pixels(space))
+    before = trace.logits().clone()
+    with torch.no_grad():
+        for parameter in space.model.parameters():
+            parameter.mul_(2)
+    assert torch.equal(trace.logits(), before)
+    assert not torch.allclose(space.trace(pixels(space)).logits(), before)
+
+
+def test_a_copy_of_a_space_reads_its_own_model():
+    space = ClassSpace(build("ViT"))
+    for other in (copy.deepcopy(space), pickle.loads(pickle.dumps(space))):
+        with torch.no_grad():
+            other.model.head.weight.mul_(2)
+        assert torch.allclose(other.lens.folded, 2 * space.lens.folded)
 
 
 def test_random_twins():

@@ -140,7 +140,13 @@ export function pane(
         h("span", {}, number(logit)),
       ),
     );
-    const title = h("div", { class: "csw-tip-head" }, h("span", {}, name), h("span", {}, shown));
+    // The token's number is the one to type in Python.
+    const title = h(
+      "div",
+      { class: "csw-tip-head" },
+      h("span", {}, name, h("small", {}, `token ${token}`)),
+      h("span", {}, shown),
+    );
     const best = top.slice(0, 3).map((c) => shortName(snapshot.className(c.id)));
     const selected = state.tokens.value.includes(token) ? ", selected" : "";
     const classes = best.length > 0 ? `; top classes ${best.join(", ")}` : "";
