@@ -108,6 +108,8 @@ class ClassLens:
 class LiveLens:
     """The lens of a norm and a classifier as they are now: folded again when their weights have changed.
 
+    Made by `ClassSpace`, whose ``space.lens`` asks it.
+
     Steps of an optimizer, ``load_state_dict`` and other changes in place are seen, and so are new tensors in the place
     of old ones; what is written through ``weight.data``, past autograd, is not.
 
