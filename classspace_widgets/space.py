@@ -102,14 +102,13 @@ class ClassSpace:
                 "for instance model.to_empty(device='cpu') and model.load_state_dict(weights)"
             )
         model = placed(model, device_of(device, model), dtype)
-        self.adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        self.adapter = adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
         self.model = model
-        parameter = self.adapter.embedding
+        parameter = adapter.embedding
         self.device, self.dtype = parameter.device, parameter.dtype
-        adapter = self.adapter
         self.live_lens = LiveLens(adapter.norm, adapter.weights)
         self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
-        count = adapter.embedding.shape[0]
+        count = parameter.shape[0]
         own = embedding is None
         self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}

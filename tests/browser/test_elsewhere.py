@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from browser.conftest import Watched, unavailable
-from browser.test_lab import SETUP
+from browser.test_lab import SETUP, press_run
 
 SLIDER = ".csw-slider input.csw-range"
 MAP = ".csw-picture:not([hidden]) canvas"
@@ -94,17 +94,15 @@ def use(watched: Watched) -> None:
     assert watched.page.evaluate("window.broken") is None
 
 
-def run_cell(page, number: int) -> None:
-    """Click into a cell and run it, again where that was lost, as it is while the kernel is still connecting."""
+def run_surely(watched: Watched, number: int) -> None:
+    """Run a cell, again where that was lost, as it is while the kernel is still connecting."""
     from playwright.sync_api import TimeoutError as TimedOut
 
-    cell = page.locator(".jp-CodeCell").nth(number)
-    for wait in (15_000, 30_000, 60_000):
-        cell.locator(".cm-content").click()
-        cell.locator(".cm-editor.cm-focused").wait_for()
-        page.keyboard.press("Control+Enter")
+    prompt = watched.page.locator(".jp-CodeCell .jp-InputPrompt").nth(number)
+    for wait in (15, 30, 60):
+        press_run(watched, number)
         try:
-            cell.locator(".jp-InputPrompt", has_text=re.compile(r"\d")).wait_for(timeout=wait)
+            prompt.filter(has_text=re.compile(r"\d")).wait_for(timeout=wait * 1000)
             return
         except TimedOut:
             continue
@@ -127,7 +125,7 @@ def test_notebook_7(tmp_path, browser):
         watched.page.goto(address.replace("/api/status", "/notebooks/test.ipynb"))
         watched.page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for(timeout=90_000)
         for number in range(len(cells)):
-            run_cell(watched.page, number)
+            run_surely(watched, number)
         use(watched)
         watched.shot("notebook7")
         # Notebook's own complaint about settings, with and without our widgets.
