@@ -338,6 +338,24 @@ describe("TokenTrajectories", () => {
     expect(all(".csw-keys button")[1].getAttribute("aria-pressed")).toBe("false");
   });
 
+  it("has room for the line of any token", async () => {
+    mountPaths(el, store, abort.signal);
+    one<HTMLInputElement>("input[value=logit]").click();
+    for (let token = 1; token < T; token++) {
+      store.hovered.value = token;
+      await drawn();
+      const d = one(".csw-look-hovered").getAttribute("d") ?? "";
+      const ys = [...d.matchAll(/[\d.]+[ ,]([-\d.]+)/g)].map(([, y]) => Number(y));
+      expect(ys.length).toBeGreaterThan(1);
+      const low = Number(one(".csw-cursor-now").getAttribute("y2"));
+      const high = Number(one(".csw-cursor-now").getAttribute("y1"));
+      for (const y of ys) {
+        expect(y).toBeGreaterThanOrEqual(high);
+        expect(y).toBeLessThanOrEqual(low);
+      }
+    }
+  });
+
   it("adds a line for the token under the pointer", async () => {
     mountPaths(el, store, abort.signal);
     store.hovered.value = 3;

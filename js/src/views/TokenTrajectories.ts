@@ -2,7 +2,7 @@
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
 import { blockAxis, heightOf, LEFT, linePath, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
-import { extentWithZero, linear, log1, rankTicks, ticks } from "../charts/scale";
+import { linear, log1, rankTicks, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
@@ -130,16 +130,15 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const right = W - RIGHT;
     const pitch = slotWidth(W, snapshot.N);
     slot = { pitch, count: snapshot.N };
-    const values = lines.flatMap((line) => line.values);
     const { height, bottom: foot } = heightOf(W);
     const bottom = foot - 2;
     let marks: number[];
     if (kind === "rank") {
-      const worst = Math.max(Math.min(4, snapshot.C - 1), ...values.filter(Number.isFinite));
+      const worst = Math.max(Math.min(4, snapshot.C - 1), now.extent[1]);
       scale = (logarithmic.value ? log1 : linear)(0, worst, TOP + 4, bottom);
       marks = logarithmic.value ? rankTicks(worst) : ticks(0, worst, 4).filter(Number.isInteger);
     } else {
-      const [low, high] = kind === "identifiability" ? [0, 1] : extentWithZero(values);
+      const [low, high] = kind === "identifiability" ? [0, 1] : now.extent;
       scale = linear(low, high, bottom, TOP + 2);
       marks = ticks(low, high, 4);
     }

@@ -1,5 +1,6 @@
 /** Lines over the depth: single tokens, and means of the tokens inside and outside of an object. */
 
+import { extentWithZero } from "../charts/scale";
 import { shortName } from "../core/format";
 import type { Snapshot } from "../core/snapshot";
 import type { Data, Store } from "../core/store";
@@ -18,6 +19,8 @@ export interface Line {
 export interface Lines {
   readonly lines: readonly Line[];
   readonly measure: Measure;
+  /** Lowest and highest value of these lines and of every token, and zero: whatever the pointer is on has room. */
+  readonly extent: readonly [number, number];
 }
 
 interface ObjectTokens {
@@ -161,7 +164,9 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
     add("inside", object.name, object.inside);
     add("outside", "context tokens", object.outside);
   }
-  return { lines, measure };
+  const every = Array.from({ length: snapshot.T }, (_, t) => read([t]));
+  const extent = extentWithZero([...lines.map(({ values }) => values), ...every].flat());
+  return { lines, measure, extent };
 }
 
 /** The token under the pointer in any view, unless it has a line already. */
