@@ -14,7 +14,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Who may import a heavy library, at module level or inside a function.
 MAY_IMPORT = {
-    "timm": ("models", "space", "images", "scenes"),
+    "timm": ("models", "space", "images", "scenes", "photos"),
     "bokeh": ("plots", "export", "studies/report"),
     "anywidget": ("widgets",),
     "ipywidgets": ("widgets",),

@@ -1,0 +1,1 @@
+"""Training the bundled model of photographs. The photographs themselves are not part of the package."""

@@ -1,0 +1,113 @@
+"""Photographs varied at every use: cut out, turned, recoloured, partly covered, and mixed with one another."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def normalise(pixels: Tensor) -> Tensor:
+    """Bytes [B, 3, S, S] to what the model takes: float32 [B, 3, S, S]."""
+    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
+    return (pixels.float() / 255 - mean) / std
+
+
+def vary(pixels: Tensor, generator: torch.Generator, *, smallest: float = 0.3) -> Tensor:
+    """Cut out at random, turn and shear a little, flip, recolour, cover a box.
+
+    Parameters
+    ----------
+    pixels : Tensor
+        [B, 3, S, S], float32, normalised.
+    generator : torch.Generator
+        On the CPU.
+    smallest : float
+        Least share of the picture's area that is cut out.
+
+    Returns
+    -------
+    Tensor
+        [B, 3, S, S], float32.
+    """
+    batch = len(pixels)
+
+    def even(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(batch, *shape, generator=generator).to(pixels.device)
+
+    side = even(smallest, 1.0).sqrt()
+    stretch = torch.exp(even(-0.5, 0.5) * math.log(4 / 3))
+    wide, high = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
+    turn, shear = even(-1, 1) ** 3 * 0.5, even(-1, 1) ** 3 * 0.3
+    mirrored = torch.sign(even(-1, 1))
+    x, y = even(-1, 1) * (1 - wide), even(-1, 1) * (1 - high)
+    cos, sin = torch.cos(turn), torch.sin(turn)
+    rows = [
+        torch.stack([mirrored * wide * cos, high * (shear - sin), x], 1),
+        torch.stack([mirrored * wide * sin, high * cos, y], 1),
+    ]
+    grid = functional.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
+    moved = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+    gain, offset = torch.exp(even(-0.35, 0.35, 1, 1, 1)), even(-0.5, 0.5, 1, 1, 1)
+    tint = even(-0.12, 0.12, 3, 1, 1)
+    grey = moved.mean(1, keepdim=True)
+    saturation = even(0.3, 1.5, 1, 1, 1) * (even(0, 1, 1, 1, 1) > 0.08)
+    coloured = (grey + (moved - grey) * saturation) * gain + offset + tint
+    return _cover(coloured, even)
+
+
+def _cover(pixels: Tensor, even: object) -> Tensor:
+    """Put a grey box of up to a third of the area over one picture in four."""
+    size = pixels.shape[-1]
+    assert callable(even)
+    area, shape = even(0.02, 0.33), torch.exp(even(-0.5, 0.5) * math.log(4))
+    wide, high = (area * shape).sqrt() * size, (area / shape).sqrt() * size
+    left, top = even(0, 1) * size - wide / 2, even(0, 1) * size - high / 2
+    place = torch.arange(size, device=pixels.device)
+    across = (place >= left[:, None]) & (place < (left + wide)[:, None])
+    down = (place >= top[:, None]) & (place < (top + high)[:, None])
+    box = down[:, :, None] & across[:, None, :] & (even(0, 1) < 0.25)[:, None, None]
+    return pixels.masked_fill(box[:, None], 0.0)
+
+
+def mix(pixels: Tensor, targets: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:
+    """Mixup or CutMix (half each) of the batch with its own reverse, for this share of the batches.
+
+    Parameters
+    ----------
+    pixels : Tensor
+        [B, 3, S, S].
+    targets : Tensor
+        [B, C], probabilities.
+    generator : torch.Generator
+        On the CPU.
+    share : float
+        In [0, 1].
+
+    Returns
+    -------
+    pixels : Tensor
+        [B, 3, S, S].
+    targets : Tensor
+        [B, C], mixed in the same proportion.
+    """
+    draws = torch.rand(5, generator=generator).tolist()
+    if draws[0] >= share:
+        return pixels, targets
+    size = pixels.shape[-1]
+    if draws[1] < 0.5:
+        kept = 1 - 0.5 * draws[2]
+        mixed = kept * pixels + (1 - kept) * pixels.flip(0)
+    else:
+        side = round(math.sqrt(draws[2]) * size)
+        left, top = (round(draw * size - side / 2) for draw in draws[3:])
+        rows, columns = slice(max(top, 0), max(top + side, 0)), slice(max(left, 0), max(left + side, 0))
+        mixed = pixels.clone()
+        box = pixels.flip(0)[:, :, rows, columns]
+        mixed[:, :, rows, columns] = box
+        kept = 1 - box.shape[2] * box.shape[3] / size**2
+    return mixed, kept * targets + (1 - kept) * targets.flip(0)

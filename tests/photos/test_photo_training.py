@@ -1,0 +1,122 @@
+"""Training on photographs: what is read, how it is varied, and runs that can be interrupted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from classspace_widgets.photos.augment import mix, normalise, vary
+from classspace_widgets.photos.data import pack, read
+from classspace_widgets.photos.train import Recipe, Run, answers, build, score
+
+TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+TINY = replace(Recipe(), timm=TIMM, batch=4, warm_up=2, held_back=2)
+
+pytestmark = pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="the optimizer Muon came with torch 2.9")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three classes of eight 32-pixel pictures of one colour each, one of them greyscale."""
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("n01", "n02", "n03")):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            pixels = np.clip(rng.normal(60 + 80 * number, 8, (32, 32, 3)), 0, 255).astype(np.uint8)
+            picture = Image.fromarray(pixels)
+            (picture.convert("L") if i == 0 else picture).save(tmp_path / name / f"{i}.png")
+    return tmp_path
+
+
+def test_folders_are_read_in_order_and_split_by_class(folder):
+    photographs = read(folder)
+    assert photographs.pixels.shape == (24, 3, 32, 32)
+    assert photographs.folders == ("n01", "n02", "n03")
+    training, validation = photographs.split(2)
+    assert np.bincount(training.labels).tolist() == [6, 6, 6]
+    assert np.bincount(validation.labels).tolist() == [2, 2, 2]
+    with Image.open(folder / "n02" / "7.png") as last:
+        assert (validation.pixels[3] == np.asarray(last).transpose(2, 0, 1)).all()
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected class folders with pictures"):
+        read(tmp_path)
+
+
+def test_a_packed_file_holds_the_same_photographs(folder, tmp_path):
+    size = pack(folder, tmp_path / "all.npz", quality=90)
+    packed, whole = read(tmp_path / "all.npz"), read(folder)
+    assert size == (tmp_path / "all.npz").stat().st_size
+    assert (packed.labels == whole.labels).all()
+    assert packed.folders == whole.folders
+    assert np.abs(packed.pixels.mean((1, 2, 3)) - whole.pixels.mean((1, 2, 3))).max() < 2
+
+
+def test_variations_stay_pictures_and_differ():
+    pixels = normalise(torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8))
+    one, same, other = (vary(pixels, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert one.shape == pixels.shape
+    assert torch.isfinite(one).all()
+    assert torch.equal(one, same)
+    assert not torch.allclose(one, other)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_mixing_follows_the_area(seed):
+    """Black and white pictures: the share of white is the target's."""
+    pixels = torch.cat([torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)])
+    mixed, targets = mix(pixels, torch.eye(2), torch.Generator().manual_seed(seed), share=1.0)
+    torch.testing.assert_close(mixed.mean((1, 2, 3)), targets[:, 1])
+    assert targets.sum(1).tolist() == pytest.approx([1, 1])
+
+
+def test_no_mixing_where_none_is_wanted():
+    pixels, targets = torch.rand(2, 3, 8, 8), torch.eye(2)
+    kept = mix(pixels, targets, torch.Generator().manual_seed(0), share=0.0)
+    assert kept[0] is pixels
+    assert kept[1] is targets
+
+
+def test_all_tokens_kept_is_the_model_itself():
+    torch.manual_seed(0)
+    model = build(TINY, 3).eval()
+    pixels = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(answers(model, pixels, 1.0, torch.Generator()), model(pixels))
+
+
+def test_accuracy_counts_pictures(folder):
+    photographs = read(folder)
+    model = build(TINY, 3)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.copy_(torch.tensor([1.0, 2.0, 0.0]))
+    assert score(model, photographs, "cpu") == {"top1": round(1 / 3, 4), "top5": 1.0}
+
+
+def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    photographs = read(folder)
+    whole = Run(TINY, photographs, out)
+    whole.go(5, "run", falling=False)
+    first = Run(TINY, photographs, out)
+    first.go(2, "part", falling=False)
+    second = Run(TINY, photographs, out)
+    second.load(out / "part.pt")
+    second.go(3, "run", falling=False)
+    for a, b in zip(whole.averaged.parameters(), second.averaged.parameters(), strict=True):
+        torch.testing.assert_close(a, b)
+    assert second.step == 5
+
+
+def test_the_rate_falls_to_zero_in_a_cool_down(folder, tmp_path):
+    run = Run(TINY, read(folder), tmp_path)
+    run.go(4, "cooled", falling=True)
+    assert [group["lr"] for maker in run.makers for group in maker.param_groups] == pytest.approx(
+        [rate / 4 for rates in run.highest for rate in rates]
+    )
