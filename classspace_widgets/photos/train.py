@@ -62,7 +62,7 @@ class Recipe:
 
 def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of the blocks, AdamW for the rest, which decays no vector."""
-    blocks = [p for p in model.blocks.parameters() if p.ndim == 2]  # type: ignore[union-attr,operator]
+    blocks = [p for p in model.blocks.parameters() if p.ndim == 2]  # type: ignore[union-attr]
     held = {id(p) for p in blocks}
     heavy = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in held]
     plain = [p for p in model.parameters() if p.ndim < 2]
