@@ -12,6 +12,7 @@ from torch.nn import functional
 from classspace_widgets.images import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
+from classspace_widgets.lens import ClassLens, pooled_logits
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.trace.hooks import evaluating
 
@@ -34,13 +35,16 @@ class Resumable:
     arguments : tuple of dict
         What else every block was called with (rotary positions, a shared bias).
     output : Tensor [B, C]
-        The model's own logits.
+        The model's own logits; with a foreign class embedding, the pooled lens of the last block's output.
+    lens : ClassLens or None
+        The lens of a foreign class embedding; None where the model's own classifier is read.
     """
 
     adapter: Adapter
     inputs: tuple[Tensor, ...]
     arguments: tuple[dict[str, Any], ...]
     output: Tensor
+    lens: ClassLens | None = None
 
     @classmethod
     def record(cls, adapter: Adapter, pixels: Tensor) -> Resumable:
@@ -63,9 +67,10 @@ class Resumable:
             stack.callback(adapter.blocks[-1].register_forward_hook(leave).remove)
             output = adapter.model(pixels)
         if not adapter.own_output:
-            raise UnsupportedModelError(
-                "a pass cannot be taken up in the middle with a class embedding that is not the model's own classifier"
-            )
+            lens = ClassLens.fold(adapter.norm, *adapter.weights())
+            with torch.inference_mode():
+                foreign = _foreign_logits(adapter, lens, inputs[-1])
+            return cls(adapter, tuple(inputs), tuple(arguments), foreign, lens)
         made = cls(adapter, tuple(inputs), tuple(arguments), output)
         with evaluating(adapter.model), torch.inference_mode():
             if not torch.allclose(made.finish(inputs[-1]), output, rtol=1e-4, atol=1e-4):
@@ -77,6 +82,8 @@ class Resumable:
 
     def finish(self, x: Tensor) -> Tensor:
         """Logits ``[V, C]`` from the last block's output ``[V, T', D]``."""
+        if self.lens is not None:
+            return _foreign_logits(self.adapter, self.lens, x)
         model: Any = self.adapter.model
         output: Tensor = model.forward_head(model.norm(x))
         return output
@@ -118,6 +125,11 @@ class Resumable:
                     stack.enter_context(replaced_product(attention_module(owner), product))
                 x = owner(x, **arguments)
         return x
+
+
+def _foreign_logits(adapter: Adapter, lens: ClassLens, x: Tensor) -> Tensor:
+    """Pooled lens ``[V, C]`` of a last block's output ``[V, T', D]`` through a foreign class embedding."""
+    return pooled_logits(lens, x, adapter.pooling, slice(0 if adapter.pool_prefix else len(adapter.prefix), None))
 
 
 class _Shortened:

@@ -8,6 +8,6 @@ norm's weight and mean subtraction folded into the class embedding once,
 raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
 """
 
-from classspace_widgets.lens.lens import ClassLens, LiveLens, class_ranks
+from classspace_widgets.lens.lens import ClassLens, LiveLens, class_ranks, pooled_logits
 
-__all__ = ["ClassLens", "LiveLens", "class_ranks"]
+__all__ = ["ClassLens", "LiveLens", "class_ranks", "pooled_logits"]

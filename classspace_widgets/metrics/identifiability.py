@@ -76,7 +76,7 @@ def class_identifiability(
 
 
 def class_similarity_change(
-    trace: Trace, labels: Labels, *, sublayer: str = "attention", against: str = "input"
+    trace: Trace, labels: Labels, *, sublayer: str = "attention", against: str = "block_input"
 ) -> Tensor:
     """Whether a sublayer's output carries the class more than what it is added to.
 
@@ -89,8 +89,8 @@ def class_similarity_change(
     sublayer : str
         ``"attention"`` or ``"mlp"``: the class logit read from ``a_l`` or ``m_l`` ...
     against : str
-        ... is compared with that read from the block's ``"input"`` ``x_{l-1}`` (as the paper's code does for both
-        sublayers), or from ``"mid"``, what the MLP itself reads.
+        ... is compared with that read from ``"block_input"``, ``x_{l-1}`` for both sublayers (as the paper's code does),
+        or from ``"sublayer_input"``, which for the MLP is ``mid_l``. The words are those of `studies.SimilarityChange`.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def class_similarity_change(
     """
     if sublayer not in ("attention", "mlp"):
         raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
-    if against not in ("input", "mid") or (against == "mid" and sublayer == "attention"):
-        raise ValueError(f"against must be 'input' (or 'mid', for the MLP), got {against!r} for {sublayer}")
+    if against not in ("block_input", "sublayer_input"):
+        raise ValueError(f"against must be 'block_input' or 'sublayer_input', got {against!r}")
     wanted = _labels(trace, labels)
     blocks = range(1, trace.n_blocks + 1)
     added = _over_blocks(trace, sublayer, blocks, None, wanted)
-    if against == "mid":
+    if against == "sublayer_input" and sublayer == "mlp":
         return added > _over_blocks(trace, "mid", blocks, None, wanted)
     return added > _over_blocks(trace, "residual", range(trace.n_blocks), None, wanted)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import trace_html, trace_text
-from classspace_widgets.lens import class_ranks
+from classspace_widgets.lens import class_ranks, pooled_logits
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.progress import over
@@ -305,16 +305,8 @@ class Trace:
         -------
         Tensor [B, C], float32
         """
-        vectors = self.stream(stream, self.n_blocks if block == -1 else block).to(self.lens.folded.dtype)
-        if self.pooling == "token":
-            return self.lens.logits(vectors[:, 0])
-        if self.pooling == "distilled":
-            assert self.second_lens is not None
-            return (self.lens.logits(vectors[:, 0]) + self.second_lens.logits(vectors[:, 1])) / 2
-        pooled = vectors[:, self.pooled_tokens()]
-        if self.pooling == "mean_norm":
-            return self.lens.logits(pooled.mean(dim=1))
-        return self.lens.raw((pooled / self.lens.sigma(pooled).unsqueeze(-1)).mean(dim=1)) + self.lens.offset
+        vectors = self.stream(stream, self.n_blocks if block == -1 else block)
+        return pooled_logits(self.lens, vectors, self.pooling, self.pooled_tokens(), second=self.second_lens)
 
     def pooled_tokens(self) -> list[int]:
         """The tokens that a pooled output is the mean of; those that were removed do not take part."""

@@ -19,13 +19,13 @@ from core.families import SMALL, build, build_double, perturbed, pixels
 
 
 def test_ranks_count_strictly_larger_logits(trace):
-    logits = trace.logits("mid", 2)
+    logits, ranks = trace.logits("mid", 2), trace.ranks("mid", 2)
+    assert ranks.shape == logits.shape
     for b in range(2):
         for t in range(trace.n_tokens):
             for c in range(trace.n_classes):
                 rank = sum(float(other) > float(logits[b, t, c]) for other in logits[b, t])
-                assert int(trace.ranks("mid", 2)[b, t, c]) == rank
-                break
+                assert int(ranks[b, t, c]) == rank
 
 
 def test_subsets_of_blocks_tokens_and_classes(trace):
@@ -54,7 +54,11 @@ def test_measurements_against_loops(trace):
     labels = [3, 8]
     found = m.class_identifiability(trace, labels)
     change = m.class_similarity_change(trace, labels, sublayer="mlp")
-    against_mid = m.class_similarity_change(trace, labels, sublayer="mlp", against="mid")
+    against_mid = m.class_similarity_change(trace, labels, sublayer="mlp", against="sublayer_input")
+    same = m.class_similarity_change(trace, labels, sublayer="attention", against="sublayer_input")
+    assert torch.equal(same, m.class_similarity_change(trace, labels, sublayer="attention"))
+    with pytest.raises(ValueError, match="must be 'block_input' or 'sublayer_input', got 'mid'"):
+        m.class_similarity_change(trace, labels, against="mid")
     new = m.residual_composition(trace)
     for block in (1, 2):
         for b, label in enumerate(labels):

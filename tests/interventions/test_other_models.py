@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import pytest
 import timm
 import torch
@@ -21,6 +24,8 @@ from classspace_widgets.interventions import (
     trace_with,
 )
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.studies.explanation import ExplanationStudy
+from classspace_widgets.studies.readings import Readings
 
 
 def test_parallel_blocks():
@@ -61,8 +66,71 @@ def test_a_foreign_class_embedding():
             ClassSpace(model, device="cpu", class_embedding=embedding[[4, 1]]), [1, 0], images=images, method=method
         )
         torch.testing.assert_close(found.maps, swap.maps)
-    with pytest.raises(UnsupportedModelError, match="own classifier"):
-        sweep_heads(space, images[:1], 1)
+
+
+POOLED = {
+    "first token": {},
+    "mean, then norm": {"global_pool": "avg", "class_token": False, "fc_norm": True},
+    "norm, then mean": {"global_pool": "avg", "class_token": False, "fc_norm": False},
+    "mean over all tokens": {"global_pool": "avg", "pool_include_prefix": True, "fc_norm": True},
+}
+
+
+@pytest.mark.parametrize("how", POOLED)
+def test_a_class_embedding_is_served_as_the_same_matrix_in_the_head(how):
+    """Sweeps, perturbation and the explanation study: equal numbers, whichever way E and b come in."""
+    own = tiny_vit(**POOLED[how])
+    head = own.model.head
+    model = copy.deepcopy(own.model)
+    with torch.no_grad():
+        model.head.weight.zero_()
+        model.head.bias.zero_()
+    foreign = ClassSpace(
+        model, class_embedding=head.weight.detach().clone(), class_bias=head.bias.detach(), device="cpu"
+    )
+    assert foreign.adapter.pooling == own.adapter.pooling
+    images, other = images_for(own), own.trace(images_for(own, 1, seed=8))
+
+    def close(a, b):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5, equal_nan=True)
+
+    close(foreign.trace(images).output, own.trace(images).output)
+    for mode in ("zero", "mean"):
+        for measure in ("logit", "probability"):
+            ours, theirs = (sweep_heads(s, images[:1], [0, 5], mode=mode, measure=measure) for s in (foreign, own))
+            close(ours.baseline, theirs.baseline)
+            close(ours.effect, theirs.effect)
+            assert float(theirs.effect.abs().max()) > 1e-4
+    for options in ({}, {"renormalise": True, "window": 2}, {"mode": "remove"}, {"mode": "patch", "source": other}):
+        ours, theirs = (sweep_tokens(s, images[:1], 2, **options) for s in (foreign, own))
+        close(ours.effect, theirs.effect)
+    scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(3))
+    ours, theirs = (perturbation(s, images, [1, 4], scores) for s in (foreign, own))
+    for order in ("negative", "positive"):
+        assert torch.equal(ours.correct[order], theirs.correct[order])
+        close(ours.probability[order], theirs.probability[order])
+    tables = []
+    for space in (foreign, own):
+        study = ExplanationStudy(methods=("gradient", "direct", "chefer"), steps=5, replicates=20)
+        study.update(Readings(space.trace(images), torch.tensor([1, 4]), indices=np.arange(2), pixels=images))
+        tables.append(study.result().table)
+    numbers = ["value", "low", "high"]
+    np.testing.assert_allclose(tables[0][numbers], tables[1][numbers], atol=1e-5)
+    assert tables[0].drop(columns=numbers).equals(tables[1].drop(columns=numbers))
+
+
+def test_a_class_embedding_serves_a_head_that_pools_by_attention():
+    model = timm.create_model(
+        "vit_base_patch16_siglip_224", img_size=32, embed_dim=24, depth=2, num_heads=3, patch_size=8
+    )
+    embedding = torch.randn(4, 24, generator=torch.Generator().manual_seed(1))
+    space = ClassSpace(model.eval(), class_embedding=embedding, device="cpu")
+    image = images_for(space, 1)
+    plain = space.trace(image).output
+    swept = sweep_heads(space, image, [0, 3])
+    torch.testing.assert_close(swept.baseline, plain[0, [0, 3]])
+    single = run_with(space, image, [Ablate("head", blocks=2, heads=1)])
+    torch.testing.assert_close(swept.effect[:, 1, 1], (single - plain)[0, [0, 3]], rtol=1e-3, atol=1e-5)
 
 
 def test_a_model_in_training_mode_is_read_in_evaluation_mode():
