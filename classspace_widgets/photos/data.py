@@ -49,10 +49,13 @@ class Photographs:
         return Photographs(self.pixels[chosen], self.labels[chosen], self.folders)
 
 
-def files_of(folder: Path) -> list[tuple[str, Path]]:
-    """(class folder, file) of every picture, in order of names."""
-    folders = sorted(part for part in folder.iterdir() if part.is_dir())
-    return [(part.name, file) for part in folders for file in sorted(part.iterdir()) if file.suffix.lower() in SUFFIXES]
+def files_of(folder: Path, each: int | None = None) -> list[tuple[str, Path]]:
+    """(class folder, file) of every picture, in order of names; at most the first `each` of a class."""
+    found = []
+    for part in sorted(part for part in folder.iterdir() if part.is_dir()):
+        files = sorted(file for file in part.iterdir() if file.suffix.lower() in SUFFIXES)
+        found += [(part.name, file) for file in files[:each]]
+    return found
 
 
 def read(source: Path) -> Photographs:
@@ -70,9 +73,12 @@ def read(source: Path) -> Photographs:
     return Photographs(np.stack(pixels), np.array([names.index(name) for name, _ in found]), names)
 
 
-def pack(source: Path, out: Path, *, quality: int = 35) -> int:
-    """Write every photograph of `source` into one .npz file of WebP pictures; gives its size in bytes."""
-    found = files_of(source)
+def pack(source: Path, out: Path, *, each: int | None = None, quality: int = 35) -> int:
+    """Write the photographs of `source` (at most `each` of a class) into one .npz file of WebP pictures.
+
+    Gives its size in bytes: about 0.85 kB a picture of 64 pixels at the quality that is set.
+    """
+    found = files_of(source, each)
     names = sorted({name for name, _ in found})
     parts = []
     for _, file in tqdm(found, desc="packing", mininterval=2):
@@ -107,5 +113,6 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=["pack"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--each", type=int, help="at most so many photographs of a class")
     given = parser.parse_args()
-    print(pack(given.folder, given.out), "bytes")
+    print(pack(given.folder, given.out, each=given.each), "bytes")

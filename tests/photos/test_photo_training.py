@@ -55,6 +55,8 @@ def test_a_packed_file_holds_the_same_photographs(folder, tmp_path):
     assert (packed.labels == whole.labels).all()
     assert packed.folders == whole.folders
     assert np.abs(packed.pixels.mean((1, 2, 3)) - whole.pixels.mean((1, 2, 3))).max() < 2
+    pack(folder, tmp_path / "some.npz", each=3)
+    assert np.bincount(read(tmp_path / "some.npz").labels).tolist() == [3, 3, 3]
 
 
 def test_variations_stay_pictures_and_differ():
