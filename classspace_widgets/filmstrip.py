@@ -188,6 +188,29 @@ def picture_row(pictures: Sequence[Any], captions: Sequence[str], *, title: str 
     return row
 
 
+def with_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
+    """A picture over lines of text, which are broken where they would be wider."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(size=13)
+    rows: list[str] = []
+    for line in lines:
+        rows.append("")
+        for word in line.split():
+            longer = f"{rows[-1]} {word}".strip()
+            if rows[-1] and font.getlength(longer) > picture.width:
+                rows.append(word)
+            else:
+                rows[-1] = longer
+    out = Image.new("RGBA", (picture.width, picture.height + MARGIN + LINE * len(rows)))
+    out.paste(picture, (0, 0))
+    pen = ImageDraw.Draw(out)
+    for i, row in enumerate(rows):
+        text = _cut(row, picture.width, font)
+        pen.text((0, picture.height + MARGIN + LINE * i), text, fill=_INK, font=font)
+    return out
+
+
 def picture_of(snapshot: Snapshot) -> Image.Image | None:
     """The picture that a snapshot carries, as the model saw it."""
     from PIL import Image

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import html
+import base64
+import io
+import json
 import logging
 import os
 from dataclasses import dataclass, replace
@@ -12,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets._version import __version__
 from classspace_widgets.export import page
 from classspace_widgets.export.portable import lighter, portable, reduced
-from classspace_widgets.filmstrip import filmstrip
+from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import Snapshot, write_atomically
-from classspace_widgets.still import caption, data_uri
+from classspace_widgets.still import caption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -28,13 +30,31 @@ log = logging.getLogger(__name__)
 
 MAX_BYTES = 20_000_000
 SAVED_LIMIT = 2_000_000
-# The saved form stands right after the live view: it hides while that one is there, and hides the notebook's note that
-# the view's model is gone when it is not.
-_SAVED_STYLE = (
-    "<style>.jp-OutputArea-child:has(.csw-view) + .jp-OutputArea-child:has(.csw-saved) { display: none; }"
-    ".csw-saved iframe + figure { display: none; }"
-    ".jp-OutputArea-child:has(+ .jp-OutputArea-child .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }</style>"
-)
+# What a saved notebook runs to show the working page, between the live view and the picture. Of the three, only the
+# first that can be shown is: the view, the page, the picture; and the note that the view's model is gone is hidden.
+_SAVED_SCRIPT = """
+(() => {
+  const { page, title, height } = PARTS;
+  const output = ":is(.jp-OutputArea-child, .output_area)";
+  const view = `${output}:has(.csw-view)`;
+  const saved = `${output}:has(.csw-saved)`;
+  const style = document.createElement("style");
+  style.textContent =
+    `${view} + ${saved}, ${view} + ${saved} + ${output}, ${output}:has(.csw-saved iframe) + ${output},` +
+    `${output}:has(+ ${output} .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }`;
+  const place = document.createElement("div");
+  place.className = "csw-saved";
+  place.append(style);
+  if (page) {
+    const frame = document.createElement("iframe");
+    Object.assign(frame, { title, loading: "lazy", srcdoc: page });
+    frame.sandbox = "allow-scripts";
+    frame.style.cssText = `width:100%;height:${height}px;border:0`;
+    place.append(frame);
+  }
+  (element[0] ?? element).append(place);  // the classic notebook's is jQuery's
+})();
+""".strip()
 STATE = (
     "class_index",
     "compare_index",
@@ -221,44 +241,56 @@ def _pin(part: page.Mount, pinned: Mapping[str, Any], bar: Bar, step: float) -> 
     return replace(part, pinned=tuple(states))
 
 
-def saved_form(view: Any, form: str) -> str:
-    """HTML that shows a view where there is no kernel: the working page in a frame, or a picture through the depth.
+def saved_form(view: Any, form: str) -> list[dict[str, str]]:
+    """What shows a view where there is no kernel: the working page in a frame, and a picture through the depth.
 
-    Readers that take frames and styles out of a notebook (one that is not trusted yet, or a web site that renders it)
-    leave the picture.
+    A trusted notebook, and a page converted from one, run the script that puts the page into a frame and hides the
+    picture.  A notebook that is not trusted yet, and whatever takes scripts out, is left with the picture.  Neither is
+    HTML: where that is cleaned, the source of what is not allowed in it is shown as text.
 
     Parameters
     ----------
     view : View or Session
     form : str
         ``"page"`` or ``"picture"``; a page of more than 2 MB becomes a picture.
+
+    Returns
+    -------
+    list of dict
+        The script's output and the picture's, by MIME type.
     """
     if form not in ("page", "picture"):
         raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
     mount = _mount(view, None, "as it is")
-    frame, hint = "", "A still picture: run the cell for the live view."
-    if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
-        text = page.render([mount], title=page_title([mount.snapshot]), script=_runtime())
-        height = 980 if mount.view == "Explorer" else 460
-        frame = (
-            f'<iframe srcdoc="{html.escape(text)}" loading="lazy" sandbox="allow-scripts" '
-            f'title="{html.escape(mount.view)}" style="width:100%;height:{height}px;border:0"></iframe>'
-        )
-        hint = "A still picture: run the cell, or trust this notebook, for the working view."
-    return f'{_SAVED_STYLE}<div class="csw-saved">{frame}{_still(mount, hint)}</div>'
-
-
-def _still(mount: page.Mount, hint: str) -> str:
-    """The class that is read through the depth of the model, in at most nine pictures, with a line of text."""
     class_index = mount.state.get("class_index", mount.snapshot.predicted[0])
-    depth = mount.snapshot.n_blocks
+    words, hint = caption(mount.snapshot, class_index), "A still picture: run the cell for the live view."
+    parts: dict[str, Any] = {}
+    if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
+        hint = "A still picture: run the cell, or trust this notebook, for the working view."
+        parts = {
+            "page": page.render([mount], title=page_title([mount.snapshot]), script=_runtime()),
+            "title": mount.view,
+            "height": 980 if mount.view == "Explorer" else 460,
+        }
+    # In a page converted from the notebook the script stands in one of the page: it must not hold "</script".
+    script = _SAVED_SCRIPT.replace("PARTS", json.dumps(parts).replace("<", "\\u003c"))
+    picture = _saved_picture(mount.snapshot, class_index, (words, hint))
+    return [
+        {"application/javascript": script, "text/plain": ""},
+        {"image/png": picture, "text/plain": f"{words}\n{hint}"},
+    ]
+
+
+def _saved_picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> str:
+    """The class through the depth of the model, in at most nine pictures over lines of text: a PNG in base64."""
+    from PIL import Image
+
+    depth = snapshot.n_blocks
     blocks = sorted({round(i * depth / min(depth, 8)) for i in range(min(depth, 8) + 1)}) if depth else [0]
-    words = html.escape(caption(mount.snapshot, class_index))
-    picture = data_uri(filmstrip(mount.snapshot, class_index, blocks=blocks))
-    return (
-        f'<figure style="margin:0"><img src="{picture}" alt="{words}" style="max-width:100%">'
-        f"<figcaption>{words}<br><small>{html.escape(hint)}</small></figcaption></figure>"
-    )
+    picture = with_lines(filmstrip(snapshot, class_index, blocks=blocks), lines)
+    buffer = io.BytesIO()
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:

@@ -128,7 +128,8 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
         if self.saved_form != "none":
             from classspace_widgets.export.html import saved_form
 
-            display({"text/html": saved_form(self, self.saved_form), "text/plain": ""}, raw=True)
+            for data in saved_form(self, self.saved_form):
+                display(data, raw=True)
 
     def close(self) -> None:
         """Close the view, and its session where nobody else was given it."""

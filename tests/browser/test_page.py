@@ -315,19 +315,28 @@ def test_figures_are_drawn_in_pages_and_in_frames(where, tmp_path, offline):
     assert only_the_file(watched)
 
 
-def test_readers_that_take_frames_away_leave_a_picture(trace, tmp_path, offline):
-    from classspace_widgets import Explorer
+@pytest.mark.parametrize("sanitized", [False, True])
+def test_a_converted_notebook_shows_the_working_view_or_without_scripts_a_picture(trace, sanitized, tmp_path, offline):
+    import nbformat
+    from nbconvert import HTMLExporter
+
     from classspace_widgets.export.html import saved_form
 
-    saved = saved_form(Explorer(trace), "page")
-    path = tmp_path / "page.html"
-    path.write_text(f"<!doctype html>{saved}")
-    page = offline(path).page
-    page.frame_locator(".csw-saved iframe").locator(SLIDER).wait_for(timeout=20_000)
-    assert not page.locator(".csw-saved > figure").is_visible()
-    # As sites and notebooks do that do not trust what they show.
-    page.evaluate("() => document.querySelectorAll('style, iframe').forEach((e) => e.remove())")
-    picture = page.locator(".csw-saved > figure img")
-    assert picture.is_visible()
-    assert picture.evaluate("(img) => img.naturalWidth") > 300
-    assert "trust this notebook" in page.locator("figcaption").inner_text()
+    forms = saved_form(Explorer(trace, class_name=trace.space.class_names[3]), "page")
+    outputs = [nbformat.v4.new_output("display_data", data) for data in forms]
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("explorer", outputs=outputs, execution_count=1)])
+    body, _ = HTMLExporter(sanitize_html=sanitized).from_notebook_node(book)
+    path = tmp_path / "book.html"
+    path.write_text(body, encoding="utf-8")
+    page = offline(path, width=1400).page
+    picture = page.locator(".jp-OutputArea-output img")
+    if not sanitized:
+        page.frame_locator(".csw-saved iframe").locator(SLIDER).wait_for(timeout=20_000)
+        assert page.locator(".csw-saved iframe").get_attribute("sandbox") == "allow-scripts"
+        assert not picture.is_visible()
+    else:
+        assert len(forms[0]["application/javascript"]) > 100_000
+        assert "iframe" not in page.locator("main").inner_html()
+        assert len(page.locator("main").inner_text()) < 200
+        assert picture.evaluate("(img) => img.naturalWidth") > 300
+    assert not page.evaluate("window.broken")

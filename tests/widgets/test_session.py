@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
-import html
+import io
+import json
 import signal
 import weakref
 
 import pytest
 import traitlets
 from make_fixtures import synthetic
+from PIL import Image
 
 from classspace_widgets.capture.live import Answer, Progress
 from classspace_widgets.snapshot import Snapshot, pack, unpack
@@ -336,19 +339,31 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     explorer = Explorer(synthetic("all"), class_name="boat")
     explorer._ipython_display_()
-    live, saved = shown
+    live, saved, still = shown
     assert "application/vnd.jupyter.widget-view+json" in live
-    assert "<iframe srcdoc=" in saved["text/html"]
-    assert "&quot;class_index&quot;: 1" in html.unescape(saved["text/html"])
+    # HTML would come before the picture where scripts are taken out, and its source be shown as text.
+    assert set(saved) == {"application/javascript", "text/plain"}
+    assert set(still) == {"image/png", "text/plain"}
+    script = saved["application/javascript"]
+    assert 'frame.sandbox = "allow-scripts";' in script
+    assert "</" not in script
+    parts = json.loads(script.partition("height } = ")[2].partition(";\n")[0])
+    assert parts["title"] == "Explorer"
+    assert "&quot;class_index&quot;: 1" in parts["page"]
+    picture = Image.open(io.BytesIO(base64.b64decode(still["image/png"])))
+    assert picture.width > 300
+    assert "Identifiability of boat" in still["text/plain"]
+    assert "trust this notebook" in still["text/plain"]
     monkeypatch.setattr(Explorer, "saved_form", "picture")
     explorer._ipython_display_()
-    assert '><img src="data:image/webp' in shown[-1]["text/html"]
-    assert "<iframe" not in shown[-1]["text/html"]
+    assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
+    assert set(shown[-1]) == {"image/png", "text/plain"}
     monkeypatch.setattr(Explorer, "saved_form", "page")
     monkeypatch.setattr("classspace_widgets.export.html.SAVED_LIMIT", 10)
     explorer._ipython_display_()
-    assert "<iframe" not in shown[-1]["text/html"]
-    assert "<figure" in shown[-1]["text/html"]
+    assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
+    assert set(shown[-1]) == {"image/png", "text/plain"}
+    assert "trust" not in shown[-1]["text/plain"]
     shown.clear()
     monkeypatch.setattr(Explorer, "saved_form", "none")
     explorer._ipython_display_()
