@@ -102,7 +102,7 @@ def _space_facts(space: ClassSpace) -> list[tuple[str, str]]:
 def trace_text(trace: Trace) -> str:
     """A trace in one line."""
     images = f"{trace.n_images} image{'s' * (trace.n_images != 1)}"
-    names = ", ".join(_answers(trace, i)[0][0] for i in range(min(trace.n_images, 3)))
+    names = ", ".join(trace.class_names[c] for c in trace.answers()[1][:3, 0].tolist())
     kept = [
         f"{what} of {len(held)} block{'s' * (len(held) != 1)}"
         for what, held in (
@@ -122,8 +122,10 @@ def trace_text(trace: Trace) -> str:
 def trace_html(trace: Trace) -> str:
     """A trace as a table: each picture with the model's best classes."""
     rows = []
+    shares, classes = trace.answers(min(3, trace.n_classes))
     for i in range(min(trace.n_images, LISTED)):
-        best = ", ".join(f"{name} {share:.1%}" for name, share in _answers(trace, i))
+        found = zip(shares[i].tolist(), classes[i].tolist(), strict=True)
+        best = ", ".join(f"{trace.class_names[c]} {share:.1%}" for share, c in found)
         name = trace.image_names[i] if i < len(trace.image_names) else ""
         picture = _thumbnail(trace.pictures[i]) if trace.pictures is not None else ""
         rows.append((f"{picture} {html.escape(name or f'image {i}')}", html.escape(best)))
@@ -221,12 +223,6 @@ def readings_html(found: StreamReadings) -> str:
 
 def _name(names: Sequence[str], wanted: int) -> str:
     return names[wanted] if 0 <= wanted < len(names) else f"class {wanted}"
-
-
-def _answers(trace: Trace, image: int, count: int = 3) -> list[tuple[str, float]]:
-    shares = trace.output[image].float().softmax(dim=-1)
-    best = shares.topk(min(count, trace.n_classes))
-    return [(trace.class_names[c], v) for v, c in zip(best.values.tolist(), best.indices.tolist(), strict=True)]
 
 
 def _few(names: Sequence[str], count: int = 3) -> str:

@@ -10,9 +10,12 @@ from classspace_widgets.metrics.contributions import (
     contributions,
     direct_by_head,
     direct_by_source,
+    head_table,
+    output_by_head,
     output_contributions,
 )
 from classspace_widgets.metrics.identifiability import (
+    chance_identifiability,
     class_identifiability,
     class_similarity_change,
     identifiability,
@@ -22,12 +25,15 @@ from classspace_widgets.metrics.identifiability import (
 __all__ = [
     "READINGS",
     "Contributions",
+    "chance_identifiability",
     "class_identifiability",
     "class_similarity_change",
     "contributions",
     "direct_by_head",
     "direct_by_source",
+    "head_table",
     "identifiability",
+    "output_by_head",
     "output_contributions",
     "residual_composition",
 ]

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 
 from classspace_widgets.describe import contributions_html, short_repr
 from classspace_widgets.lens.lens import in_full
-from classspace_widgets.lookup import class_index, items_of, whole_number
+from classspace_widgets.lookup import at_least, class_index, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    import pandas as pd
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
+    from classspace_widgets.space import ClassSpace
     from classspace_widgets.trace import Trace
 
+    Blocks = int | Sequence[int] | None
     Classes = int | str | Sequence[int | str] | Tensor
 
 READINGS = ("direct", "step", "paper")
@@ -163,37 +168,28 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
     """
     wanted = _classes(trace, classes)
     with torch.no_grad(), in_full(trace.output):
-        final, offset = _final(trace), trace.lens.offset[wanted]
-        pooled = trace.pooled_tokens()
-        if trace.pooling == "mean_norm":
-            sigma = trace.lens.sigma(final[:, pooled].mean(dim=1))
-            return _raw(trace, trace.lens, wanted)[..., pooled].mean(dim=-1) / sigma, offset
-        scaled = _raw(trace, trace.lens, wanted) / trace.lens.sigma(final)
-        if trace.pooling == "norm_mean":
-            return scaled[..., pooled].mean(dim=-1), offset
-        if trace.pooling == "token":
-            return scaled[..., 0], offset
-        second = trace.second_lens
-        assert second is not None
-        other = _raw(trace, second, wanted)[..., 1] / second.sigma(final[:, 1])
-        return (scaled[..., 0] + other) / 2, (offset + second.offset[wanted]) / 2
+        offset = trace.lens.offset[wanted]
+        if trace.second_lens is not None:
+            offset = (offset + trace.second_lens.offset[wanted]) / 2
+        return _at_output(trace, lambda lens: _raw(trace, lens, wanted)), offset
 
 
-def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, Tensor]:
+def direct_by_head(trace: Trace, block: Blocks, classes: Classes) -> tuple[Tensor, Tensor]:
     """Split a block's direct attention contribution by head, exactly.
 
     Parameters
     ----------
     trace : Trace
         Taken with ``heads=True``.
-    block : int
-        1..L.
+    block : int, sequence of int, or None
+        1..L, or -1 for the last one; several (None: all) give a leading axis, as in `Trace.ranks`.
     classes : class, or K classes
 
     Returns
     -------
     tuple of Tensor [K, H, B, T] and Tensor [K, B, T]
         Shares of the heads, and of the output projection's bias; together the block's ``direct`` attention share.
+        For several blocks ``[n, K, H, B, T]`` and ``[n, K, B, T]``.
 
     Raises
     ------
@@ -202,33 +198,164 @@ def direct_by_head(trace: Trace, block: int, classes: Classes) -> tuple[Tensor, 
     UnsupportedModelError
         Where what attention adds is not the sum of its heads' outputs.
 
+    See Also
+    --------
+    output_by_head : The same for the model's own answer, however it pools.
+    head_table : Means over many pictures, with intervals.
+
     Examples
     --------
     >>> from classspace_widgets.scenes import gallery
     >>> trace = ClassSpace.bundled().trace(gallery()[0].picture, heads=True)
-    >>> heads, bias = direct_by_head(trace, 8, "fish")
-    >>> together = contributions(trace, "fish").attention[:, 7]
-    >>> torch.allclose(heads.sum(dim=1) + bias, together, atol=1e-4)
+    >>> heads, bias = direct_by_head(trace, None, "fish")
+    >>> heads.shape  # L, K, H, B, T
+    torch.Size([8, 1, 4, 1, 145])
+    >>> together = contributions(trace, "fish").attention.transpose(0, 1)
+    >>> torch.allclose(heads.sum(dim=2) + bias, together, atol=1e-4)
     True
     """
     wanted = _classes(trace, classes)
-    block = whole_number(block, "block", 1, trace.n_blocks)
-    if block not in trace.head_inputs:
-        if trace.space is not None:
-            trace.out_projection(block)  # says why, where there are no heads to keep
-        raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
-    weight, bias = trace.out_projection(block)
+    blocks, single = _blocks(trace, block)
     with torch.no_grad(), in_full(trace.output):
-        dtype = trace.lens.folded.dtype
         sigma = trace.lens.sigma(_final(trace))
-        read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
-        heads = trace.head_inputs[block].to(dtype)
-        heads = heads.reshape(*heads.shape[:2], trace.heads, -1)
-        share = torch.einsum("khd,bthd->khbt", read, heads) / sigma
-        return share, (trace.lens.folded[wanted] @ bias.to(dtype))[:, None, None] / sigma
+        found = [_by_head(trace, trace.lens, b, wanted) for b in blocks]
+        heads, bias = (torch.stack([part / sigma for part in parts]) for parts in zip(*found, strict=True))
+        return (heads[0], bias[0]) if single else (heads, bias)
 
 
-def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequence[int]) -> Tensor:
+def output_by_head(trace: Trace, classes: Classes, block: Blocks = None) -> Tensor:
+    """What every attention head writes directly into the model's own logit, however the model pools.
+
+    With the biases of the output projections, the sum over heads is the attention's part of `output_contributions`.
+
+    Parameters
+    ----------
+    trace : Trace
+        Taken with ``heads=True``.
+    classes : class, or K classes
+        By index or name.
+    block : int, sequence of int, or None
+        As in `direct_by_head`; by default all blocks.
+
+    Returns
+    -------
+    Tensor [n, K, H, B]
+        In logits; ``[K, H, B]`` for a single block.
+
+    Raises
+    ------
+    ValueError, UnsupportedModelError
+        As in `direct_by_head`.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> trace = ClassSpace.bundled("gap").trace(gallery()[0].picture, heads=True)
+    >>> output_by_head(trace, "fish").shape  # L, K, H, B
+    torch.Size([8, 1, 4, 1])
+    """
+    wanted = _classes(trace, classes)
+    blocks, single = _blocks(trace, block)
+    with torch.no_grad(), in_full(trace.output):
+
+        def heads_of(block: int) -> Callable[[ClassLens], Tensor]:
+            return lambda lens: _by_head(trace, lens, block, wanted)[0]
+
+        found = [_at_output(trace, heads_of(b)) for b in blocks]
+        return found[0] if single else torch.stack(found)
+
+
+def head_table(
+    source: ClassSpace | Trace,
+    classes: Classes,
+    *,
+    images: Any = None,
+    batch_size: int = 8,
+    replicates: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Which heads write a class: the mean over pictures of what each adds to the model's own logit, with its interval.
+
+    The numbers are those of `output_by_head`; the interval is `studies.bootstrap_ci`'s, which resamples whole pictures.
+
+    Parameters
+    ----------
+    source : ClassSpace or Trace
+        A model (with ``images``), or a trace of several pictures, taken with ``heads=True``.
+    classes : class, or K classes
+        By index or name.
+    images : sequence of images
+        With a `ClassSpace`: the pictures, each whatever `ClassSpace.trace` takes.
+    batch_size : int
+        Pictures in a forward pass.
+    replicates, level, seed
+        As in `studies.bootstrap_ci`.
+
+    Returns
+    -------
+    DataFrame
+        A row for each class and head, largest mean first: ``class_name``, ``block`` (1..L), ``head`` (0..H-1),
+        ``value`` (mean, in logits), ``low``, ``high`` and ``count`` (pictures). Of a single picture there is no
+        interval: ``low`` and ``high`` are NaN.
+
+    Raises
+    ------
+    ValueError
+        For a class that does not exist, no picture, or a trace whose heads were not kept.
+    UnsupportedModelError
+        As in `direct_by_head`.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import make_scene
+    >>> pictures = [make_scene(seed, label="fish").picture for seed in range(4)]
+    >>> table = head_table(ClassSpace.bundled(), "fish", images=pictures)
+    >>> table.columns.tolist(), len(table)
+    (['class_name', 'block', 'head', 'value', 'low', 'high', 'count'], 32)
+    """
+    import pandas as pd
+
+    from classspace_widgets.studies.statistics import bootstrap_ci
+
+    batches = _batches(source, images, at_least(batch_size, "batch_size (pictures in a forward pass)", 1))
+    parts = []
+    with progress_bar(len(batches), "heads", "batch") as bar:
+        for batch in batches:
+            trace = cast("Trace", batch) if batch is source else cast("ClassSpace", source).trace(batch, heads=True)
+            parts.append(output_by_head(trace, classes).cpu())
+            bar.update()
+    values = torch.cat(parts, dim=-1).permute(3, 1, 0, 2).double().numpy()  # [B, K, L, H]
+    low = high = np.full(values.shape[1:], np.nan)
+    if len(values) > 1:
+        low, high = bootstrap_ci(values, replicates=replicates, level=level, seed=seed)
+    names = [source.class_names[class_index(source.class_names, c)] for c in items_of(classes)[0]]
+    index = pd.MultiIndex.from_product(
+        [names, range(1, values.shape[2] + 1), range(values.shape[3])], names=["class_name", "block", "head"]
+    )
+    columns = {"value": values.mean(axis=0).ravel(), "low": low.ravel(), "high": high.ravel(), "count": len(values)}
+    table = pd.DataFrame(columns, index=index).reset_index()
+    return table.sort_values("value", ascending=False, ignore_index=True, kind="stable")
+
+
+def _batches(source: ClassSpace | Trace, images: Any, size: int) -> list[Any]:
+    """The trace that was given, or a model's pictures in batches."""
+    if hasattr(source, "increments"):
+        if images is not None:
+            raise ValueError("a Trace brings its own images; pass the ClassSpace to read others")
+        return [source]
+    if not hasattr(source, "adapter"):
+        raise TypeError(f"head_table takes a ClassSpace (with images=) or a Trace, got {type(source).__name__}")
+    if images is None:
+        raise ValueError("head_table needs images= with a ClassSpace")
+    several = isinstance(images, (list, tuple)) or getattr(images, "ndim", 0) == 4
+    pictures = images if several else [images]
+    if len(pictures) == 0:
+        raise ValueError("head_table needs at least one picture in images=, got none")
+    return [pictures[start : start + size] for start in range(0, len(pictures), size)]
+
+
+def direct_by_source(trace: Trace, block: Blocks, classes: Classes, tokens: Sequence[int]) -> Tensor:
     """Split what heads contribute directly at some tokens by the token that it was read from.
 
     ``A_h[t, s] · (V_h[s] W_O,h) · E_c / sigma(x_L[t])``; the sum over sources s is `direct_by_head`.
@@ -237,15 +364,16 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
     ----------
     trace : Trace
         Taken with ``attention=True, heads=True``.
-    block : int
-        1..L.
+    block : int, sequence of int, or None
+        1..L, or -1 for the last one; several (None: all) give a leading axis.
     classes : class, or K classes
     tokens : sequence of int
-        The n reading tokens t.
+        The t reading tokens.
 
     Returns
     -------
-    Tensor [K, H, B, n, T]
+    Tensor [K, H, B, t, T]
+        For several blocks ``[n, K, H, B, t, T]``.
 
     Raises
     ------
@@ -264,7 +392,36 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
     True
     """
     wanted = _classes(trace, classes)
-    block = whole_number(block, "block", 1, trace.n_blocks)
+    blocks, single = _blocks(trace, block)
+    chosen = [whole_number(t, "token", 0, trace.n_tokens - 1) for t in items_of(tokens)[0]]
+    with torch.no_grad(), in_full(trace.output):
+        sigma = trace.lens.sigma(_final(trace)[:, chosen])
+        found = [_by_source(trace, b, wanted, chosen) / sigma[:, :, None] for b in blocks]
+        return found[0] if single else torch.stack(found)
+
+
+def _blocks(trace: Trace, block: Blocks) -> tuple[list[int], bool]:
+    """Numbers of the blocks asked for, and whether it is a single one."""
+    blocks, single = trace.blocks_of(block)
+    return [whole_number(b, "block", 1, trace.n_blocks) for b in blocks], single
+
+
+def _by_head(trace: Trace, lens: ClassLens, block: int, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """Raw readings of a block's heads ``[K, H, B, T]`` and of its output projection's bias ``[K, 1, 1]``."""
+    if block not in trace.head_inputs:
+        if trace.space is not None:
+            trace.out_projection(block)  # says why, where there are no heads to keep
+        raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
+    weight, bias = trace.out_projection(block)
+    dtype = lens.folded.dtype
+    read = (lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
+    heads = trace.head_inputs[block].to(dtype)
+    heads = heads.reshape(*heads.shape[:2], trace.heads, -1)
+    return torch.einsum("khd,bthd->khbt", read, heads), (lens.folded[wanted] @ bias.to(dtype))[:, None, None]
+
+
+def _by_source(trace: Trace, block: int, wanted: Tensor, chosen: list[int]) -> Tensor:
+    """Raw readings of what a block's heads carry to the chosen tokens, by source ``[K, H, B, t, T]``."""
     if block not in trace.attention_weights:
         raise ValueError(f"attention of block {block} was not kept; trace with attention=True, heads=True")
     if trace.attention_weights[block].shape[1] != trace.heads:
@@ -272,15 +429,26 @@ def direct_by_source(trace: Trace, block: int, classes: Classes, tokens: Sequenc
             f"the attention of all {trace.heads} heads of block {block} is needed, "
             f"{trace.attention_weights[block].shape[1]} were kept; trace with attention=[{block}], heads=True"
         )
-    chosen = [whole_number(t, "token", 0, trace.n_tokens - 1) for t in items_of(tokens)[0]]
     weight, _ = trace.out_projection(block)
-    with torch.no_grad(), in_full(trace.output):
-        dtype = trace.lens.folded.dtype
-        sigma = trace.lens.sigma(_final(trace)[:, chosen])
-        read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
-        values = torch.einsum("khd,bhsd->kbhs", read, trace.values(block).to(dtype))
-        weights = trace.attention_weights[block][:, :, chosen].to(dtype)
-        return torch.einsum("bhts,kbhs->khbts", weights, values) / sigma[:, :, None]
+    dtype = trace.lens.folded.dtype
+    read = (trace.lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
+    values = torch.einsum("khd,bhsd->kbhs", read, trace.values(block).to(dtype))
+    return torch.einsum("bhts,kbhs->khbts", trace.attention_weights[block][:, :, chosen].to(dtype), values)
+
+
+def _at_output(trace: Trace, raw: Callable[[ClassLens], Tensor]) -> Tensor:
+    """Raw readings ``[..., B, T]`` at the scale, and at the tokens, that the model's own output is read at: ``[..., B]``."""
+    final, pooled = _final(trace), trace.pooled_tokens()
+    if trace.pooling == "mean_norm":
+        return raw(trace.lens)[..., pooled].mean(dim=-1) / trace.lens.sigma(final[:, pooled].mean(dim=1))
+    scaled = raw(trace.lens) / trace.lens.sigma(final)
+    if trace.pooling == "norm_mean":
+        return scaled[..., pooled].mean(dim=-1)
+    if trace.pooling == "token":
+        return scaled[..., 0]
+    second = trace.second_lens
+    assert second is not None
+    return (scaled[..., 0] + raw(second)[..., 1] / second.sigma(final[:, 1])) / 2
 
 
 def _vectors(trace: Trace, n: int) -> Tensor:

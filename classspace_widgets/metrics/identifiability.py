@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.lookup import at_least
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -40,6 +42,31 @@ def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
     """
     # Not 1 - ranks / n_classes, which rounds to less than 1 / C for the last rank of 1003 classes.
     return ((n_classes - ranks) / n_classes).masked_fill(ranks < 0, torch.nan)
+
+
+def chance_identifiability(n_classes: int) -> float:
+    """Mean class identifiability where ranks say nothing: ``(C + 1) / (2 C)``.
+
+    A class that is as likely at every rank 0..C-1 has the mean rank ``(C - 1) / 2``. This is 0.6 for 5 classes and comes
+    down to 0.5 as classes become many. Ties share the better rank, so that where many logits are equal the mean is higher.
+
+    Parameters
+    ----------
+    n_classes : int
+        C, at least 1.
+
+    Returns
+    -------
+    float
+        In (0.5, 1].
+
+    Examples
+    --------
+    >>> chance_identifiability(5), chance_identifiability(1000)
+    (0.6, 0.5005)
+    """
+    count = at_least(n_classes, "n_classes", 1)
+    return (count + 1) / (2 * count)
 
 
 def class_identifiability(

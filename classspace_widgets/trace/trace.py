@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from os import PathLike
 
     import numpy as np
+    import pandas as pd
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
@@ -290,6 +291,52 @@ class Trace:
         logits = self._read(stream, block, tokens, top)
         return logits, torch.stack(classes) if logits.ndim == 4 else classes[0]
 
+    def predictions(self, k: int = 5) -> pd.DataFrame:
+        """The model's answers as a table: the ``k`` best classes of every picture by name, with their probabilities.
+
+        Parameters
+        ----------
+        k : int
+            1..C.
+
+        Returns
+        -------
+        DataFrame
+            A row for each answer, best first, with the columns ``image`` (0..B-1), ``name`` (the picture's file name,
+            where it has one), ``rank`` (0 is best; ties share the better one), ``class_index``, ``class_name``,
+            ``logit`` and ``probability`` (softmax over all C classes, 0 to 1).
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import gallery
+        >>> trace = ClassSpace.bundled().trace([scene.picture for scene in gallery()[:2]])
+        >>> trace.predictions(k=1)[["image", "class_name"]].values.tolist()
+        [[0, 'fish'], [1, 'rocket']]
+        """
+        import pandas as pd
+
+        shares, classes = self.answers(k)
+        logits = self.output.float().gather(1, classes)
+        ranks = class_ranks(self.output.float()).gather(1, classes)
+        names = [self.image_names[i] if i < len(self.image_names) else "" for i in range(self.n_images)]
+        return pd.DataFrame(
+            {
+                "image": [i for i in range(self.n_images) for _ in range(shares.shape[1])],
+                "name": [name for name in names for _ in range(shares.shape[1])],
+                "rank": ranks.flatten().tolist(),
+                "class_index": classes.flatten().tolist(),
+                "class_name": [self.class_names[c] for c in classes.flatten().tolist()],
+                "logit": logits.flatten().tolist(),
+                "probability": shares.flatten().tolist(),
+            }
+        )
+
+    def answers(self, k: int = 1) -> tuple[Tensor, Tensor]:
+        """The ``k`` best classes of every picture: probabilities ``[B, k]`` float32, and classes ``[B, k]`` int64."""
+        k = whole_number(k, "k", 1, self.n_classes)
+        best = self.output.float().softmax(dim=-1).topk(k, dim=-1)
+        return best.values, best.indices
+
     def readout(self, stream: str = "residual", block: int = -1) -> Tensor:
         """The class logits ``[B, C]`` that the model would give if this stream were its last residual stream.
 
@@ -425,6 +472,13 @@ class Trace:
         found = [class_index(self.class_names, c) for c in items_of(classes)[0]]
         return torch.tensor(found, dtype=torch.long, device=self.output.device)
 
+    def blocks_of(self, block: Blocks, first: int = 1) -> tuple[list[int], bool]:
+        """The blocks asked for, -1 being the last and None all from ``first`` on; and whether it is a single one."""
+        asked, single = items_of(range(first, self.n_blocks + 1) if block is None else block)
+        if not asked:
+            raise ValueError("block is empty: choose at least one, or None for all")
+        return [self.n_blocks if b == -1 else b for b in asked], single
+
     def _check(self, stream: str, block: int) -> int:
         """The block's number, if it has the stream."""
         if stream not in self.streams:
@@ -445,11 +499,7 @@ class Trace:
         reading: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """A reading of the chosen tokens at one block, or at several, stacked."""
-        first = 0 if stream == "residual" else 1
-        asked, single = items_of(range(first, self.n_blocks + 1) if block is None else block)
-        if not asked:
-            raise ValueError("block is empty: choose at least one, or None for all")
-        blocks = [self.n_blocks if b == -1 else b for b in asked]
+        blocks, single = self.blocks_of(block, 0 if stream == "residual" else 1)
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
         with torch.no_grad():
             points = over(self.points(stream, blocks), len(blocks), "reading", "block")
