@@ -7,13 +7,14 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
 from classspace_widgets import __version__, doctor
 from classspace_widgets.cli import demo, main
-from classspace_widgets.scenes import gallery
+from classspace_widgets.scenes import gallery, variants
 
 
 def test_version(capsys):
@@ -41,6 +42,59 @@ def test_export_writes_a_page_and_says_its_size(tmp_path, capsys):
     page = (tmp_path / "page.html").read_text()
     assert page.count('class="csw-mount"') == 1
     assert "<fish>" not in page
+
+
+@pytest.mark.parametrize("command", ["export", "study"])
+def test_help_lists_the_bundled_models(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    for name in variants():
+        assert ("bundled (the default)" if name == "default" else f"bundled/{name}") in said
+
+
+def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path, monkeypatch, capsys):
+    written = []
+    monkeypatch.setattr(
+        "classspace_widgets.export.html.export_html", lambda items, *_a, **_o: written.extend(items[1:]) or ""
+    )
+    scene = gallery(size=192)[1]
+    wide = np.pad(scene.image, ((0, 0), (60, 0), (0, 0)))  # the model's centre crop takes 30 columns away on each side
+    mask = np.pad(scene.mask, ((0, 0), (60, 0)))
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    Image.fromarray(mask).save(tmp_path / "a_mask.png")
+    Image.fromarray(scene.image).save(tmp_path / "b.png")
+    Image.fromarray(np.uint8(scene.mask == 1) * 255).save(tmp_path / "b_mask.png")
+    pictures, masks = ([str(tmp_path / f"{n}{end}.png") for n in "ab"] for end in ("", "_mask"))
+    assert main(["export", *pictures, "--mask", *masks, "--out", str(tmp_path / "page.html"), "--device", "cpu"]) == 0
+    first, second = (s.arrays["mask"] for s in written)
+    assert first.shape == second.shape == (96, 96)
+    exact = scene.redraw(96).mask
+    assert set(np.unique(first)) == set(np.unique(exact)) == {0, 1, 2}
+    assert (second == (exact == 1)).mean() > 0.98
+    # 252 columns scaled by half, of which the middle 96 are seen.
+    assert (first[:, 15:] == exact[:, :-15]).mean() > 0.98
+    assert not first[:, :15].any()
+    assert [len(s.meta["objects"]) for s in written] == [2, 1]
+
+
+def test_masks_that_do_not_fit_are_refused(tmp_path, capsys):
+    scene = gallery()[0]
+    scene.picture.save(tmp_path / "a.png")
+    Image.new("L", (50, 96)).save(tmp_path / "small.png")
+    Image.new("RGB", (96, 96), "red").save(tmp_path / "red.png")
+    (tmp_path / "text.png").write_text("no picture")
+
+    def refused(*masks: str) -> str:
+        given = [str(tmp_path / m) for m in masks]
+        assert main(["export", str(tmp_path / "a.png"), "--mask", *given, "--out", str(tmp_path / "page.html")]) == 1
+        return capsys.readouterr().err
+
+    assert "one mask for every picture, got 2 for 1 pictures" in refused("small.png", "small.png")
+    assert "size [height, width]=[96, 96], got [96, 50]" in refused("small.png")
+    assert "must have one channel" in refused("red.png")
+    assert "text.png is not an image" in refused("text.png")
+    assert "no such file" in refused("gone.png")
 
 
 def test_export_of_some_classes_carries_no_others(tmp_path, capsys):

@@ -163,8 +163,8 @@ def test_the_bar_of_a_page_has_a_step_for_every_pass(at_once, drawn, monkeypatch
     monkeypatch.setattr(progress.Bar, "part", lambda bar, size: (steps.append((bar.what, size)), part(bar, size))[1])
     space = tiny_vit()
     snapshot = space.trace(pixels(space, 1)).snapshot()
-    pinned = {"without one": RemoveTokens([1]), "without two": RemoveTokens([1, 2])}
-    export_html(["# Words are no work", snapshot, [snapshot, snapshot]], tmp_path / "page.html", pinned=pinned)
+    pins = {"without one": RemoveTokens([1]), "without two": RemoveTokens([1, 2])}
+    export_html(["# Words are no work", snapshot, [snapshot, snapshot]], tmp_path / "page.html", pins=pins)
     # Three are read, each is run with two interventions, and all nine are packed.
     read, run, pack = 100 / 18, [100 / 18] * 6, 50
     assert [size for what, size in steps if what == "page"] == pytest.approx([0, read, 2 * read, *run, pack])

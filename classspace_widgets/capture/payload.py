@@ -54,9 +54,10 @@ def capture(
         embedding in float16, so that every class can be read with no kernel; ranks are then approximate.
         ``"auto"``: ``"all"`` up to 6 MB of readings, else ``"classes"``.
     mask : ndarray [height, width], optional
-        Object mask in the displayed picture's pixels: 0 background, i the i-th of ``objects``.
+        Where the objects are, in the displayed picture's pixels: 0 is context, i the i-th of ``objects``.  Views outline
+        every object; class tokens are those of the object whose class is read, or else of the first, the main one.
     objects : sequence, optional
-        Class (index or name) of every object in the mask.
+        Class (index or name) of every object in the mask, in the order of its numbers; None for an unknown one.
     label : int or str, optional
         The picture's true class.
     title : str

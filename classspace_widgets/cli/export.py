@@ -10,6 +10,7 @@ from classspace_widgets.cli.model import add_model, check_page, space_of
 EXAMPLES = """\
 examples:
   classspace export fish.png --out fish.html
+  classspace export fish.png --mask fish_mask.png --out fish.html    tells object and context apart
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
 """
 
@@ -24,6 +25,13 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     export.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
     export.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    export.add_argument(
+        "--mask",
+        nargs="+",
+        type=Path,
+        metavar="MASK",
+        help="a mask file for every picture, of its size: 0 is context, 1, 2, ... are objects (black and white: one object)",
+    )
     export.add_argument("--title", default="", help="the page's title")
     export.add_argument("--classes", nargs="+", metavar="CLASS", help="carry only these classes (names or numbers)")
     export.add_argument(
@@ -38,11 +46,18 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def _export(arguments: argparse.Namespace) -> int:
     check_page(arguments.out)
-    missing = [str(path) for path in arguments.images if not path.is_file()]
+    masks = arguments.mask or []
+    if masks and len(masks) != len(arguments.images):
+        raise ValueError(
+            f"--mask takes one mask for every picture, got {len(masks)} for {len(arguments.images)} pictures"
+        )
+    missing = [str(path) for path in [*arguments.images, *masks] if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
+    from classspace_widgets.cli.masks import placed_mask
     from classspace_widgets.export.html import estimate_bytes, export_html, page_title
     from classspace_widgets.export.portable import portable, reduced
+    from classspace_widgets.images import read_picture
     from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)
@@ -51,9 +66,12 @@ def _export(arguments: argparse.Namespace) -> int:
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
     snapshots = []
     with progress_bar(len(arguments.images), "tracing", "picture") as bar:
-        for path in arguments.images:
-            trace = space.trace(path, attention=True, heads=True)
-            made = portable(trace.snapshot(title=path.name), classes)
+        for i, path in enumerate(arguments.images):
+            # A picture with a mask stays as it is stored, as its mask does.
+            picture = read_picture(path, upright=False)[0] if masks else path
+            trace = space.trace(picture, attention=True, heads=True)
+            mask = placed_mask(masks[i], picture, space) if masks else None
+            made = portable(trace.snapshot(title=path.name, mask=mask), classes)
             made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
             made.source = None  # It is what goes into the page: nothing is to be read again.
             snapshots.append(made)

@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--checkpoint`` and ``--device``."""
-    parser.add_argument(
-        "--model", default="bundled", help="a timm model name, or bundled, bundled/gap (default: bundled)"
-    )
+    parser.add_argument("--model", default="bundled", help=f"a timm model name, or {', '.join(bundled_names())}")
     parser.add_argument("--checkpoint", type=Path, help="local weights for the model (.safetensors, .pth)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
+
+
+def bundled_names() -> list[str]:
+    """What ``--model`` calls the models that come with the package, the default first."""
+    from classspace_widgets.scenes.model import variants
+
+    return ["bundled (the default)", *(f"bundled/{name}" for name in variants() if name != "default")]
 
 
 def check_page(out: Path) -> None:

@@ -107,7 +107,7 @@ def export_html(
     payload: str = "auto",
     streams: Sequence[str] | None = None,
     ranks_only: bool = False,
-    pinned: Mapping[str, Any] | None = None,
+    pins: Mapping[str, Any] | None = None,
     theme: str = "auto",
     max_bytes: int = MAX_BYTES,
 ) -> ExportedPage:
@@ -134,10 +134,9 @@ def export_html(
         ``"mlp"``, ``"residual"``; parallel blocks: ``"block"``, ``"residual"``).
     ranks_only : bool
         With ``classes``: carry exact ranks and top classes only, which is smallest.
-    pinned : mapping of str to intervention, or several, optional
+    pins : mapping of str to intervention, or several, optional
         What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
-        the page (`interventions` lists what there is).  States that were pinned in an explorer (`Session.pins`) go with
-        it in any case.
+        the page (`interventions` lists what there is).  Those of an explorer (`Session.pins`) go with it in any case.
     theme : str
         ``"auto"``, ``"light"`` or ``"dark"``.
     max_bytes : int
@@ -168,13 +167,13 @@ def export_html(
         listed = items if isinstance(items, (list, tuple)) else [items]
         # A step for every snapshot that is read, for every pass that is run for a pin, and for packing each of them.
         views = [view for item in listed for view in _views(item)]
-        passes = len(views) + sum(len({**_pins(view), **(pinned or {})}) for view in views)
+        passes = len(views) + sum(len({**_pins(view), **(pins or {})}) for view in views)
         step = 100 / max(2 * passes, 1)
         parts: list[Any] = [text] if text else []
         for item in listed:
             with bar.part(step * len(_views(item))):
                 parts.append(_part(item, classes, payload))
-        parts = [_each(p, lambda mount: _pin(mount, pinned or {}, bar, step)) for p in parts]
+        parts = [_each(p, lambda mount: _pin(mount, pins or {}, bar, step)) for p in parts]
         parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
         mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
         snapshots = [m.snapshot for m in mounts]
@@ -222,17 +221,17 @@ def _reduce(mount: page.Mount, streams: Sequence[str] | None, ranks_only: bool) 
     return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
 
 
-def _pin(part: page.Mount, pinned: Mapping[str, Any], bar: Bar, step: float) -> page.Mount:
+def _pin(part: page.Mount, pins: Mapping[str, Any], bar: Bar, step: float) -> page.Mount:
     """A mount with what-if states computed: its own, and those asked for."""
-    pinned = {**part.pins, **pinned}
-    if not pinned:
+    pins = {**part.pins, **pins}
+    if not pins:
         return part
     snapshot = part.snapshot
     if snapshot.source is None:
         raise ValueError("to pin what-if states the model must be at hand; this snapshot was loaded from a file")
     mode, kept = snapshot.meta["payload"]["mode"], snapshot.meta["classes"]["kept"]
     states = []
-    for name, given in pinned.items():
+    for name, given in pins.items():
         with bar.part(step):
             made = snapshot.source.intervened(
                 given, label=name, payload=mode, classes=kept if mode == "classes" else None

@@ -7,7 +7,7 @@ means all.  Every description converts to and from a plain dict (for the panel i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,17 @@ class _ChoosesTokens(Intervention):
     box: Box | None = None
     mask: Mask | None = None
     outside: bool = False
+    # Only chooses among the mask's numbers: what is kept is the mask of what was chosen.
+    objects: InitVar[Any] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, objects: Any) -> None:
+        if objects is not None and self.mask is None:
+            raise ValueError(f"{type(self).__name__}: objects= chooses among the objects of mask=, which is not given")
         given = [n for n in ("tokens", "box", "mask") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"{type(self).__name__} takes exactly one of tokens, box and mask, got {given or 'none'}")
-        self._set(tokens=as_indices(self.tokens, "tokens"), box=as_box(self.box), mask=as_mask(self.mask))
+        mask = as_mask(self.mask, objects)
+        self._set(tokens=as_indices(self.tokens, "tokens"), box=as_box(self.box), mask=mask)
 
     def select(self, sizes: Sizes) -> Tokens:
         """Indices of the chosen tokens."""
@@ -73,9 +78,12 @@ class RemoveTokens(_ChoosesTokens):
     box : (row0, column0, row1, column1), optional
         Rectangle of image tokens, ends excluded.
     mask : array_like [rows, columns] or [height, width], optional
-        Object mask: removes the class tokens, or with ``outside=True`` the context tokens.
+        Where the objects are: 0 is context, any other number an object. Removes the tokens of *every* object, of which
+        the objects together cover half or more; with ``outside=True`` the context tokens.
     outside : bool
         Remove the image tokens that are *not* chosen.
+    objects : int or sequence of int, optional
+        With ``mask``: only the objects of these numbers, such as ``objects=[1]`` for the main object of a `Scene`.
 
     Examples
     --------
@@ -98,7 +106,7 @@ class MaskTokens(_ChoosesTokens):
 
     Parameters
     ----------
-    tokens, box, mask, outside
+    tokens, box, mask, outside, objects
         As in `RemoveTokens`.
     mode : str
         ``"zero"``, or ``"mean"``: the mean of the picture's image tokens.
@@ -111,8 +119,8 @@ class MaskTokens(_ChoosesTokens):
 
     mode: str = "zero"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def __post_init__(self, objects: Any) -> None:
+        super().__post_init__(objects)
         _one_of(self.mode, ("zero", "mean"), "MaskTokens: mode")
 
 

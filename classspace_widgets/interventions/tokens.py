@@ -77,13 +77,23 @@ def as_indices(value: Any, name: str, *, low: int = 0) -> Tokens | None:
     return indices
 
 
-def as_mask(value: Any) -> Mask | None:
-    """A boolean mask ``[rows, columns]`` as nested tuples; accepts anything that numpy reads as two-dimensional."""
+def as_mask(value: Any, objects: Any = None) -> Mask | None:
+    """A boolean mask ``[rows, columns]`` as nested tuples; accepts anything that numpy reads as two-dimensional.
+
+    True where the mask is not 0, or where it is the number of one of ``objects``.
+    """
     if value is None:
         return None
     array = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"mask must have shape [rows, columns] or [height, width], got {array.shape}")
+    chosen = as_indices(objects, "objects", low=1)
+    if chosen is not None:
+        there = [int(n) for n in np.unique(array) if n > 0 and float(n).is_integer()]
+        if missing := [n for n in chosen if n not in there]:
+            known = ", ".join(map(str, there[:10])) or "none"
+            raise ValueError(f"objects must be numbers that stand in the mask ({known}), got {missing}")
+        array = np.isin(array, chosen)
     return tuple(tuple(bool(cell) for cell in row) for row in array)
 
 

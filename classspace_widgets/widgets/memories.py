@@ -53,6 +53,7 @@ class MemoryBrowser(anywidget.AnyWidget):  # type: ignore[misc]
     neuron = t.List(t.Int(), help="Block, 0 for attention or 1 for the MLP, value vector.").tag(sync=True)
 
     def __init__(self, data: Any, dataset: Any = None, *, class_name: str | None = None, **options: Any) -> None:
+        """Make the browser; the class says what can be given."""
         self.atlas = _as_atlas(data, dataset, options)
         self._esm = script("widget.js")
         start = {} if class_name is None else {"class_index": class_index(self.atlas.class_names, class_name)}
@@ -60,6 +61,11 @@ class MemoryBrowser(anywidget.AnyWidget):  # type: ignore[misc]
 
     def __repr__(self) -> str:
         return f"MemoryBrowser({self.class_name!r} in {self.atlas!r})"
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of all C classes of the model."""
+        return list(self.atlas.class_names)
 
     @property
     def class_name(self) -> str:

@@ -18,7 +18,7 @@ from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from classspace_widgets.interventions import Intervention
 
@@ -57,16 +57,21 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     Parameters
     ----------
     data : Snapshot or Trace
-        A trace is captured first (by the default payload rule).
+        A trace is captured first, as `Trace.snapshot` does it.
     image : int, optional
         Which image of a trace of several; by default the first.
+    pins : mapping of str to intervention, or several, optional
+        What-if states to begin with; see `pins`.
     **state
-        Initial values of the traits below.
+        Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
+        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes`` and ``payload`` of `Trace.snapshot`.
 
     Attributes
     ----------
+    class_name : str
+        The class that is read, by name.
     class_index, compare_index : int, int or None
-        The class that is read, and one to compare it with.
+        The class that is read, and one to compare it with, by index.
     block, sublayer : int in 0..L, ``"embedding"``, ``"attention"`` or ``"mlp"``
         Where the layer slider stands; block 0 is the embedding, and setting one takes the other along.
     stream : ``"residual"`` or ``"output"``
@@ -123,13 +128,17 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     shown = t.Enum(SHOWN, "baseline").tag(sync=True)
     status = t.Dict(default_value=_IDLE).tag(sync=True)
 
-    def __init__(self, data: Any, *, image: int | None = None, **state: Any) -> None:
-        known = (*STATE, "class_name")
+    def __init__(
+        self, data: Any, *, image: int | None = None, pins: Mapping[str, Any] | None = None, **state: Any
+    ) -> None:
+        """Start a session; the class says what can be given."""
+        captured = {name: state.pop(name) for name in CAPTURED if name in state}
+        known = (*STATE, "class_name", "image", "pins", *CAPTURED)
         for name in state:
             if name not in known:
                 raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
         self._esm = script("widget.js")
-        self._current = as_snapshot(data, image)
+        self._current = as_snapshot(data, image, **captured)
         self._tasks: dict[int, Any] = {}
         start: dict[str, Any] = {"class_index": self._current.predicted[0]}
         start["block"] = 0 if state.get("sublayer") == "embedding" else self._current.n_blocks
@@ -137,6 +146,8 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
         if "class_name" in state:
             state["class_index"] = class_index(self._current.class_names, state.pop("class_name"))
         super().__init__(_snapshot=self._current.pack(), **{**start, **state})
+        if pins:
+            self.pins = pins
         self.on_msg(self._on_message)
 
     def __repr__(self) -> str:
@@ -184,6 +195,11 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
                 "this session has no model behind it (its snapshot came from a file); use session.snapshot = ..."
             )
         self.snapshot = source.show(picture)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of all C classes of the model."""
+        return self._current.class_names
 
     @property
     def class_name(self) -> str:
@@ -317,6 +333,8 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
         self.send({"type": "response", "id": number, "ok": False, "error": {"title": title, "message": message}})
 
 
+CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")
+"""How a session that is given a trace has it captured; see `Trace.snapshot`."""
 STATE = tuple(
     name
     for name in Session.class_trait_names(sync=True)
@@ -338,20 +356,28 @@ def _interruptible() -> Iterator[None]:
         signal.signal(signal.SIGINT, before or signal.SIG_DFL)
 
 
-def as_snapshot(data: Any, image: int | None = None) -> Snapshot:
-    """A snapshot from a snapshot, a session, or anything that knows how to become one (a trace)."""
+def as_snapshot(data: Any, image: int | None = None, **options: Any) -> Snapshot:
+    """A snapshot from a snapshot, a session, or anything that knows how to become one (a trace, as ``options`` say)."""
     if isinstance(data, Session):
         data = data.snapshot
     if isinstance(data, Snapshot):
         if image is not None:
             raise TypeError(f"image={image} chooses among the pictures of a trace; a snapshot holds one")
+        if options:
+            raise TypeError(not_of_a_snapshot(options))
         return data
     if hasattr(data, "snapshot"):
-        made = data.snapshot(image=image or 0)
+        made = data.snapshot(image=image or 0, **options)
         if isinstance(made, Snapshot):
             return made
     hint = "; trace a picture first: space.trace(picture)" if hasattr(data, "trace") else ""
     raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}")
+
+
+def not_of_a_snapshot(options: Iterable[str]) -> str:
+    """Where options of a capture belong, when there is no trace to capture any more."""
+    named = ", ".join(f"{name}=..." for name in options)
+    return f"{named} can be given with a trace; this snapshot is made already: make it with trace.snapshot({named})"
 
 
 def _token_count(snapshot: Snapshot) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,7 +11,7 @@ import traitlets as t
 
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
-from classspace_widgets.widgets.session import Session
+from classspace_widgets.widgets.session import CAPTURED, Session, not_of_a_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,15 +23,20 @@ if TYPE_CHECKING:
 class View(anywidget.AnyWidget):  # type: ignore[misc]
     """A view on a session.
 
+    The views are `Explorer` and its parts; this is what they have in common.
+
     Parameters
     ----------
-    data : Session, View, Snapshot or Trace
-        Give several views the same session (or one another) to link them; a snapshot or a trace gets a session of its
-        own.
+    data : Trace, Snapshot, Session or View
+        What to show. A trace or a snapshot gets a session of its own; give several views the same session (or one
+        another) to link them.
     options : dict, optional
         Options of the view: ``{"bare": True}`` shows a `PatchHeatmap` without its controls; other views have none.
     **state
-        Initial state of a new session, and which image of a trace (see `Session`).
+        Where a new session starts, by the names of its attributes: ``class_name="fish"``, ``block=4``,
+        ``sublayer="attention"``, ``reading="logit"``, ``tokens=[66]``, ``head=[5, 2]`` and so on (see `Session`);
+        ``pins={"no sky": RemoveTokens(...)}``, what-if states by name; and of a trace, ``image=1``, which of its
+        pictures, and how it is captured: ``mask``, ``objects``, ``label`` and ``title`` of `Trace.snapshot`.
 
     Examples
     --------
@@ -53,13 +59,25 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     options = t.Dict().tag(sync=True)
     _session = t.Unicode().tag(sync=True)
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Every view says what it takes: the parameters stand once, in the docstring above."""
+        super().__init_subclass__(**options)
+        own, shared = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(View.__doc__ or "")
+        head = "Parameters\n----------\n"
+        if head in shared and head not in own:
+            parameters = shared.partition(head)[2].partition("\n\n")[0]
+            cls.__doc__ = f"{own}\n\n{head}{parameters}\n"
+
     def __init__(self, data: Any, *, options: dict[str, Any] | None = None, **state: Any) -> None:
+        """Make the view; the class says what can be given."""
         if unknown := set(options or {}) - self.known_options:
             known = ", ".join(sorted(self.known_options)) or "none"
             raise ValueError(f"{type(self).__name__} has no option {sorted(unknown)[0]!r}; it has {known}")
         self._esm = script("view.js")
         data = data.session if isinstance(data, View) else data
         self._owns_session = not isinstance(data, Session)
+        if not self._owns_session and (captured := [name for name in CAPTURED if name in state]):
+            raise TypeError(not_of_a_snapshot(captured))
         if state and not self._owns_session:
             raise TypeError(f"this view shares a session: set {', '.join(state)} there, not on one of its views")
         self.session: Session = data if isinstance(data, Session) else Session(data, **state)
@@ -81,6 +99,11 @@ class View(anywidget.AnyWidget):  # type: ignore[misc]
     def snapshot(self) -> Snapshot:
         """The snapshot that is shown."""
         return self.session.snapshot
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of all C classes of the model."""
+        return self.session.class_names
 
     @property
     def pins(self) -> dict[str, list[Intervention]]:

@@ -31,7 +31,7 @@ def write_pages(folder: Path) -> None:
         ["# One scene, with what-if states to choose", named(6)],
         folder / "scene.html",
         title="One scene",
-        pinned={
+        pins={
             "image tokens read only themselves": KnockOutAttention("self_only"),
             "the object is removed": RemoveTokens(mask=inside),
             "all but the object is removed": RemoveTokens(mask=inside, outside=True),

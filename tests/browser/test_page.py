@@ -85,16 +85,16 @@ def test_every_payload_mounts_at_every_width(mode, width, tmp_path, offline):
 
 
 def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
-    pinned = {"self only": KnockOutAttention("self_only"), "corner <b>gone</b>": RemoveTokens([1, 2, 3, 9, 10])}
-    out = export_html(trace.snapshot(), tmp_path / "page.html", pinned=pinned)
+    pins = {"self only": KnockOutAttention("self_only"), "corner <b>gone</b>": RemoveTokens([1, 2, 3, 9, 10])}
+    out = export_html(trace.snapshot(), tmp_path / "page.html", pins=pins)
     watched = offline(out.path)
     page = watched.page
     page.wait_for_selector(SLIDER)
     chooser = page.get_by_label("Pinned interventions")
-    assert chooser.locator("option").all_text_contents() == list(pinned)
+    assert chooser.locator("option").all_text_contents() == list(pins)
     pixels = "() => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL()"
     seen = {page.evaluate(pixels)}
-    for name in reversed(pinned):
+    for name in reversed(pins):
         before = page.evaluate(pixels)
         chooser.select_option(label=name)
         page.wait_for_function(
@@ -111,8 +111,8 @@ def test_what_is_shown_after_an_intervention_stays_in_its_place_at_every_width(t
     mask = np.zeros((64, 64), dtype=np.uint8)
     mask[8:40, 8:40] = 1
     snapshot = trace.snapshot(mask=mask, label=1)
-    pinned = {"corner": RemoveTokens([1, 2])}
-    out = export_html(Explorer(snapshot, head=(2, 1), reading="source"), tmp_path / "page.html", pinned=pinned)
+    pins = {"corner": RemoveTokens([1, 2])}
+    out = export_html(Explorer(snapshot, head=(2, 1), reading="source"), tmp_path / "page.html", pins=pins)
     watched = offline(out.path)
     page = watched.page
     page.wait_for_selector(SLIDER)
@@ -204,8 +204,8 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
 
 def test_the_address_tells_the_state_and_a_link_sets_it(trace, tmp_path, offline):
     link = "[see](#class=rocket&block=1&sublayer=attention&tokens=5&pass=1&shown=difference)"
-    pinned = {"one": RemoveTokens([1]), "two": RemoveTokens([2])}
-    out = export_html([link, trace.snapshot()], tmp_path / "page.html", pinned=pinned)
+    pins = {"one": RemoveTokens([1]), "two": RemoveTokens([2])}
+    out = export_html([link, trace.snapshot()], tmp_path / "page.html", pins=pins)
     watched = offline(out.path)
     page = watched.page
     page.wait_for_selector(SLIDER)

@@ -259,7 +259,7 @@ def test_the_still_picture_shows_the_map():
 
 def test_pinning_needs_a_model(tmp_path: Path):
     with pytest.raises(ValueError, match="the model must be at hand"):
-        export_html(synthetic("all"), tmp_path / "page.html", pinned={"cut": []})
+        export_html(synthetic("all"), tmp_path / "page.html", pins={"cut": []})
     assert not (tmp_path / "page.html").exists()
 
 
@@ -274,16 +274,16 @@ def test_pinned_states_are_the_intervened_passes(tmp_path: Path, classes):
     space = tiny_vit(img_size=64)
     space.class_names = ("fish", "boat", "cactus", "shell", "snowman", "rocket", "key")
     trace = space.trace(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
-    pinned = {"self only": KnockOutAttention("self_only"), "no <corner>": [RemoveTokens([1, 2])]}
-    out = export_html([trace.snapshot(), [trace.snapshot()]], tmp_path / "page.html", pinned=pinned, classes=classes)
+    pins = {"self only": KnockOutAttention("self_only"), "no <corner>": [RemoveTokens([1, 2])]}
+    out = export_html([trace.snapshot(), [trace.snapshot()]], tmp_path / "page.html", pins=pins, classes=classes)
     reader = Reader(out.path.read_text())
     data = {a["id"]: text for a, text in reader.scripts if a.get("type") == "application/x-classspace"}
     mounts = [a for tag, a in reader.tags if tag == "div" and a.get("class") == "csw-mount"]
     assert len(mounts) == 2
     for mount in mounts:
         states = [Snapshot.unpack(container(data[i])) for i in mount["data-pinned"].split()]
-        assert [s.meta["intervention"]["label"] for s in states] == list(pinned)
-        for state, asked in zip(states, pinned.values(), strict=True):
+        assert [s.meta["intervention"]["label"] for s in states] == list(pins)
+        for state, asked in zip(states, pins.values(), strict=True):
             again = trace_with(space, trace, asked if isinstance(asked, list) else [asked])
             np.testing.assert_allclose(state.arrays["output_logits"], again.output[0].numpy(), atol=1e-5)
             np.testing.assert_allclose(
@@ -303,7 +303,7 @@ def test_pins_of_an_explorer_go_into_its_page(tmp_path: Path, monkeypatch):
     space = tiny_vit(img_size=64)
     explorer = Explorer(space.trace(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)))
     explorer.pins = {"alone": KnockOutAttention("self_only")}
-    out = export_html(explorer, tmp_path / "page.html", pinned={"less": RemoveTokens([2])})
+    out = export_html(explorer, tmp_path / "page.html", pins={"less": RemoveTokens([2])})
     reader = Reader(out.path.read_text())
     data = {a["id"]: text for a, text in reader.scripts if a.get("type") == "application/x-classspace"}
     (mount,) = (a for tag, a in reader.tags if tag == "div" and a.get("class") == "csw-mount")

@@ -67,6 +67,31 @@ def test_tokens_are_selected_in_the_full_sequence():
     assert RemoveTokens(mask=big).select(SIZES) == (1, 5, 9)
 
 
+@pytest.mark.parametrize("kind", [RemoveTokens, MaskTokens])
+def test_a_mask_is_every_object_or_those_chosen(kind):
+    mask = np.zeros((6, 6), np.uint8)
+    mask[:2, :2], mask[2:4, 2:4], mask[4:, 4:] = 1, 2, 5
+
+    def chosen(**options):
+        return kind(mask=mask, **options).select(SIZES)
+
+    assert chosen() == (1, 5, 9)
+    assert chosen(objects=1) == chosen(objects=[1]) == (1,)
+    assert chosen(objects=[2, 5]) == (5, 9)
+    assert chosen(objects=[2], outside=True) == (1, 2, 3, 4, 6, 7, 8, 9)
+    made = kind(mask=mask, objects=[2])
+    assert Intervention.from_dict(json.loads(json.dumps(made.to_dict()))) == made == kind(mask=mask == 2)
+    assert kind(mask=mask == 2, objects=[1]).select(SIZES) == (5,)
+    with pytest.raises(ValueError, match=r"numbers that stand in the mask \(1, 2, 5\), got \[3, 4\]"):
+        chosen(objects=[1, 3, 4])
+    with pytest.raises(ValueError, match=r"numbers that stand in the mask \(none\), got \[1\]"):
+        kind(mask=np.zeros((3, 3)), objects=[1])
+    with pytest.raises(ValueError, match="objects must be at least 1, got 0"):
+        chosen(objects=[0])
+    with pytest.raises(ValueError, match="objects= chooses among the objects of mask=, which is not given"):
+        kind(tokens=[1], objects=[1])
+
+
 def test_grid_mask_counts_coverage():
     picture = np.zeros((7, 10))
     picture[:4, :5] = 1

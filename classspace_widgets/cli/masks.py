@@ -1,0 +1,56 @@
+"""Mask files on the command line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from classspace_widgets.space import ClassSpace
+
+WHITE = 255
+
+
+def placed_mask(path: Path, picture: Any, space: ClassSpace) -> np.ndarray[Any, Any]:
+    """A picture's mask file, cut and scaled as the model's preprocessing does it with the picture.
+
+    Parameters
+    ----------
+    path : Path
+        One channel: the number of the object at each pixel, 0 for context. A mask of 0 and 255 alone holds one object;
+        beside other numbers 255 is what data sets mark as undecided, and counts as context.
+    picture : PIL.Image.Image
+        The picture as it is stored.
+    space : ClassSpace
+
+    Returns
+    -------
+    ndarray [height, width], uint8
+        Of the size that the model sees.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    from classspace_widgets.studies.prepare import PixelTransform
+
+    try:
+        with Image.open(path) as drawn:
+            values = np.asarray(drawn)
+    except UnidentifiedImageError:
+        raise ValueError(f"--mask: {path} is not an image") from None
+    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
+        values = values[..., 0]  # grey, saved as colours
+    expected = (picture.height, picture.width)
+    if values.shape != expected:
+        raise ValueError(
+            f"--mask: {path} must have one channel and its picture's size [height, width]={list(expected)}, "
+            f"got {list(values.shape)}"
+        )
+    if values.max(initial=0) > WHITE:
+        raise ValueError(f"--mask: {path} must hold object numbers in 0..254, got {values.max()}")
+    values = values.astype(np.uint8)
+    present = set(np.unique(values).tolist())
+    numbers = np.where(values == WHITE, 1 if present <= {0, WHITE} else 0, values)
+    return PixelTransform.of(space).mask(numbers)
