@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from core.families import build
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from classspace_widgets import ClassSpace
@@ -11,7 +12,6 @@ from classspace_widgets import metrics as m
 from classspace_widgets.interventions import Ablate, RemoveTokens, ReplaceClassEmbedding, intervene
 from classspace_widgets.streaming import _read
 from classspace_widgets.studies.hidden import read_hidden
-from core.families import build
 
 CUDA = "cuda:0"
 
