@@ -122,25 +122,31 @@ def test_importance(space, pixels, method):
     waits(lambda: importance(space, [1, 2], images=pixels, method=method), budget=4)
 
 
-CHANGES = {
-    "remove": RemoveTokens(tokens=[7]),
-    "mask": MaskTokens(tokens=[7]),
-    "head": Ablate("head", heads=[1]),
-    "mlp": Ablate("mlp", mode="mean"),
-    "patch": PatchResidual(1, tokens=[2], source=(0, 3)),
-    "classifier": ReplaceClassEmbedding(classes=[0], by=[1]),
-    "no_cls": KnockOutAttention("no_cls"),
-    "self_only": KnockOutAttention("self_only"),
-}
+def changes(space):
+    """One intervention of every kind; those of tokens on the second image token."""
+    token = len(space.adapter.prefix) + 1
+    return {
+        "remove": RemoveTokens(tokens=[token]),
+        "mask": MaskTokens(tokens=[token]),
+        "head": Ablate("head", heads=[1]),
+        "mlp": Ablate("mlp", mode="mean"),
+        "patch": PatchResidual(1, tokens=[token], source=(0, token + 1)),
+        "classifier": ReplaceClassEmbedding(classes=[0], by=[1]),
+        "no_cls": KnockOutAttention("no_cls"),
+        "self_only": KnockOutAttention("self_only"),
+    }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+KINDS = ("remove", "mask", "head", "mlp", "patch", "classifier", "no_cls", "self_only")
+
+
+@pytest.mark.parametrize("change", KINDS)
 def test_interventions(space, pixels, change):
     if change == "no_cls" and not space.adapter.prefix:
         pytest.skip("no [CLS] to cut")
     budget = {"no_cls": 40, "self_only": 40, "remove": 2}.get(change, 1)
-    waits(lambda: run_with(space, pixels, [CHANGES[change]]), budget=budget)
-    waits(lambda: trace_with(space, pixels, [CHANGES[change]]).output, budget=budget)
+    waits(lambda: run_with(space, pixels, [changes(space)[change]]), budget=budget)
+    waits(lambda: trace_with(space, pixels, [changes(space)[change]]).output, budget=budget)
 
 
 def test_sweeps(space, pixels):
