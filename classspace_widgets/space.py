@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +16,7 @@ from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
 from classspace_widgets.models.names import given_names, names_of, wordnet_ids
 from classspace_widgets.models.placing import device_of, placed
+from classspace_widgets.models.verify import check_tokens, tensor_output
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import Recording, alone, evaluating, passing, recording
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from classspace_widgets.trace.hooks import Choice
 
 __all__ = ["ClassSpace"]
+
+HARDLY = 0.001
+"""A stream that moves by less of itself, from the embedding to the last block, is the embedding's."""
 
 
 class ClassSpace:
@@ -213,7 +218,10 @@ class ClassSpace:
     def random_twin(self, seed: int = 0) -> ClassSpace:
         """The same architecture with fresh weights: the control of every measurement.
 
-        The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.
+        The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.  So are the gains
+        of the residual branches (LayerScale's gamma): they start from a constant near 0, with which a twin's stream
+        would stay its embedding; with the model's, its blocks add about as much as the model's do.  A twin whose stream
+        hardly moves all the same (of a model that was not trained either) is warned about.
 
         Parameters
         ----------
@@ -224,20 +232,61 @@ class ClassSpace:
         -------
         ClassSpace
 
+        Raises
+        ------
+        ValueError
+            Where the model cannot be copied: a replaced ``forward``, or a hook, holds on to its own modules.
+
+        Warns
+        -----
+        UserWarning
+            Where the twin's stream hardly moves, so that its readings at every block are those of its embedding.
+
         Examples
         --------
         >>> ClassSpace.bundled().random_twin(seed=1).n_classes
         24
         """
+        twin = self.of_model(fresh_copy(self.model, seed), name=f"{self.name} (random weights, seed {seed})")
+        trace, last = twin._on_noise()
+        twin.identities = verify(trace, last, own_output=twin.adapter.own_output)
+        moved = float((last - trace.increments[0]).norm() / trace.increments[0].norm().clamp_min(1e-12))
+        if not moved >= HARDLY:
+            warnings.warn(
+                f"{twin.name}: its residual stream moves by {moved:.1g} of itself from the embedding to the last block, so it is "
+                "no control: its readings at every block are its embedding's. The gains of its residual branches "
+                "(LayerScale's gamma), which are the model's, are near 0, as before training",
+                stacklevel=2,
+            )
+        return twin
+
+    def of_model(self, model: nn.Module, *, name: str = "", device: str | torch.device = "auto") -> ClassSpace:
+        """Another model of the same architecture, read and given pictures in the same way; unchecked.
+
+        Parameters
+        ----------
+        model : nn.Module
+        name : str
+            By default this space's own.
+        device : str
+
+        Returns
+        -------
+        ClassSpace
+        """
         own = self.adapter.own_output
-        return ClassSpace(
-            fresh_copy(self.model, seed),
+        made = ClassSpace(
+            model,
+            device=device,
             class_names=self.class_names,
             class_embedding=None if own else self.adapter.embedding,
             class_bias=None if own else self.adapter.bias,
             class_norm="final" if own or self.adapter.norm is not None else "none",
-            name=f"{self.name} (random weights, seed {seed})",
+            name=name or self.name,
+            check=False,
         )
+        made.preprocessing = self.preprocessing
+        return made
 
     @property
     def lens(self) -> ClassLens:
@@ -410,13 +459,18 @@ class ClassSpace:
         UnsupportedModelError
             Where an identity does not hold.
         """
+        trace, last = self._on_noise()
+        return verify(trace, last, own_output=self.adapter.own_output)
+
+    def _on_noise(self) -> tuple[Trace, Tensor]:
+        """The trace of one picture of noise, and the output ``[1, T, D]`` of its last block."""
         generator = torch.Generator("cpu").manual_seed(0)
         shape = (1, len(self.preprocessing.mean), *self.preprocessing.size)
         pixels = torch.randn(shape, generator=generator, device="cpu").to(self.device, self.dtype)
         with in_full(pixels):
             record, output = self._pass(pixels)
             assert record.last is not None
-            return verify(self._traced(record, output, pixels), record.last, own_output=self.adapter.own_output)
+            return self._traced(record, output, pixels), record.last
 
     def _pass(
         self, pixels: Tensor, attention: Choice = False, heads: Choice = False, keys: Choice = False
@@ -428,7 +482,11 @@ class ClassSpace:
             recording(adapter, attention=attention, heads=heads, keys=keys) as record,
         ):
             output = self.model(pixels)
-        return record, output
+        if record.last is not None:
+            check_tokens(record, record.last, 2 if adapter.layout == "sequential" else 1, self.name)
+        if not adapter.own_output:
+            return record, pixels.new_zeros(len(pixels), 0)
+        return record, tensor_output(output, adapter, self.name)
 
     def _traced(self, record: Recording, output: Tensor, pixels: Tensor) -> Trace:
         adapter = self.adapter
@@ -455,7 +513,3 @@ class ClassSpace:
             with torch.no_grad():
                 trace.output = trace.readout()
         return trace
-
-    def _prepare(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any] | None]:
-        pixels, pictures, _ = self.preprocess(images)
-        return pixels, pictures

@@ -188,7 +188,7 @@ def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision:
         on_increments(space.adapter, stack, reader.take)
         output = space.model(pixels)
         if not space.adapter.own_output:
-            output = output.new_zeros(len(pixels), 0)
+            output = pixels.new_zeros(len(pixels), 0)
         return reader.result(output)
 
 

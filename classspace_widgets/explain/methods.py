@@ -17,6 +17,7 @@ from classspace_widgets.explain.reading import Readout, differentiable_logits, r
 from classspace_widgets.explain.weights import explicit_attention, read_rows
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
 
 if TYPE_CHECKING:
@@ -62,9 +63,9 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         for number, block in enumerate(adapter.blocks):
-            owner: Any = block
             hook(stack, parts[number].module.register_forward_pre_hook(enter(number)))
-            hook(stack, owner.drop_path1.register_forward_hook(added(number)))
+            for handle in on_added(block, "attention", added(number)):
+                hook(stack, handle)
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
         stack.enter_context(in_full(output))
@@ -91,18 +92,33 @@ def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         for block in adapter.blocks:
-            owner: Any = block
-            hook(stack, owner.drop_path1.register_forward_hook(lambda _m, _a, output: added.append(output)))
+            for handle in on_added(block, "attention", lambda _m, _a, output: added.append(output)):
+                hook(stack, handle)
         weights = stack.enter_context(explicit_attention(adapter, leaves=True))
         with torch.enable_grad():
             output = class_output(space, request.pixels)
             classes = request.classes(output)
+            # Blocks that a model runs again on the way back (gradient checkpointing) call their hooks again.
             shares = [
                 _differentiated(request, classes, output_of_block, weights[number])
-                for number, output_of_block in enumerate(added, start=1)
+                for number, output_of_block in enumerate(tuple(added), start=1)
             ]
     stacked = torch.stack(shares, dim=2)
     return stacked if request.heads else stacked.sum(dim=3), classes
+
+
+def _gradients(request: Request, total: Tensor, wanted: list[Tensor], *, retain_graph: bool) -> tuple[Tensor, ...]:
+    """Gradients of a scalar; a pass that autograd could not follow is refused in words."""
+    try:
+        return torch.autograd.grad(total, wanted, retain_graph=retain_graph)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in ("does not require grad", "not have been used in the graph")):
+            raise
+        raise UnsupportedModelError(
+            f"{request.space.name} runs its blocks out of autograd's sight (reentrant gradient checkpointing, or "
+            "torch.no_grad), so nothing can be differentiated; switch that off in the model, or pass use_reentrant=False to "
+            "torch.utils.checkpoint"
+        ) from error
 
 
 def _differentiated(request: Request, classes: Tensor, added: Tensor, weights: Tensor) -> Tensor:
@@ -118,7 +134,7 @@ def _differentiated(request: Request, classes: Tensor, added: Tensor, weights: T
     found = []
     for k in range(classes.shape[1]):
         total = readings.gather(1, classes[:, k : k + 1]).sum()
-        (slope,) = torch.autograd.grad(total, weights, retain_graph=True)
+        (slope,) = _gradients(request, total, [weights], retain_graph=True)
         # Rows other than those that are read have no gradient.
         found.append(slope.sum(dim=2))
     return torch.stack(found, dim=1)
@@ -198,8 +214,8 @@ def chefer(request: Request) -> tuple[Tensor, Tensor]:
             maps = []
             for k in range(classes.shape[1]):
                 total = output.gather(1, classes[:, k : k + 1]).sum()
-                slopes = torch.autograd.grad(
-                    total, [weights[n] for n in numbers], retain_graph=k + 1 < classes.shape[1]
+                slopes = _gradients(
+                    request, total, [weights[n] for n in numbers], retain_graph=k + 1 < classes.shape[1]
                 )
                 with torch.no_grad():
                     maps.append(request.readout.rows(_relevance([weights[n] for n in numbers], list(slopes))))

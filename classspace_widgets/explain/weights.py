@@ -34,7 +34,8 @@ def explicit_attention(adapter: Adapter, *, leaves: bool = False) -> Iterator[di
                 weights = weights.detach()
             if not weights.requires_grad and not weights.is_inference():
                 weights.requires_grad_()
-            kept[block] = weights
+            # A block that is run again on the way back (gradient checkpointing) is the same block.
+            kept.setdefault(block, weights)
             return weights @ value
 
         return compute

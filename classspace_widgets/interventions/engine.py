@@ -24,6 +24,7 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models.sublayers import SUBLAYERS, on_added
 from classspace_widgets.trace.hooks import alone, in_pieces, of_this_pass
 
 if TYPE_CHECKING:
@@ -101,6 +102,11 @@ def adapter_of(space: ClassSpace | Adapter) -> Adapter:
 
 def _hook(stack: ExitStack, handle: Any) -> None:
     stack.callback(handle.remove)
+
+
+def _on_added(stack: ExitStack, block: nn.Module, sublayer: str, call: Any) -> None:
+    for handle in on_added(block, sublayer, call):
+        _hook(stack, handle)
 
 
 def _change_embedding(plan: Plan, stack: ExitStack) -> None:
@@ -256,14 +262,14 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
             output[:, places] = _patch(plan, one, output, block, one.tokens)
         return output
 
-    for place, sublayer in (("drop_path1", "attention"), ("drop_path2", "mlp")):
+    for sublayer in SUBLAYERS:
         if ablations := plan.sublayers.get((block, sublayer)):
-            _hook(stack, getattr(owner, place).register_forward_hook(ablate(ablations, sublayer)))
+            _on_added(stack, owner, sublayer, ablate(ablations, sublayer))
     if patches:
         _hook(stack, owner.register_forward_pre_hook(entered))
         if plan.adapter.layout == "sequential":
-            _hook(stack, owner.drop_path1.register_forward_hook(first_added))
-            _hook(stack, owner.drop_path2.register_forward_hook(last_added))
+            _on_added(stack, owner, "attention", first_added)
+            _on_added(stack, owner, "mlp", last_added)
         elif hasattr(owner, "drop_path"):
             _hook(stack, owner.drop_path.register_forward_hook(last_added))
         _hook(stack, owner.register_forward_hook(patched))

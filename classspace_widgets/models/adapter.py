@@ -9,7 +9,16 @@ import torch
 
 from classspace_widgets.describe import short_repr
 from classspace_widgets.lens.lens import in_full, norm_kind
-from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REMEDY, UnsupportedModelError, refuse_by_name
+from classspace_widgets.models.refusals import (
+    EMBEDDING_REMEDY,
+    REMEDY,
+    UnsupportedModelError,
+    expression,
+    refuse_by_form,
+    refuse_by_name,
+    refuse_changed_head,
+)
+from classspace_widgets.models.sublayers import layout_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -139,9 +148,10 @@ def adapt(
     model = unwrapped(model)
     name = type(model).__name__
     refuse_by_name(name)
+    refuse_by_form(model)
     blocks = _blocks(model, name)
-    layout = _layout(blocks[0], name)
     width = _width(model, name)
+    layout = layout_of(blocks[0], name, width)
     prefix = _prefix(model)
     foreign = None if class_embedding is None else _given(model, class_embedding, class_bias, width)
     weight = _classifier(model).weight if foreign is None else foreign[0]
@@ -197,26 +207,45 @@ def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
     except TypeError:
         found = ()
     if not found or not hasattr(model, "patch_embed"):
-        inner = [n for n, part in model.named_modules() if hasattr(part, "patch_embed") and hasattr(part, "blocks")]
-        remedy = f"it holds one: pass model.{inner[0]}" if inner else REMEDY
+        inner = [
+            n for n, part in model.named_modules() if n and hasattr(part, "patch_embed") and hasattr(part, "blocks")
+        ]
+        remedy = _inner_remedy(model, inner[0]) if inner else REMEDY
         raise UnsupportedModelError(
             f"{name} is not supported: expected a vision transformer with patch_embed and blocks; {remedy}"
         )
     kinds = {type(block).__name__ for block in found}
     if len(kinds) > 1:
         raise UnsupportedModelError(f"{name} mixes blocks of different kinds ({', '.join(sorted(kinds))}); {REMEDY}")
+    _refuse_shared(found, name)
     return found
 
 
-def _layout(block: nn.Module, name: str) -> str:
-    if all(hasattr(block, part) for part in ("attn", "mlp", "drop_path1", "drop_path2")):
-        return "sequential"
-    # A sum of several attentions, or attention and MLP in parallel: only what the whole block adds is defined.
-    if hasattr(block, "drop_path") or (hasattr(block, "attns") and hasattr(block, "ffns")):
-        return "parallel"
-    raise UnsupportedModelError(
-        f"{name} has blocks of type {type(block).__name__}, where what attention and MLP add cannot be found; {REMEDY}"
+def _inner_remedy(model: nn.Module, inner: str) -> str:
+    """How to name a module inside another one, in Python."""
+    if hasattr(model, "merge_and_unload"):
+        return "it holds one beside adapters (LoRA): pass model.merge_and_unload()"
+    return (
+        f"it holds one: pass {expression(model, inner)} (what stands around it is then left out; give mean= and std= where that normalises "
+        "the pictures)"
     )
+
+
+def _refuse_shared(blocks: tuple[nn.Module, ...], name: str) -> None:
+    """Refuse blocks that share weights: hooks and changes of one block would act in the others too."""
+    seen: dict[int, int] = {}
+    for number, block in enumerate(blocks, start=1):
+        parts = [block, *(part for n in ("attn", "mlp") if (part := getattr(block, n, None)) is not None)]
+        inside = {
+            id(m) for part in parts for m in part.modules() if next(m.parameters(recurse=False), None) is not None
+        }
+        for one in inside | {id(block)}:
+            if seen.setdefault(one, number) != number:
+                raise UnsupportedModelError(
+                    f"{name} is not supported: blocks {seen[one]} and {number} share modules, so what belongs to one block "
+                    "cannot be told from the other; give each block its own: model.blocks = "
+                    "torch.nn.Sequential(*[copy.deepcopy(block) for block in model.blocks])"
+                )
 
 
 def _width(model: nn.Module, name: str) -> int:
@@ -274,6 +303,7 @@ def _classifier(model: nn.Module) -> nn.Linear:
     head = _linear(getattr(model, "head", None))
     if head is None:
         found = getattr(model, "head", None)
+        refuse_changed_head(found, name)
         kind = "no head at all" if found is None or isinstance(found, torch.nn.Identity) else type(found).__name__
         raise UnsupportedModelError(f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}")
     return head

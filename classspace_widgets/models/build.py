@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import torch
 
 from classspace_widgets.lookup import close_matches
 from classspace_widgets.models.offline import cache_alone_where_cut_off
+from classspace_widgets.models.placing import copied
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -161,9 +161,14 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
 
     Every module's own initialisation is run.  A matrix that has none, and so comes through unchanged, is drawn from
     a normal distribution with the standard deviation of 0.02 that ViTs start from.
+
+    The gains of the residual branches are kept as they are trained: LayerScale's gamma, and the weight of a norm that
+    follows attention or MLP.  Where there are any, training starts from a constant such as 1e-5 to let the blocks in
+    slowly; a twin with that start would be a copy of its embedding at every block.  With the trained gains the twin's
+    blocks add about as much as the model's, and only what they add is random.
     """
     with torch.random.fork_rng(), torch.no_grad(), progress_bar(3, "fresh weights", "step") as bar:
-        twin = copy.deepcopy(model)
+        twin = copied(model)
         bar.update()
         torch.manual_seed(seed)
         for module in twin.modules():
@@ -178,4 +183,36 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
         for fresh, trained in zip(twin.parameters(), model.parameters(), strict=True):
             if fresh.ndim >= 2 and torch.equal(fresh, trained):
                 fresh.normal_(std=0.02)
+        trained_gains = dict(gains(model))
+        for name, fresh in gains(twin):
+            fresh.copy_(trained_gains[name])
     return twin
+
+
+def gains(model: nn.Module) -> list[tuple[str, Tensor]]:
+    """What multiplies, channel by channel, what attention and MLP add: gammas of LayerScale, weights of norms behind them.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    list of tuple of str and Tensor [D]
+
+    Examples
+    --------
+    >>> import timm
+    >>> [name for name, _ in gains(timm.create_model("test_vit", init_values=1e-5))][:2]
+    ['blocks.0.ls1.gamma', 'blocks.0.ls2.gamma']
+    """
+    behind = {f"{name}." for name, module in model.named_modules() if "Post" in type(module).__name__}
+    return [
+        (name, parameter)
+        for name, parameter in model.named_parameters()
+        if parameter.ndim == 1
+        and (
+            name.rpartition(".")[2] in ("gamma", "gamma_1", "gamma_2")
+            or any(name in (f"{block}norm1.weight", f"{block}norm2.weight") for block in behind)
+        )
+    ]

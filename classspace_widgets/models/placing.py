@@ -1,14 +1,22 @@
-"""Where a model runs, and in which precision, without touching the caller's."""
+"""Where a model runs, and in which precision, without touching the caller's; and copies that share nothing with it."""
 
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING
+import functools
+from types import FunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.models.refusals import expression
+
 if TYPE_CHECKING:
     from torch import nn
+
+
+MOST_LOOKED_AT = 10_000
+"""Objects behind one attribute that are looked at: more belong to something else than to a replaced method."""
 
 
 def device_of(device: str | torch.device, model: nn.Module) -> torch.device:
@@ -34,4 +42,105 @@ def placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
     here = parameter.device.type == device.type and device.index in (None, parameter.device.index)
     if here and dtype in (None, parameter.dtype):
         return model
-    return copy.deepcopy(model).to(device=device, dtype=dtype)
+    return copied(model).to(device=device, dtype=dtype)
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A copy of a model that computes with its own weights alone.
+
+    Parameters
+    ----------
+    model : nn.Module
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    ValueError
+        Where a function that was put into the model (a replaced ``forward``, a hook) holds on to the model's own modules
+        or weights: copying does not reach into functions, so the copy would go on computing with the original's.
+
+    Examples
+    --------
+    >>> plain = torch.nn.Linear(2, 2)
+    >>> copied(plain).weight is plain.weight
+    False
+    """
+    own = {id(one) for one in model.modules()} | {id(one) for one in (*model.parameters(), *model.buffers())}
+    for name, module in model.named_modules():
+        for attribute, value in vars(module).items():
+            if attribute in ("_parameters", "_buffers", "_modules", "_compiled_call_impl"):
+                continue  # tensors and modules are copied by torch, what was compiled is left out
+            path = f"{name}.{attribute}" if name else attribute
+            if _held_by_functions(value, own):
+                if attribute.endswith("_hooks"):
+                    what, undo = "a hook", "remove the hook (its handle's .remove())"
+                else:
+                    what, undo = "a function", f"undo it (del {expression(model, path)})"
+                raise ValueError(
+                    f"{type(model).__name__} cannot be copied (for a random twin, another device or dtype): {path} is {what} "
+                    f"that holds on to this model's own modules, so a copy would go on computing with them; {undo}, or write "
+                    "it as a method or a functools.partial of the module that it belongs to"
+                )
+            if isinstance(value, torch.Tensor) and value.grad_fn is not None:
+                raise ValueError(
+                    f"{type(model).__name__} cannot be copied (for a random twin, another device or dtype): {path} is a tensor "
+                    f"that autograd still follows; remove it (del {expression(model, path)}), or keep it detached"
+                )
+    return copy.deepcopy(model)
+
+
+def _held_by_functions(value: Any, own: set[int]) -> bool:
+    """Whether a function within a value, where copying does not reach, leads to one of the model's modules or tensors."""
+    seen: set[tuple[int, bool]] = set()
+    waiting: list[tuple[Any, bool]] = [(value, False)]
+    while waiting and len(seen) < MOST_LOOKED_AT:
+        one, behind = waiting.pop()  # behind: reached through a function
+        if (id(one), behind) in seen:
+            continue
+        if id(one) in own:
+            if behind:
+                return True
+            continue
+        seen.add((id(one), behind))
+        waiting.extend((part, behind or isinstance(one, FunctionType)) for part in _parts(one))
+    return False
+
+
+def _parts(value: Any) -> list[Any]:
+    """What a value leads to."""
+    if isinstance(value, FunctionType):
+        held = [cell.cell_contents for cell in value.__closure__ or () if _filled(cell)]
+        held += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values(), *vars(value).values()]
+        # Of what it finds by name in its file or notebook: what may be a model, or a function of one.
+        named = [value.__globals__.get(name) for name in _names(value.__code__)]
+        return held + [one for one in named if isinstance(one, (torch.nn.Module, torch.Tensor, MethodType, list, dict))]
+    if isinstance(value, MethodType):
+        return [value.__self__, value.__func__]
+    if isinstance(value, functools.partial):
+        return [value.func, *value.args, *value.keywords.values()]
+    if isinstance(value, dict):
+        return list(value.values())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return list(value)
+    if isinstance(value, torch.nn.Module):
+        return [*value.children(), *value.parameters(recurse=False)]
+    if isinstance(value, (torch.Tensor, type, ModuleType)):
+        return []
+    return list(vars(value).values()) if hasattr(value, "__dict__") else []
+
+
+def _filled(cell: Any) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018
+    except ValueError:
+        return False
+    return True
+
+
+def _names(code: Any) -> set[str]:
+    """Names that a function looks up, functions inside it included."""
+    inner = [_names(one) for one in code.co_consts if hasattr(one, "co_names")]
+    return set(code.co_names).union(*inner)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
+
+from classspace_widgets.models.placing import copied
 
 if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
@@ -31,14 +32,4 @@ def random_twin(space: ClassSpace, *, seed: int = 0) -> ClassSpace:
 
 def on_device(space: ClassSpace, device: str) -> ClassSpace:
     """The same space on another device; the caller's model stays where it is."""
-    own = space.adapter.own_output
-    return type(space)(
-        copy.deepcopy(space.model),
-        device=device,
-        class_names=space.class_names,
-        class_embedding=None if own else space.adapter.embedding,
-        class_bias=None if own else space.adapter.bias,
-        class_norm="final" if own or space.adapter.norm is not None else "none",
-        name=space.name,
-        check=False,
-    )
+    return space.of_model(copied(space.model), device=device)

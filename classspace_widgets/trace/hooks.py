@@ -14,6 +14,8 @@ import torch
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.models.adapter import unwrapped
+from classspace_widgets.models.refusals import REMEDY
+from classspace_widgets.models.sublayers import SUBLAYERS, on_added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -132,7 +134,12 @@ def recording(
     with ExitStack() as stack:
         stack.enter_context(alone(adapter.model))
         on_increments(adapter, stack, kept.append)
-        hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, out: setattr(kept, "last", out.detach())))
+        hook(
+            stack,
+            adapter.blocks[-1].register_forward_hook(
+                lambda m, _a, out: setattr(kept, "last", _stream(out, m, "returns").detach())
+            ),
+        )
         for block, chosen in _chosen(attention, adapter, "attention", has_weights).items():
             _keep_weights(adapter, stack, kept, block, chosen)
         for block in _chosen(heads, adapter, "heads", has_heads):
@@ -150,35 +157,58 @@ def hook(stack: ExitStack, handle: Any) -> None:
 def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], Any]) -> None:
     """Call ``take`` with every increment ``[B, T, D]`` during a pass, in the order in which they are added."""
 
-    def first(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        take(args[0].detach())
+    def first(module: nn.Module, args: tuple[Any, ...]) -> None:
+        take(_stream(args[0] if args else None, module, "is called with").detach())
 
     def added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
         take(output.detach())
 
-    def difference(_module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        take(output.detach() - args[0].detach())
+    def difference(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        take(_stream(output, module, "returns").detach() - args[0].detach())
 
     hook(stack, adapter.blocks[0].register_forward_pre_hook(first))
     for block in adapter.blocks:
         parts: Any = block
         if adapter.layout == "sequential":
-            hook(stack, parts.drop_path1.register_forward_hook(added))
-            hook(stack, parts.drop_path2.register_forward_hook(added))
+            for sublayer in SUBLAYERS:
+                for handle in on_added(block, sublayer, added):
+                    hook(stack, handle)
         elif hasattr(parts, "drop_path"):
             hook(stack, parts.drop_path.register_forward_hook(added))
         else:
             hook(stack, parts.register_forward_hook(difference))
 
 
+def _stream(value: Any, block: nn.Module, does: str) -> Tensor:
+    """The residual stream that a block is called with, or returns; refused where it is anything else."""
+    if not isinstance(value, torch.Tensor):
+        raise UnsupportedModelError(
+            f"a block of type {type(block).__name__} {does} {_kind(value)} instead of the residual stream [B, T, D] as a "
+            f"tensor; {REMEDY}"
+        )
+    return value
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "no positional argument"
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (tuple, list, dict)) else "")
+
+
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a pass, in one thread at a time and none of it compiled; modules go back to their modes."""
-    with alone(model):
+    """Evaluation mode for a pass, in one thread at a time, nothing compiled or computed twice; all goes back as it was."""
+    with alone(model), ExitStack() as stack:
         training = [module for module in model.modules() if module.training]
         # Every pass brings hooks of its own, and compiled parts would be compiled anew for each.
         compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
         eager: Any = getattr(torch.compiler, "set_stance", None) if compiled else None
+        for module in model.modules():
+            for flag in ("grad_checkpointing", "gradient_checkpointing"):
+                # Blocks that are run again on the way back would be recorded again.
+                if module.__dict__.get(flag) is True:
+                    setattr(module, flag, False)
+                    stack.callback(setattr, module, flag, True)
         model.eval()
         try:
             with eager("force_eager") if eager else nullcontext():
