@@ -184,8 +184,8 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
             if fresh.ndim >= 2 and torch.equal(fresh, trained):
                 fresh.normal_(std=0.02)
         trained_gains = dict(gains(model))
-        for name, fresh in gains(twin):
-            fresh.copy_(trained_gains[name])
+        for name, gain in gains(twin):
+            gain.copy_(trained_gains[name])
     return twin
 
 

@@ -75,7 +75,8 @@ def expression(model: nn.Module, path: str) -> str:
     >>> expression(torch.nn.Sequential(torch.nn.Linear(2, 2)), "0.weight")
     'model[0].weight'
     """
-    text, owner = "model", model
+    text = "model"
+    owner: Any = model
     for part in path.split("."):
         if part.isdigit() and isinstance(owner, (torch.nn.Sequential, torch.nn.ModuleList)):
             text += f"[{part}]"
