@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classspace_widgets.files import deflated, inflated, refusing, write_whole
 from classspace_widgets.lookup import class_index
-from classspace_widgets.snapshot import Array, SnapshotError, pack, unpack, write_atomically
+from classspace_widgets.snapshot import Array, SnapshotError, pack, unpack
+from classspace_widgets.wellformed import NOBODY, check_atlas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +21,6 @@ __all__ = ["MemoryAtlas"]
 
 KIND = "memories"
 SUBLAYERS = ("attention", "mlp")
-_NEEDED = ("top", "top_cosine", "values", "values_cosine")
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class MemoryAtlas:
         c = class_index(self.class_names, wanted)
         numbers = self.arrays["values"][c].ravel()
         cosines = self.arrays["values_cosine"][c].astype(np.float32).ravel()
-        kept = np.flatnonzero(numbers != np.uint32(0xFFFFFFFF))
+        kept = np.flatnonzero(numbers != np.uint32(NOBODY))
         kept = kept[np.argsort(-cosines[kept], kind="stable")]
         rows = [(*self.place(int(numbers[i])), float(cosines[i])) for i in kept]
         return pd.DataFrame(rows, columns=["block", "sublayer", "value", "cosine"])
@@ -106,22 +106,19 @@ class MemoryAtlas:
         meta, arrays = unpack(data)
         if meta.get("kind") != KIND:
             raise SnapshotError(f"expected a memory atlas, got a container of kind {meta.get('kind')!r}")
-        lost = [name for name in _NEEDED if name not in arrays]
-        if lost:
-            raise SnapshotError(f"damaged memory atlas: it lacks {', '.join(lost)}")
+        with refusing(SnapshotError, "damaged memory atlas"):
+            check_atlas(meta, arrays)
         return cls({key: value for key, value in meta.items() if key != "kind"}, arrays)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write one gzipped file; nothing is left behind when writing fails."""
-        target = Path(path)
-        write_atomically(target, gzip.compress(self.pack(), compresslevel=6, mtime=0))
-        return target
+        return write_whole(path, deflated(self.pack()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MemoryAtlas:
-        """Open a file that `save` wrote; needs no torch."""
-        try:
-            data = gzip.decompress(Path(path).read_bytes())
-        except (gzip.BadGzipFile, EOFError) as error:
-            raise SnapshotError(f"{path} is no memory atlas, or it is damaged ({error})") from error
-        return cls.unpack(data)
+        """Open a file that `save` wrote; needs no torch. Raises `SnapshotError` for anything else."""
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"there is no memory atlas at {path}")
+        data = Path(path).read_bytes()
+        with refusing(SnapshotError, f"{path} is no memory atlas, or it is damaged"):
+            return cls.unpack(inflated(data))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
-from classspace_widgets.still import identifiability, viridis
+from classspace_widgets.still import identifiability, picture_of, viridis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -209,15 +208,6 @@ def with_lines(picture: Image.Image, lines: Sequence[str]) -> Image.Image:
         text = _cut(row, picture.width, font)
         pen.text((0, picture.height + MARGIN + LINE * i), text, fill=_INK, font=font)
     return out
-
-
-def picture_of(snapshot: Snapshot) -> Image.Image | None:
-    """The picture that a snapshot carries, as the model saw it."""
-    from PIL import Image
-
-    if "image" not in snapshot.arrays:
-        return None
-    return Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).convert("RGB")
 
 
 def _colours(values: Array, limits: tuple[float, float] | None) -> Array:

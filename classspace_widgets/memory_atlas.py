@@ -13,6 +13,7 @@ from classspace_widgets.atlas import SUBLAYERS, MemoryAtlas
 from classspace_widgets.memories import output_projection, recording_coefficients, value_vectors
 from classspace_widgets.progress import over
 from classspace_widgets.trace.hooks import evaluating
+from classspace_widgets.wellformed import NOBODY
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from classspace_widgets.studies.prepare import Item, PixelTransform
 
 __all__ = ["memory_atlas"]
-
-NOBODY = 0xFFFFFFFF
 
 
 def memory_atlas(

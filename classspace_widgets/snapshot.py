@@ -17,18 +17,19 @@ Migration rule: a reader refuses a version newer than its own, and reads every o
 
 from __future__ import annotations
 
-import gzip
 import json
+import math
 import os
 import struct
-import tempfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from classspace_widgets.files import deflated, inflated, parsed, refusing, write_whole
+from classspace_widgets.wellformed import check_snapshot
 
 __all__ = ["Snapshot", "SnapshotError", "pack", "unpack"]
 
@@ -88,14 +89,13 @@ def pack(meta: dict[str, Any], arrays: dict[str, Array]) -> bytes:
             }
         )
     # Offsets stand in the header whose length they depend on: reserve room for the widest, then fill in.
-    width = len(json.dumps({"meta": meta, "arrays": entries}, ensure_ascii=False).encode()) + 20 * len(entries) + 16
+    width = len(_header(meta, entries)) + 20 * len(entries) + 16
     start = _aligned(_PREFIX.size + width)
     position = start
     for entry in entries:
         entry["offset"] = position
         position = _aligned(position + entry["nbytes"])
-    header = json.dumps({"meta": meta, "arrays": entries}, ensure_ascii=False, allow_nan=False).encode()
-    header = header.ljust(start - _PREFIX.size)
+    header = _header(meta, entries).ljust(start - _PREFIX.size)
     out = bytearray(position)
     _PREFIX.pack_into(out, 0, MAGIC, VERSION, len(header))
     out[_PREFIX.size : start] = header
@@ -103,6 +103,12 @@ def pack(meta: dict[str, Any], arrays: dict[str, Array]) -> bytes:
         little = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<"), copy=False)
         out[entry["offset"] : entry["offset"] + entry["nbytes"]] = little.tobytes()
     return bytes(out)
+
+
+def _header(meta: dict[str, Any], entries: list[dict[str, Any]]) -> bytes:
+    text = json.dumps({"meta": meta, "arrays": entries}, ensure_ascii=False, allow_nan=False)
+    # Half a character, as in file names that are not UTF-8, is escaped as JSON does.
+    return text.encode("utf-8", errors="backslashreplace")
 
 
 def in_planes(container: bytes) -> bytes:
@@ -158,12 +164,14 @@ def unpack(data: bytes | bytearray | memoryview) -> tuple[dict[str, Any], dict[s
         )
     if _PREFIX.size + length > len(view):
         raise SnapshotError(f"damaged snapshot: its header of {length} bytes reaches past the end ({len(view)} bytes)")
-    try:
-        header = json.loads(bytes(view[_PREFIX.size : _PREFIX.size + length]).decode())
+    with refusing(SnapshotError, "damaged snapshot: its header cannot be read"):
+        header = parsed(bytes(view[_PREFIX.size : _PREFIX.size + length]))
         meta, entries = header["meta"], header["arrays"]
+        if sum(entry["nbytes"] for entry in entries) > len(view):
+            raise SnapshotError("damaged snapshot: its arrays share bytes, or reach past the end")
         arrays = {str(entry["name"]): _read(view, entry) for entry in entries}
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise SnapshotError(f"damaged snapshot: its header cannot be read ({error})") from error
+        if len(arrays) != len(entries):
+            raise SnapshotError("damaged snapshot: two of its arrays have one name")
     if not isinstance(meta, dict):
         raise SnapshotError("damaged snapshot: its meta data are no JSON object")
     return meta, arrays
@@ -174,11 +182,12 @@ def _read(view: memoryview, entry: dict[str, Any]) -> Array:
     if code not in _DTYPES:
         raise SnapshotError(f"damaged snapshot: array {name!r} has unknown dtype {code!r}")
     dtype = np.dtype(_DTYPES[code]).newbyteorder("<")
-    shape = tuple(int(n) for n in entry["shape"])
-    offset, nbytes = int(entry["offset"]), int(entry["nbytes"])
-    if min((0, *shape)) < 0 or int(np.prod(shape, dtype=np.int64)) * dtype.itemsize != nbytes:
+    shape, offset, nbytes = tuple(entry["shape"]), entry["offset"], entry["nbytes"]
+    if not all(type(n) is int and n >= 0 for n in (*shape, offset, nbytes)):
+        raise SnapshotError(f"damaged snapshot: array {name!r} has a size or place that is no whole number")
+    if math.prod(shape) * dtype.itemsize != nbytes:
         raise SnapshotError(f"damaged snapshot: array {name!r} of shape {shape} does not fill {nbytes} bytes")
-    if offset < 0 or offset + nbytes > len(view):
+    if offset + nbytes > len(view):
         raise SnapshotError(
             f"damaged snapshot: array {name!r} ends at byte {offset + nbytes}, the data at byte {len(view)}"
         )
@@ -355,45 +364,19 @@ class Snapshot:
         meta, arrays = unpack(data)
         if meta.get("kind") != "snapshot":
             raise SnapshotError(f"expected a whole snapshot, got a container of kind {meta.get('kind')!r}")
-        missing = {"model", "tokens", "classes", "payload"} - set(meta)
-        readings = "ranks" if meta.get("payload", {}).get("ranks_only") else "raw"
-        lost = {"sigma", "offset", "output_logits", readings} - set(arrays)
-        if missing or lost:
-            raise SnapshotError(f"damaged snapshot: it lacks {', '.join(sorted(missing | lost))}")
+        with refusing(SnapshotError, "damaged snapshot"):
+            check_snapshot(meta, arrays)
         return cls(meta, arrays)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write a ``.csnap`` file (gzip); nothing is left behind when writing fails."""
-        target = Path(path)
-        write_atomically(target, gzip.compress(self.pack(), compresslevel=6, mtime=0))
-        return target
+        return write_whole(path, deflated(self.pack()))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
-        """Open a ``.csnap`` file."""
+        """Open a ``.csnap`` file; raises `SnapshotError` for anything else."""
         if not Path(path).is_file():
             raise FileNotFoundError(f"there is no snapshot at {path}")
-        try:
-            data = gzip.decompress(Path(path).read_bytes())
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-            raise SnapshotError(f"{path} is no snapshot file, or it is damaged ({error})") from error
-        return cls.unpack(data)
-
-
-def write_atomically(target: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(f"the folder {target.parent} does not exist; create it first")
-    if target.is_dir():
-        raise IsADirectoryError(f"{target} is a folder; name the file to write")
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        data = Path(path).read_bytes()
+        with refusing(SnapshotError, f"{path} is no snapshot file, or it is damaged"):
+            return cls.unpack(inflated(data))

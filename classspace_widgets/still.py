@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classspace_widgets.files import refusing
+from classspace_widgets.snapshot import SnapshotError
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -48,13 +51,27 @@ def still(snapshot: Snapshot, class_index: int | None = None, *, point: int = -1
     shape = (size, max(1, round(size * values.shape[0] / values.shape[1])))
     heat = Image.fromarray(viridis(values)).resize(shape, Image.Resampling.NEAREST)
     out = Image.new("RGBA", (2 * size + 8, shape[1]))  # transparent between the two
-    if "image" in snapshot.arrays:
-        picture = Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).convert("RGB")
+    picture = picture_of(snapshot)
+    if picture is not None:
         picture = picture.resize(shape, Image.Resampling.BICUBIC)
         out.paste(picture, (0, 0))
         heat = Image.blend(picture, heat, 0.75)
     out.paste(heat, (size + 8, 0))
     return out
+
+
+def picture_of(snapshot: Snapshot) -> Image.Image | None:
+    """The picture that a snapshot carries, as the model saw it; raises `SnapshotError` where it is damaged."""
+    from PIL import Image
+
+    if "image" not in snapshot.arrays:
+        return None
+    said = snapshot.meta["image"]
+    with refusing(SnapshotError, "the picture of this snapshot is damaged"):
+        picture = Image.open(io.BytesIO(snapshot.arrays["image"].tobytes()), formats=("PNG", "WEBP"))
+        if picture.size != (said["width"], said["height"]):
+            raise ValueError(f"expected {said['width']} x {said['height']} pixels, got {picture.size}")
+        return picture.convert("RGB")
 
 
 def data_uri(picture: Image.Image, **options: Any) -> str:

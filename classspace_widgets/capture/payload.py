@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
+from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.progress import progress_bar
@@ -90,6 +91,7 @@ def capture(
         if payload == "auto":
             payload = "all" if size <= ALL_LIMIT else "classes"
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
+        asked = list(dict.fromkeys(asked))
         arrays: dict[str, Array] = {
             "output_logits": as_float(trace.output[image]),
             "offset": as_float(trace.lens.offset),
@@ -166,7 +168,7 @@ def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
     return {
         "kind": "snapshot",
         "model": {
-            "name": trace.model_name,
+            "name": readable(trace.model_name),
             "blocks": trace.n_blocks,
             "heads": trace.heads,
             "width": int(trace.increments[0].shape[-1]),
@@ -184,7 +186,7 @@ def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
                 t for t in range(trace.n_tokens) if trace.kept_tokens is not None and t not in trace.kept_tokens
             ],
         },
-        "classes": {"count": reader.n_classes, "names": [str(n) for n in trace.class_names]},
+        "classes": {"count": reader.n_classes, "names": [readable(str(n)) for n in trace.class_names]},
         "objects": [],
         "caveats": caveats,
         "unreachable": unreachable,
@@ -193,7 +195,7 @@ def _meta(trace: Trace, image: int, reader: Reader) -> dict[str, Any]:
 
 
 def _add_picture(meta: dict[str, Any], arrays: dict[str, Array], trace: Trace, image: int, title: str) -> None:
-    name = title or (trace.image_names[image] if image < len(trace.image_names) else "")
+    name = readable(title or (trace.image_names[image] if image < len(trace.image_names) else ""))
     meta["image"] = {"width": 0, "height": 0, "mime": "", "name": name, "label": None}
     if trace.pictures is None:
         return

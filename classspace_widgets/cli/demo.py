@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from classspace_widgets.files import write_whole
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +39,7 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(f"{target} is there already and stays as it is; remove it for a fresh copy")
     else:
         arguments.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        write_whole(target, source.read_bytes())
         _trust(target)
         print(f"copied the demo to {target}")
     if arguments.no_open:

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets._version import __version__
 from classspace_widgets.export import page
 from classspace_widgets.export.portable import lighter, portable, reduced
+from classspace_widgets.files import write_whole
 from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.snapshot import Snapshot, write_atomically
+from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.still import caption
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def export_html(
         with bar.part(100 - bar.done):
             text_out = page.render(parts, title=title, script=_runtime(), theme=theme, footer=footer)
         data = text_out.encode("utf-8", errors="replace")
-    write_atomically(Path(path), data)
+    write_whole(path, data)
     return ExportedPage(Path(path), len(data), notes)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.packed import UNPACK, packed, packed_scripts
+from classspace_widgets.packed import UNPACK, packed, packed_scripts, policy
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import in_planes
 from classspace_widgets.still import caption, data_uri, still
@@ -131,11 +129,6 @@ def render(
     for text in plain:
         if "</script" in text.lower():
             raise ValueError("a script of the page holds '</script', which would end it early")
-    hashes = " ".join(f"'sha256-{_digest(text)}'" for text in [*figures, *plain]) or "'none'"
-    policy = (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
     chosen = "" if theme == "auto" else f' data-theme="{html.escape(theme)}"'
     return "\n".join(
         [
@@ -143,7 +136,7 @@ def render(
             f'<html lang="en"{chosen}>',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy)}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy([*figures, *plain]))}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="generator" content="classspace-widgets">',
             f"<title>{html.escape(title)}</title>",
@@ -216,8 +209,3 @@ def _mount(mount: Mount, payloads: list[str], bar: Bar) -> str:
         f"<figcaption>{words}</figcaption></figure>"
         "<noscript><p>This view is interactive: it needs JavaScript, and makes no network request.</p></noscript></div>"
     )
-
-
-def _digest(text: str) -> str:
-    # A browser hashes the script after normalising line ends.
-    return base64.b64encode(hashlib.sha256(text.replace("\r\n", "\n").replace("\r", "\n").encode()).digest()).decode()

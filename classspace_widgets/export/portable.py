@@ -23,7 +23,9 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         return snapshot
     if classes is None and payload == "auto" and snapshot.meta["payload"]["mode"] in ("all", "increments"):
         return snapshot
-    wanted = None if classes is None else [class_index(snapshot.class_names, c) for c in items_of(classes)[0]]
+    wanted = None
+    if classes is not None:
+        wanted = list(dict.fromkeys(class_index(snapshot.class_names, c) for c in items_of(classes)[0]))
     if snapshot.source is not None:
         mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
         made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from classspace_widgets.files import replacing, write_whole
 from classspace_widgets.photos.augment import mix, normalise, vary
 from classspace_widgets.photos.data import Photographs, read
 
@@ -145,13 +146,12 @@ class Run:
 
     def keep(self, name: str) -> None:
         """Write a checkpoint, and what was measured beside it as text."""
-        half = self.out / f"{name}.part"
         state = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict(), "step": self.step}
         state |= {"optimizers": [maker.state_dict() for maker in self.makers]}
-        torch.save({**state, "seconds": self.seconds, "history": self.history}, half)
-        half.replace(self.out / f"{name}.pt")
+        with replacing(self.out / f"{name}.pt") as half:
+            torch.save({**state, "seconds": self.seconds, "history": self.history}, half)
         told = {"recipe": asdict(self.recipe), "seed": self.seed, "step": self.step, "seconds": round(self.seconds)}
-        (self.out / f"{name}.json").write_text(json.dumps({**told, "history": self.history}, indent=1))
+        write_whole(self.out / f"{name}.json", json.dumps({**told, "history": self.history}, indent=1).encode())
 
     def one_step(self, share_of_rate: float, keep: float, mixed: float) -> Tensor:
         """One batch: gives its loss."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from bokeh.plotting import figure
+
+from classspace_widgets.files import write_whole
 
 
 def figures_in(plotted: Any) -> list[Any]:
@@ -66,20 +69,22 @@ def save_figure(plotted: Any, path: str | Path) -> Path:
         raise ValueError(f"expected a path ending in .html, .png or .svg, got {target.name!r}")
     target.parent.mkdir(parents=True, exist_ok=True)
     if kind == ".html":
-        target.write_text(file_html(plotted, INLINE, target.stem), encoding="utf-8")
-        return target
+        return write_whole(target, file_html(plotted, INLINE, target.stem).encode("utf-8", errors="replace"))
     from bokeh.io import export_png, export_svg
 
     try:
-        if kind == ".svg":
-            for fig in figures_in(plotted):
-                fig.output_backend = "svg"
-            export_svg(plotted, filename=str(target))
-        else:
-            export_png(plotted, filename=str(target))
+        with TemporaryDirectory() as folder:
+            place = str(Path(folder) / f"figure{kind}")
+            if kind == ".svg":
+                for fig in figures_in(plotted):
+                    fig.output_backend = "svg"
+                export_svg(plotted, filename=place)
+            else:
+                export_png(plotted, filename=place)
+            drawn = Path(place).read_bytes()
     except Exception as error:  # selenium raises many kinds; the remedy is the same
         raise RuntimeError(
             f"cannot write {target.name}: Bokeh needs Selenium and a browser for pictures ({error}); "
             "pip install selenium and Firefox or Chromium, or save .html"
         ) from error
-    return target
+    return write_whole(target, drawn)

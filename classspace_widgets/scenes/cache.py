@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from classspace_widgets.files import replacing
 from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.scenes.generator import Scene
 
@@ -39,9 +40,8 @@ def draw_all(dataset: ScenesDataset, folder: Path | None = None, *, workers: int
         else:
             drawn = [_draw(dataset, part) for part in tqdm(parts, desc="drawing", unit="x200", disable=len(parts) < 2)]
         images, masks, classes = (np.concatenate(arrays) for arrays in zip(*drawn, strict=True))
-        half = place.with_suffix(".part.npz")
-        np.savez(half, images=images, masks=masks, classes=classes)
-        half.replace(place)
+        with replacing(place) as half, half.open("wb") as file:
+            np.savez(file, images=images, masks=masks, classes=classes)
     with np.load(place) as kept:
         return kept["images"], kept["masks"], kept["classes"]
 

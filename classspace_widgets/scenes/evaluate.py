@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from tqdm import tqdm
 
+from classspace_widgets.files import write_whole
 from classspace_widgets.scenes.augment import normalise
 from classspace_widgets.scenes.cache import Drawn, draw_all
 from classspace_widgets.scenes.dataset import ScenesDataset
@@ -190,8 +191,8 @@ def main(arguments: list[str] | None = None) -> None:
     model = load_bundled(given.variant, folder=given.weights)
     card["notes"] = given.note or card.get("notes", [])
     card["evaluation"] = evaluate(model, card, n=given.n, probes=given.probes, cache=given.cache)
-    (given.weights / f"{given.variant}.json").write_text(json.dumps(card, indent=1) + "\n")
-    (given.weights / f"{given.variant}.md").write_text(markdown(card))
+    write_whole(given.weights / f"{given.variant}.json", (json.dumps(card, indent=1) + "\n").encode())
+    write_whole(given.weights / f"{given.variant}.md", markdown(card).encode())
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.files import write_whole
 from classspace_widgets.lookup import close_matches
 from classspace_widgets.scenes.shapes import CLASSES
 
@@ -144,5 +145,5 @@ def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: 
     folder.mkdir(parents=True, exist_ok=True)
     data = pack({name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()})
     card = {**card, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    (folder / f"{variant}.safetensors").write_bytes(data)
-    (folder / f"{variant}.json").write_text(json.dumps(card, indent=2) + "\n")
+    write_whole(folder / f"{variant}.safetensors", data)
+    write_whole(folder / f"{variant}.json", (json.dumps(card, indent=2) + "\n").encode())

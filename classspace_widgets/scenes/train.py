@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from classspace_widgets.files import replacing
 from classspace_widgets.scenes.augment import CONTEXT, augment, flip, normalise, token_targets
 from classspace_widgets.scenes.cache import draw_all
 from classspace_widgets.scenes.dataset import ScenesDataset
@@ -153,10 +154,9 @@ def train(
         take_over(model, load_bundled(recipe.start_from, folder=start_folder))
 
     def keep() -> None:
-        half = place.with_suffix(".part")
         state = {"model": model.state_dict(), "optimizers": [maker.state_dict() for maker in makers], "step": step}
-        torch.save({**state, "seconds": seconds, "history": history}, half)
-        half.replace(place)
+        with replacing(place) as half:
+            torch.save({**state, "seconds": seconds, "history": history}, half)
         card = {"variant": variant, "timm": recipe.timm, "recipe": asdict(recipe), "seed": seed, "trained_steps": step}
         card |= {"seconds": round(seconds), "device": device, "hardware": hardware(device), "history": history}
         save(model, card, out, variant)

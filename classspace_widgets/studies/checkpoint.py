@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 import platform
 import zipfile
 from importlib import metadata
@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classspace_widgets._version import __version__
+from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.wellformed import Fields, skipped_pictures
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,7 +24,7 @@ FORMAT = 1
 
 
 class CheckpointError(ValueError):
-    """The checkpoint belongs to another model, data set, version or set of options."""
+    """The checkpoint is damaged, or belongs to another model, data set, version or set of options."""
 
 
 def model_fingerprint(model: nn.Module) -> str:
@@ -66,31 +68,93 @@ def versions() -> dict[str, str]:
 def save_checkpoint(path: Path, identity: dict[str, Any], progress: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Write a checkpoint; a crash in the middle leaves the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    header = json.dumps({"format": FORMAT, "identity": identity, "progress": progress})
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
-        np.savez(file, header=np.array(header), **arrays)
-    os.replace(unfinished, path)
+    content = {"format": FORMAT, "identity": identity, "progress": progress, "arrays": _fingerprint(arrays)}
+    with replacing(path) as place, place.open("wb") as file:
+        np.savez(file, header=np.array(json.dumps(content)), **arrays)
 
 
-def load_checkpoint(path: Path, identity: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Progress and arrays of a checkpoint, after checking that it belongs to this run."""
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            header = json.loads(str(stored["header"]))
+def load_checkpoint(
+    path: Path, identity: dict[str, Any], like: dict[str, Any] | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Progress and arrays of a checkpoint, after checking that it is whole and belongs to this run.
+
+    Parameters
+    ----------
+    path : Path
+    identity : dict
+        What the run is: model, data, versions, options.
+    like : dict of str to ndarray, optional
+        Arrays of a run that has counted nothing: names, shapes and kinds must be the same.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, no checkpoint, of another version, or of another run.
+    """
+    data = path.read_bytes()
+    with refusing(CheckpointError, f"{path} is not a checkpoint of a study, or it is damaged; remove it to start anew"):
+        _stored_plainly(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            content = parsed(str(stored["header"]).encode())
+            header = Fields(content)
+            if content.get("format") != FORMAT:
+                raise CheckpointError(
+                    f"{path} has format {_short(content.get('format'))}, this version writes {FORMAT}; remove it to start anew"
+                )
+            _compared(path, identity, header.named("identity"))
             arrays = {name: stored[name] for name in stored.files if name != "header"}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path} is not a checkpoint of a study ({error}); remove it to start anew") from error
-    if header.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{path} has format {header.get('format')}, this version writes {FORMAT}; remove it to start anew"
-        )
-    wanted, found = json.loads(json.dumps(identity)), header["identity"]
+        _fitting(arrays, like)
+        if header.text("arrays") != _fingerprint(arrays):
+            raise ValueError("its arrays are not those that were written with it")
+        return _progress(header.named("progress")), arrays
+
+
+def _compared(path: Path, identity: dict[str, Any], found: dict[str, Any]) -> None:
+    wanted = json.loads(json.dumps(identity))
     differing = [k for k in sorted({*wanted, *found}) if wanted.get(k) != found.get(k)]
     if differing:
         told = "; ".join(f"{k}: checkpoint {_short(found.get(k))}, now {_short(wanted.get(k))}" for k in differing)
         raise CheckpointError(f"{path} belongs to another run ({told}); remove it, or give another checkpoint path")
-    return header["progress"], arrays
+
+
+def _stored_plainly(data: bytes) -> None:
+    """Checkpoints are never compressed: a file that unpacks to more than it is was not written by `save_checkpoint`."""
+    with zipfile.ZipFile(io.BytesIO(data)) as parts:
+        entries = parts.infolist()
+    plain = all(
+        entry.compress_type == zipfile.ZIP_STORED and entry.file_size == entry.compress_size for entry in entries
+    )
+    if not plain or sum(entry.file_size for entry in entries) > len(data):
+        raise ValueError("its parts are compressed, or share bytes")
+
+
+def _fitting(arrays: dict[str, Any], like: dict[str, Any] | None) -> None:
+    """Whether arrays have the names, shapes and kinds of those that a run starts from."""
+    if like is None:
+        return
+    if set(arrays) != set(like):
+        raise ValueError(f"it must hold the arrays {', '.join(sorted(like))}, got {', '.join(sorted(arrays))}")
+    for name, own in like.items():
+        given, own = arrays[name], np.asarray(own)
+        if given.shape != own.shape or given.dtype.kind != own.dtype.kind:
+            raise ValueError(
+                f"{name} must have shape {own.shape} of {own.dtype}, got {given.shape} of {given.dtype}: "
+                "it counts other data or another model"
+            )
+
+
+def _fingerprint(arrays: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        digest.update(f"{name}{array.dtype}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _progress(said: dict[str, Any]) -> dict[str, Any]:
+    """Progress, once its list of skipped pictures is known to be one."""
+    skipped_pictures(said.get("skipped"))
+    return said
 
 
 def _short(value: Any) -> str:

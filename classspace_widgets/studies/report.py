@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.packed import packed_scripts
+from classspace_widgets.files import write_whole
+from classspace_widgets.packed import UNPACK, packed_scripts, policy
 from classspace_widgets.progress import over
 from classspace_widgets.studies.findings import findings
 
@@ -74,8 +75,7 @@ def write_report(
     page = report_html(results, title=title, text=text)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(page, encoding="utf-8")
-    return target
+    return write_whole(target, page.encode("utf-8", errors="replace"))
 
 
 def report_html(results: StudyResults, *, title: str = "Studies in class embedding space", text: str = "") -> str:
@@ -95,14 +95,15 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
     }
     links = "".join(f'<a href="#{_e(name)}">{_e(result.title)}</a>' for name, result in results.items())
     sections = "".join(_section(result, drawn[name][1]) for name, result in results.items())
-    scripts = packed_scripts([*library, *(script for script, _ in drawn.values())])
+    scripts = [*library, *(script for script, _ in drawn.values())]
     paragraphs = "".join(f"<p>{_e(p)}</p>" for p in text.split("\n\n") if p.strip())
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{_e(title)}</title>'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{_e(policy([*scripts, UNPACK]))}"><title>{_e(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
         f"<h2>Provenance</h2><details><summary>Versions, seeds and settings</summary><pre>{_e(_lines(results.provenance))}</pre>"
-        f"</details>{scripts}</body></html>\n"
+        f"</details>{packed_scripts(scripts)}</body></html>\n"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import html
 import json
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.files import deflated, inflated, parsed, refusing, write_whole
 from classspace_widgets.lookup import items_of
+from classspace_widgets.wellformed import Fields, skipped_pictures
 
 FORMAT = 1
 
@@ -82,8 +83,10 @@ class StudyResult:
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
-        """Read what `save` wrote."""
-        return _from_dict(_read(path, "result"))
+        """Read what `save` wrote; raises `ValueError` for anything else."""
+        content = _read(path, "result")
+        with refusing(ValueError, f"{path} is a damaged file of study results"):
+            return _from_dict(Fields(content))
 
     def __repr__(self) -> str:
         return f"StudyResult({self.name}: {len(self.table)} rows, tables {', '.join(self.tables)})"
@@ -135,11 +138,15 @@ class StudyResults(Mapping[str, StudyResult]):
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResults:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; raises `ValueError` for anything else."""
         content = _read(path, "results")
-        results = [_from_dict(r) for r in content["results"]]
-        skipped = tuple((int(i), str(why)) for i, why in content["skipped"])
-        return cls({r.name: r for r in results}, skipped, content["provenance"])
+        with refusing(ValueError, f"{path} is a damaged file of study results"):
+            results = [_from_dict(result) for result in Fields(content).objects("results")]
+            return cls(
+                {r.name: r for r in results},
+                skipped_pictures(content.get("skipped")),
+                Fields(content).named("provenance"),
+            )
 
     def __repr__(self) -> str:
         skipped = f", {len(self.skipped)} pictures skipped" if self.skipped else ""
@@ -183,20 +190,40 @@ def _to_dict(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def _from_dict(content: dict[str, Any]) -> StudyResult:
-    tables = {
-        name: pd.DataFrame({c["name"]: pd.Series(c["values"], dtype=c["dtype"]) for c in columns})
-        for name, columns in content["tables"].items()
-    }
+def _from_dict(said: Fields) -> StudyResult:
+    tables = {name: _table(Fields({"columns": columns})) for name, columns in said.named("tables").items()}
+    if "main" not in tables:
+        raise ValueError(f"the result {said.text('name')!r} has no table 'main'")
     return StudyResult(
-        content["name"],
-        content["title"],
+        said.text("name"),
+        said.text("title"),
         tables,
-        content["quantity"],
-        content["method"],
-        content["provenance"],
-        tuple(content["notes"]),
+        said.text("quantity"),
+        said.text("method"),
+        said.named("provenance"),
+        tuple(said.texts("notes")),
     )
+
+
+_KINDS: dict[str, tuple[type, ...]] = {
+    "int64": (int,),
+    "float64": (int, float, type(None)),
+    "bool": (bool,),
+    "str": (str,),
+}
+"""Columns' kinds, and what JSON has for their values."""
+
+
+def _table(said: Fields) -> pd.DataFrame:
+    columns = {}
+    for column in said.objects("columns"):
+        kind, values = column.one_of("dtype", tuple(_KINDS)), column.value("values")
+        if not isinstance(values, list) or not all(type(v) in _KINDS[kind] for v in values):
+            raise ValueError(f"the column {column.text('name')!r} holds something else than {kind}")
+        columns[column.text("name")] = pd.Series(values, dtype=kind)
+    if len({len(series) for series in columns.values()}) > 1:
+        raise ValueError("the columns of a table differ in length")
+    return pd.DataFrame(columns)
 
 
 def _columns(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -215,24 +242,22 @@ def _columns(table: pd.DataFrame) -> list[dict[str, Any]]:
 def _write(path: str | Path, content: dict[str, Any]) -> Path:
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # mtime=0: the same results give the same bytes.
-    target.write_bytes(gzip.compress(json.dumps(content, allow_nan=False).encode(), mtime=0))
-    return target
+    return write_whole(target, deflated(json.dumps(content, allow_nan=False).encode()))
 
 
 def _read(path: str | Path, kind: str) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(gzip.decompress(Path(path).read_bytes()))
-    except (gzip.BadGzipFile, EOFError, ValueError) as error:
-        raise ValueError(f"{path} is not a file of study results ({error})") from error
+    data = Path(path).read_bytes()
+    with refusing(ValueError, f"{path} is not a file of study results"):
+        content: dict[str, Any] = parsed(inflated(data))
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        raise ValueError(
-            f"{path} holds {found!r}, expected {kind!r}; use Study{kind.capitalize()}.load for the right kind"
+        right = (
+            f"use Study{found.capitalize()}.load" if found in ("result", "results") else "it is another kind of file"
         )
-    if content["format"] != FORMAT:
+        raise ValueError(f"{path} holds {str(found)[:60]!r}, expected {kind!r}; {right}")
+    if content.get("format") != FORMAT:
         raise ValueError(
-            f"{path} has format {content['format']}, this version reads {FORMAT}; update classspace_widgets"
+            f"{path} has format {str(content.get('format'))[:60]}, this version reads {FORMAT}; update classspace_widgets"
         )
     return content
 

@@ -124,7 +124,7 @@ def run_study(
     if path is not None and path.exists():
         if not resume:
             raise FileExistsError(f"{path} exists; pass resume=True to go on from it, or remove it")
-        state.load(*load_checkpoint(path, identity))
+        state.load(*load_checkpoint(path, identity, like={"done": state.done, **state.arrays()}))
     _check_skipped(state, max_skipped)
     parts: Iterable[Progress]
     if client is not None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.files import is_text, parsed, refusing, replacing
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
+from classspace_widgets.wellformed import Fields
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -38,14 +40,11 @@ PLAIN: list[str] = [
 
 def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
     """Write a trace to a safetensors file (its model is not saved)."""
-    from safetensors.torch import save_file
+    from safetensors import SafetensorError
+    from safetensors.torch import save, save_file
 
     tensors: dict[str, Tensor] = {"output": trace.output}
     tensors |= {f"increments.{n}": increment for n, increment in enumerate(trace.increments)}
-    if Path(path).is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the file to write")
-    if not Path(path).resolve().parent.is_dir():
-        raise FileNotFoundError(f"the folder {Path(path).parent} does not exist; create it first")
     for name in KEPT_BY_BLOCK:
         tensors |= {f"{name}.{block}": tensor for block, tensor in getattr(trace, name).items()}
     if trace.pictures is not None:
@@ -56,7 +55,15 @@ def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
         tensors |= {"second.folded": trace.second_lens.folded, "second.offset": trace.second_lens.offset}
     header = {"format": "classspace trace", "version": str(VERSION), "trace": json.dumps(meta)}
     # Tensors that share storage, as views of one buffer do, are refused by safetensors: every one is written whole.
-    save_file({name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}, path, metadata=header)
+    whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
+    with replacing(path) as place:
+        try:
+            if is_text(place):
+                save_file(whole, place, metadata=header)
+            else:
+                place.write_bytes(save(whole, metadata=header))
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written: {error}") from error
 
 
 def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Any = None) -> Trace:
@@ -74,43 +81,98 @@ def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Any = N
     FileNotFoundError, ValueError
         For a file that is not there, is damaged, is not a trace, or is of a newer version.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no trace at {path}")
-    try:
-        with safe_open(path, framework="pt", device=device) as file:
-            header = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    except SafetensorError as error:
-        raise ValueError(f"{path.name} is not a complete safetensors file: {error}") from error
+    with refusing(ValueError, f"{path.name} is not a complete safetensors file", passing=(OSError,)):
+        header, tensors = _header_and_tensors(path)
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     if header.get("format") != "classspace trace":
         raise ValueError(f"{path.name} is not a trace; expected a file that Trace.save wrote")
-    if int(header["version"]) > VERSION:
+    version = header.get("version", "")
+    if version.isdecimal() and int(version) > VERSION:
         raise ValueError(
-            f"{path.name} has trace version {header['version']}, this package reads up to {VERSION}; update the package"
+            f"{path.name} has trace version {version}, this package reads up to {VERSION}; update the package"
         )
-    meta = json.loads(header["trace"])
-    flags = meta.pop("lens")
-    rest: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in meta.items()}
-    rest |= {
-        name: {int(key.split(".")[1]): tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
-        for name in KEPT_BY_BLOCK
+    with refusing(ValueError, f"{path.name} is a damaged trace"):
+        return _trace(Fields(parsed(header["trace"].encode())), tensors, space)
+
+
+def _header_and_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    from safetensors import safe_open
+    from safetensors.torch import load
+
+    if is_text(path):
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+    data = path.read_bytes()
+    header = parsed(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return header.get("__metadata__", {}), load(data)
+
+
+def _trace(said: Fields, tensors: dict[str, Tensor], space: Any) -> Trace:
+    """A trace from meta data and tensors, once they are known to fit one another."""
+    flags: dict[str, Any] = {
+        "centred": said.flag("lens.centred"),
+        "scaled": said.flag("lens.scaled"),
+        "eps": said.number("lens.eps"),
     }
-    count = sum(key.startswith("increments.") for key in tensors)
+    grid = said.wholes("grid", 1)
+    layout = said.one_of("layout", ("sequential", "parallel"))
+    increments = [tensors[f"increments.{n}"] for n in range(sum(name.startswith("increments.") for name in tensors))]
+    images, tokens, width = increments[0].shape
+    classes = len(said.texts("class_names"))
+    kept = said.value("kept_tokens")
+    if len(grid) != 2 or len(said.texts("prefix")) + grid[0] * grid[1] != tokens:
+        raise ValueError(f"{len(said.texts('prefix'))} prefix tokens and a grid of {grid} are not {tokens} tokens")
+    if layout == "sequential" and len(increments) % 2 == 0:
+        raise ValueError(f"{len(increments)} increments are no embedding and two of every block")
+    expected: dict[str, tuple[int | None, ...]] = {
+        f"increments.{n}": (images, tokens, width) for n in range(len(increments))
+    }
+    expected |= {"output": (images, classes)}
+    for lens in ("lens", "second"):
+        if lens == "lens" or "second.folded" in tensors:
+            expected |= {f"{lens}.folded": (classes, width), f"{lens}.offset": (classes,)}
+    by_block: dict[str, dict[int, Tensor]] = {name: {} for name in KEPT_BY_BLOCK}
+    blocks = (len(increments) - 1) // (2 if layout == "sequential" else 1)
+    for name, tensor in tensors.items():
+        what, _, block = name.partition(".")
+        if what in by_block:
+            if not (block.isdecimal() and 1 <= int(block) <= blocks):
+                raise ValueError(f"{name} belongs to none of {blocks} blocks")
+            by_block[what][int(block)] = tensor
+            expected[name] = (images, None, tokens, tokens) if what == "attention_weights" else (images, tokens, None)
+        elif name == "pictures":
+            expected[name] = (images, None, None, 3)
+    for name, shape in expected.items():
+        found = tuple(tensors[name].shape)
+        if len(found) != len(shape) or any(w is not None and n != w for n, w in zip(found, shape, strict=True)):
+            raise ValueError(f"{name} must have shape {list(shape)}, got {list(found)}")
+        wanted = tensors[name].dtype == torch.uint8 if name == "pictures" else tensors[name].is_floating_point()
+        if not wanted:
+            raise ValueError(f"{name} holds numbers of another kind, {tensors[name].dtype}")
     pictures = tensors.get("pictures")
-    second = (
-        ClassLens(tensors["second.folded"], tensors["second.offset"], **flags) if "second.folded" in tensors else None
-    )
     return Trace(
-        increments=[tensors[f"increments.{n}"] for n in range(count)],
+        increments=increments,
         output=tensors["output"],
         lens=ClassLens(tensors["lens.folded"], tensors["lens.offset"], **flags),
+        prefix=tuple(said.texts("prefix")),
+        grid=(grid[0], grid[1]),
+        pooling=said.one_of("pooling", ("token", "distilled", "mean_norm", "norm_mean")),
+        layout=layout,
+        class_names=tuple(said.texts("class_names")),
         pictures=None if pictures is None else pictures.cpu().numpy(),
-        second_lens=second,
+        image_names=tuple(said.texts("image_names")),
+        model_name=said.text("model_name"),
+        heads=said.whole("heads", 0),
+        pool_prefix=said.flag("pool_prefix"),
+        second_lens=ClassLens(tensors["second.folded"], tensors["second.offset"], **flags)
+        if "second.folded" in tensors
+        else None,
+        kept_tokens=None if kept is None else tuple(said.wholes("kept_tokens", 0, tokens - 1)),
         space=space,
-        **rest,
+        **by_block,
     )
 
 
