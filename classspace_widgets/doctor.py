@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 from classspace_widgets._version import __version__
 
 NEEDED = ("torch", "timm", "numpy", "pandas", "pillow", "safetensors", "ipywidgets", "anywidget", "bokeh")
-OPTIONAL = {"jupyterlab": "lab", "distributed": "distributed"}
+OPTIONAL = {"jupyterlab": "lab", "distributed": "distributed", "selenium": "figures"}
 LAB_EXTENSIONS = {"anywidget": "anywidget", "@jupyter-widgets/jupyterlab-manager": "jupyterlab_widgets"}
 """What JupyterLab must find to show a widget, and the package that brings it."""
 BROWSERS = ("chromium", "google-chrome", "chrome", "firefox")
@@ -51,7 +51,10 @@ def report() -> tuple[list[str], bool]:
     say("weights", _weights())
     say("device", _device())
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    say("browser", browser or "none found on the path (only needed for the browser tests)")
+    say(
+        "browser",
+        browser or "none found on the path (needed for Bokeh figures as PNG or SVG, and for the browser tests)",
+    )
     lines.append("everything that is needed is there" if healthy else "some things are missing: see above")
     return lines, healthy
 

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
+    from classspace_widgets.plots import PaperFigure
+
 
 @dataclass(frozen=True)
 class TokenImportance:
@@ -64,3 +66,31 @@ class TokenImportance:
     def scores(self) -> Tensor:
         """Importance of the image tokens, ``[B, K, P]``."""
         return self.maps[..., self.prefix :]
+
+    def plot(
+        self, *, scale: str = "map", title: str | None = None, width: float = 6.9, theme: str = "light"
+    ) -> PaperFigure:
+        """The maps over their pictures as a figure for print: a row for each picture, a column for each class.
+
+        Several methods side by side: `plots.importance_strip`.
+
+        Parameters
+        ----------
+        scale : str
+            What has the strongest colour: the largest value of each ``"map"``, of each ``"column"`` or of the whole
+            ``"figure"``.
+        title : str, optional
+            Above the figure; by default what it shows.
+        width : float
+            In inches, at most.
+        theme : str
+            ``"light"``, ``"dark"`` or ``"transparent"``.
+
+        Returns
+        -------
+        PaperFigure
+            ``.save("figure.png", dpi=300)``, also as SVG or PDF.
+        """
+        from classspace_widgets.plots.strips import importance_figure
+
+        return importance_figure(self, scale=scale, title=title, width=width, theme=theme)

@@ -1,20 +1,26 @@
-"""Bokeh figures of results: curves with bands and their random control, heat tables, and an overview.
+"""Figures: live ones of results (Bokeh), and rows of maps over their pictures for print.
 
-Every function returns ordinary Bokeh objects. Backgrounds are transparent and inks are of middle lightness, so that a
-figure is legible on light and dark pages alike.
+The ``plot_`` functions return ordinary Bokeh objects: curves with bands and their random control, heat tables, an overview.
+Their backgrounds are transparent and their inks of middle lightness, so that they are legible on light and dark pages alike.
+The ``_strip`` functions return a `PaperFigure`, which is written as PNG, SVG or PDF and needs no browser.
 """
 
 from classspace_widgets.plots.contributions import plot_contributions, plot_heads
 from classspace_widgets.plots.explanation import plot_explanation
 from classspace_widgets.plots.files import figures_in, save_figure
 from classspace_widgets.plots.heat import plot_heat_table
+from classspace_widgets.plots.paper import PaperFigure
 from classspace_widgets.plots.probes import plot_probes
 from classspace_widgets.plots.results import plot_overview, plot_result
 from classspace_widgets.plots.show import ShownFigure, show_figure
+from classspace_widgets.plots.strips import identifiability_strip, importance_strip
 
 __all__ = [
+    "PaperFigure",
     "ShownFigure",
     "figures_in",
+    "identifiability_strip",
+    "importance_strip",
     "plot_contributions",
     "plot_explanation",
     "plot_heads",

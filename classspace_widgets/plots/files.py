@@ -9,6 +9,10 @@ from typing import Any
 from bokeh.plotting import figure
 
 from classspace_widgets.files import write_whole
+from classspace_widgets.plots.paper import PaperFigure
+
+SCREEN = 96
+"""Pixels to the inch in which Bokeh counts."""
 
 
 def figures_in(plotted: Any) -> list[Any]:
@@ -34,14 +38,19 @@ def figures_in(plotted: Any) -> list[Any]:
     return [fig for child in getattr(plotted, "children", []) for fig in figures_in(child)]
 
 
-def save_figure(plotted: Any, path: str | Path) -> Path:
-    """Write a figure or layout as ``.html`` (offline), ``.png`` or ``.svg``; the last two need a browser.
+def save_figure(plotted: Any, path: str | Path, *, dpi: float | None = None) -> Path:
+    """Write a figure: rows of maps as ``.png``, ``.svg`` or ``.pdf``; Bokeh's as ``.html`` (offline), ``.png`` or ``.svg``.
+
+    Bokeh's PNG and SVG need a browser that Selenium can drive: ``pip install "classspace-widgets[figures]"``, and Chromium
+    or Firefox.
 
     Parameters
     ----------
-    plotted : bokeh figure, row or column
+    plotted : PaperFigure, or bokeh figure, row or column
     path : path
         Its ending says what is written.
+    dpi : float, optional
+        Pixels to the inch: by default 300 for rows of maps, and for Bokeh's PNG 96, a pixel for each of the figure's own.
 
     Returns
     -------
@@ -49,6 +58,8 @@ def save_figure(plotted: Any, path: str | Path) -> Path:
 
     Raises
     ------
+    ValueError
+        For an ending that the figure cannot be written as.
     RuntimeError
         Where no browser can be driven; says what to install.
 
@@ -63,6 +74,8 @@ def save_figure(plotted: Any, path: str | Path) -> Path:
     from bokeh.embed import file_html
     from bokeh.resources import INLINE
 
+    if isinstance(plotted, PaperFigure):
+        return plotted.save(path, dpi=300 if dpi is None else dpi)
     target = Path(path)
     kind = target.suffix.lower()
     if kind not in (".html", ".png", ".svg"):
@@ -80,11 +93,11 @@ def save_figure(plotted: Any, path: str | Path) -> Path:
                     fig.output_backend = "svg"
                 export_svg(plotted, filename=place)
             else:
-                export_png(plotted, filename=place)
+                export_png(plotted, filename=place, scale_factor=(dpi or SCREEN) / SCREEN)
             drawn = Path(place).read_bytes()
     except Exception as error:  # selenium raises many kinds; the remedy is the same
         raise RuntimeError(
             f"cannot write {target.name}: Bokeh needs Selenium and a browser for pictures ({error}); "
-            "pip install selenium and Firefox or Chromium, or save .html"
+            'pip install "classspace-widgets[figures]" and have Firefox or Chromium at hand, or save .html'
         ) from error
     return write_whole(target, drawn)

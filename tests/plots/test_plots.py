@@ -239,7 +239,7 @@ def test_saving_figures(results, tmp_path, monkeypatch):
         raise RuntimeError("no browser")
 
     monkeypatch.setattr(bokeh.io, "export_png", nothing)
-    with pytest.raises(RuntimeError, match="pip install selenium"):
+    with pytest.raises(RuntimeError, match=r"classspace-widgets\[figures\]"):
         save_figure(plot_result(results["accuracy"]), tmp_path / "a.png")
 
 
