@@ -12,7 +12,7 @@ import { mount as mountSlider } from "../src/views/LayerSlider";
 import { meanRank, topClasses } from "../src/views/ranking";
 import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
-import { along, coverage, splitTokens } from "../src/views/trajectories";
+import { along, chanceOf, coverage, splitTokens } from "../src/views/trajectories";
 import { C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
 
 let store: Store;
@@ -354,6 +354,30 @@ describe("TokenTrajectories", () => {
         expect(y).toBeLessThanOrEqual(low);
       }
     }
+  });
+
+  it("marks chance: the mean over all ranks, and no logit", async () => {
+    mountPaths(el, store, abort.signal);
+    const C = store.data.value.snapshot.C;
+    const ranks = Array.from({ length: C }, (_, rank) => rank);
+    const mean = (values: number[]) => values.reduce((a, b) => a + b) / C;
+    expect(chanceOf("rank", C)).toBeCloseTo(mean(ranks), 12);
+    expect(chanceOf("identifiability", C)).toBeCloseTo(mean(ranks.map((rank) => 1 - rank / C)), 12);
+    expect(chanceOf("identifiability", 5)).toBeCloseTo(0.6, 12);
+    expect(chanceOf("logit", C)).toBe(null);
+    one<HTMLInputElement>("input[value=identifiability]").click();
+    await drawn();
+    const at = (text: string) => {
+      const tick = all(".csw-tick").find((node) => node.textContent === text);
+      return Number(tick?.getAttribute("y"));
+    };
+    const y = Number(one(".csw-chance").getAttribute("y1"));
+    const share = (at("0") - 3.5 - y) / (at("0") - at("1"));
+    expect(share).toBeCloseTo((C + 1) / (2 * C), 6);
+    expect(at("chance")).toBe(y - 3);
+    one<HTMLInputElement>("input[value=logit]").click();
+    await drawn();
+    expect(all(".csw-chance")).toHaveLength(0);
   });
 
   it("adds a line for the token under the pointer", async () => {

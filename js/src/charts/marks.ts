@@ -39,6 +39,14 @@ export function valueAxis(
   ]);
 }
 
+/** A line across at the height of chance, with its name at the end. */
+export function chanceLine(y: number, right: number): Node[] {
+  return [
+    svg("line", { class: "csw-chance", x1: LEFT, x2: right, y1: y, y2: y }),
+    label(right, y - 3, "end", "chance"),
+  ];
+}
+
 /** Block numbers at `y`, below slots of `pitch` pixels: the embedding's, then `perBlock` slots for every block. */
 export function blockAxis(blocks: number, perBlock: number, pitch: number, y: number): Node[] {
   const keep = thin(blocks + 1, pitch * perBlock, 17);

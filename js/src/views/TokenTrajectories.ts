@@ -1,14 +1,24 @@
 /** How the class rises over the depth: for the output token, the selected tokens, inside and outside of the object. */
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
-import { blockAxis, heightOf, LEFT, linePath, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
+import {
+  blockAxis,
+  chanceLine,
+  heightOf,
+  LEFT,
+  linePath,
+  RIGHT,
+  slotWidth,
+  TOP,
+  valueAxis,
+} from "../charts/marks";
 import { linear, log1, rankTicks, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { OWN_KEYS, root, segmented, subject, widthOf } from "./parts";
-import { hoveredLine, type Line, linesOf, type Measure, objectTokens } from "./trajectories";
+import { chanceOf, hoveredLine, type Line, linesOf, type Measure, objectTokens } from "./trajectories";
 
 const MEASURES: readonly (readonly [Measure, string])[] = [
   ["rank", "Rank"],
@@ -133,9 +143,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { height, bottom: foot } = heightOf(W);
     const bottom = foot - 2;
     let marks: number[];
+    const chance = chanceOf(kind, snapshot.C);
+    let highest = Number.POSITIVE_INFINITY;
     if (kind === "rank") {
       const worst = Math.max(Math.min(4, snapshot.C - 1), now.extent[1]);
       scale = (logarithmic.value ? log1 : linear)(0, worst, TOP + 4, bottom);
+      highest = worst;
       marks = logarithmic.value ? rankTicks(worst) : ticks(0, worst, 4).filter(Number.isInteger);
     } else {
       const [low, high] = kind === "identifiability" ? [0, 1] : now.extent;
@@ -146,6 +159,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const text = (v: number) => (kind === "rank" ? shortCount(v) : number(v, v % 1 === 0 ? 0 : 1));
     plot.replaceChildren(
       ...valueAxis(marks, scale, right, text),
+      ...(chance !== null && chance <= highest ? chanceLine(scale(chance), right) : []),
       // Drawn last to first: the output token lies on top.
       ...[...lines].reverse().map(path),
       ...blockAxis(snapshot.L, perBlock, pitch, height - 4),

@@ -100,6 +100,12 @@ export function objectTokens(store: Store): ObjectTokens | null {
   return { ...parts, name: own >= 0 ? "class tokens" : `tokens on ${name}` };
 }
 
+/** The mean where ranks say nothing: each of 0..C-1 is as likely. A logit has none. */
+export function chanceOf(measure: Measure, classes: number): number | null {
+  if (measure === "logit") return null;
+  return measure === "rank" ? (classes - 1) / 2 : (classes + 1) / (2 * classes);
+}
+
 /** A reading of one class, [S, T']; null when the class is not at hand. */
 function valuesOf({ readings }: Data, measure: Measure, id: number): Float32Array | null {
   if (measure === "rank") return readings.ranks(id);
