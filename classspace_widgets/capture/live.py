@@ -15,6 +15,8 @@ import torch
 
 from classspace_widgets.capture import capture
 from classspace_widgets.capture.reader import Reader
+from classspace_widgets.files import readable
+from classspace_widgets.lookup import whole_number
 from classspace_widgets.snapshot import Array, Snapshot, pack
 
 if TYPE_CHECKING:
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.trace import Trace
+
+MOST_CLASSES = 50
+"""Classes that may be asked for at once; views ask for the two that are looked at."""
+MOST_STEPS = 100
+"""Interventions of one what-if."""
+MOST_LETTERS = 1000
+"""Letters of a name or label."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,9 @@ class LiveSource:
             "importance": self._importance,
         }
         if kind not in answers:
-            raise ValueError(f"unknown request {kind!r}; expected one of {', '.join(sorted(answers))}")
+            raise ValueError(f"unknown request {kind[:60]!r}; expected one of {', '.join(sorted(answers))}")
+        if not isinstance(params, dict):
+            raise TypeError(f"what a request asks for must be a JSON object, got {type(params).__name__}")
         return answers[kind](params, buffers)
 
     def _classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
@@ -104,10 +115,11 @@ class LiveSource:
 
     def _read_classes(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
         with torch.inference_mode():
-            classes = [_checked(c, reader.n_classes, "class") for c in params["classes"]]
+            classes = _asked(params, "classes", reader.n_classes)
+            rows = _asked(params, "rows", reader.n_tokens, default=[reader.output_token])
             meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
             arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
-            heads = reader.attention(meta, classes, params.get("rows") or [reader.output_token])
+            heads = reader.attention(meta, classes, rows)
             arrays |= {name: array for name, array in heads.items() if name != "attention"}
         return Answer({"classes": classes}, pack(meta, arrays))
 
@@ -123,8 +135,8 @@ class LiveSource:
 
     def _read_attention(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
         with torch.inference_mode():
-            rows = [_checked(t, reader.n_tokens, "token") for t in params["rows"]]
-            classes = [_checked(c, reader.n_classes, "class") for c in params.get("classes", [])]
+            rows = _asked(params, "rows", reader.n_tokens)
+            classes = _asked(params, "classes", reader.n_classes, default=[])
             meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
             arrays = reader.attention(meta, classes, rows)
         return Answer({"rows": rows}, pack(meta, arrays))
@@ -141,7 +153,7 @@ class LiveSource:
         if picture is None:
             raise ValueError("no picture came with the request")
         yield Progress(0.3, "running the model")
-        snapshot = self.show(picture, name=str(params.get("name", "")))
+        snapshot = self.show(picture, name=_words(params, "name"))
         return Answer({"name": snapshot.meta["image"]["name"]}, snapshot=snapshot)
 
     def show(self, picture: Any, *, name: str = "") -> Snapshot:
@@ -167,14 +179,21 @@ class LiveSource:
         """Another pass with interventions; the session then shows it beside the baseline."""
         from classspace_widgets.interventions import from_spec, trace_with
 
-        interventions = from_spec(params["spec"])
+        spec = params.get("spec")
+        if not isinstance(spec, list) or not 1 <= len(spec) <= MOST_STEPS:
+            raise ValueError(f"spec must be a list of 1 to {MOST_STEPS} interventions")
+        interventions = from_spec(spec)
+        label, payload = _words(params, "label"), params.get("payload")
+        labels = params.get("labels", [step.to_code() for step in interventions])
+        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+            raise ValueError("labels must be a list of texts, one for each intervention")
+        if len(labels) != len(interventions):
+            raise ValueError(f"expected a label for each of {len(interventions)} interventions, got {len(labels)}")
         yield Progress(0.2, "running the model")
         trace = trace_with(self.space, self._alone(), interventions, **self._recorded())
         yield Progress(0.7, "reading classes")
-        label = str(params.get("label", ""))
-        variant = self._variant(trace, interventions, label, params.get("payload"))
-        if "labels" in params:
-            variant.meta["intervention"]["labels"] = [str(name) for name in params["labels"]]
+        variant = self._variant(trace, interventions, label, payload)
+        variant.meta["intervention"]["labels"] = [readable(name) for name in labels]
         self.intervened_trace = trace
         return Answer({"label": label}, variant=variant)
 
@@ -226,10 +245,10 @@ class LiveSource:
         """Effect of an intervention at every (block, head) or (block, token) on the class logit."""
         from classspace_widgets.causal import head_steps, token_steps
 
-        kind, wanted = str(params.get("kind", "heads")), int(params["class"])
+        kind, wanted = _words(params, "kind", "heads"), _asked_class(params, self.trace.n_classes)
         if kind not in ("heads", "tokens"):
             raise ValueError(f"kind must be 'heads' or 'tokens', got {kind!r}")
-        options = {"mode": params["mode"]} if "mode" in params else {}
+        options = {"mode": _words(params, "mode")} if "mode" in params else {}
         steps = (head_steps if kind == "heads" else token_steps)(self.space, self._alone(), wanted, **options)
         while True:
             try:
@@ -252,9 +271,9 @@ class LiveSource:
         """Token importance: of one ``class`` as a map like any other, or of ``classes`` by block and head."""
         from classspace_widgets.explain import importance
 
-        method, loss = str(params.get("method", "gradient")), str(params.get("loss", "logit"))
-        wanted = [int(c) for c in params.get("classes") or [params["class"]]]
-        single = "classes" not in params
+        method, loss = _words(params, "method", "gradient"), _words(params, "loss", "logit")
+        single, count = "classes" not in params, self.trace.n_classes
+        wanted = [_asked_class(params, count)] if single else _asked(params, "classes", count)
         yield Progress(0.2, "looking for the evidence")
         heads = not single and method in ("gradient", "direct")
         found = importance(self._alone(), wanted, method=method, loss=loss, heads=heads)
@@ -299,8 +318,29 @@ def importance_map(found: Any, class_name: str, *, image: int = 0) -> tuple[dict
     return entry, values
 
 
-def _checked(value: Any, count: int, what: str) -> int:
-    index = int(value)
-    if not 0 <= index < count:
-        raise ValueError(f"{what} must be in 0..{count - 1}, got {index}")
-    return index
+def _asked(params: dict[str, Any], name: str, count: int, *, default: list[int] | None = None) -> list[int]:
+    """Numbers of classes or tokens that a request names, each once."""
+    given = params.get(name)
+    if given is None and default is not None:
+        return default
+    if not isinstance(given, list) or (not given and default is None):
+        raise TypeError(f"{name} must be a list of whole numbers in 0..{count - 1}, got {str(given)[:60]}")
+    found = list(dict.fromkeys(whole_number(value, name, 0, count - 1) for value in given))
+    if name == "classes" and len(found) > MOST_CLASSES:
+        raise ValueError(f"at most {MOST_CLASSES} classes can be asked for at once, got {len(found)}")
+    return found or list(default or [])
+
+
+def _asked_class(params: dict[str, Any], count: int) -> int:
+    """The class that a request is about."""
+    if "class" not in params:
+        raise ValueError(f"the request must name a class: class must be a whole number in 0..{count - 1}")
+    return whole_number(params["class"], "class", 0, count - 1)
+
+
+def _words(params: dict[str, Any], name: str, default: str = "") -> str:
+    """A short text in a request."""
+    text = params.get(name, default)
+    if not isinstance(text, str) or len(text) > MOST_LETTERS:
+        raise ValueError(f"{name} must be a text of at most {MOST_LETTERS} letters")
+    return readable(text)

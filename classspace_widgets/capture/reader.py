@@ -156,7 +156,8 @@ class Reader:
         meta["attention"] = {"rows": list(rows), "encoding": "sqrt-u8"}
         shown = weights[:, :, list(rows)].clamp(0, 1).sqrt() * 255
         arrays: dict[str, Array] = {"attention": shown.round().byte().cpu().numpy()}
-        if all(block in trace.head_inputs for block in blocks) and "heads_refused" not in self.refused():
+        recorded = len(classes) > 0 and all(block in trace.head_inputs for block in blocks)
+        if recorded and "heads_refused" not in self.refused():
             arrays |= self._heads(classes, rows)
         return arrays
 

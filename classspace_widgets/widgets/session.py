@@ -44,6 +44,10 @@ IMPORTANCE = ("gradient", "direct", "chefer", "rollout", "attention")
 IMPORTANCE_OF = ("all", "block", "head")
 COLORMAPS = ("auto", "viridis", "magma", "cividis", "blues", "redblue", "brownteal")
 SHOWN = ("baseline", "intervened", "difference")
+MOST_REQUESTS = 1000
+"""Requests that may wait for their answers at once."""
+Sender = dict[str, Any]
+_CANCELLED = ("Cancelled", "The computation was cancelled; nothing changed.")
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
 
@@ -139,7 +143,7 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
                 raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
         self._esm = script("widget.js")
         self._current = as_snapshot(data, image, **captured)
-        self._tasks: dict[int, Any] = {}
+        self._tasks: dict[tuple[Any, Any], Any] = {}
         start: dict[str, Any] = {"class_index": self._current.predicted[0]}
         start["block"] = 0 if state.get("sublayer") == "embedding" else self._current.n_blocks
         start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
@@ -277,25 +281,38 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
-    def _on_message(self, _widget: Any, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        if content.get("type") == "cancel":
-            task = self._tasks.get(content.get("id", -1))
-            if task is not None:
+    def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any]) -> None:
+        """A message of a view: see ``docs/snapshot_format.md`` for what there is."""
+        sender = _sender(content)
+        if sender is None:
+            log.warning("a message that no view sends was left alone: %.200r", content)
+        elif content.get("type") == "cancel":
+            if (task := self._tasks.get(_key(sender))) is not None:
                 task.cancel()
         elif content.get("type") == "request":
-            serving = self._serve(content, buffers)
+            if _key(sender) in self._tasks:
+                self._refuse(sender, "Refused", f"the request {sender['id']} is being answered already")
+                return
+            if len(self._tasks) >= MOST_REQUESTS:
+                self._refuse(sender, "Refused", f"{MOST_REQUESTS} requests are waiting already; try again later")
+                return
+            serving = self._serve(sender, content, buffers)
             try:
                 loop = asyncio.get_running_loop()
             except RuntimeError:
                 asyncio.run(serving)
             else:
-                task = loop.create_task(serving)
-                self._tasks[content["id"]] = task
-                task.add_done_callback(lambda _task: self._tasks.pop(content["id"], None))
+                self._tasks[_key(sender)] = task = loop.create_task(serving)
+                task.add_done_callback(lambda done: self._done(sender, done))
 
-    async def _serve(self, content: dict[str, Any], buffers: Sequence[Any]) -> None:
+    def _done(self, sender: Sender, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(_key(sender), None)
+        if task.cancelled():  # before it had begun: `_serve` answers for itself once it runs
+            self._refuse(sender, *_CANCELLED)
+
+    async def _serve(self, sender: Sender, content: dict[str, Any], buffers: Sequence[Any]) -> None:
         """Answer one request; between its steps the kernel stays free for other messages, such as a cancel."""
-        number, kind = content["id"], str(content.get("kind"))
+        kind = str(content.get("kind"))[:60]
         self.status = {**_BUSY, "text": kind}
         try:
             if self._current.source is None:
@@ -308,17 +325,17 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
                 except StopIteration as stop:
                     answer = stop.value
                     break
-                self.send({"type": "progress", "id": number, "fraction": progress.fraction, "text": progress.text})
+                self.send({"type": "progress", **sender, "fraction": progress.fraction, "text": progress.text})
                 await asyncio.sleep(0)
         except asyncio.CancelledError:
-            self._refuse(number, "Cancelled", "The computation was cancelled; nothing changed.")
+            self._refuse(sender, *_CANCELLED)
             self.status = _IDLE
         except KeyboardInterrupt:
-            self._refuse(number, "Interrupted", "The computation was interrupted; nothing changed.")
+            self._refuse(sender, "Interrupted", "The computation was interrupted; nothing changed.")
             self.status = _IDLE
         except Exception as error:
             log.exception("request %r failed", kind)
-            self._refuse(number, type(error).__name__, str(error) or type(error).__name__)
+            self._refuse(sender, type(error).__name__, str(error) or type(error).__name__)
             self.status = {"kind": "error", "text": str(error), "progress": None}
         else:
             if answer.snapshot is not None:
@@ -326,11 +343,24 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
             if answer.variant is not None:
                 self._variant = answer.variant.pack()
             parts = [answer.part] if answer.part is not None else []
-            self.send({"type": "response", "id": number, "ok": True, "result": answer.result}, buffers=parts)
+            self.send({"type": "response", **sender, "ok": True, "result": answer.result}, buffers=parts)
             self.status = _IDLE
 
-    def _refuse(self, number: int, title: str, message: str) -> None:
-        self.send({"type": "response", "id": number, "ok": False, "error": {"title": title, "message": message}})
+    def _refuse(self, sender: Sender, title: str, message: str) -> None:
+        self.send({"type": "response", **sender, "ok": False, "error": {"title": title, "message": message}})
+
+
+def _sender(content: Any) -> Sender | None:
+    """Who sent a message, which goes back with every answer: its number, and the browser it came from where it says so."""
+    if not isinstance(content, dict):
+        return None
+    sender = {name: content[name] for name in ("client", "id") if name in content}
+    whole = all(isinstance(value, (int, str)) and len(str(value)) <= 100 for value in sender.values())
+    return sender if "id" in sender and whole else None
+
+
+def _key(sender: Sender) -> tuple[Any, Any]:
+    return sender.get("client"), sender["id"]
 
 
 CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")

@@ -47,9 +47,29 @@ describe("requests", () => {
     const { sent, transport, respond } = wire();
     const request = transport.request("sweep", {});
     transport.cancel("sweep");
-    expect(sent[1]).toEqual({ type: "cancel", id: sent[0].id });
+    expect(sent[1]).toEqual({ type: "cancel", client: transport.client, id: sent[0].id });
     respond(0, { ok: false, error: { title: "Cancelled", message: "" } });
     await expect(request).rejects.toBeInstanceOf(Superseded);
+  });
+
+  it("takes no answer that another page on the same session asked for", async () => {
+    const [one, other] = [wire(), wire()];
+    const request = one.transport.request("classes", {});
+    expect(one.sent[0]).toMatchObject({ client: one.transport.client });
+    expect(one.transport.client).not.toBe(other.transport.client);
+    const { id } = one.sent[0];
+    const answer = (client: object, result: object) =>
+      one.transport.receive({ type: "response", ...client, id, ok: true, result }, []);
+    answer({ client: other.transport.client }, { n: 1 });
+    answer({ client: one.transport.client }, { n: 2 });
+    await expect(request).resolves.toMatchObject({ result: { n: 2 } });
+  });
+
+  it("takes answers of a kernel that names no page", async () => {
+    const { transport, respond } = wire();
+    const request = transport.request("classes", {});
+    respond(0, { ok: true, result: { n: 1 } });
+    await expect(request).resolves.toMatchObject({ result: { n: 1 } });
   });
 
   it("ignores messages that are not its own", () => {

@@ -14,7 +14,10 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace, Trace
 from classspace_widgets.capture import capture
-from classspace_widgets.capture.live import Answer
+from classspace_widgets.capture.live import MOST_CLASSES, Answer
+from classspace_widgets.capture.reader import Reader, fitting, rounding_error
+from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.export.portable import portable
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
 from classspace_widgets.metrics import direct_by_head
 from classspace_widgets.snapshot import unpack
@@ -247,7 +250,7 @@ def test_more_classes_on_request(trace):
     np.testing.assert_allclose(arrays["raw"], full.arrays["raw"][[5, 0]], atol=1e-5)
     np.testing.assert_array_equal(arrays["ranks"][0], full.ranks(5))
     assert arrays["head_raw"].shape[:3] == (2, 3, 3)
-    with pytest.raises(ValueError, match=r"class must be in 0\.\.6, got 7"):
+    with pytest.raises(ValueError, match=r"classes must be in 0\.\.6, got 7"):
         ask(part, "classes", classes=[7])
 
 
@@ -281,9 +284,11 @@ def test_an_intervention_on_request(space, trace):
     # A view that opens later shows the same steps.
     assert (told["spec"], told["labels"]) == (spec, ["alone"])
     assert "KnockOutAttention" in told["code"]
-    before = capture(trace, image=1).arrays["output_logits"]
-    after = answer.variant.arrays["output_logits"]
-    assert np.abs(after - before).max() > 1e-3
+    again = capture(trace_with(space, snapshot.source._alone(), from_spec(spec), attention=True, heads=True))
+    assert set(answer.variant.arrays) == set(again.arrays)
+    for name, array in again.arrays.items():
+        np.testing.assert_array_equal(answer.variant.arrays[name], array)
+    assert not np.allclose(answer.variant.arrays["output_logits"], snapshot.arrays["output_logits"], atol=1e-3)
 
 
 def test_the_intervened_pass_is_read_for_more_classes(space, trace):
@@ -323,11 +328,23 @@ def test_removed_tokens_are_named_and_weigh_nothing(space, trace):
 
 
 @pytest.mark.parametrize("kind", ["heads", "tokens"])
-def test_a_sweep_on_request(trace, kind):
-    answer = ask(trace.snapshot(), "sweep", kind=kind, **{"class": 2})
+@pytest.mark.parametrize("mode", [None, "mean"])
+def test_a_sweep_on_request(space, trace, kind, mode):
+    """The same numbers as the sweep from Python, of the picture that is shown: effect and baseline, sign and all."""
+    if mode and kind == "tokens":
+        mode = "remove"
+    asked = {"kind": kind, "class": 2} | ({"mode": mode} if mode else {})
+    answer = ask(trace.snapshot(image=1), "sweep", **asked)
     meta, arrays = unpack(answer.part)
-    assert arrays["grid"].shape == (3, 3 if kind == "heads" else trace.n_tokens)
-    assert meta["grid"]["rows"] == [1, 2, 3]
+    sweep = (sweep_heads if kind == "heads" else sweep_tokens)(
+        space, trace.snapshot(image=1).source._alone(), 2, progress=False, **({"mode": mode} if mode else {})
+    )
+    np.testing.assert_allclose(arrays["grid"], sweep.effect[0].numpy(), atol=1e-6)
+    assert np.nanmax(np.abs(arrays["grid"])) > 1e-4
+    assert answer.result["baseline"] == pytest.approx(float(trace.output[1, 2]), abs=1e-4)
+    assert arrays["grid"].shape == (3, 3 if kind == "heads" else len(sweep.places))
+    assert (meta["grid"]["rows"], meta["grid"]["columns"]) == ([1, 2, 3], list(sweep.places))
+    assert (meta["grid"]["class"], meta["grid"]["mode"], meta["grid"]["kind"]) == (2, sweep.mode, kind)
 
 
 @pytest.mark.parametrize("method", ["gradient", "direct", "rollout"])
@@ -341,9 +358,202 @@ def test_importance_on_request(trace, method):
     assert arrays["maps"].shape[1] == trace.snapshot().arrays["sigma"].shape[1]
 
 
-def test_unknown_requests_are_refused(trace):
-    with pytest.raises(ValueError, match="unknown request 'dance'; expected one of attention, classes"):
-        ask(trace.snapshot(), "dance")
+ODD = {
+    "unknown": ("dance", {}, "unknown request 'dance'; expected one of attention, classes"),
+    "a long name": ("x" * 10_000, {}, f"unknown request '{'x' * 60}'"),
+    "no classes": ("classes", {}, r"classes must be a list of whole numbers in 0\.\.6, got None"),
+    "an empty list": ("classes", {"classes": []}, "classes must be a list"),
+    "one class": ("classes", {"classes": 3}, "classes must be a list"),
+    "a text": ("classes", {"classes": "12"}, "classes must be a list"),
+    "a class beyond": ("classes", {"classes": [0, 7]}, r"classes must be in 0\.\.6, got 7"),
+    "a class before": ("classes", {"classes": [-1]}, "got -1"),
+    "half a class": ("classes", {"classes": [0.5]}, r"classes must be a whole number in 0\.\.6, got 0.5"),
+    "true for one": ("classes", {"classes": [True]}, "got True"),
+    "a name": ("classes", {"classes": ["fish"]}, "got 'fish'"),
+    "nothing": ("classes", {"classes": [None]}, "got None"),
+    "a huge number": ("classes", {"classes": [2**70]}, r"in 0\.\.6"),
+    "a row beyond": ("classes", {"classes": [0], "rows": [10_000]}, r"rows must be in 0\.\."),
+    "rows that are none": ("attention", {"rows": {"a": 1}}, "rows must be a list"),
+    "no rows": ("attention", {}, "rows must be a list"),
+    "a row of text": ("attention", {"rows": ["1"]}, "rows must be a whole number"),
+    "another class beyond": ("attention", {"rows": [0], "classes": [7]}, r"classes must be in 0\.\.6"),
+    "no class to sweep": ("sweep", {}, "the request must name a class"),
+    "a class to sweep": ("sweep", {"class": 7}, r"class must be in 0\.\.6, got 7"),
+    "half a class to sweep": ("sweep", {"class": "2"}, "class must be a whole number"),
+    "places": ("sweep", {"class": 2, "kind": "rooms"}, "kind must be 'heads' or 'tokens', got 'rooms'"),
+    "a kind that is none": ("sweep", {"class": 2, "kind": ["heads"]}, "kind must be a text"),
+    "a mode that is none": ("sweep", {"class": 2, "mode": 3}, "mode must be a text"),
+    "a mode": ("sweep", {"class": 2, "mode": "dance"}, "mode must be"),
+    "no class to explain": ("importance", {}, "the request must name a class"),
+    "no classes to explain": ("importance", {"classes": []}, "classes must be a list"),
+    "a class to explain": ("importance", {"classes": [7]}, r"classes must be in 0\.\.6"),
+    "a method": ("importance", {"class": 1, "method": "magic"}, "method"),
+    "a method that is none": ("importance", {"class": 1, "method": {}}, "method must be a text"),
+    "no intervention": ("whatif", {}, "spec must be a list of 1 to 100 interventions"),
+    "not one": ("whatif", {"spec": []}, "spec must be a list of 1 to 100"),
+    "too many": ("whatif", {"spec": [{"type": "RemoveTokens", "tokens": [2]}] * 101}, "1 to 100"),
+    "another kind": ("whatif", {"spec": [{"type": "Dance"}]}, "intervention 1 of 1"),
+    "a number": ("whatif", {"spec": [3]}, "intervention 1 of 1"),
+    "labels": ("whatif", {"spec": [{"type": "RemoveTokens", "tokens": [2]}], "labels": []}, "a label for each of 1"),
+    "labels of numbers": (
+        "whatif",
+        {"spec": [{"type": "RemoveTokens", "tokens": [2]}], "labels": [3]},
+        "list of texts",
+    ),
+    "a long label": (
+        "whatif",
+        {"spec": [{"type": "RemoveTokens", "tokens": [2]}], "label": "x" * 1001},
+        "1000 letters",
+    ),
+    "no picture": ("image", {}, "no picture came with the request"),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_odd_requests_are_refused_in_words(trace, what):
+    kind, params, words = ODD[what]
+    snapshot = trace.snapshot()
+    with pytest.raises((ValueError, TypeError), match=words):
+        ask(snapshot, "x" if kind == "x" else kind, **params)
+
+
+@pytest.mark.parametrize("params", [None, [], "classes", 3])
+def test_what_is_asked_for_is_an_object(trace, params):
+    with pytest.raises(TypeError, match="must be a JSON object"):
+        trace.snapshot().source.answer("classes", params)
+
+
+def test_what_is_asked_for_twice_is_read_once_and_there_is_a_limit(trace):
+    snapshot = trace.snapshot()
+    once = ask(snapshot, "classes", classes=[5, 0], rows=[3])
+    often = ask(snapshot, "classes", classes=[5, 0, 5] * 10_000, rows=[3] * 10_000)
+    assert often.part == once.part
+    assert often.result == {"classes": [5, 0]}
+    assert ask(snapshot, "attention", rows=[2, 2, 4] * 1000).result == {"rows": [2, 4]}
+    meta, arrays = unpack(ask(snapshot, "importance", classes=[1, 1, 2]).part)
+    assert meta["importance"]["classes"] == [1, 2]
+    assert arrays["importance"].shape[0] == 2
+    many = tiny_vit(num_classes=MOST_CLASSES + 1)
+    wide = many.trace(images_for(many, 1)).snapshot(payload="classes")
+    assert len(ask(wide, "classes", classes=list(range(MOST_CLASSES))).result["classes"]) == MOST_CLASSES
+    with pytest.raises(ValueError, match=f"at most {MOST_CLASSES} classes can be asked for at once"):
+        ask(wide, "classes", classes=list(range(MOST_CLASSES + 1)))
+
+
+def test_rows_of_attention_need_no_class(trace):
+    meta, arrays = unpack(ask(trace.snapshot(), "attention", rows=[4, 2]).part)
+    assert (meta["classes"]["kept"], meta["attention"]["rows"]) == ([], [4, 2])
+    np.testing.assert_array_equal(arrays["attention"], capture(trace).arrays["attention"][:, :, [4, 2]])
+    assert list(arrays) == ["attention"]
+
+
+def test_a_picture_taken_again_keeps_what_was_said_of_it():
+    space = tiny_vit()
+    trace = space.trace(Image.new("RGB", (32, 32), "teal"))
+    mask = np.zeros(trace.pictures.shape[1:3], np.uint8)
+    mask[:8, :8] = 1
+    live = trace.snapshot(payload="classes", mask=mask, objects=[3], label="class 3", title="a fish")
+    for classes in (None, ["class 1"]):
+        made = portable(live, classes)
+        assert made.meta["image"] == live.meta["image"]
+        assert made.meta["image"]["label"] == 3
+        assert made.meta["objects"] == [{"class": 3, "name": "class 3"}]
+        np.testing.assert_array_equal(made.arrays["mask"], mask)
+
+
+def test_classes_named_twice_are_carried_once(trace):
+    assert capture(trace, classes=[3, "class 3", 1], payload="classes").meta["classes"]["kept"] == [3, 1]
+    assert portable(trace.snapshot(), [3, "class 3", 1]).meta["classes"]["kept"] == [3, 1]
+
+
+def test_the_best_classes_are_exact_in_increments(trace):
+    snapshot = capture(trace, payload="increments", classes=[6])
+    best = np.argsort(-trace.output[0].numpy(), kind="stable")[:5].tolist()
+    assert snapshot.meta["classes"]["kept"] == list(dict.fromkeys([6, *best]))
+
+
+def test_what_the_output_cannot_reach_is_the_last_block(trace):
+    snapshot = capture(trace)
+    reached = trace.pooling != "token"
+    # The last block's attention output, mid, MLP output and residual, of 1 + 4 * 3 points.
+    assert snapshot.meta["unreachable"] == ([] if reached else [9, 10, 11, 12])
+
+
+def test_the_pooled_row_of_attention_is_the_mean_that_the_output_reads():
+    space = MODELS["gap after norm"]()
+    trace = space.trace(images_for(space), attention=True, heads=True)
+    snapshot = capture(trace)
+    shown = (snapshot.arrays["attention"][:, :, -1] / 255.0) ** 2
+    np.testing.assert_allclose(shown.sum(axis=-1), 1.0, atol=0.02)
+    final = torch.stack(trace.increments).sum(dim=0)[0]
+    weights = np.zeros(trace.n_tokens)
+    pooled = list(trace.pooled_tokens())
+    weights[pooled] = 1 / np.asarray(trace.lens.sigma(final))[pooled]
+    weights /= weights.sum()
+    for block in (1, 2, 3):
+        expected = np.einsum("t,hts->hs", weights, trace.attention_weights[block][0].numpy())
+        np.testing.assert_allclose(shown[block - 1], expected, atol=5e-3)
+
+
+def test_more_classes_than_sixteen_bits_can_count():
+    count = 70_000
+    space = tiny_vit(num_classes=count, depth=1)
+    trace = space.trace(images_for(space, 1))
+    logits = trace.logits("residual", 1)[0, 0]
+    order = logits.argsort(descending=True)
+    worst, best = int(order[-1]), int(order[0])
+    snapshot = capture(trace, payload="classes", classes=[worst, best])
+    assert snapshot.ranks(worst)[-1, 0] == int((logits > logits[worst]).sum()) > 65_535
+    assert snapshot.arrays["top"][-1, 0, 0] == best
+    numbers = Reader(trace, 0).ranks([worst])
+    assert numbers.dtype == np.uint32
+    assert numbers[0, -1, 0] == snapshot.ranks(worst)[-1, 0]
+    assert int(snapshot.arrays["top"].max()) > 65_535
+
+
+def test_readings_beyond_sixteen_bits_stay_finite():
+    space = tiny_vit()
+    small = capture(space.trace(images_for(space), attention=True, heads=True))
+    with torch.no_grad():
+        space.model.head.weight *= 1e6
+    space = ClassSpace(space.model)
+    large = capture(space.trace(images_for(space), attention=True, heads=True))
+    for name in ("head_raw", "value_raw"):
+        assert np.isfinite(large.arrays[name]).all()
+        assert np.abs(large.arrays[name]).max() > 65_504
+        np.testing.assert_allclose(large.arrays[name] / 1e6, small.arrays[name], atol=2e-3)
+    part = capture(space.trace(images_for(space)), payload="classes")
+    assert np.isfinite(part.arrays["top_logits"]).all()
+    assert fitting(np.array([1e5, np.nan], np.float32)).dtype == np.float32
+    assert fitting(np.array([1.0, np.nan], np.float32)).dtype == np.float16
+
+
+def test_the_largest_rank_error_is_that_of_all_points_and_chunks(monkeypatch):
+    """Against loops over every stream point, class and token, whatever is held at a time."""
+    space = tiny_vit(num_classes=300)
+    trace = space.trace(images_for(space, 1))
+    arrays = capture(trace, payload="increments").arrays
+    noise = np.random.default_rng(0).normal(size=arrays["increments"][1].shape) * 100
+    arrays["increments"][1] += noise.astype(np.float16)  # what the first attention adds is read worst
+    scale = float(Reader(trace, 0).lens.folded.abs().max()) / 1024
+    folded = torch.from_numpy(arrays["embedding"].astype(np.float32)) * scale
+    rough = torch.from_numpy(arrays["increments"].astype(np.float32) * arrays["increment_scale"][:, None, None])
+    exact, found, largest, sample = None, None, [], sorted({round(c) for c in np.linspace(0, 299, 20)})
+    sigma = torch.from_numpy(arrays["sigma"])
+    for n in range(len(rough)):
+        both = [trace.increments[n][0] @ trace.lens.folded.T, rough[n] @ folded.T]
+        exact, found = (both[0], both[1]) if n == 0 else (exact + both[0], found + both[1])
+        for point, pair in ((2 * n - 1, both), (2 * n, (exact, found))):
+            if point >= 0:
+                own, other = (x / sigma[point][:, None] + trace.lens.offset for x in pair)
+                for c in sample:
+                    ranks = [(x > x[:, c, None]).sum(dim=-1) for x in (own, other)]
+                    largest.append(int((ranks[0] - ranks[1]).abs().max()))
+    assert max(largest) > max(largest[-len(sample) :]), "the last point must not be the worst, or it tells nothing"
+    for limit in (200_000_000, 4 * 300 * 5, 4 * 300):
+        monkeypatch.setattr("classspace_widgets.capture.reader.SCAN_LIMIT", limit)
+        error = rounding_error(Reader(trace, 0), arrays, scale)
+        assert error.largest_rank == max(largest)
 
 
 def test_increments_of_a_pass_without_some_tokens():

@@ -408,3 +408,117 @@ def test_options_that_a_view_does_not_have_are_named():
         PatchHeatmap(synthetic("all"), options={"size": 3})
     with pytest.raises(ValueError, match="Explorer has no option 'bare'; it has none"):
         Explorer(synthetic("all"), options={"bare": True})
+
+
+class Told:
+    """A source whose answers wait for nothing: it yields so often, then gives what was asked for."""
+
+    def __init__(self, steps: int = 3) -> None:
+        self.steps = steps
+
+    def answer(self, kind, params, buffers=()):
+        for _ in range(self.steps):
+            yield Progress(0.5)
+        return Answer({"asked": params.get("n")})
+
+
+def talking(monkeypatch, messages, *, steps: int = 3) -> list[dict]:
+    """What a session in a running kernel sends when these messages come in one after the other."""
+    snapshot = synthetic("classes")
+    snapshot.source = Told(steps)
+    session = Session(snapshot)
+    record = Recorder(session, monkeypatch)
+
+    async def scenario():
+        for message in messages:
+            session._on_message(session, message, [])
+        for _ in range(20 + steps):
+            await asyncio.sleep(0)
+
+    asyncio.run(scenario())
+    assert not session._tasks
+    return [message for message in record.sent if message["type"] == "response"]
+
+
+def asking(number, n=None, **more):
+    return {"type": "request", "id": number, "kind": "classes", "params": {"n": n}, **more}
+
+
+def test_a_cancel_before_the_request_has_begun_is_answered(monkeypatch):
+    """Both messages wait while the kernel is busy: the second is read before the first has begun."""
+    (answer,) = talking(monkeypatch, [asking(4, client="a"), {"type": "cancel", "id": 4, "client": "a"}])
+    assert answer == {
+        "type": "response",
+        "client": "a",
+        "id": 4,
+        "ok": False,
+        "error": {"title": "Cancelled", "message": "The computation was cancelled; nothing changed."},
+    }
+    # A second click cancels nothing more, and a cancel of nothing is no error.
+    again = talking(monkeypatch, [asking(4), *[{"type": "cancel", "id": 4}] * 3, {"type": "cancel", "id": 9}])
+    assert [a["error"]["title"] for a in again] == ["Cancelled"]
+    assert talking(monkeypatch, [{"type": "cancel", "id": 4}]) == []
+
+
+def test_requests_of_two_browsers_do_not_mix(monkeypatch):
+    """Both count from 1: the number and the browser together say which request is meant."""
+    messages = [asking(1, "first", client="a"), asking(1, "second", client="b"), asking(1, "third")]
+    answers = talking(monkeypatch, messages)
+    assert {(a.get("client"), a["id"]): a["result"]["asked"] for a in answers} == {
+        ("a", 1): "first",
+        ("b", 1): "second",
+        (None, 1): "third",
+    }
+    answers = talking(monkeypatch, [*messages, {"type": "cancel", "id": 1, "client": "b"}])
+    assert {a.get("client"): a["ok"] for a in answers} == {"a": True, "b": False, None: True}
+    assert all("client" not in a for a in answers if a["ok"] and a["result"]["asked"] == "third")
+
+
+def test_the_same_number_twice_is_refused(monkeypatch):
+    first, second = talking(monkeypatch, [asking(1, "first"), asking(1, "second")])
+    assert "being answered already" in first["error"]["message"]
+    assert second["result"] == {"asked": "first"}
+
+
+def test_only_so_many_requests_may_wait(monkeypatch):
+    monkeypatch.setattr("classspace_widgets.widgets.session.MOST_REQUESTS", 3)
+    answers = talking(monkeypatch, [asking(number) for number in range(5)])
+    refused = [a["id"] for a in answers if not a["ok"]]
+    assert refused == [3, 4]
+    assert "3 requests are waiting already" in answers[0]["error"]["message"]
+    assert sorted(a["id"] for a in answers if a["ok"]) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        None,
+        7,
+        [],
+        {},
+        {"type": "request"},
+        {"type": "request", "id": None},
+        {"type": "request", "id": [1]},
+        {"type": "request", "id": {"a": 1}},
+        {"type": "request", "id": "x" * 1000},
+        {"type": "request", "id": 1, "client": ["a"]},
+        {"type": "cancel"},
+        {"type": "cancel", "id": []},
+        {"type": "dance", "id": 1},
+    ],
+)
+def test_messages_that_no_view_sends_are_left_alone(monkeypatch, message):
+    answers = talking(monkeypatch, [message, asking(1, "good")])
+    assert [a["result"] for a in answers] == [{"asked": "good"}]
+
+
+@pytest.mark.parametrize("message", [{"kind": None}, {"kind": ["classes"]}, {"params": None}, {"params": [1]}])
+def test_odd_requests_are_answered_in_words(monkeypatch, message):
+    from tiny_models import images_for, tiny_vit
+
+    space = tiny_vit()
+    session = Session(space.trace(images_for(space, 1)))
+    record = Recorder(session, monkeypatch)
+    session._on_message(session, {**asking(1), **message}, [])
+    assert record.sent[-1]["ok"] is False
+    assert record.sent[-1]["error"]["title"] in ("ValueError", "TypeError")

@@ -47,7 +47,13 @@ interface Job {
 
 let lastId = 0;
 
+/** Tells the requests of this page from those of others on the same session, which count from 1 as well. */
+function newClient(): string {
+  return Array.from(crypto.getRandomValues(new Uint32Array(2)), (n) => n.toString(36)).join("-");
+}
+
 export class Transport {
+  readonly client = newClient();
   #send: Send | null;
   readonly #flying = new Map<string, Job>();
   readonly #waiting = new Map<string, Job>();
@@ -85,13 +91,14 @@ export class Transport {
     this.#waiting.get(kind)?.reject(new Superseded(kind));
     this.#waiting.delete(kind);
     const job = this.#flying.get(kind);
-    if (job) this.#send?.({ type: "cancel", id: job.id }, []);
+    if (job) this.#send?.({ type: "cancel", client: this.client, id: job.id }, []);
   }
 
-  /** A message from the kernel; other traffic is ignored. */
+  /** A message from the kernel; answers to other pages, and other traffic, are ignored. */
   receive(content: unknown, buffers: readonly (ArrayBuffer | ArrayBufferView)[]): void {
     if (typeof content !== "object" || content === null) return;
-    const { type, id, ok, result, error, fraction, text } = content as Record<string, unknown>;
+    const { type, client, id, ok, result, error, fraction, text } = content as Record<string, unknown>;
+    if (client !== undefined && client !== this.client) return;
     const job = [...this.#flying.values()].find((flying) => flying.id === id);
     if (!job) return;
     if (type === "progress") {
@@ -127,7 +134,8 @@ export class Transport {
   #start(job: Job): void {
     this.#flying.set(job.kind, job);
     try {
-      this.#send?.({ type: "request", id: job.id, kind: job.kind, params: job.params }, job.buffers);
+      const { client } = this;
+      this.#send?.({ type: "request", client, id: job.id, kind: job.kind, params: job.params }, job.buffers);
     } catch (error) {
       this.#flying.delete(job.kind);
       job.reject(new NoKernel(error instanceof Error ? error.message : String(error)));
