@@ -248,7 +248,7 @@ class LiveSource:
         kind, wanted = _words(params, "kind", "heads"), _asked_class(params, self.trace.n_classes)
         if kind not in ("heads", "tokens"):
             raise ValueError(f"kind must be 'heads' or 'tokens', got {kind!r}")
-        options = {"mode": _words(params, "mode")} if "mode" in params else {}
+        options: dict[str, Any] = {"mode": _words(params, "mode")} if "mode" in params else {}
         steps = (head_steps if kind == "heads" else token_steps)(self.space, self._alone(), wanted, **options)
         while True:
             try:
