@@ -4,6 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { build, transform } from "esbuild";
+import "./state.mjs";
 import "./tables.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));

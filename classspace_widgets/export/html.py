@@ -19,6 +19,7 @@ from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.still import caption
+from classspace_widgets.widgets.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -56,23 +57,6 @@ _SAVED_SCRIPT = """
   (element[0] ?? element).append(place);  // the classic notebook's is jQuery's
 })();
 """.strip()
-STATE = (
-    "class_index",
-    "compare_index",
-    "block",
-    "sublayer",
-    "stream",
-    "tokens",
-    "reading",
-    "contribution",
-    "head",
-    "map_name",
-    "colormap",
-    "opacity",
-    "smooth",
-    "outline",
-    "shown",
-)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from classspace_widgets.widgets.session import STATE, Session
+from classspace_widgets.widgets.session import Session
+from classspace_widgets.widgets.state import STATE
 
-# A token map belongs to one picture.
-LINKABLE = tuple(name for name in STATE if name != "map_name")
+LINKABLE = tuple(name for name, entry in STATE.items() if entry.linkable)
+DEFAULT = tuple(name for name, entry in STATE.items() if entry.linked)
 _NUMBERS = itertools.count(1)
-DEFAULT = ("class_index", "block", "sublayer", "stream", "reading", "contribution")
 
 
 class Link:

@@ -16,6 +16,7 @@ from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
+from classspace_widgets.widgets.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,32 +25,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-READINGS = (
-    "identifiability",
-    "rank",
-    "logit",
-    "probability",
-    "step",
-    "direct",
-    "top1",
-    "attention",
-    "source",
-    "importance",
-    "map",
-)
-STREAMS = ("residual", "output")
-SUBLAYERS = ("embedding", "attention", "mlp")
-CONTRIBUTIONS = ("direct", "step", "paper")
-IMPORTANCE = ("gradient", "direct", "chefer", "rollout", "attention")
-IMPORTANCE_OF = ("all", "block", "head")
-COLORMAPS = ("auto", "viridis", "magma", "cividis", "blues", "redblue", "brownteal")
-SHOWN = ("baseline", "intervened", "difference")
 MOST_REQUESTS = 1000
 """Requests that may wait for their answers at once."""
 Sender = dict[str, Any]
 _CANCELLED = ("Cancelled", "The computation was cancelled; nothing changed.")
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
+
+
+def _trait(name: str) -> Any:
+    """A synced trait for a value of the shared state."""
+    entry = STATE[name]
+    default, words = entry.default, {"help": entry.help}
+    made = {
+        "int": lambda: t.Int(default, **words),
+        "int or null": lambda: t.Int(default, allow_none=True, **words),
+        "ints": lambda: t.List(t.Int(), default, **words),
+        "pair or null": lambda: t.List(t.Int(), default, allow_none=True, minlen=2, maxlen=2, **words),
+        "share": lambda: t.Float(default, min=0.0, max=1.0, **words),
+        "bool": lambda: t.Bool(default, **words),
+        "text": lambda: t.Unicode(default, **words),
+        "choice": lambda: t.Enum(entry.choices, default, **words),
+    }
+    return made[entry.kind]().tag(sync=True)
 
 
 class Session(anywidget.AnyWidget):  # type: ignore[misc]
@@ -83,7 +81,7 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     tokens : list of int
         Selected tokens; empty: the token from which the model's output is read.
     reading : str
-        What the heatmap shows, one of `READINGS`.
+        What the heatmap shows: one of ``state.CHOICES["reading"]``.
     contribution : ``"direct"``, ``"step"`` or ``"paper"``
         How attention and MLP are compared.
     head : list [block, head] or None
@@ -112,24 +110,24 @@ class Session(anywidget.AnyWidget):  # type: ignore[misc]
     _variant = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
     _pins = t.List(t.Dict()).tag(sync=True)
     _links = t.List(t.Dict()).tag(sync=True)
-    class_index = t.Int(0, help="Class that is read.").tag(sync=True)
-    compare_index = t.Int(None, allow_none=True, help="Class to compare with.").tag(sync=True)
-    block = t.Int(0, help="Block of the layer slider; 0 is the embedding.").tag(sync=True)
-    sublayer = t.Enum(SUBLAYERS, "embedding").tag(sync=True)
-    stream = t.Enum(STREAMS, "residual").tag(sync=True)
-    tokens = t.List(t.Int(), help="Selected tokens.").tag(sync=True)
-    reading = t.Enum(READINGS, "identifiability").tag(sync=True)
-    contribution = t.Enum(CONTRIBUTIONS, "direct").tag(sync=True)
-    head = t.List(t.Int(), None, allow_none=True, minlen=2, maxlen=2).tag(sync=True)
-    importance = t.Enum(IMPORTANCE, "gradient").tag(sync=True)
-    importance_of = t.Enum(IMPORTANCE_OF, "all").tag(sync=True)
-    side_by_side = t.Bool(False).tag(sync=True)
-    map_name = t.Unicode("").tag(sync=True)
-    colormap = t.Enum(COLORMAPS, "auto").tag(sync=True)
-    opacity = t.Float(0.72, min=0.0, max=1.0).tag(sync=True)
-    smooth = t.Bool(False).tag(sync=True)
-    outline = t.Bool(True).tag(sync=True)
-    shown = t.Enum(SHOWN, "baseline").tag(sync=True)
+    class_index = _trait("class_index")
+    compare_index = _trait("compare_index")
+    block = _trait("block")
+    sublayer = _trait("sublayer")
+    stream = _trait("stream")
+    tokens = _trait("tokens")
+    reading = _trait("reading")
+    contribution = _trait("contribution")
+    head = _trait("head")
+    importance = _trait("importance")
+    importance_of = _trait("importance_of")
+    side_by_side = _trait("side_by_side")
+    map_name = _trait("map_name")
+    colormap = _trait("colormap")
+    opacity = _trait("opacity")
+    smooth = _trait("smooth")
+    outline = _trait("outline")
+    shown = _trait("shown")
     status = t.Dict(default_value=_IDLE).tag(sync=True)
 
     def __init__(
@@ -365,12 +363,6 @@ def _key(sender: Sender) -> tuple[Any, Any]:
 
 CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")
 """How a session that is given a trace has it captured; see `Trace.snapshot`."""
-STATE = tuple(
-    name
-    for name in Session.class_trait_names(sync=True)
-    if name in Session.class_own_traits() and not name.startswith("_") and name != "status"
-)
-"""What a person sets, in the views or from Python; names are the same in the browser's store."""
 
 
 @contextlib.contextmanager

@@ -8,8 +8,7 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.explain import importance
 from classspace_widgets.snapshot import unpack
-from classspace_widgets.widgets.linking import LINKABLE
-from classspace_widgets.widgets.session import IMPORTANCE, STATE
+from classspace_widgets.widgets.state import CHOICES
 
 
 @pytest.fixture(
@@ -29,7 +28,7 @@ def ask(trace, method):
             return unpack(stop.value.part)
 
 
-@pytest.mark.parametrize("method", IMPORTANCE)
+@pytest.mark.parametrize("method", CHOICES["importance"])
 def test_shares_are_those_of_explain_and_add_up(trace, method):
     split = method in ("gradient", "direct")
     meta, arrays = ask(trace, method)
@@ -49,12 +48,4 @@ def test_shares_are_those_of_explain_and_add_up(trace, method):
 def test_methods_of_the_session_are_those_that_exist():
     from classspace_widgets.explain.methods import METHODS
 
-    assert set(IMPORTANCE) == set(METHODS)
-
-
-def test_the_list_of_session_state_is_complete():
-    assert set(STATE) == {
-        "class_index", "compare_index", "block", "sublayer", "stream", "tokens", "reading", "contribution", "head",
-        "importance", "importance_of", "side_by_side", "map_name", "colormap", "opacity", "smooth", "outline", "shown",
-    }  # fmt: skip
-    assert set(STATE) - set(LINKABLE) == {"map_name"}
+    assert set(CHOICES["importance"]) == set(METHODS)

@@ -9,39 +9,12 @@ import { batch, effect } from "@preact/signals-core";
 import { shortName } from "./format";
 import { fits } from "./link";
 import type { Snapshot } from "./snapshot";
-import { READINGS, type State } from "./state";
+import { ADDRESS, CHOICES, type State } from "./state";
 import type { Data, Store } from "./store";
 
-/** What is written, by its name in the fragment; looks (colours, opacity) are the reader's own. */
-const NAMES: Readonly<Record<string, keyof State>> = {
-  class: "class_index",
-  compare: "compare_index",
-  block: "block",
-  sublayer: "sublayer",
-  stream: "stream",
-  tokens: "tokens",
-  reading: "reading",
-  contribution: "contribution",
-  head: "head",
-  importance: "importance",
-  importance_of: "importance_of",
-  side_by_side: "side_by_side",
-  map_name: "map_name",
-  shown: "shown",
-};
+const NAMES: Readonly<Record<string, keyof State>> = ADDRESS;
 /** Which pinned pass stands beside the baseline. */
 const PASS = "pass";
-
-const CHOICES: { readonly [K in keyof State]?: readonly State[K][] } = {
-  sublayer: ["embedding", "attention", "mlp"],
-  stream: ["residual", "output"],
-  reading: READINGS,
-  contribution: ["direct", "step", "paper"],
-  importance: ["gradient", "direct", "chefer", "rollout", "attention"],
-  importance_of: ["all", "block", "head"],
-  side_by_side: [true, false],
-  shown: ["baseline", "intervened", "difference"],
-};
 
 /** Browsers refuse an address that changes too often. */
 const PAUSE_MS = 300;
@@ -87,7 +60,7 @@ function written(snapshot: Snapshot, name: keyof State, value: State[keyof State
 
 /** The value that a text means; undefined where it makes no sense here. */
 function read(store: Store, name: keyof State, text: string): unknown {
-  const choices = CHOICES[name] as readonly unknown[] | undefined;
+  const choices = (CHOICES as { readonly [K in keyof State]?: readonly unknown[] })[name];
   if (choices) return choices.find((choice) => String(choice) === text);
   if (name === "map_name") return text;
   const { snapshot } = store.baseline.peek();

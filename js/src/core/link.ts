@@ -1,17 +1,8 @@
 /** Links the states of two stores in the browser: no kernel in between. */
 
 import { effect, type Signal } from "@preact/signals-core";
-import type { State } from "./state";
+import { LINKED, type State } from "./state";
 import type { Store } from "./store";
-
-export const LINKED: readonly (keyof State)[] = [
-  "class_index",
-  "block",
-  "sublayer",
-  "stream",
-  "reading",
-  "contribution",
-];
 
 /** Keep `names` equal in both; the second takes the first's values to start with. Values without sense in the other are not sent. */
 export function link(

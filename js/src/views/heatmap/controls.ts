@@ -6,7 +6,7 @@ import { h, say } from "../../core/dom";
 import { BY_CLASS, type Field, READING_HELP, READING_NAMES } from "../../core/field";
 import { METHOD_NAMES } from "../../core/fieldThrough";
 import { watch } from "../../core/frame";
-import { type Importance, type ImportanceOf, READINGS, type Reading } from "../../core/state";
+import { type Importance, type ImportanceOf, READINGS, type Reading, type State } from "../../core/state";
 import type { Store } from "../../core/store";
 import { segmented } from "../parts";
 
@@ -114,7 +114,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   const splitLabel = h("label", { class: "csw-check" }, split, "side by side");
   splitLabel.title = "The two classes in two maps of one scale, rather than their difference in one";
   const colors = h("select", { class: "csw-select", "aria-label": "Colour map" });
-  colors.addEventListener("change", () => store.set({ colormap: colors.value }), on);
+  colors.addEventListener("change", () => store.set({ colormap: colors.value as State["colormap"] }), on);
   watch(abort, () => {
     opacity.valueAsNumber = state.opacity.value;
     opacity.style.setProperty("--csw-fill", `${100 * state.opacity.value}%`);

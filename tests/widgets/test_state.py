@@ -1,0 +1,75 @@
+"""One list of the state that views share: of the session, of exported pages, and of the front end."""
+
+from __future__ import annotations
+
+import html
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from make_fixtures import synthetic
+
+from classspace_widgets.export import export_html
+from classspace_widgets.widgets import Explorer, Session, link
+from classspace_widgets.widgets.linking import DEFAULT, LINKABLE
+from classspace_widgets.widgets.state import CHOICES, STATE
+
+# Of every value another one than where it starts, which the fixture can show.
+OTHER: dict[str, Any] = {
+    "class_index": 1, "compare_index": 4, "block": 1, "sublayer": "attention", "stream": "output", "tokens": [2, 3],
+    "reading": "importance", "contribution": "paper", "head": [2, 1], "importance": "chefer", "importance_of": "head",
+    "side_by_side": True, "map_name": "mine", "colormap": "magma", "opacity": 0.25, "smooth": True, "outline": False,
+    "shown": "difference",
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def built_front_end(monkeypatch: pytest.MonkeyPatch):
+    for module in ("session", "views"):
+        monkeypatch.setattr(f"classspace_widgets.widgets.{module}.script", lambda name: "export default {}")
+    monkeypatch.setattr("classspace_widgets.export.html._runtime", lambda: "/* runtime */")
+
+
+def test_the_session_has_exactly_these_traits():
+    own = {name for name in Session.class_own_traits(sync=True) if not name.startswith("_")}
+    assert own - {"status"} == set(STATE) == set(OTHER)
+    session = Session(synthetic("all"))
+    at_start = {"class_index", "block", "sublayer"}  # from the snapshot
+    for name, entry in STATE.items():
+        assert name in at_start or getattr(session, name) == entry.default
+        assert OTHER[name] != entry.default
+        assert Session.class_traits()[name].help == entry.help != ""
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_every_choice_is_taken_and_no_other(name):
+    session = Session(synthetic("all"))
+    for choice in CHOICES[name]:
+        setattr(session, name, choice)
+        assert getattr(session, name) == choice
+    with pytest.raises(Exception, match="nonsense"):
+        setattr(session, name, "nonsense")
+
+
+def test_an_exported_page_opens_in_the_state_of_its_session(tmp_path):
+    out = export_html(Explorer(synthetic("all"), **OTHER), tmp_path / "page.html")
+    text = out.path.read_text(encoding="utf-8")
+    state = json.loads(html.unescape(text.partition('data-state="')[2].partition('"')[0]))
+    assert state == OTHER
+
+
+def test_links_are_of_the_same_list():
+    assert set(STATE) - set(LINKABLE) == {"map_name"}
+    assert DEFAULT == ("class_index", "block", "sublayer", "stream", "reading", "contribution")
+    first, second = Session(synthetic("all")), Session(synthetic("all"))
+    assert link(first, second, *LINKABLE).names == LINKABLE
+
+
+def test_the_list_is_read_without_a_notebook():
+    code = (
+        "import sys; sys.modules['anywidget'] = None; from classspace_widgets.widgets.state import STATE; print(*STATE)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == list(STATE)
