@@ -158,11 +158,12 @@ def export_html(
         for item in listed:
             with bar.part(step * len(_views(item))):
                 parts.append(_part(item, classes, payload))
-        parts = [_each(p, lambda mount: _pin(mount, pins or {}, bar, step)) for p in parts]
-        parts = [_each(p, lambda mount: _reduce(mount, streams, ranks_only)) for p in parts]
+        shared = _OncePerSession(lambda mount: _reduce(_pin(mount, pins or {}, bar, step), streams, ranks_only))
+        parts = [_each(p, shared) for p in parts]
         mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
         snapshots = [m.snapshot for m in mounts]
-        estimate = estimate_bytes([*snapshots, *(s for m in mounts for s in m.pinned)])
+        travelling = {id(s): s for m in mounts for s in (m.snapshot, *m.pinned)}
+        estimate = estimate_bytes(list(travelling.values()))
         log.info("the page will be about %.1f MB", estimate / 1e6)
         if estimate > max_bytes:
             raise ValueError(
@@ -188,6 +189,22 @@ def said(snapshot: Snapshot) -> list[str]:
     if exactness.get("logits") == "approximate":
         notes.append(f"Approximate: {exactness['note']}.")
     return notes
+
+
+class _OncePerSession:
+    """A change of mounts whose work is done once for all views of a session."""
+
+    def __init__(self, change: Callable[[page.Mount], page.Mount]) -> None:
+        self.change = change
+        self.made: dict[str, page.Mount] = {}
+
+    def __call__(self, mount: page.Mount) -> page.Mount:
+        if not mount.session:
+            return self.change(mount)
+        if mount.session not in self.made:
+            self.made[mount.session] = self.change(mount)
+        made = self.made[mount.session]
+        return replace(made, view=mount.view, options=mount.options)
 
 
 def _each(part: Any, change: Callable[[page.Mount], page.Mount]) -> Any:
@@ -341,12 +358,14 @@ def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page
         raise TypeError(
             f"expected an Explorer, a view, a Session, a Snapshot, a Trace, a Bokeh figure or text, got {type(item).__name__}"
         )
-    state = {
-        name: getattr(session, name) for name in STATE if hasattr(session, "has_trait") and session.has_trait(name)
-    }
     made = portable(snapshot, classes, payload)
-    options = dict(getattr(item, "options", {}) or {})
-    return page.Mount(made, getattr(item, "view", "Explorer"), _opening(made, state), options, pins=_pins(item))
+    mount = page.Mount(made, getattr(item, "view", "Explorer"), options=dict(getattr(item, "options", {}) or {}))
+    if not hasattr(session, "has_trait"):  # a trace
+        return replace(mount, state=_opening(made, {}))
+    state = {name: getattr(session, name) for name in STATE}
+    links = [{**entry, "other": entry["other"].removeprefix("anywidget:")} for entry in session._links]
+    name = session.model_id or f"closed {id(session)}"
+    return replace(mount, state=_opening(made, state), pins=_pins(item), session=name, links=links)
 
 
 def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:

@@ -36,6 +36,10 @@ class Mount:
         Intervened passes that stay explorable in the page.
     pins : mapping of str to interventions
         Passes that are still to be run for ``pinned``, by name.
+    session : str
+        Name of the session; views of one share their state in the page too.  Empty: the view has its own.
+    links : sequence of dict
+        Sessions that this one is linked to: ``{"other": name, "names": names of the state}``.
     """
 
     snapshot: Snapshot
@@ -44,6 +48,8 @@ class Mount:
     options: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[Snapshot, ...] = ()
     pins: Mapping[str, Any] = field(default_factory=dict)
+    session: str = ""
+    links: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,12 @@ def render(
         A line of plain text at the end.
     """
     body: list[str] = []
-    payloads: list[str] = []
     scripts: list[str] = []
     library: list[str] = []
     mounts = [m for item in items for m in (item if isinstance(item, list) else [item]) if isinstance(m, Mount)]
+    sessions = list(dict.fromkeys(m.session for m in mounts if m.session))
     with progress_bar(sum(1 + len(m.pinned) for m in mounts), "packing", "view") as bar:
+        blocks = _Blocks(bar)
         for item in items:
             if isinstance(item, str):
                 body.append(f'<div class="text">{markdown(item)}</div>')
@@ -117,13 +124,13 @@ def render(
                 scripts += item.scripts
             elif isinstance(item, list):
                 body.append(
-                    '<div class="csw-gallery">' + "".join(_mount(mount, payloads, bar) for mount in item) + "</div>"
+                    '<div class="csw-gallery">' + "".join(_mount(mount, blocks, sessions) for mount in item) + "</div>"
                 )
             else:
-                body.append(_mount(item, payloads, bar))
+                body.append(_mount(item, blocks, sessions))
     if not any("<h1" in part for part in body):
         body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
-    modules = [script] if payloads else []
+    modules = [script] if blocks.texts else []
     figures = [*library, *scripts]
     plain = [*([UNPACK] if figures else []), *modules]
     for text in plain:
@@ -147,7 +154,7 @@ def render(
             *body,
             f"<footer>{html.escape(footer)}</footer>" if footer else "",
             "</main>",
-            *payloads,
+            *blocks.texts,
             packed_scripts(figures) if figures else "",
             *(f'<script type="module">{text}</script>' for text in modules),
             "</body>",
@@ -184,22 +191,41 @@ def payload(snapshot: Snapshot) -> str:
     return packed(in_planes(snapshot.pack()))
 
 
-def _mount(mount: Mount, payloads: list[str], bar: Bar) -> str:
-    """The place of a view; its data go to the end of the page, so that the text shows first."""
-    name = f"csw-data-{len(payloads)}"
-    extra = [f"{name}-{i}" for i in range(len(mount.pinned))]
-    blocks = []
-    for i, s in zip([name, *extra], (mount.snapshot, *mount.pinned), strict=True):
-        with bar.part(1):
-            start = f'<script type="application/x-classspace" id="{i}" data-encoding="planes+gzip+base64">'
-            blocks.append(f"{start}{payload(s)}</script>")
-    payloads.append("\n".join(blocks))
+class _Blocks:
+    """The data of a page: they stand at its end, so that the text shows first; what several views show stands once."""
+
+    def __init__(self, bar: Bar) -> None:
+        self.bar = bar
+        self.texts: list[str] = []
+        self._known: dict[int, tuple[str, Snapshot]] = {}  # by identity, and held so that no other gets the same
+
+    def add(self, snapshot: Snapshot) -> str:
+        """The name of the block that holds a snapshot."""
+        with self.bar.part(1):
+            if id(snapshot) not in self._known:
+                name = f"csw-data-{len(self.texts)}"
+                start = f'<script type="application/x-classspace" id="{name}" data-encoding="planes+gzip+base64">'
+                self.texts.append(f"{start}{payload(snapshot)}</script>")
+                self._known[id(snapshot)] = (name, snapshot)
+        return self._known[id(snapshot)][0]
+
+
+def _mount(mount: Mount, blocks: _Blocks, sessions: list[str]) -> str:
+    """The place of a view; `sessions` are those of the page."""
+    name, *pinned = (blocks.add(s) for s in (mount.snapshot, *mount.pinned))
+    links = [
+        {"other": str(sessions.index(link["other"])), "names": link["names"]}
+        for link in mount.links
+        if link["other"] in sessions
+    ]
     attributes = {
         "data-view": mount.view,
         "data-snapshot": name,
-        "data-pinned": " ".join(extra),
+        "data-pinned": " ".join(pinned),
         "data-state": json.dumps(mount.state),
         "data-options": json.dumps(mount.options),
+        "data-session": str(sessions.index(mount.session)) if mount.session else "",
+        "data-links": json.dumps({"links": links}) if links else "",
     }
     listed = " ".join(f'{key}="{html.escape(value)}"' for key, value in attributes.items() if value)
     words = html.escape(caption(mount.snapshot))

@@ -1,8 +1,9 @@
 /** The static page: the same views on inline data, with no kernel and no network; the bundle is an inline module. */
 
-import { fromPlanes, SnapshotError } from "./core/codec";
+import { fromPlanes, message, SnapshotError } from "./core/codec";
 import { h, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
+import { link } from "./core/link";
 import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State } from "./core/state";
 import { Store } from "./core/store";
@@ -67,22 +68,92 @@ function json(el: HTMLElement, name: string): Record<string, unknown> {
   return text ? (JSON.parse(text) as Record<string, unknown>) : {};
 }
 
-async function mountPoint(el: HTMLElement, place: number): Promise<void> {
-  const forever = new AbortController().signal;
+const forever = new AbortController().signal;
+
+/** The session of a view, by its number in the page; a view without one has its own. */
+function sessionOf(el: HTMLElement): string {
+  return el.dataset.session ?? `view ${places().indexOf(el)}`;
+}
+
+const places = () => [...document.querySelectorAll<HTMLElement>(".csw-mount")];
+const stores = new Map<string, Promise<Store>>();
+
+/** The store that the views of a session share; made when the first of them, or of a linked session, comes near. */
+function storeOf(session: string): Promise<Store> {
+  let known = stores.get(session);
+  if (!known) {
+    known = makeStore(session);
+    stores.set(session, known);
+    known.then(
+      () => linkTo(session),
+      () => {},
+    );
+  }
+  return known;
+}
+
+async function makeStore(session: string): Promise<Store> {
+  const all = places();
+  const el = all.find((place) => sessionOf(place) === session);
+  if (!el) throw new SnapshotError(`the page has no session ${session}`);
+  const given = json(el, "state");
+  const state = Object.fromEntries(STATE_NAMES.filter((n) => n in given).map((n) => [n, given[n]]));
+  const snapshot = Snapshot.parse(await bytesOf(el.dataset.snapshot ?? ""));
+  const store = new Store(snapshot, null, state as Partial<State>);
+  const fragment = new Fragment(store, all.indexOf(el));
+  fragment.take();
+  void addPinned(store, (el.dataset.pinned ?? "").split(" ").filter(Boolean)).then((some) => {
+    if (some) fragment.take();
+    fragment.follow(forever);
+  });
+  return store;
+}
+
+/** Intervened passes; one that is damaged costs a message. Whether there are any. */
+async function addPinned(store: Store, ids: readonly string[]): Promise<boolean> {
+  const problems: string[] = [];
+  for (const [i, id] of ids.entries()) {
+    try {
+      store.addVariant(await bytesOf(id));
+    } catch (error) {
+      store.addVariant(null);
+      problems.push(`Pinned state ${i + 1} of ${ids.length} cannot be shown: ${message(error)}.`);
+    }
+  }
+  if (problems.length > 0) store.fail(new Error(problems.join(" ")));
+  return ids.length > 0;
+}
+
+/** A link of two sessions, as the page lists it with the first. */
+interface Linked {
+  readonly other: string;
+  readonly names: readonly (keyof State)[];
+}
+
+const linked = new Set<string>();
+
+/** Make the links that a session has a part in. */
+function linkTo(session: string): void {
+  for (const el of places()) {
+    const own = sessionOf(el);
+    for (const { other, names } of (json(el, "links").links ?? []) as readonly Linked[]) {
+      const key = `${own} ${other} ${names}`;
+      if ((own !== session && other !== session) || linked.has(key)) continue;
+      linked.add(key);
+      Promise.all([storeOf(own), storeOf(other)]).then(
+        ([a, b]) => link(a, b, forever, names),
+        // The view of the session that cannot be shown says so itself.
+        () => {},
+      );
+    }
+  }
+}
+
+async function mountPoint(el: HTMLElement): Promise<void> {
   try {
-    const given = json(el, "state");
-    const state = Object.fromEntries(STATE_NAMES.filter((n) => n in given).map((n) => [n, given[n]]));
-    const bytes = await bytesOf(el.dataset.snapshot ?? "");
-    const store = new Store(Snapshot.parse(bytes), null, state as Partial<State>);
-    const fragment = new Fragment(store, place);
-    fragment.take();
+    const store = await storeOf(sessionOf(el));
     el.classList.add("csw-mounted");
     mountView(el.dataset.view || "Explorer", el, store, forever, json(el, "options"));
-    for (const id of (el.dataset.pinned ?? "").split(" ").filter(Boolean)) {
-      store.addVariant(await bytesOf(id));
-    }
-    if (el.dataset.pinned) fragment.take();
-    fragment.follow(forever);
   } catch (error) {
     showProblem(el, forever, "This part of the page cannot be shown", error);
   }
@@ -90,13 +161,13 @@ async function mountPoint(el: HTMLElement, place: number): Promise<void> {
 
 /** Mount every view of the page: those in sight first, the others when they come near. */
 export function mountPage(): void {
-  const points = [...document.querySelectorAll<HTMLElement>(".csw-mount:not(.csw-mounted)")];
+  const points = places();
   const near = new IntersectionObserver(
     (entries) => {
       for (const { isIntersecting, target } of entries) {
         if (!isIntersecting) continue;
         near.unobserve(target);
-        void mountPoint(target as HTMLElement, points.indexOf(target as HTMLElement));
+        void mountPoint(target as HTMLElement);
       }
     },
     { rootMargin: "800px" },

@@ -103,8 +103,10 @@ function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): vo
   update();
 }
 
-// A notebook imports this module from a blob; inline in an exported page it mounts what stands there.
-if (!import.meta.url.startsWith("blob:") && document.querySelector(".csw-mount")) mountPage();
+// Inline in an exported page, a module has the page's own address (also where that is a blob's) and mounts what stands
+// there; a notebook imports it from an address of its own.
+const bare = (url: string) => url.replace(/#.*$/s, "");
+if (bare(import.meta.url) === bare(document.baseURI) && document.querySelector(".csw-mount")) mountPage();
 
 /** Only the memory browser has no session: its own model is all it needs. */
 function render({ model, el, signal }: Initialize & { readonly el: HTMLElement }): void {

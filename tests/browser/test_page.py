@@ -340,3 +340,70 @@ def test_a_converted_notebook_shows_the_working_view_or_without_scripts_a_pictur
         assert len(page.locator("main").inner_text()) < 200
         assert picture.evaluate("(img) => img.naturalWidth") > 300
     assert not page.evaluate("window.broken")
+
+
+def test_linked_explorers_move_together_in_a_page_too(trace, tmp_path, offline):
+    from classspace_widgets import Session, link
+
+    other = trace.space.trace(Image.effect_noise((64, 64), 20).convert("RGB"), attention=True, heads=True)
+    first, second = Explorer(trace), Explorer(other)
+    alone = Explorer(Session(trace.snapshot()))
+    link(first, second)
+    # Long texts between: the second view is out of sight when the first is moved.
+    out = export_html([first, "a line\n\n" * 200, second, alone], tmp_path / "page.html")
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    assert page.locator(".csw-mounted").count() == 1
+    box = page.locator(SLIDER).first.bounding_box()
+    middle = box["y"] + box["height"] / 2
+    page.mouse.move(box["x"] + box["width"] - 8, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 8 + (box["width"] - 16) * 3 / 6, middle, steps=4)
+    page.mouse.up()
+    page.locator(f"{SLIDER}[aria-valuetext^='block 2 attention']").wait_for()
+    page.locator(".csw-mount").nth(1).scroll_into_view_if_needed()
+    page.locator(".csw-mount >> nth=1").locator(f"{SLIDER}[aria-valuetext^='block 2 attention']").wait_for()
+    page.locator(".csw-mount >> nth=1").locator(".csw-prediction").nth(1).click()
+    name = page.locator(".csw-mount >> nth=1").locator(".csw-prediction span").nth(1).inner_text()
+    page.locator(".csw-mount >> nth=0").locator(f"{SLIDER}[aria-valuetext*='of {name}']").wait_for()
+    # A third one is its own.
+    page.locator(".csw-mount >> nth=2").scroll_into_view_if_needed()
+    page.locator(".csw-mount >> nth=2").locator(f"{SLIDER}[aria-valuetext^='block 3 MLP']").wait_for()
+    assert watched.errors == []
+
+
+def test_views_of_one_session_are_one_in_a_page_too(trace, tmp_path, offline):
+    from classspace_widgets import LayerSlider, PatchHeatmap, Session, TopClasses
+
+    session = Session(trace)
+    out = export_html([LayerSlider(session), [PatchHeatmap(session), TopClasses(session)]], tmp_path / "page.html")
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(".csw-top h3:has-text('after block 3 MLP')")
+    page.focus(SLIDER)
+    page.keyboard.press("Home")
+    page.wait_for_selector(".csw-top h3:has-text('at the embedding')")
+    page.wait_for_function("() => location.hash === '#block=0&sublayer=embedding'")
+    assert watched.errors == []
+
+
+def test_a_page_opened_from_a_blob_is_live(trace, tmp_path, offline):
+    out = export_html(trace.snapshot(), tmp_path / "page.html")
+    (tmp_path / "host.html").write_text("<!doctype html><title>host</title><div class='csw-mount'></div>")
+    watched = offline(tmp_path / "host.html")
+    watched.page.evaluate(
+        """text => {
+            const frame = document.createElement('iframe');
+            frame.style = 'width: 1200px; height: 800px';
+            frame.src = URL.createObjectURL(new Blob([text], {type: 'text/html'})) + '#block=1';
+            document.body.append(frame);
+        }""",
+        out.path.read_text(encoding="utf-8"),
+    )
+    frame = watched.page.frame_locator("iframe")
+    frame.locator(f"{SLIDER}[aria-valuetext^='block 1 MLP']").wait_for()
+    frame.locator(SLIDER).focus()
+    watched.page.keyboard.press("ArrowRight")
+    frame.locator(f"{SLIDER}[aria-valuetext^='block 2 attention']").wait_for()
+    assert watched.errors == []

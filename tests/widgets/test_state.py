@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from make_fixtures import synthetic
 
 from classspace_widgets.export import export_html
-from classspace_widgets.widgets import Explorer, Session, link
+from classspace_widgets.widgets import Explorer, LayerSlider, PatchHeatmap, Session, link
 from classspace_widgets.widgets.linking import DEFAULT, LINKABLE
 from classspace_widgets.widgets.state import CHOICES, STATE
 
@@ -73,3 +74,38 @@ def test_the_list_is_read_without_a_notebook():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == list(STATE)
+
+
+def places(path) -> list[dict[str, str]]:
+    """The attributes of every view of a page."""
+    tags = re.findall(r'<div class="csw-mount" ([^>]*)>', path.read_text(encoding="utf-8"))
+    return [{k: html.unescape(v) for k, v in re.findall(r'data-([\w-]+)="([^"]*)"', tag)} for tag in tags]
+
+
+def test_links_travel_with_the_page(tmp_path):
+    first, second, elsewhere = Explorer(synthetic("all")), Explorer(synthetic("all", seed=1)), Session(synthetic("all"))
+    link(second, first)
+    link(first, second, "opacity")
+    link(first, elsewhere)
+    undone = link(first, second, "tokens")
+    undone.close()
+    export_html([first, second], tmp_path / "page.html")
+    a, b = places(tmp_path / "page.html")
+    assert json.loads(a["links"]) == {"links": [{"other": b["session"], "names": ["opacity"]}]}
+    assert json.loads(b["links"]) == {"links": [{"other": a["session"], "names": list(DEFAULT)}]}
+    assert a["snapshot"] != b["snapshot"]
+
+
+def test_views_of_one_session_share_their_state_and_their_data(tmp_path):
+    session = Session(synthetic("all"))
+    others = [synthetic("all", seed=1), LayerSlider(synthetic("all", seed=2))]
+    items = [LayerSlider(session), PatchHeatmap(session, options={"bare": True}), *others]
+    out = export_html(items, tmp_path / "page.html")
+    slider, heatmap, snapshot, alone = places(out.path)
+    assert slider["session"] == heatmap["session"] != alone["session"]
+    assert "session" not in snapshot
+    assert slider["snapshot"] == heatmap["snapshot"]
+    assert len({p["snapshot"] for p in (slider, snapshot, alone)}) == 3
+    assert [p["view"] for p in (slider, heatmap, snapshot, alone)] == ["LayerSlider", "PatchHeatmap", "Explorer", "LayerSlider"]
+    assert json.loads(heatmap["options"]) == {"bare": True}
+    assert out.path.read_text(encoding="utf-8").count('type="application/x-classspace"') == 3

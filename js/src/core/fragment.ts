@@ -10,7 +10,7 @@ import { shortName } from "./format";
 import { fits } from "./link";
 import type { Snapshot } from "./snapshot";
 import { ADDRESS, CHOICES, type State } from "./state";
-import type { Data, Store } from "./store";
+import type { Store } from "./store";
 
 const NAMES: Readonly<Record<string, keyof State>> = ADDRESS;
 /** Which pinned pass stands beside the baseline. */
@@ -137,8 +137,8 @@ export class Fragment {
       if (text !== written(snapshot, name, this.#opening[name] as State[keyof State])) out.set(key, text);
     }
     const { pinned, variant } = this.#store;
-    const pass = pinned.value.indexOf(variant.value as Data);
-    if (pass > 0) out.set(PASS, String(pass));
+    const pass = pinned.value.indexOf(variant.value);
+    if (variant.value && pass > 0) out.set(PASS, String(pass));
     return out;
   }
 
@@ -148,8 +148,11 @@ export class Fragment {
     for (const [key, text] of own) all.set(this.#prefix + key, text);
     // Commas are no danger in a fragment, and easier to read.
     const text = String(all).replaceAll("%2C", ",");
-    if (text !== location.hash.slice(1)) {
+    if (text === location.hash.slice(1)) return;
+    try {
       history.replaceState(history.state, "", `#${text}`);
+    } catch {
+      // Some frames may not have their address changed: the state is not told then, and all else works.
     }
   }
 }

@@ -6,7 +6,7 @@
  */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals-core";
-import { message, unpack } from "./codec";
+import { isRecord, message, SnapshotError, unpack } from "./codec";
 import { hear, mirror, same, type WidgetModel } from "./mirror";
 import { Readings } from "./readings";
 import { Snapshot } from "./snapshot";
@@ -46,8 +46,8 @@ export class Store {
   readonly data: ReadonlySignal<Data>;
   readonly baseline: ReadonlySignal<Data>;
   readonly variant: ReadonlySignal<Data | null>;
-  /** Intervened passes that a static page carries. */
-  readonly pinned: ReadonlySignal<readonly Data[]>;
+  /** Intervened passes that a static page carries; null is one that is damaged. */
+  readonly pinned: ReadonlySignal<readonly (Data | null)[]>;
   readonly pins: ReadonlySignal<readonly Pin[]>;
   /** Slider position 0..N-1 and the stream point that is read there. */
   readonly position: ReadonlySignal<number>;
@@ -64,7 +64,7 @@ export class Store {
 
   readonly #base: Signal<Data>;
   readonly #variant: Signal<Data | null> = signal(null);
-  readonly #pinned: Signal<readonly Data[]> = signal([]);
+  readonly #pinned: Signal<readonly (Data | null)[]> = signal([]);
   readonly #pins: Signal<readonly Pin[]> = signal([]);
   readonly #model: WidgetModel | null;
   readonly #remote: Signal<Status> = signal(IDLE);
@@ -191,11 +191,21 @@ export class Store {
     if (!live) this.transport.disconnect();
   }
 
-  /** An intervened pass that came with a static page; the first one is shown beside the baseline. */
-  addVariant(bytes: ArrayBufferView): void {
-    const data = dataOf(Snapshot.parse(bytes));
+  /** An intervened pass that came with a static page, null for a damaged one; the first is shown beside the baseline. */
+  addVariant(bytes: ArrayBufferView | null): void {
+    const data = bytes && this.#passOf(bytes);
     this.#pinned.value = [...this.#pinned.peek(), data];
     this.#variant.value ??= data;
+  }
+
+  /** Another pass of the same picture: what stands beside the baseline must be of its sizes. */
+  #passOf(bytes: ArrayBufferView): Data {
+    const own = this.#base.peek().snapshot;
+    const pass = Snapshot.parse(bytes);
+    for (const name of ["C", "V", "N", "L", "H", "prefix", "columns"] as const) {
+      if (pass[name] !== own[name]) throw new SnapshotError("the intervened pass is of another model");
+    }
+    return dataOf(pass);
   }
 
   /** What-if states that were kept by name; the kernel knows them too. */
@@ -253,8 +263,11 @@ export class Store {
     mirror(model, this.state, this.signal, () => this.setKernel(false));
     listen("change:_snapshot", () => this.#replace(model.get("_snapshot")));
     const takePins = () => {
-      const pins = model.get("_pins");
-      if (Array.isArray(pins) && !same(this.#pins.peek(), pins)) this.#pins.value = pins as Pin[];
+      const listed = model.get("_pins");
+      const pins = Array.isArray(listed) ? listed.filter(isPin) : [];
+      if (!same(this.#pins.peek(), pins)) this.#pins.value = pins;
+      if (Array.isArray(listed) && pins.length < listed.length)
+        this.fail(new Error(`${listed.length - pins.length} of ${listed.length} pinned states are damaged`));
     };
     listen("change:_pins", takePins);
     takePins();
@@ -295,8 +308,9 @@ export class Store {
       return;
     }
     try {
-      this.#variant.value = dataOf(Snapshot.parse(bytes));
+      this.#variant.value = this.#passOf(bytes);
     } catch (error) {
+      this.#variant.value = null;
       this.fail(error);
     }
   }
@@ -313,6 +327,11 @@ export class Store {
     for (const id of classes?.kept ?? []) data.readings.forget(id);
     target.value = { ...data };
   }
+}
+
+function isPin(value: unknown): value is Pin {
+  if (!isRecord(value) || typeof value.label !== "string" || !Array.isArray(value.steps)) return false;
+  return value.steps.every((step) => isRecord(step) && isRecord(step.spec) && typeof step.label === "string");
 }
 
 function dataOf(snapshot: Snapshot): Data {

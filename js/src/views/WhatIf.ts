@@ -206,7 +206,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     const has = store.variant.value !== null;
     const names = live
       ? ["pinned …", ...store.pins.value.map((p) => p.label)]
-      : store.pinned.value.map((d, i) => d.snapshot.meta.intervention?.label || `pass ${i + 1}`);
+      : store.pinned.value.map((d, i) =>
+          d ? d.snapshot.meta.intervention?.label || `pass ${i + 1}` : `pass ${i + 1} (damaged)`,
+        );
     root.hidden = !live && !has;
     tools.hidden = !live;
     for (const node of [action, apply, undo, pin]) node.hidden = !live;
@@ -233,7 +235,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     copy.hidden = !done.value?.code;
     pinned.hidden = names.length < 2;
     if ([...pinned.options].map((o) => o.text).join("\n") !== names.join("\n")) {
-      pinned.replaceChildren(...names.map((name, i) => h("option", { value: live ? i - 1 : i }, name)));
+      pinned.replaceChildren(
+        ...names.map((name, i) => {
+          const disabled = !live && !store.pinned.value[i];
+          return h("option", { value: live ? i - 1 : i, disabled }, name);
+        }),
+      );
     }
     const held = kept();
     if (live) pinned.value = String(held ? store.pins.value.indexOf(held) : -1);
