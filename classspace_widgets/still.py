@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import io
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from classspace_widgets.snapshot import Array, Snapshot
+
+log = logging.getLogger(__name__)
 
 # Every 32nd colour of viridis (van der Walt and Smith 2015), interpolated in between.
 _VIRIDIS = np.array(
@@ -72,6 +76,16 @@ def picture_of(snapshot: Snapshot) -> Image.Image | None:
         if picture.size != (said["width"], said["height"]):
             raise ValueError(f"expected {said['width']} x {said['height']} pixels, got {picture.size}")
         return picture.convert("RGB")
+
+
+def with_readable_picture(snapshot: Snapshot) -> Snapshot:
+    """The snapshot, without its picture where that is damaged: one damaged picture must not cost a page its other views."""
+    try:
+        picture_of(snapshot)
+    except SnapshotError as error:
+        log.warning("%s: maps are shown without it", error)
+        return replace(snapshot, arrays={name: a for name, a in snapshot.arrays.items() if name != "image"})
+    return snapshot
 
 
 def data_uri(picture: Image.Image, **options: Any) -> str:

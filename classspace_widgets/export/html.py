@@ -18,7 +18,7 @@ from classspace_widgets.files import write_whole
 from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import Snapshot
-from classspace_widgets.still import caption
+from classspace_widgets.still import caption, with_readable_picture
 from classspace_widgets.widgets.state import STATE
 
 if TYPE_CHECKING:
@@ -288,7 +288,7 @@ def _saved_picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -
 
     depth = snapshot.n_blocks
     blocks = sorted({round(i * depth / min(depth, 8)) for i in range(min(depth, 8) + 1)}) if depth else [0]
-    picture = with_lines(filmstrip(snapshot, class_index, blocks=blocks), lines)
+    picture = with_lines(filmstrip(with_readable_picture(snapshot), class_index, blocks=blocks), lines)
     buffer = io.BytesIO()
     picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
     return base64.b64encode(buffer.getvalue()).decode()

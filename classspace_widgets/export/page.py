@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets.packed import UNPACK, packed, packed_scripts, policy
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot import in_planes
-from classspace_widgets.still import caption, data_uri, still
+from classspace_widgets.still import caption, data_uri, still, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -229,7 +229,7 @@ def _mount(mount: Mount, blocks: _Blocks, sessions: list[str]) -> str:
     }
     listed = " ".join(f'{key}="{html.escape(value)}"' for key, value in attributes.items() if value)
     words = html.escape(caption(mount.snapshot))
-    picture = data_uri(still(mount.snapshot, size=224), quality=70)
+    picture = data_uri(still(with_readable_picture(mount.snapshot), size=224), quality=70)
     return (
         f'<div class="csw-mount" {listed}><figure class="still"><img src="{picture}" alt="{words}">'
         f"<figcaption>{words}</figcaption></figure>"

@@ -6,6 +6,7 @@ import { unpack } from "./core/codec";
 import type { WidgetModel } from "./core/mirror";
 import { frameIn, showProblem } from "./runtime";
 import { mountMemories } from "./views/MemoryBrowser";
+import { protect } from "./views/parts";
 
 export function showMemories(
   el: HTMLElement,
@@ -21,7 +22,10 @@ export function showMemories(
     const atlas = new Atlas(unpack(bytes), abort);
     const class_index = signal(Number(get("class_index") ?? 0));
     const neuron = signal(place(get("neuron")));
-    mountMemories(frameIn(el, abort), atlas, { class_index, neuron }, abort);
+    const frame = frameIn(el, abort);
+    protect(frame, abort, "MemoryBrowser", (own) =>
+      mountMemories(frame, atlas, { class_index, neuron }, own),
+    );
     if (!model) return;
     const follow = () =>
       batch(() => {

@@ -1,6 +1,5 @@
 /** Mounting a view by name: its frame, its styles, its theme, and words where it cannot be shown. */
 
-import { message } from "./core/codec";
 import { h } from "./core/dom";
 import type { Store } from "./core/store";
 import { followTheme } from "./core/theme";
@@ -12,7 +11,7 @@ import memories from "./styles/memories.css";
 import slider from "./styles/slider.css";
 import whatif from "./styles/whatif.css";
 import { type Options, VIEWS } from "./views";
-import { statusLine } from "./views/parts";
+import { problem, protect, statusLine } from "./views/parts";
 
 const CSS = [base, charts, slider, heatmap, whatif, memories, explorer].join("\n");
 
@@ -40,8 +39,7 @@ export function frameIn(el: HTMLElement, abort: AbortSignal): HTMLElement {
 
 /** Say what is wrong, where the view would be. */
 export function showProblem(el: HTMLElement, abort: AbortSignal, title: string, error: unknown): void {
-  const problem = h("div", { class: "csw-problem", role: "alert" }, h("strong", {}, title), message(error));
-  frameIn(el, abort).append(problem);
+  frameIn(el, abort).append(problem(title, error));
 }
 
 /** Key D shows the pass before an intervention, after it, and the change. */
@@ -72,16 +70,8 @@ export function mountView(
     );
     return;
   }
-  const own = new AbortController();
-  abort.addEventListener("abort", () => own.abort());
-  try {
-    const frame = frameIn(el, own.signal);
-    frame.addEventListener("keydown", (event) => toggleShown(event, store), { signal: own.signal });
-    mount(frame, store, own.signal, options);
-    if (view !== "Explorer") frame.append(statusLine(store, own.signal, "error"));
-  } catch (error) {
-    own.abort();
-    console.error(error);
-    showProblem(el, abort, `${view} cannot be shown`, error);
-  }
+  const frame = frameIn(el, abort);
+  frame.addEventListener("keydown", (event) => toggleShown(event, store), { signal: abort });
+  protect(frame, abort, view, (own) => mount(frame, store, own, options));
+  if (view !== "Explorer") frame.append(statusLine(store, abort, "error"));
 }

@@ -5,6 +5,7 @@ import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
 import { VIEWS } from "../src/views";
+import { heatGrid } from "../src/views/HeatGrid";
 import { FakeModel, fixture } from "./model";
 
 let el: HTMLElement;
@@ -506,5 +507,87 @@ describe("HeatGrid", () => {
     press(board, "Enter");
     expect(store.state.head.value).toEqual([2, 0]);
     expect(store.position.value).toBe(3);
+  });
+});
+
+describe("a grid of effects in a page that shows it smaller or larger", () => {
+  it.each([
+    [1, 1],
+    [0.5, 0.5],
+    [1.4, 0.7],
+  ])("takes a click for the cell under the pointer (%f, %f)", async (wide, high) => {
+    const picked: (readonly [number, number])[] = [];
+    const [rows, columns] = [
+      ["0", "1"],
+      ["1", "2", "3"],
+    ];
+    const grid = {
+      values: new Float32Array(6),
+      rows,
+      columns,
+      name: () => "a cell",
+      title: "effects",
+      format: String,
+    };
+    heatGrid(
+      el,
+      abort.signal,
+      () => grid,
+      () => "auto",
+      (row, column) => picked.push([row, column]),
+    );
+    await settle();
+    const board = one(".csw-board");
+    // Laid out 320 wide: 26 for the rows' labels, 98 for each column; two rows of 24 over the columns' labels of 16.
+    const [left, top] = [50, 20];
+    board.getBoundingClientRect = () => new DOMRect(left, top, 320 * wide, 64 * high);
+    const at = (x: number, y: number) =>
+      board.dispatchEvent(
+        new MouseEvent("click", { clientX: left + x * wide, clientY: top + y * high, bubbles: true }),
+      );
+    at(26 + 10, 5);
+    at(26 + 2 * 98 + 90, 24 + 20);
+    at(26 + 98 + 2, 24 - 2);
+    at(10, 10); // the labels
+    at(200, 24 + 24 + 4);
+    expect(picked).toEqual([
+      [0, 0],
+      [1, 2],
+      [0, 1],
+    ]);
+    abort.abort();
+    el.replaceChildren();
+  });
+});
+
+describe("a view that cannot be shown", () => {
+  it("says so in its place, at once or later, and the views beside it go on", async () => {
+    const silent = vi.spyOn(console, "error").mockImplementation(() => {});
+    const store = open();
+    const mask = vi.spyOn(store.baseline.peek().snapshot, "mask").mockImplementation(() => {
+      throw new Error("the mask is torn");
+    });
+    mountView("Explorer", el, store, abort.signal);
+    await settle();
+    const words = () => [...el.querySelectorAll(".csw-problem")].map((p) => p.textContent ?? "");
+    expect(words().sort()).toEqual([
+      "PatchHeatmap cannot be shownthe mask is torn",
+      "TokenTrajectories cannot be shownthe mask is torn",
+    ]);
+    expect(one(".csw-trajectories")).toBeNull();
+    const { readings } = store.data.peek();
+    vi.spyOn(readings, "increments").mockImplementation(() => {
+      throw new Error("no increments here");
+    });
+    store.set({ class_index: 3 });
+    await settle();
+    expect(words()).toContain("ContributionBars cannot be shownno increments here");
+    const range = one<HTMLInputElement>(".csw-slider input");
+    store.setPosition(1);
+    await settle();
+    expect(range.valueAsNumber).toBe(1);
+    expect(silent).toHaveBeenCalled();
+    mask.mockRestore();
+    silent.mockRestore();
   });
 });

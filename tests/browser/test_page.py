@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -200,6 +202,48 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
     page.wait_for_selector(f".csw-problem:has-text('{'damaged' if damage == 'cut short' else '99'}')")
     # The other view of the page is none the worse.
     page.wait_for_selector(SLIDER)
+
+
+def test_a_damaged_pinned_state_costs_a_message_and_nothing_else(trace, tmp_path, offline, monkeypatch):
+    seen = []
+
+    def damaged(container):
+        seen.append(1)
+        return in_planes(container)[: -600 if len(seen) == 2 else None]
+
+    monkeypatch.setattr("classspace_widgets.export.page.in_planes", damaged)
+    pins = {"first": RemoveTokens([1]), "second": RemoveTokens([2])}
+    out = export_html(trace.snapshot(), tmp_path / "page.html", pins=pins)
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(".csw-status:has-text('Pinned state 1 of 2 cannot be shown: damaged')")
+    assert page.locator(".csw-problem").count() == 0
+    chooser = page.get_by_label("Pinned interventions")
+    assert chooser.locator("option").all_text_contents() == ["pass 1 (damaged)", "second"]
+    assert chooser.locator("option:disabled").count() == 1
+    page.get_by_role("radiogroup", name="Pass").get_by_label("After").check(force=True)
+    page.wait_for_function("() => location.hash === '#shown=intervened&pass=1'")
+    page.reload()
+    page.wait_for_selector(".csw-title:has-text('second')")
+    page.get_by_role("button", name="dismiss").click()
+    assert not page.locator(".csw-status").is_visible()
+    assert watched.errors == []
+
+
+def test_a_damaged_picture_costs_a_note_and_nothing_else(trace, tmp_path, offline):
+    snapshot = trace.snapshot()
+    broken = replace(snapshot, arrays={**snapshot.arrays, "image": snapshot.arrays["image"][::-1]})
+    out = export_html([Explorer(broken), Explorer(snapshot)], tmp_path / "page.html")
+    watched = offline(out.path)
+    page = watched.page
+    page.wait_for_selector(".csw-mount >> nth=0 >> .csw-heatmap .csw-note:has-text('picture cannot be decoded')")
+    assert not page.locator(".csw-status").first.is_visible()
+    page.locator(".csw-mount >> nth=0").locator(SLIDER).focus()
+    page.keyboard.press("Home")
+    page.locator(f".csw-mount >> nth=0 >> {SLIDER}[aria-valuetext^='embedding']").wait_for()
+    page.locator(".csw-mount >> nth=1").locator(SLIDER).wait_for()
+    assert page.locator(".csw-mount >> nth=1").locator(".csw-heatmap .csw-note:has-text('decoded')").count() == 0
+    assert watched.errors == []
 
 
 def test_the_address_tells_the_state_and_a_link_sets_it(trace, tmp_path, offline):
@@ -407,3 +451,67 @@ def test_a_page_opened_from_a_blob_is_live(trace, tmp_path, offline):
     watched.page.keyboard.press("ArrowRight")
     frame.locator(f"{SLIDER}[aria-valuetext^='block 2 attention']").wait_for()
     assert watched.errors == []
+
+
+SCALES = {
+    "as it is": "",
+    "smaller": "transform: scale(.5); transform-origin: 0 0",
+    "larger": "transform: scale(1.3); transform-origin: 0 0",
+    "squeezed": "transform: scale(.8, .6); transform-origin: 0 0",
+    "zoomed": "zoom: .6",
+    "right to left": "direction: rtl",
+}
+
+
+def test_places_mean_the_same_in_pages_that_are_scaled_or_run_right_to_left(trace, tmp_path, offline):
+    """Clicks, boxes and drags in every view: the address tells what they did."""
+    out = export_html(Explorer(trace.snapshot(), block=1, sublayer="mlp"), tmp_path / "page.html")
+    found: dict[str, list[str]] = {}
+    for name, style in SCALES.items():
+        page = offline(out.path, width=1400, height=1600).page
+        page.wait_for_selector(SLIDER)
+        page.evaluate("style => document.body.style.cssText += ';width: 1000px;' + style", style)
+        page.wait_for_timeout(300)
+        seen = found[name] = []
+
+        def at(selector, x, y, page=page):
+            box = page.locator(selector).first.bounding_box()
+            return box["x"] + box["width"] * x, box["y"] + box["height"] * y
+
+        def then(page=page, seen=seen):
+            page.wait_for_timeout(400)
+            seen.append(page.evaluate("location.hash"))
+
+        page.mouse.click(*at(".csw-picture canvas", 0.8, 0.3))
+        then()
+        page.mouse.move(*at(".csw-picture canvas", 0.3, 0.3))
+        page.mouse.down()
+        page.mouse.move(*at(".csw-picture canvas", 0.9, 0.6), steps=3)
+        page.wait_for_timeout(100)
+        picture, box = (page.locator(f".csw-picture {part}").first.bounding_box() for part in ("canvas", ".csw-box"))
+        assert box["x"] == pytest.approx(picture["x"] + 0.3 * picture["width"], abs=2), name
+        assert box["height"] == pytest.approx(0.3 * picture["height"], abs=2), name
+        page.mouse.up()
+        then()
+        for curve in (".csw-spark", ".csw-trajectories > svg", ".csw-bars > svg"):
+            page.mouse.click(*at(curve, 0.25, 0.6))
+            then()
+            page.mouse.click(*at(curve, 0.7, 0.6))
+            then()
+        for cell in (0.3, 0.8):
+            page.mouse.click(*at(".csw-grid", cell, 0.4))
+            then()
+        field, popup = ".csw-combobox", ".csw-popup"
+        page.locator(f"{field} input").first.click()
+        page.wait_for_selector(f"{popup}:popover-open")
+        there, shown = (page.locator(part).first.bounding_box() for part in (field, popup))
+        assert shown["x"] == pytest.approx(min(there["x"], 1400 - shown["width"] - 8), abs=2), name
+        assert shown["y"] == pytest.approx(there["y"] + there["height"] + 3, abs=2), name
+        page.keyboard.press("Escape")
+        page.locator(SLIDER).focus()
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        then()
+    assert len(set(found["as it is"])) >= 8  # a place of the trajectories is also one of the bars
+    for name, seen in found.items():
+        assert seen == found["as it is"], name

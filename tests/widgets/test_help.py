@@ -15,7 +15,7 @@ from classspace_widgets import widgets
 from classspace_widgets.interventions import RemoveTokens
 from classspace_widgets.widgets import Explorer, PatchHeatmap, Session
 
-WIDGETS = [each for each in vars(widgets).values() if inspect.isclass(each)]
+WIDGETS = [each for name in widgets.__all__ if inspect.isclass(each := getattr(widgets, name))]
 MASK = np.pad(np.ones((16, 16), np.uint8), ((0, 16), (0, 16)))
 
 

@@ -106,6 +106,11 @@ def test_views_of_one_session_share_their_state_and_their_data(tmp_path):
     assert "session" not in snapshot
     assert slider["snapshot"] == heatmap["snapshot"]
     assert len({p["snapshot"] for p in (slider, snapshot, alone)}) == 3
-    assert [p["view"] for p in (slider, heatmap, snapshot, alone)] == ["LayerSlider", "PatchHeatmap", "Explorer", "LayerSlider"]
+    assert [p["view"] for p in (slider, heatmap, snapshot, alone)] == [
+        "LayerSlider",
+        "PatchHeatmap",
+        "Explorer",
+        "LayerSlider",
+    ]
     assert json.loads(heatmap["options"]) == {"bare": True}
     assert out.path.read_text(encoding="utf-8").count('type="application/x-classspace"') == 3

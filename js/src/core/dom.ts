@@ -38,6 +38,26 @@ export function say(node: Node, text: string): void {
   if (node.textContent !== text) node.textContent = text;
 }
 
+/**
+ * Where a pointer is in an element, in the element's own pixels, of which its content is `width` x `height`.
+ *
+ * A page may show the element larger or smaller than it is laid out (slides, dashboards, `zoom`): the box on the screen is
+ * measured in the pixels of the pointer, everything drawn is not.
+ */
+export function pointIn(
+  el: Element,
+  { clientX, clientY }: { readonly clientX: number; readonly clientY: number },
+  width: number,
+  height: number,
+): { readonly x: number; readonly y: number } {
+  const box = el.getBoundingClientRect();
+  const along = (at: number, shown: number, laid: number) => (shown > 0 ? (at * laid) / shown : at);
+  return {
+    x: along(clientX - box.left, box.width, width),
+    y: along(clientY - box.top, box.height, height),
+  };
+}
+
 let count = 0;
 const own = Math.random().toString(36).slice(2);
 

@@ -2,6 +2,23 @@
 
 import { effect, signal } from "@preact/signals-core";
 
+const guards = new WeakMap<AbortSignal, (error: unknown) => void>();
+
+/** Whom to tell when drawing that ends with this signal throws; else the error is thrown on. */
+export function guard(abort: AbortSignal, tell: (error: unknown) => void): void {
+  guards.set(abort, tell);
+}
+
+function guarded(abort: AbortSignal, run: () => void): void {
+  const tell = guards.get(abort);
+  try {
+    run();
+  } catch (error) {
+    if (!tell) throw error;
+    tell(error);
+  }
+}
+
 const queue = new Set<() => void>();
 let handle = 0;
 
@@ -35,13 +52,13 @@ export function onFrame(abort: AbortSignal, draw: () => void): void {
     tick.value;
     if (armed) {
       armed = false;
-      draw();
+      guarded(abort, draw);
     } else {
       // Reads nothing but the tick: further writes of this frame do not even get here.
       inFrame(job);
     }
   });
-  abort.addEventListener("abort", () => {
+  ending(abort, () => {
     stop();
     queue.delete(job);
   });
@@ -50,6 +67,14 @@ export function onFrame(abort: AbortSignal, draw: () => void): void {
 /** An effect that ends with the signal. */
 export function watch(abort: AbortSignal, run: () => void): void {
   if (abort.aborted) return;
-  const stop = effect(run);
-  abort.addEventListener("abort", stop);
+  ending(
+    abort,
+    effect(() => guarded(abort, run)),
+  );
+}
+
+/** Also where drawing for the first time was the end. */
+function ending(abort: AbortSignal, stop: () => void): void {
+  if (abort.aborted) stop();
+  else abort.addEventListener("abort", stop);
 }

@@ -16,6 +16,7 @@ export interface Base {
 /** Decodes the picture of the store's snapshot, and decodes again when another one comes. */
 export class Picture {
   readonly #ready = signal<Base | null>(null);
+  readonly #problem = signal("");
 
   constructor(store: Store, abort: AbortSignal) {
     let shown: Uint8Array | null = null;
@@ -25,6 +26,7 @@ export class Picture {
       if (bytes === shown) return;
       shown = bytes;
       this.#ready.value = null;
+      this.#problem.value = "";
       if (!bytes) return;
       const blob = new Blob([bytes.slice()], { type: snapshot.meta.image?.mime ?? "image/png" });
       createImageBitmap(blob).then(
@@ -32,14 +34,21 @@ export class Picture {
           if (abort.aborted || shown !== bytes) return bitmap.close();
           this.#ready.value = { color: bitmap, grey: greyOf(bitmap) };
         },
-        () =>
-          store.fail(new Error("the snapshot's picture cannot be decoded; the maps are shown without it")),
+        () => {
+          if (shown === bytes)
+            this.#problem.value = "The picture cannot be decoded: maps are shown without it.";
+        },
       );
     });
   }
 
   get ready(): ReadonlySignal<Base | null> {
     return this.#ready;
+  }
+
+  /** Why there is no picture, where there should be one. */
+  get problem(): ReadonlySignal<string> {
+    return this.#problem;
   }
 }
 

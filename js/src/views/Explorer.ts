@@ -11,19 +11,19 @@ import { mount as HeatGrid } from "./HeatGrid";
 import type { Mount } from "./index";
 import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
-import { passes, statusLine } from "./parts";
+import { passes, protect, statusLine } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import { mount as WhatIf } from "./WhatIf";
 
 /** Places of the layout, and the views in each. */
-const AREAS: readonly (readonly [string, readonly Mount[]])[] = [
-  ["slider", [LayerSlider]],
-  ["picture", [PatchHeatmap]],
-  ["side", [ClassPicker, TopClasses]],
-  ["heads", [HeadGrid]],
-  ["charts", [ContributionBars, TokenTrajectories]],
-  ["whatif", [WhatIf, HeatGrid]],
+const AREAS: readonly (readonly [string, Readonly<Record<string, Mount>>])[] = [
+  ["slider", { LayerSlider }],
+  ["picture", { PatchHeatmap }],
+  ["side", { ClassPicker, TopClasses }],
+  ["heads", { HeadGrid }],
+  ["charts", { ContributionBars, TokenTrajectories }],
+  ["whatif", { WhatIf, HeatGrid }],
 ];
 
 /** How many classes of the model's own output stand in the header. */
@@ -66,7 +66,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   for (const [area, views] of AREAS) {
     const place = h("div", { class: "csw-area", "data-area": area });
     layout.append(place);
-    for (const view of views) view(place, store, abort, { composed: true });
+    for (const [name, view] of Object.entries(views)) {
+      protect(place, abort, name, (own) => view(place, store, own, { composed: true }));
+    }
   }
 
   onFrame(abort, () => {

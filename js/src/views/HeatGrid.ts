@@ -4,7 +4,7 @@ import { signal } from "@preact/signals-core";
 import { thin } from "../charts/scale";
 import { floats, unpack } from "../core/codec";
 import { css, gradient, table, tableFor } from "../core/color";
-import { assign, h, say } from "../core/dom";
+import { assign, h, pointIn, say } from "../core/dom";
 import { percent, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
@@ -59,9 +59,9 @@ export function heatGrid(
   const place = (event: MouseEvent): readonly [number, number] | null => {
     const g = grid();
     if (!g) return null;
-    const box = board.getBoundingClientRect();
-    const column = Math.floor((event.clientX - box.left - LEFT) / cell[0]);
-    const row = Math.floor((event.clientY - box.top) / cell[1]);
+    const { x, y } = pointIn(board, event, width.value, cell[1] * g.rows.length + FOOT);
+    const column = Math.floor((x - LEFT) / cell[0]);
+    const row = Math.floor(y / cell[1]);
     return row >= 0 && column >= 0 && row < g.rows.length && column < g.columns.length ? [row, column] : null;
   };
   board.addEventListener(

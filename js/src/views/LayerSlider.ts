@@ -1,7 +1,7 @@
 /** Steps through the embedding, then attention and MLP of every block; a sparkline shows the class over the depth. */
 
 import { computed, signal } from "@preact/signals-core";
-import { assign, h, say, svg } from "../core/dom";
+import { assign, h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
@@ -87,9 +87,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     options,
   );
   const scrub = (event: PointerEvent) => {
-    const box = spark.getBoundingClientRect();
+    const { x } = pointIn(spark, event, width.peek(), HEIGHT);
     const last = store.baseline.peek().snapshot.N - 1;
-    const at = (event.clientX - box.left - THUMB / 2) / Math.max(1, box.width - THUMB);
+    const at = (x - THUMB / 2) / Math.max(1, width.peek() - THUMB);
     playing.value = false;
     store.setPosition(Math.round(Math.max(0, Math.min(1, at)) * last));
   };

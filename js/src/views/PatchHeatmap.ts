@@ -78,7 +78,11 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
       say(names[i], shortName(snapshot.className(id)));
     });
     const ready = f.state === "ready";
-    const notes = [ready ? f.note : "", f.approximate ? approximateNote(snapshot.meta) : ""];
+    const notes = [
+      shared.pixels.problem.value,
+      ready ? f.note : "",
+      f.approximate ? approximateNote(snapshot.meta) : "",
+    ];
     const ranks = f.reading === "rank" || f.reading === "identifiability";
     if (ranks && state.compare_index.value !== null && !split)
       notes.push("Ranks are of one class: they are not compared.");

@@ -13,7 +13,7 @@ import {
   valueAxis,
 } from "../charts/marks";
 import { linear, log1, rankTicks, ticks } from "../charts/scale";
-import { h, say, svg } from "../core/dom";
+import { h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
@@ -185,8 +185,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 
   const options = { signal: abort };
   const positionAt = (event: PointerEvent) => {
-    const box = chart.getBoundingClientRect();
-    const p = Math.floor((event.clientX - box.left - LEFT) / slot.pitch);
+    const { x } = pointIn(chart, event, width.value, 1);
+    const p = Math.floor((x - LEFT) / slot.pitch);
     return Math.max(0, Math.min(slot.count - 1, p));
   };
   chart.addEventListener(

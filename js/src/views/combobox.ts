@@ -104,13 +104,16 @@ export function combobox(
     const below = innerHeight - box.bottom;
     const up = below < 200 && box.top > below;
     const room = Math.min(340, (up ? box.top : below) - 12);
+    // In the top layer no transform of the page reaches the list, but `zoom` does.
+    const zoom = popup.offsetWidth > 0 ? popup.getBoundingClientRect().width / popup.offsetWidth : 1;
+    const px = (screen: number) => `${screen / (zoom || 1)}px`;
     Object.assign(popup.style, {
-      width: `${wide}px`,
-      left: `${Math.max(8, Math.min(box.left, innerWidth - wide - 8))}px`,
-      top: up ? "auto" : `${box.bottom + 3}px`,
-      bottom: up ? `${innerHeight - box.top + 3}px` : "auto",
+      width: px(wide),
+      left: px(Math.max(8, Math.min(box.left, innerWidth - wide - 8))),
+      top: up ? "auto" : px(box.bottom + 3),
+      bottom: up ? px(innerHeight - box.top + 3) : "auto",
     });
-    list.style.maxHeight = `${Math.max(90, room - 24)}px`;
+    list.style.maxHeight = px(Math.max(90, room - 24));
   };
 
   const show = () => {

@@ -1,9 +1,10 @@
 /** What the chart views share: their frame, their words, and a segmented choice. */
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { message } from "../core/codec";
 import { h, say, unique } from "../core/dom";
 import { shortName } from "../core/format";
-import { watch } from "../core/frame";
+import { guard, watch } from "../core/frame";
 import type { Snapshot } from "../core/snapshot";
 import type { Store } from "../core/store";
 
@@ -13,6 +14,36 @@ export function root(el: HTMLElement, abort: AbortSignal, kind: string, label: s
   el.append(node);
   abort.addEventListener("abort", () => node.remove());
   return node;
+}
+
+/** Words where a view would be. */
+export function problem(title: string, error: unknown): HTMLElement {
+  return h("div", { class: "csw-problem", role: "alert" }, h("strong", {}, title), message(error));
+}
+
+/** Mount a view; where it cannot be shown, or no longer, words stand in its place and the views beside it go on. */
+export function protect(
+  el: HTMLElement,
+  abort: AbortSignal,
+  name: string,
+  mount: (own: AbortSignal) => void,
+): void {
+  const own = new AbortController();
+  const fail = (error: unknown) => {
+    if (own.signal.aborted) return;
+    own.abort();
+    console.error(error);
+    const words = problem(`${name} cannot be shown`, error);
+    el.append(words);
+    abort.addEventListener("abort", () => words.remove());
+  };
+  abort.addEventListener("abort", () => own.abort());
+  guard(own.signal, fail);
+  try {
+    mount(own.signal);
+  } catch (error) {
+    fail(error);
+  }
 }
 
 /** Content width in whole pixels, followed. */

@@ -1,15 +1,21 @@
 /** Pointing at patches and selecting them, by pointer (click, shift-click, drag a box) and by keyboard. */
 
 import { type Signal, signal } from "@preact/signals-core";
+import { pointIn } from "../../core/dom";
 import type { Store } from "../../core/store";
 
-/** Pixels that the pointer must move before a click becomes a box. */
+/** Pixels of the screen that the pointer must move before a click becomes a box. */
 const SLACK = 6;
+
+interface Point {
+  readonly x: number;
+  readonly y: number;
+}
 
 export type Box = readonly [number, number, number, number];
 
 export interface Pointing {
-  /** The box that is being dragged, in pixels of the picture. */
+  /** The box that is being dragged, in the picture's own pixels. */
   readonly box: Signal<Box | null>;
   /** The patch that the arrow keys stand on. */
   readonly focused: Signal<number | null>;
@@ -23,19 +29,17 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
   const box = signal<Box | null>(null);
   const focused = signal<number | null>(null);
   const here = signal(false);
-  let start: { x: number; y: number; extend: boolean } | null = null;
+  let start: { at: Point; clientX: number; clientY: number; extend: boolean } | null = null;
   const grid = () => store.data.peek().snapshot;
 
-  const patchAt = (x: number, y: number): number => {
+  const patchAt = ({ x, y }: Point): number => {
     const { rows, columns, prefix } = grid();
     const place = (at: number, size: number, n: number) =>
       Math.max(0, Math.min(n - 1, Math.floor((at / size) * n)));
     return prefix + place(y, picture.clientHeight, rows) * columns + place(x, picture.clientWidth, columns);
   };
-  const inside = (event: PointerEvent) => {
-    const { left, top } = picture.getBoundingClientRect();
-    return { x: event.clientX - left, y: event.clientY - top };
-  };
+  const inside = (event: PointerEvent): Point =>
+    pointIn(picture, event, picture.clientWidth, picture.clientHeight);
   const point = (token: number | null) => {
     here.value = token !== null;
     store.hovered.value = token;
@@ -44,9 +48,10 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
   picture.addEventListener(
     "pointermove",
     (event) => {
-      const { x, y } = inside(event);
-      if (start && Math.hypot(x - start.x, y - start.y) > SLACK) box.value = [start.x, start.y, x, y];
-      point(patchAt(x, y));
+      const now = inside(event);
+      if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > SLACK)
+        box.value = [start.at.x, start.at.y, now.x, now.y];
+      point(patchAt(now));
     },
     on,
   );
@@ -55,7 +60,9 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     "pointerdown",
     (event) => {
       if (event.button !== 0) return;
-      start = { ...inside(event), extend: event.shiftKey || event.ctrlKey || event.metaKey };
+      const { clientX, clientY } = event;
+      const extend = event.shiftKey || event.ctrlKey || event.metaKey;
+      start = { at: inside(event), clientX, clientY, extend };
       if (event.pointerType === "mouse") picture.setPointerCapture(event.pointerId);
     },
     on,
@@ -64,15 +71,15 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     "pointerup",
     () => {
       if (!start) return;
-      const { x, y, extend } = start;
+      const { at, extend } = start;
       const span = box.peek();
       start = null;
       box.value = null;
       if (!span) {
-        focused.value = picture.matches(":focus-visible") ? patchAt(x, y) : null;
-        store.selectToken(patchAt(x, y), extend);
+        focused.value = picture.matches(":focus-visible") ? patchAt(at) : null;
+        store.selectToken(patchAt(at), extend);
       } else {
-        const tokens = within(patchAt(span[0], span[1]), patchAt(span[2], span[3]));
+        const tokens = within(patchAt({ x: span[0], y: span[1] }), patchAt({ x: span[2], y: span[3] }));
         store.set({ tokens: extend ? [...new Set([...state.tokens.peek(), ...tokens])] : tokens });
       }
     },
