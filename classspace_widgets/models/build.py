@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from classspace_widgets.lookup import close_matches
+from classspace_widgets.models.checkpoint import load_weights, read_checkpoint
 from classspace_widgets.models.offline import cache_alone_where_cut_off
 from classspace_widgets.models.placing import copied
 from classspace_widgets.progress import progress_bar
@@ -46,12 +46,11 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
     if not name.startswith(("hf-hub:", "hf_hub:", "local-dir:")) and not timm.is_model(name.split(".")[0]):
         raise ValueError(f"timm {timm.__version__} has no model {name!r}{close_matches(name, timm.list_models())}")
     if checkpoint is not None:
-        weights = read_checkpoint(checkpoint)
-        head = weights.get("head.weight")
-        if head is not None and head.ndim == 2:
-            options = {"num_classes": head.shape[0], **options}
+        found = read_checkpoint(checkpoint)
+        if found[0].classes is not None:
+            options = {"num_classes": found[0].classes, **options}
         model = _created(name, False, options)
-        load_weights(model, weights, str(checkpoint))
+        load_weights(model, found, str(checkpoint))
         return model
     _check_tag(name)
     try:
@@ -92,68 +91,6 @@ def _check_tag(name: str) -> None:
 
 def _short(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else 'no message'}"[:300]
-
-
-def read_checkpoint(path: str | PathLike[str]) -> dict[str, Tensor]:
-    """Weights by name from a safetensors file, or from a torch file read with ``weights_only=True``."""
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no checkpoint at {path}")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            found: Any = load_file(path)
-        except SafetensorError as error:
-            raise ValueError(f"{path.name} is not a complete safetensors file: {error}") from error
-    else:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the unpickler raises whatever a damaged file leads it to
-            raise ValueError(
-                f"{path.name} could not be read as tensors alone ({type(error).__name__}): it is damaged, or holds a whole "
-                "model, which is not unpickled because that runs code; save model.state_dict() as safetensors"
-            ) from error
-    for key in ("state_dict_ema", "model_ema", "state_dict", "model"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-            break
-    if not isinstance(found, dict) or not all(isinstance(value, torch.Tensor) for value in found.values()):
-        raise ValueError(f"{path.name} does not hold weights by name (a state_dict); save model.state_dict()")
-    return _plain(found)
-
-
-def _plain(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names as the model itself has them: without what compiling, or a module around all of it, put in front."""
-    weights = {key.replace("_orig_mod.", ""): value for key, value in weights.items()}
-    while len(outer := {key.partition(".")[0] for key in weights}) == 1 and all("." in key for key in weights):
-        weights = {key.removeprefix(f"{next(iter(outer))}."): value for key, value in weights.items()}
-    return weights
-
-
-def load_weights(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
-    """Load weights into a model; all must fit."""
-    own = model.state_dict()
-    missing = sorted(set(own) - set(weights))
-    extra = sorted(set(weights) - set(own))
-    wrong = [k for k in own if k in weights and own[k].shape != weights[k].shape]
-    if missing or extra or wrong:
-        shapes = [f"{k} {tuple(weights[k].shape)} instead of {tuple(own[k].shape)}" for k in wrong[:3]]
-        parts = [
-            f"{len(missing)} missing ({_first(missing)})" if missing else "",
-            f"{len(extra)} unknown ({_first(extra)})" if extra else "",
-            f"{len(wrong)} of another shape ({'; '.join(shapes)})" if wrong else "",
-        ]
-        raise ValueError(
-            f"{source} does not fit {type(model).__name__}: {', '.join(part for part in parts if part)}; "
-            "pass the options the model was trained with (num_classes=, img_size=, ...)"
-        )
-    model.load_state_dict(weights)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3] + ["..."] * (len(names) > 3))
 
 
 def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
