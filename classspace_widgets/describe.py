@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.causal import Sweep
     from classspace_widgets.explain import PerturbationCurves, TokenImportance
+    from classspace_widgets.images import Preprocessing
     from classspace_widgets.memories import ValueVectors
     from classspace_widgets.metrics import Contributions
     from classspace_widgets.space import ClassSpace
@@ -95,8 +96,20 @@ def _space_facts(space: ClassSpace) -> list[tuple[str, str]]:
         ("tokens", f"{prefix} and {rows} x {columns} patches"),
         ("classes", f"{space.n_classes} classes, {_few(space.class_names)}"),
         ("output is read from", read if adapter.own_output else "a class embedding of your own"),
+        ("pictures", _pictures(space.preprocessing)),
         ("runs on", f"{space.device}, {str(space.dtype).removeprefix('torch.')}"),
     ]
+
+
+def _pictures(how: Preprocessing) -> str:
+    """How pictures become input, in words."""
+
+    def numbers(values: tuple[float, ...]) -> str:
+        return " ".join(f"{value:.3g}" for value in (values[:1] if len(set(values)) == 1 else values))
+
+    assumed = f" ({', '.join(how.assumed)} assumed)" if how.assumed else ""
+    height, width = how.size
+    return f"{height} x {width} pixels, crop {how.crop:g}, mean {numbers(how.mean)}, std {numbers(how.std)}{assumed}"
 
 
 def trace_text(trace: Trace) -> str:

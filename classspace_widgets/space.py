@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassSpace"]
 
+ONE_CLASS = (
+    "{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
+    "its logits say anything. Of a head of one logit (yes or no) make two classes: ClassSpace(model, "
+    "class_embedding=torch.cat([-model.head.weight, model.head.weight]) / 2, "
+    "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, class_names=['no', 'yes'])"
+)
+
 HARDLY = 0.001
 """A stream that moves by less of itself, from the embedding to the last block, is the embedding's."""
 
@@ -60,6 +67,13 @@ class ClassSpace:
         Bias that goes with ``class_embedding``.
     class_norm : str
         Whether the model's final norm comes before ``class_embedding``: ``"final"`` or ``"none"``.
+    mean, std : float, or one for each channel, optional
+        How pictures are normalised, ``(pixel - mean) / std`` with pixels in 0..1; by default as the model's timm
+        configuration says.  For a model without one ImageNet's are assumed, and the first picture is met with a warning.
+    crop : float, optional
+        Share of the resized picture's sides that the centre crop keeps, in (0, 1]; by default likewise.
+    image_size : int, or height and width, optional
+        Of the model's input, in pixels; by default what the model was built for.
     name : str
         For display.
     check : bool
@@ -88,6 +102,10 @@ class ClassSpace:
         class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
         class_bias: Tensor | np.ndarray[Any, Any] | None = None,
         class_norm: str = "final",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        crop: float | None = None,
+        image_size: int | Sequence[int] | None = None,
         name: str = "",
         check: bool = True,
     ) -> None:
@@ -118,7 +136,9 @@ class ClassSpace:
         self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
-        self.preprocessing = Preprocessing.of(self.adapter.model)
+        self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
+        if count == 1:
+            warnings.warn(ONE_CLASS.format(name=self.name), stacklevel=2)
         self.identities = self.check() if check else {}
 
     def __repr__(self) -> str:
@@ -140,6 +160,10 @@ class ClassSpace:
         class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
         class_bias: Tensor | np.ndarray[Any, Any] | None = None,
         class_norm: str = "final",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        crop: float | None = None,
+        image_size: int | Sequence[int] | None = None,
         **options: Any,
     ) -> ClassSpace:
         """A timm model by name.
@@ -151,9 +175,13 @@ class ClassSpace:
         pretrained : bool
             With timm's published weights (downloaded) or fresh ones.
         checkpoint : path, optional
-            Local weights instead: safetensors, or a torch file, which is read with ``weights_only=True``.
-        device, dtype, class_names, class_embedding, class_bias, class_norm
+            Local weights instead: safetensors, or a torch file, which is read with ``weights_only=True``.  They may be nested,
+            prefixed, and stand beside an optimizer, a loss or settings; averaged weights (EMA) come first, and
+            position embeddings of another grid are resampled as timm does.
+        device, dtype, class_names, class_embedding, class_bias, class_norm, mean, std, crop
             As in `ClassSpace`; ``device="auto"`` is CUDA where there is one.
+        image_size : int, or height and width, optional
+            The model is built for pictures of this size (timm's ``img_size``).
         **options
             For ``timm.create_model``: ``num_classes``, ``img_size``, ...
 
@@ -176,6 +204,10 @@ class ClassSpace:
         """
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
+        if image_size is not None:
+            wanted = image_size if isinstance(image_size, int) else tuple(image_size)
+            if options.setdefault("img_size", wanted) != wanted:
+                raise ValueError(f"image_size={image_size} and img_size={options['img_size']} say two things; give one")
         model = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options)
         return cls(
             model.eval(),
@@ -185,6 +217,10 @@ class ClassSpace:
             class_embedding=class_embedding,
             class_bias=class_bias,
             class_norm=class_norm,
+            mean=mean,
+            std=std,
+            crop=crop,
+            image_size=image_size,
             name=name,
         )
 

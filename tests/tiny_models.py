@@ -25,6 +25,10 @@ def perturb(model: nn.Module, seed: int = 0) -> nn.Module:
     return model.eval()
 
 
+PICTURES = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225), "crop_pct": 0.875}
+"""What timm's configuration of a model says about its pictures; without one they would be assumed, with a warning."""
+
+
 def tiny_vit(**options) -> ClassSpace:
     settings = {
         "img_size": 32,
@@ -35,7 +39,9 @@ def tiny_vit(**options) -> ClassSpace:
         "num_classes": 7,
         "mlp_ratio": 2.0,
     }
-    return ClassSpace(perturb(VisionTransformer(**(settings | options))), device="cpu")
+    model = perturb(VisionTransformer(**(settings | options)))
+    model.pretrained_cfg = PICTURES
+    return ClassSpace(model, device="cpu")
 
 
 FAMILIES = {

@@ -12,9 +12,19 @@ if TYPE_CHECKING:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--checkpoint`` and ``--device``."""
+    """Add ``--model``, ``--checkpoint``, how its pictures are prepared, and ``--device``."""
     parser.add_argument("--model", default="bundled", help=f"a timm model name, or {', '.join(bundled_names())}")
     parser.add_argument("--checkpoint", type=Path, help="local weights for the model (.safetensors, .pth)")
+    parser.add_argument("--mean", type=float, nargs="+", help="mean of the channels, 0 to 1 (default: the model's)")
+    parser.add_argument(
+        "--std", type=float, nargs="+", help="standard deviation of the channels (default: the model's)"
+    )
+    parser.add_argument(
+        "--crop", type=float, help="share of a picture that the centre crop keeps (default: the model's)"
+    )
+    parser.add_argument(
+        "--image-size", type=int, nargs="+", metavar="N", help="side, or height and width, of the input in pixels"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
 
 
@@ -39,11 +49,15 @@ def space_of(arguments: argparse.Namespace) -> ClassSpace:
     """The class space that the options name."""
     from classspace_widgets.space import ClassSpace
 
+    names = ("checkpoint", "mean", "std", "crop", "image_size")
+    options = {name: given for name in names if (given := getattr(arguments, name, None)) is not None}
     if arguments.model.split("/")[0] == "bundled":
-        if arguments.checkpoint:
-            raise ValueError("--checkpoint needs --model with a timm model name")
+        if options:
+            raise ValueError(f"--{next(iter(options)).replace('_', '-')} needs --model with a timm model name")
         return ClassSpace.bundled(arguments.model.partition("/")[2] or "default", device=arguments.device)
-    options = {"checkpoint": arguments.checkpoint} if arguments.checkpoint else {}
+    for name in ("mean", "std", "image_size"):
+        if len(options.get(name, ())) == 1:
+            options[name] = options[name][0]
     return ClassSpace.from_timm(
         arguments.model, pretrained=not arguments.checkpoint, device=arguments.device, **options
     )

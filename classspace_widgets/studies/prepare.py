@@ -52,16 +52,12 @@ class PixelTransform:
     @classmethod
     def of(cls, space: ClassSpace) -> PixelTransform:
         """What the model's configuration asks for."""
-        how = space.preprocessing
-        model: Any = space.adapter.model
-        config: Mapping[str, Any] = getattr(model, "pretrained_cfg", None) or {}
-        mode = str(config.get("crop_mode") or "center")
-        if mode not in ("center", "squash"):
+        how = space.preprocessing.for_picture()
+        if how.crop_mode not in ("center", "squash"):
             raise DatasetError(
-                f"crop mode {mode!r} is not supported for pictures; give pixels [3, {how.size[0]}, {how.size[1]}]"
+                f"crop mode {how.crop_mode!r} is not supported for pictures; give pixels [3, {how.size[0]}, {how.size[1]}]"
             )
-        crop, interpolation = float(config.get("crop_pct") or 0.875), str(config.get("interpolation") or "bicubic")
-        return cls(how.size, crop, mode == "squash", interpolation, how.mean, how.std)
+        return cls(how.size, how.crop, how.crop_mode == "squash", how.interpolation, how.mean, how.std)
 
     def pixels(self, image: Any) -> Tensor:
         """A PIL image as pixels ``[3, height, width]``, float32 (one channel where the model takes one)."""

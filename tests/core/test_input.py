@@ -376,7 +376,8 @@ def test_one_channel_and_one_class():
     many = ClassSpace(build("ViT", in_chans=5))
     with pytest.raises(ValueError, match=r"give a tensor \[B, 5"):
         many.trace(gradient())
-    lone = ClassSpace(build("ViT", num_classes=1))
+    with pytest.warns(UserWarning, match="has one class"):
+        lone = ClassSpace(build("ViT", num_classes=1))
     assert lone.identities["output"] < 1e-4
 
 

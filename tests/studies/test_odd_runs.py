@@ -9,7 +9,7 @@ import torch
 from core.families import build
 from study_helpers import Pictures
 from timm.models.vision_transformer import VisionTransformer
-from tiny_models import perturb, tiny_vit
+from tiny_models import PICTURES, perturb, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.memories import most_activating
@@ -46,6 +46,7 @@ def test_memories_are_those_of_evaluation_mode():
             img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=3, num_classes=7, pos_drop_rate=0.5
         )
     )
+    model.pretrained_cfg = PICTURES
     space, data = ClassSpace(model), Pictures(5)
 
     def found():
