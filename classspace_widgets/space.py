@@ -28,17 +28,11 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor, nn
 
+    from classspace_widgets.models import Adapter
     from classspace_widgets.streaming import StreamReadings
     from classspace_widgets.trace.hooks import Choice
 
 __all__ = ["ClassSpace"]
-
-ONE_CLASS = (
-    "{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
-    "its logits say anything. Of a head of one logit (yes or no) make two classes: ClassSpace(model, "
-    "class_embedding=torch.cat([-model.head.weight, model.head.weight]) / 2, "
-    "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, class_names=['no', 'yes'])"
-)
 
 HARDLY = 0.001
 """A stream that moves by less of itself, from the embedding to the last block, is the embedding's."""
@@ -138,7 +132,7 @@ class ClassSpace:
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
         self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
         if count == 1:
-            warnings.warn(ONE_CLASS.format(name=self.name), stacklevel=2)
+            warnings.warn(_one_class(adapter, self.name), stacklevel=2)
         self.identities = self.check() if check else {}
 
     def __repr__(self) -> str:
@@ -549,3 +543,18 @@ class ClassSpace:
             with torch.no_grad():
                 trace.output = trace.readout()
         return trace
+
+
+def _one_class(adapter: Adapter, name: str) -> str:
+    """What is to be said about a model of one class."""
+    remedy = "give class_embedding=[C, D] two rows or more"
+    if adapter.own_output:
+        bias = "" if adapter.bias is None else "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, "
+        remedy = (
+            "of a head of one logit (yes or no) make two classes: ClassSpace(model, class_embedding="
+            f"torch.cat([-model.head.weight, model.head.weight]) / 2, {bias}class_names=['no', 'yes'])"
+        )
+    return (
+        f"{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
+        f"its logits say anything; {remedy}"
+    )

@@ -177,8 +177,11 @@ def test_from_a_checkpoint_and_from_the_command_line(tmp_path, monkeypatch):
         space_of(parser.parse_args(["--image-size", "32", "48"]))
 
 
-def test_a_head_of_one_logit_is_told_to_say_nothing_and_how_to_make_it_say_something():
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_head_of_one_logit_is_told_to_say_nothing_and_how_to_make_it_say_something(bias):
     model = bare(num_classes=1)
+    if not bias:
+        model.head = torch.nn.Linear(24, 1, bias=False)
     with pytest.warns(UserWarning, match="has one class: its rank is always 0") as said:
         space = ClassSpace(model)
     remedy = "ClassSpace(" + str(said[0].message).partition("ClassSpace(")[2]
@@ -187,3 +190,5 @@ def test_a_head_of_one_logit_is_told_to_say_nothing_and_how_to_make_it_say_somet
     yes = torch.sigmoid(space.trace(images).output[:, 0])
     torch.testing.assert_close(two.trace(images).output.softmax(dim=1)[:, 1], yes)
     assert set(two.trace(images).ranks(classes="yes").unique().tolist()) <= {0, 1}
+    with pytest.warns(UserWarning, match="has one class.*two rows or more"):
+        ClassSpace(bare(), class_embedding=torch.ones(1, 24))
