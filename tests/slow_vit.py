@@ -24,12 +24,17 @@ def linear(module, x):
     return array(module.weight) @ x + array(module.bias)
 
 
-def slow_forward(model, embedded, *, keep=None, renormalise=False, dead_heads=(), dead=(), patches=()):
+def slow_forward(
+    model, embedded, *, keep=None, before=None, renormalise=False, dead_heads=(), dead=(), patches=()
+):
     """Streams after every block and logits for embedded tokens ``[T, D]``.
 
-    keep(block, head, reader, source) -> bool; dead_heads: (block, head); dead: (block, "attention"|"mlp");
+    keep(block, head, reader, source) -> bool: what is not kept is 0 after the softmax (with renormalise: masked before
+    it); before: the same, always masked before the softmax; dead_heads: (block, head); dead: (block, "attention"|"mlp");
     patches: (block, token, vector).
     """
+    if renormalise:
+        before, keep = keep, None
     x = list(embedded)
     count, heads = len(x), model.blocks[0].attn.num_heads
     streams = []
@@ -47,7 +52,7 @@ def slow_forward(model, embedded, *, keep=None, renormalise=False, dead_heads=()
                 scores = []
                 for s in range(count):
                     score = query @ qkv[s][width : 2 * width][cut] / math.sqrt(size)
-                    if renormalise and keep is not None and not keep(number, h, t, s):
+                    if before is not None and not before(number, h, t, s):
                         score = -math.inf
                     scores.append(score)
                 weights = np.exp(np.array(scores) - max(scores))

@@ -138,8 +138,8 @@ class Plan:
         """What is cut at a block: edges kept before the softmax ``[1 or H, T', T']``, and the product after it."""
         edges = tuple(self.edges.get(block, ()))
         if edges not in self.prepared:
-            before = self._kept_edges([e for e in edges if e.renormalise])
-            after = self._kept_edges([e for e in edges if not e.renormalise])
+            before = self._kept_edges([e for e in edges if e.before_softmax])
+            after = self._kept_edges([e for e in edges if not e.before_softmax])
             if before is not None and not bool(before.any(dim=-1).all()):
                 raise ValueError(
                     f"KnockOutAttention: at block {block} a token would be left with nothing to read, which cannot be "

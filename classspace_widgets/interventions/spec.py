@@ -27,7 +27,7 @@ from classspace_widgets.interventions.tokens import (
     select_tokens,
 )
 
-KINDS = ("no_cls", "self_only", "edges")
+KINDS = ("no_cls", "no_others", "self_only", "self_unscaled", "edges")
 SUBLAYERS = ("attention", "mlp", "head")
 MODES = ("zero", "mean", "resample")
 
@@ -131,21 +131,26 @@ class KnockOutAttention(Intervention):
     Parameters
     ----------
     kind : str
-        ``"no_cls"``: image tokens may not read [CLS].  ``"self_only"``: image tokens read only themselves.
+        ``"no_cls"``: image tokens may not read [CLS] (the paper's).
+        ``"no_others"``: image tokens may not read one another; themselves and the prefix tokens they read on.
+        ``"self_only"``: an image token's weight on itself is 1, all its others are 0 (the paper's), so that image tokens
+        are fully independent of each other.
+        ``"self_unscaled"``: an image token's weights on all others are 0, and that on itself stays as the softmax made
+        it; attention then adds much less to it than in any whole pass.
         ``"edges"``: ``readers`` may not read ``sources``.
     readers, sources : int or sequence of int, optional
         For ``"edges"``: token indices (None: all tokens).
     blocks, heads : int or sequence of int, optional
     renormalise : bool
-        False: weights are set to zero after the softmax, as in the paper, so rows no longer sum to 1 (and a weight
-        that stays still depends on the sources cut, through the softmax's denominator).
-        True: edges are masked before the softmax, so the other weights grow; ``"self_only"`` then makes image
-        tokens fully independent of each other.
+        False: weights are set to zero after the softmax, as in the paper's ``"no_cls"``, so rows no longer sum to 1
+        (and a weight that stays still depends on the sources cut, through the softmax's denominator).
+        True: edges are masked before the softmax, so the other weights grow.  ``"self_only"`` is the same either way,
+        and ``"self_unscaled"`` takes False alone.
 
     Raises
     ------
     ValueError
-        For an unknown kind, or readers or sources where there are none to give.
+        For an unknown kind, readers or sources where there are none to give, or ``"self_unscaled"`` renormalised.
 
     Examples
     --------
@@ -173,6 +178,13 @@ class KnockOutAttention(Intervention):
             raise ValueError(f"KnockOutAttention: readers and sources belong to kind='edges', not to {self.kind!r}")
         if self.kind == "edges" and self.readers is None and self.sources is None:
             raise ValueError("KnockOutAttention: kind='edges' needs readers, sources or both")
+        if self.kind == "self_unscaled" and self.renormalise:
+            raise ValueError("KnockOutAttention: 'self_unscaled' renormalised is 'self_only'; use that kind")
+
+    @property
+    def before_softmax(self) -> bool:
+        """Whether edges are masked before the softmax rather than set to zero after it."""
+        return self.renormalise or self.kind == "self_only"
 
     def check(self, sizes: Sizes) -> None:
         """See `Intervention.check`."""
@@ -190,7 +202,9 @@ class KnockOutAttention(Intervention):
         image = slice(sizes.prefix, sizes.tokens)
         if self.kind == "no_cls":
             keep[image, 0] = False
-        elif self.kind == "self_only":
+        elif self.kind == "no_others":
+            keep[image, image] = np.eye(len(sizes.image_tokens), dtype=bool)
+        elif self.kind in ("self_only", "self_unscaled"):
             keep[image] = np.eye(sizes.tokens, dtype=bool)[image]
         else:
             everything = tuple(range(sizes.tokens))

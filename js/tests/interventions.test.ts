@@ -9,4 +9,12 @@ describe("an intervention in words", () => {
     expect(spec).toMatchObject({ type: "Ablate", blocks: [2], heads: [0] });
     expect(say(spec, ACTIONS.head, 4)).toBe("Head 0 of block 2 off");
   });
+
+  it("offers to renormalise only where that changes something", () => {
+    const asked = { ...choice, renormalise: true };
+    const own = { type: "KnockOutAttention", blocks: [2, 3] };
+    expect(ACTIONS.self_only.needs).not.toContain("renormalise");
+    expect(ACTIONS.self_only.build(asked)).toEqual({ ...own, kind: "self_only" });
+    expect(ACTIONS.no_others.build(asked)).toEqual({ ...own, kind: "no_others", renormalise: true });
+  });
 });

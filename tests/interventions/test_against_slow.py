@@ -59,12 +59,13 @@ def test_edges(space, picture, embedded, renormalise, fused):
         KnockOutAttention("edges", readers=[0, 3], sources=[1, 4, 5], blocks=[2], renormalise=renormalise),
     ]
 
-    def keep(block, head, reader, source):
+    def keep(block, _head, reader, source):
         if block == 1:
             return not (reader >= 1 and source == 0)
-        if head in (0, 2) and reader >= 1 and reader != source:
-            return False
-        return not (reader in (0, 3) and source in (1, 4, 5) and block == 2)
+        return not (reader in (0, 3) and source in (1, 4, 5))
+
+    def before(block, head, reader, source):
+        return not (block == 2 and head in (0, 2) and reader >= 1 and reader != source)
 
     if renormalise:
         interventions[2] = KnockOutAttention("edges", readers=[0], sources=[1, 4], blocks=[2], renormalise=True)
@@ -79,19 +80,47 @@ def test_edges(space, picture, embedded, renormalise, fused):
     for block in space.model.blocks:
         block.attn.fused_attn = fused
     try:
-        compare(space, picture, interventions, embedded, keep=keep, renormalise=renormalise)
+        masks = {"renormalise": True} if renormalise else {"before": before}
+        compare(space, picture, interventions, embedded, keep=keep, **masks)
         assert all(block.attn.fused_attn is fused for block in space.model.blocks)
     finally:
         for block in space.model.blocks:
             block.attn.fused_attn = True
 
 
-@pytest.mark.parametrize("kind", ["no_cls", "self_only"])
-def test_paper_perturbations(space, picture, embedded, kind):
-    def keep(_block, _head, reader, source):
-        return not (reader >= 1 and (source == 0 if kind == "no_cls" else source != reader))
+KEPT = {
+    "no_cls": lambda reader, source: reader == 0 or source != 0,
+    "no_others": lambda reader, source: reader == 0 or source in (0, reader),
+    "self_only": lambda reader, source: reader == 0 or source == reader,
+    "self_unscaled": lambda reader, source: reader == 0 or source == reader,
+}
 
-    compare(space, picture, [KnockOutAttention(kind)], embedded, keep=keep)
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_kinds_of_knock_outs(space, picture, embedded, kind):
+    def keep(_block, _head, reader, source):
+        return KEPT[kind](reader, source)
+
+    masks = {"before": keep} if kind == "self_only" else {"keep": keep}
+    compare(space, picture, [KnockOutAttention(kind)], embedded, **masks)
+    if kind == "self_only":
+        compare(space, picture, [KnockOutAttention(kind, renormalise=True)], embedded, **masks)
+        with pytest.raises(AssertionError, match="Not equal"):
+            compare(space, picture, [KnockOutAttention("self_unscaled")], embedded, **masks)
+
+
+def test_self_only_sets_the_weight_on_itself_to_1(space, picture):
+    def weights(kind):
+        return trace_with(space, picture, [KnockOutAttention(kind)], attention=True).attention_weights
+
+    whole = space.trace(picture, attention=True).attention_weights[1][0]
+    paper, unscaled = weights("self_only"), weights("self_unscaled")
+    for block in paper:
+        assert torch.equal(paper[block][0, :, 1:, :], torch.eye(10)[1:].expand(3, 9, 10))
+        assert torch.equal(unscaled[block][0, :, 1:, 1:] != 0, torch.eye(9, dtype=torch.bool).expand(3, 9, 9))
+    own = whole.diagonal(dim1=-2, dim2=-1)[:, 1:]
+    torch.testing.assert_close(unscaled[1][0].diagonal(dim1=-2, dim2=-1)[:, 1:], own)
+    assert own.max() < 0.5
 
 
 def test_ablations(space, picture, embedded):

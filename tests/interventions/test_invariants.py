@@ -119,8 +119,7 @@ def test_self_only_makes_image_tokens_independent(family):
     size = images.shape[-1] // family.adapter.grid[0]
     changed[:, :, :size, size : 2 * size] += 1.0
     first = len(family.adapter.prefix)
-    # Without renormalising, a token's weight on itself still depends on the others through the softmax.
-    cut = [KnockOutAttention("self_only", renormalise=True)]
+    cut = [KnockOutAttention("self_only")]
     a, b = trace_with(family, images, cut), trace_with(family, changed, cut)
     others = [t for t in range(first, a.n_tokens) if t != first + 1]
     for block in range(1, a.n_blocks + 1):
@@ -257,8 +256,12 @@ def test_closed_form_of_uniform_attention():
     expected = tokens + (total - tokens[0]) / 4
     expected[0] = tokens[0] + total / 5
     torch.testing.assert_close(stream(KnockOutAttention("no_cls", renormalise=True)), expected)
-    torch.testing.assert_close(stream(KnockOutAttention("self_only"))[1:], tokens[1:] * 1.2)
+    torch.testing.assert_close(stream(KnockOutAttention("self_only"))[1:], tokens[1:] * 2)
     torch.testing.assert_close(stream(KnockOutAttention("self_only", renormalise=True))[1:], tokens[1:] * 2)
+    torch.testing.assert_close(stream(KnockOutAttention("self_unscaled"))[1:], tokens[1:] * 1.2)
+    torch.testing.assert_close(stream(KnockOutAttention("no_others"))[1:], tokens[1:] * 1.2 + tokens[0] / 5)
+    together = stream(KnockOutAttention("no_others", renormalise=True))[1:]
+    torch.testing.assert_close(together, tokens[1:] * 1.5 + tokens[0] / 2)
     removed = stream(RemoveTokens(tokens=[2, 3]))
     torch.testing.assert_close(removed[[0, 1, 4]], tokens[[0, 1, 4]] + tokens[[0, 1, 4]].mean(dim=0))
     torch.testing.assert_close(stream(Ablate("attention")), tokens)

@@ -70,9 +70,15 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
   },
   self_only: {
     name: "Patches read only themselves",
-    title: "The paper's self_only perturbation",
+    title: "The paper's self_only perturbation: the weight on itself is 1, all others are 0",
+    needs: ["blocks"],
+    build: ({ from, to }) => ({ type: "KnockOutAttention", kind: "self_only", ...depth({ from, to }) }),
+  },
+  no_others: {
+    name: "Patches may not read one another",
+    title: "They read themselves and [CLS]",
     needs: ["blocks", "renormalise"],
-    build: cut("self_only"),
+    build: cut("no_others"),
   },
   attention: {
     name: "Switch attention off",
@@ -136,7 +142,7 @@ export function describe(spec: Spec, action: Action, blocks: number): string {
   return words.join(" ");
 }
 
-function depth({ from, to }: Choice): object {
+function depth({ from, to }: Pick<Choice, "from" | "to">): object {
   return { blocks: Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i) };
 }
 
