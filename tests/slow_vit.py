@@ -24,9 +24,7 @@ def linear(module, x):
     return array(module.weight) @ x + array(module.bias)
 
 
-def slow_forward(
-    model, embedded, *, keep=None, before=None, renormalise=False, dead_heads=(), dead=(), patches=()
-):
+def slow_forward(model, embedded, *, keep=None, before=None, renormalise=False, dead_heads=(), dead=(), patches=()):
     """Streams after every block and logits for embedded tokens ``[T, D]``.
 
     keep(block, head, reader, source) -> bool: what is not kept is 0 after the softmax (with renormalise: masked before

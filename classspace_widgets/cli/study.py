@@ -27,6 +27,7 @@ examples:
   classspace study --data scenes:500 --twin --out results/
   classspace report results/ --out report.html
 """
+TWINS = 5
 RESULTS, CHECKPOINT = "results.json.gz", "checkpoint"
 
 
@@ -38,7 +39,15 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     study.add_argument("--out", type=Path, required=True, help="folder for results and checkpoint")
     add_model(study)
     study.add_argument("--studies", nargs="+", metavar="NAME", help="only these (default: all that share one pass)")
-    study.add_argument("--twin", action="store_true", help="measure a random twin beside the model")
+    study.add_argument(
+        "--twin",
+        nargs="?",
+        type=int,
+        const=TWINS,
+        default=0,
+        metavar="N",
+        help=f"measure N models with fresh weights beside it (default: {TWINS}); each costs as much as the model itself",
+    )
     study.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
     study.add_argument("--class-map", type=Path, help="JSON file: data set class to model class")
     study.add_argument("--batch-size", type=int, default=8, help="pictures in a forward pass (default: 8)")

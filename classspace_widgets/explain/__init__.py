@@ -2,7 +2,7 @@
 
 from classspace_widgets.explain.importance import importance
 from classspace_widgets.explain.masks import mask_scores
-from classspace_widgets.explain.perturbation import PerturbationCurves, perturbation, random_scores
+from classspace_widgets.explain.perturbation import PerturbationCurves, paper_area, perturbation, random_scores
 from classspace_widgets.explain.result import TokenImportance
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "TokenImportance",
     "importance",
     "mask_scores",
+    "paper_area",
     "perturbation",
     "random_scores",
 ]

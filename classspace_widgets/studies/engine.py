@@ -106,18 +106,23 @@ def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any,
 
 @contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Hold back Ctrl-C until a batch is counted by all studies (only a main thread can be interrupted by it)."""
-    if threading.current_thread() is not threading.main_thread():
+    """Hold back Ctrl-C until a batch is counted by all studies (only a main thread can be interrupted by it).
+
+    What would have been done about it is done then.  A process that was told to ignore Ctrl-C, as shells tell those that they
+    start in the background, goes on ignoring it.
+    """
+    previous = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(previous):
         yield
         return
-    caught: list[int] = []
-    previous = signal.signal(signal.SIGINT, lambda number, _frame: caught.append(number))
+    caught: list[tuple[int, Any]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append((number, frame)))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, previous)
     if caught:
-        raise KeyboardInterrupt
+        previous(*caught[-1])
 
 
 def run_shard(job: Job, batches: Sequence[int]) -> Progress:

@@ -6,18 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from classspace_widgets.explain.importance import importance
 from classspace_widgets.explain.masks import SCORES, mask_scores
 from classspace_widgets.explain.methods import METHODS
-from classspace_widgets.explain.perturbation import ORDERS, perturbation, random_scores
+from classspace_widgets.explain.perturbation import ORDERS, paper_area, perturbation, random_scores
 from classspace_widgets.explain.reading import LOSSES
 from classspace_widgets.interventions.resume import Resumable
+from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy
+from classspace_widgets.studies.readings import OUTCOMES
+from classspace_widgets.studies.tally import interval_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from classspace_widgets.explain.perturbation import PerturbationCurves
@@ -56,10 +59,13 @@ class ExplanationStudy(ShareStudy):
     method = (
         "Image tokens are removed after the position embedding, by importance for the picture's label: the least "
         "important first ('negative', higher is better) or the most important first ('positive', lower is better); area "
-        "under the curve over the share of tokens left (Vilas et al. 2023). Against object masks: pointing "
-        "game, IoU at each picture's best threshold, average precision, share of positive importance inside."
+        "under the curve over the share of tokens left, by the trapezoid rule ('area'), and as the paper's code takes it ('area "
+        "(paper)': the sum of the data set's curve over its largest value times the number of steps; Vilas et al. 2023). Against "
+        "object masks: pointing game, IoU at each picture's best threshold, average precision, share of positive importance "
+        "inside."
     )
     groups: ClassVar[tuple[str, ...]] = ("all",)
+    about_image_tokens = False
     needs = frozenset({"pixels"})
 
     def __init__(
@@ -104,6 +110,36 @@ class ExplanationStudy(ShareStudy):
                     found += [{"method": method, "measure": f"{order} {measure}", "kept": n} for n in self.kept]
             found += [{"method": method, "measure": score, "kept": -1} for score in SCORES]
         return found
+
+    def start(self, space: ClassSpace) -> None:
+        """See `Study.start`."""
+        super().start(space)
+        last = len(space.adapter.blocks)
+        # Scores that are read where the model itself reads nothing.
+        ends = {name: getattr(scorer, "block", None) == last for name, scorer in self.scorers.items()}
+        self.unread_scorers = tuple(name for name, at_end in ends.items() if at_end and self.unread)
+
+    def contrasts(self) -> list[Contrast]:
+        """Every gradient against every other method, by both areas: more is better for the first that is named."""
+        found = []
+        everyone = (*self.methods, *self.scorers, *(("random",) if self.random_orders else ()))
+        for own in self.methods:
+            for other in everyone:
+                if not own.startswith("gradient") or other.startswith("gradient"):
+                    continue
+                for order in ORDERS:
+                    cells = [Cell({"method": m, "measure": f"{order} accuracy area"}) for m in (own, other)]
+                    more, less = cells if order == "negative" else reversed(cells)
+                    found.append(Contrast(f"{order}: {own} against {other}", more, less))
+        return found
+
+    def notes(self) -> tuple[str, ...]:
+        """See `Study.notes`."""
+        return tuple(
+            f"'{name}' reads the image tokens after the last block, which nothing reads in this model: it answers from its "
+            "prefix tokens."
+            for name in self.unread_scorers
+        )
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Values and whether they are defined, ``[B, S, 1]`` each."""
@@ -152,12 +188,37 @@ class ExplanationStudy(ShareStudy):
         tables = super().tables()
         main = tables["main"]
         tables["curves"] = main[main["kept"] >= 0].reset_index(drop=True)
-        tables["main"] = main[main["kept"] < 0].drop(columns="kept").reset_index(drop=True)
+        areas = main[main["kept"] < 0].drop(columns="kept")
+        tables["main"] = pd.concat([areas, self._paper_areas()], ignore_index=True)
         if "by_class" in tables:
             per_class = tables["by_class"]
             tables["by_class"] = per_class[per_class["kept"] < 0].drop(columns="kept").reset_index(drop=True)
         areas = tables["main"][tables["main"]["outcome"] == "all"]
-        areas = areas[areas["measure"].isin([f"{order} accuracy area" for order in ORDERS])]
+        areas = areas[
+            areas["measure"].isin([f"{order} accuracy area{kind}" for order in ORDERS for kind in ("", " (paper)")])
+        ]
         paper = areas.pivot(index="method", columns="measure", values="value").reset_index()
         tables["paper"] = paper.rename_axis(columns=None)
         return tables
+
+    def _paper_areas(self) -> pd.DataFrame:
+        """Areas as the paper's code takes them, of the curve of all pictures of an outcome."""
+        found = []
+        labels = pd.DataFrame(self.row_labels)
+        for method in dict.fromkeys(labels["method"]):
+            for measure in (f"{order} {kind}" for order in ORDERS for kind in MEASURES):
+                steps = np.flatnonzero((labels["method"] == method) & (labels["measure"] == measure))
+                for outcome, name in ((None, "all"), *enumerate(OUTCOMES)):
+                    samples = [self.tally.sample((step, 0), outcome, level=self.level) for step in steps]
+                    known = [s for s in samples if s is not None]
+                    if len(known) < len(samples):
+                        continue
+                    value = float(paper_area(torch.tensor([s.value for s in known])))
+                    resampled = paper_area(torch.from_numpy(np.stack([s.resampled for s in known], axis=1))).numpy()
+                    low = high = np.array(np.nan)
+                    if len(resampled):
+                        low, high = interval_of(value, resampled, known[0].pictures, self.level)
+                    row = {"method": method, "measure": f"{measure} area (paper)", "outcome": name, "value": value}
+                    found.append(row | {"low": float(low), "high": float(high), "count": known[0].pictures})
+        frame = pd.DataFrame(found)
+        return frame[frame["value"].notna()]

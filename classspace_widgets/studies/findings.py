@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.studies.contrasts import ITSELF
+from classspace_widgets.studies.protocol import UNREAD
 from classspace_widgets.studies.results import rows_where
+from classspace_widgets.studies.statistics import holm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     import pandas as pd
 
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 LEVEL = 0.05
-"""Of the tests."""
+"""Of all tests of a run together."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +38,36 @@ class Finding:
     source : str
         The paper's measurement that it is about.
     holds : bool
-        Whether the intervals (or the test) of this run say so.
+        Whether the difference that it claims is there, beyond chance: ``p_holm`` of at most 0.05.
     evidence : str
         The numbers, with their random control where the run has one.
+    p : float
+        One-sided, of this finding by itself.
+    p_holm : float
+        The same, allowing for how many findings were judged together (Holm 1979).
     """
 
     claim: str
     source: str
     holds: bool
     evidence: str
+    p: float = math.nan
+    p_holm: float = math.nan
 
     def __str__(self) -> str:
         return f"{'holds' if self.holds else 'does not hold'}: {self.claim} ({self.evidence})"
+
+
+@dataclass(frozen=True)
+class _Test:
+    """A claim with its test: the difference, its p, and the least p that the test could have given."""
+
+    claim: str
+    source: str
+    said: str
+    difference: float
+    p: float
+    least: float
 
 
 def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
@@ -53,8 +76,8 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
     Parameters
     ----------
     results : StudyResults, or mapping of name to StudyResult
-        Findings whose study is not among them, or whose pictures are not (no masks, nothing misclassified), are left
-        out.
+        Findings whose study is not among them, whose pictures are not (no masks, nothing misclassified), or that have no
+        test (``replicates=0``), are left out.
 
     Returns
     -------
@@ -62,160 +85,179 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
 
     Notes
     -----
-    "Higher" means that the 95 % intervals do not overlap, or that the study's own test says so at 0.05.
+    A finding is a difference with a direction. What is measured on the same pictures is compared on the same resamples of
+    them (a paired bootstrap); the place of the class by flipping the signs of the pictures' own differences; value vectors
+    by Wilcoxon's test over classes. A claim against random weights must hold against **every** random twin of the run:
+    its p is the largest of theirs. All p values of a call are then corrected together by Holm's method, at 0.05. A p at the
+    smallest value that its test can give is written as a bound, such as ``p <= 0.0005``.
 
     Examples
     --------
     >>> from classspace_widgets.scenes import ScenesDataset
     >>> from classspace_widgets.studies import run_study
-    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(8, seed=2), "identifiability", random_twin=True, progress=False)
+    >>> results = run_study(ClassSpace.bundled(), ScenesDataset(8, seed=2), "identifiability", random_twin=2, progress=False)
     >>> findings(results)[0].claim
-    "The class becomes more identifiable in image tokens from the first block's input to the last block's output"
+    'Image tokens become more identifiable from the embedding to the last block, and more than with random weights'
     """
+    tests = [test for name, judge in JUDGES if name in results for test in judge(results[name])]
+    tests = [test for test in tests if not math.isnan(test.p)]
+    corrected = holm([test.p for test in tests])
     found = []
-    for name, judge in JUDGES:
-        if name in results:
-            found += judge(results[name])
+    for test, p_holm in zip(tests, corrected.tolist(), strict=True):
+        holds = test.difference > 0 and p_holm <= LEVEL
+        bound = test.p <= test.least * (1 + 1e-9)
+        said = f"{test.said}; p {'<=' if bound else '='} {test.p:.2g}"
+        if len(tests) > 1:
+            said += f", {p_holm:.2g} allowing for {len(tests)} findings"
+        found.append(Finding(test.claim, test.source, bool(holds), said, test.p, p_holm))
     return tuple(found)
 
 
-def _rise(result: StudyResult) -> list[Finding]:
-    rows = rows_where(result.table, stream="residual", tokens="image", outcome="all")
-    first, last = _ends(rows)
-    if first is None or last is None:
+def _rise(result: StudyResult) -> list[_Test]:
+    tested = _compared(result, "rise in image tokens")
+    first, last = _ends(rows_where(result.table, stream="residual", tokens="image", outcome="all"))
+    if tested is None or first is None or last is None:
         return []
-    control = _ends(rows, "random")
-    said = f"{_ci(first)} at the embedding, {_ci(last)} after block {last['block']}"
-    if control[0] is not None and control[1] is not None:
-        said += f"; random control {control[0]['value']:.3f} to {control[1]['value']:.3f}"
-    claim = (
-        "The class becomes more identifiable in image tokens from the first block's input to the last block's output"
+    said = (
+        f"mean over image tokens {first['value']:.3f} at the embedding, {last['value']:.3f} after block {last['block']}"
     )
-    return [Finding(claim, "class identifiability", bool(last["low"] > first["high"]), said)]
+    said += f": rise {_ci(tested.own)}{tested.control('rise')}{_unread(result)}"
+    claim = "Image tokens become more identifiable from the embedding to the last block"
+    return [tested.test(claim + (", and more than with random weights" if tested.twins else ""), _RISE, said)]
 
 
-def _place(result: StudyResult) -> list[Finding]:
-    rows = rows_where(result.table, stream="residual")
-    _, last = _ends(rows)
+def _place(result: StudyResult) -> list[_Test]:
+    table = result.tables.get("by_picture")
+    _, last = (None, None) if table is None else _ends(rows_where(table, stream="residual"))
     if last is None:
         return []
-    _, control = _ends(rows, "random")
-    said = f"{last['class']:.3f} against {last['context']:.3f}, difference {_ci(last)}, p = {last['p_pictures']:.3g} over pictures"
+    said = f"mean over pictures {last['class']:.3f} against {last['context']:.3f}, difference {_ci(last)}"
+    assert table is not None
+    _, control = _ends(rows_where(table, stream="residual"), "random")
     if control is not None:
-        said += f"; random control {control['value']:+.3f}"
-    holds = bool(last["low"] > 0 and last["p_pictures"] < LEVEL)
+        said += f"; random weights {control['value']:+.3f}"
     claim = "In the last block tokens of the object are more identifiable than tokens of its context"
-    return [Finding(claim, "identifiability by place", holds, said)]
+    said += _unread(result)
+    return [_Test(claim, "identifiability by place", said, last["value"], last["p_pictures"], last["p_least"])]
 
 
-def _values(result: StudyResult) -> list[Finding]:
+def _values(result: StudyResult) -> list[_Test]:
     tests = result.tables.get("wilcoxon")
     if tests is None or not len(tests):
         return []
     made = []
     for stream, rows in tests.groupby("stream", sort=False):
-        last = rows.sort_values("block").iloc[-1]
-        said = f"difference of the mean cosine {last['difference']:+.3f}, Wilcoxon p = {last['p']:.2g}"
+        last = rows[rows["block"] == rows["block"].max()]
+        worst = last.loc[last["p"].idxmax()]
+        least = last["difference"].min()
+        said = f"mean over classes of the difference in cosine {least:+.3f}"
+        said += "" if len(last) == 1 else f" or more against each of {len(last)} twins"
+        said += ", Wilcoxon's test over classes"
         claim = f"Value vectors of the last block's {_name(stream)} agree more with class embeddings than those of random weights"
-        made.append(Finding(claim, "class-value agreement", bool(last["p"] < LEVEL and last["difference"] > 0), said))
+        made.append(_Test(claim, "class-value agreement", said, float(least), worst["p"], worst["p_least"]))
     return made
 
 
-def _keys(result: StudyResult) -> list[Finding]:
+def _keys(result: StudyResult) -> list[_Test]:
     made = []
     for stream in dict.fromkeys(result.table["stream"]):
         rows = rows_where(result.table, stream=stream, tokens="image")
+        tested = _compared(result, f"{stream}, last block")
         _, own = _ends(rows_where(rows, outcome="all"))
-        _, control = _ends(rows_where(rows, outcome="all"), "random")
-        if own is not None and control is not None:
-            said = f"{_ci(own)} in the last block; random control {_ci(control)}"
+        if own is not None and tested is not None:
+            said = f"share of image tokens {_ci(own)}{tested.control('share', rows)}{_unread(result)}"
             claim = f"The {_name(stream)} of the last block activates memories of the class more often than random weights do"
-            made.append(Finding(claim, "key-value agreement", bool(own["low"] > control["high"]), said))
+            made.append(tested.test(claim, "key-value agreement", said))
+        tested = _compared(result, f"{stream}, right against wrong answers")
         _, right = _ends(rows_where(rows, outcome="correct"))
         _, wrong = _ends(rows_where(rows, outcome="misclassified"))
-        if right is not None and wrong is not None:
-            said = f"{_ci(right)} where the answer is right, {_ci(wrong)} where it is wrong"
-            claim = f"Memories of the class are activated more in the {_name(stream)} where the model answers rightly"
-            made.append(Finding(claim, "key-value agreement", bool(right["low"] > wrong["high"]), said))
+        if tested is not None and right is not None and wrong is not None:
+            said = f"share of image tokens {_ci(right)} where the answer is right, {_ci(wrong)} where it is wrong"
+            claim = f"Memories of the class are activated more in the last block's {_name(stream)} where the model answers rightly"
+            made.append(tested.test(claim, "key-value agreement", said + _unread(result)))
     return made
 
 
-def _attention(result: StudyResult) -> list[Finding]:
-    rows = {
-        name: _row(
-            rows_where(
-                result.table,
-                weights="trained",
-                measure="identifiability",
-                tokens="image",
-                outcome="all",
-                condition=name,
-            )
-        )
-        for name in ("none", "no_cls", "self_only")
-    }
-    whole, alone, without = rows["none"], rows["self_only"], rows["no_cls"]
-    if whole is None or alone is None or without is None:
-        return []
-    made = [
-        Finding(
-            "Image tokens lose identifiability of the class when they may read nothing but themselves",
-            "attention perturbation",
-            bool(alone["high"] < whole["low"]),
-            f"{_ci(whole)} as it is, {_ci(alone)} cut off; without reading [CLS] {_ci(without)}",
-        ),
-        Finding(
-            "What image tokens read from each other matters more to them than what they read from [CLS]",
-            "attention perturbation",
-            bool(alone["high"] < without["low"]),
-            f"{_ci(without)} without [CLS], {_ci(alone)} without one another",
-        ),
-    ]
-    answers = [
-        _row(rows_where(result.table, weights="trained", measure="accuracy", outcome="all", condition=name))
-        for name in rows
-    ]
-    if answers[0] is not None and answers[2] is not None:
-        said = f"{_ci(answers[0])} as it is, {_ci(answers[2])} when image tokens read only themselves"
-        claim = "The model answers worse when image tokens may read nothing but themselves"
-        made.append(Finding(claim, "attention perturbation", bool(answers[2]["high"] < answers[0]["low"]), said))
+def _attention(result: StudyResult) -> list[_Test]:
+    read = rows_where(result.table, weights="trained", measure="identifiability", tokens="image", outcome="all")
+    answer = rows_where(result.table, weights="trained", measure="accuracy", outcome="all")
+    source, made = "attention perturbation", []
+
+    def judge(comparison: str, claim: str, said: str, rows: pd.DataFrame, *conditions: str) -> None:
+        tested = _compared(result, comparison)
+        values = [_row(rows_where(rows, condition=condition)) for condition in conditions]
+        if tested is not None and None not in values:
+            said = said.format(*(_ci(value) for value in values if value is not None))
+            made.append(tested.test(claim, source, f"{said}: difference {_ci(tested.own)}"))
+
+    judge(
+        "image tokens: none against self_only",
+        "Image tokens lose identifiability of the class when they may read nothing but themselves",
+        "mean over image tokens {} as it is, {} cut off (self_only)" + _unread(result),
+        read, "none", "self_only",
+    )  # fmt: skip
+    judge(
+        "image tokens: no_cls against no_others",
+        "What image tokens read from each other matters more to them than what they read from [CLS]",
+        "mean over image tokens {} without [CLS] (no_cls), {} without one another (no_others)" + _unread(result),
+        read, "no_cls", "no_others",
+    )  # fmt: skip
+    judge(
+        "answer: none against self_only",
+        "The model answers worse when image tokens may read nothing but themselves",
+        "accuracy {} as it is, {} when image tokens read only themselves",
+        answer, "none", "self_only",
+    )  # fmt: skip
     return made
 
 
-def _removal(result: StudyResult) -> list[Finding]:
+def _removal(result: StudyResult) -> list[_Test]:
+    tested = _compared(result, "answer: context removed against class removed")
     accuracy = {"weights": "trained", "measure": "accuracy", "outcome": "all"}
     whole, object_gone, context_gone = (
         _row(rows_where(result.table, condition=name, **accuracy))
         for name in ("none", "class removed", "context removed")
     )
-    if whole is None or object_gone is None or context_gone is None:
+    if tested is None or whole is None or object_gone is None or context_gone is None:
         return []
     said = (
         f"accuracy {_ci(whole)} as it is, {_ci(object_gone)} without the object's tokens, "
-        f"{_ci(context_gone)} without the context's"
+        f"{_ci(context_gone)} without the context's: difference {_ci(tested.own)}"
     )
     claim = "The answer suffers more from the loss of the object's tokens than from the loss of its context's"
-    return [Finding(claim, "token removal", bool(object_gone["high"] < context_gone["low"]), said)]
+    return [tested.test(claim, "token removal", said)]
 
 
-def _explanation(result: StudyResult) -> list[Finding]:
-    """The paper's gradient against every other method, by the two areas."""
+GRADIENTS = {
+    "gradient": "The gradient of the class logit",
+    "gradient:logit": "The gradient of the class logit",
+    "gradient:cross_entropy": "The gradient of the cross-entropy",
+    "gradient:paper": "The paper's gradient",
+}
+
+
+def _explanation(result: StudyResult) -> list[_Test]:
+    """Every gradient, the paper's being one of them, against every other method, by the two areas."""
     made = []
-    for order, better in (("negative", 1), ("positive", -1)):
+    for order, sign in (("negative", 1), ("positive", -1)):
         rows = rows_where(result.table, weights="trained", outcome="all", measure=f"{order} accuracy area")
-        own = _row(rows_where(rows, method="gradient"))
         for method in dict.fromkeys(rows["method"]):
-            other = _row(rows_where(rows, method=method))
-            if own is None or other is None or str(method).startswith("gradient"):
-                continue
-            ahead = own["low"] > other["high"] if better > 0 else own["high"] < other["low"]
-            said = f"{_ci(own)} against {_ci(other)}; {'higher' if better > 0 else 'lower'} is better"
-            claim = f"The gradient of the class reading beats {method} in the {order} perturbation test"
-            made.append(Finding(claim, "perturbation test", bool(ahead), said))
+            for other in dict.fromkeys(rows["method"]):
+                tested = _compared(result, f"{order}: {method} against {other}")
+                own, held = _row(rows_where(rows, method=method)), _row(rows_where(rows, method=other))
+                if tested is None or own is None or held is None or method not in GRADIENTS:
+                    continue
+                said = f"{_ci(own)} against {_ci(held)}; {'higher' if sign > 0 else 'lower'} is better"
+                if any(note.startswith(f"'{other}' reads") for note in result.notes):
+                    said += f"; nothing reads the tokens of {other}"
+                claim = f"{GRADIENTS[method]} beats {other} in the {order} perturbation test"
+                made.append(tested.test(claim, "perturbation test", f"{said}; ahead by {_ci(tested.own)}"))
     return made
 
 
-JUDGES: tuple[tuple[str, Callable[[StudyResult], list[Finding]]], ...] = (
+_RISE = "class identifiability"
+
+JUDGES: tuple[tuple[str, Callable[[StudyResult], list[_Test]]], ...] = (
     ("identifiability", _rise),
     ("place_difference", _place),
     ("class_value_agreement", _values),
@@ -224,6 +266,38 @@ JUDGES: tuple[tuple[str, Callable[[StudyResult], list[Finding]]], ...] = (
     ("token_removal", _removal),
     ("explanation", _explanation),
 )
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """Rows of one comparison in the table ``differences``: within the model, and against each random twin."""
+
+    own: Row
+    twins: tuple[Row, ...]
+
+    def test(self, claim: str, source: str, said: str) -> _Test:
+        """The claim must hold within the model and against every twin: the largest p, the smallest difference."""
+        rows = [row for row in (self.own, *self.twins) if row]
+        worst = max(rows, key=lambda row: row["p"])
+        return _Test(claim, source, said, min(row["value"] for row in rows), worst["p"], worst["p_least"])
+
+    def control(self, what: str, rows: pd.DataFrame | None = None) -> str:
+        """What is said of the random twins."""
+        if not self.twins:
+            return "; no random control"
+        nearest = min(self.twins, key=lambda row: row["value"])
+        count = f"{len(self.twins)} random twins" if len(self.twins) > 1 else "one random twin"
+        return f"; {what} above that of {count} by at least {_ci(nearest)}"
+
+
+def _compared(result: StudyResult, comparison: str) -> _Compared | None:
+    table = result.tables.get("differences")
+    if table is None:
+        return None
+    rows = [_as_row(rows, at) for rows in [rows_where(table, comparison=comparison)] for at in range(len(rows))]
+    own = [row for row in rows if row["against"] == ITSELF]
+    twins = tuple(row for row in rows if row["against"] != ITSELF)
+    return _Compared(own[0] if own else {}, twins) if rows else None
 
 
 def _ends(rows: pd.DataFrame, weights: str = "trained") -> tuple[Row | None, Row | None]:
@@ -235,9 +309,11 @@ def _ends(rows: pd.DataFrame, weights: str = "trained") -> tuple[Row | None, Row
 
 def _row(rows: pd.DataFrame) -> Row | None:
     """The one row that there is."""
-    if len(rows) != 1:
-        return None
-    return {str(name): rows[name].iloc[0] for name in rows.columns}
+    return _as_row(rows, 0) if len(rows) == 1 else None
+
+
+def _as_row(rows: pd.DataFrame, at: int) -> Row:
+    return {str(name): rows[name].iloc[at] for name in rows.columns}
 
 
 def _ci(row: Row) -> str:
@@ -246,3 +322,7 @@ def _ci(row: Row) -> str:
 
 def _name(stream: Any) -> str:
     return "MLP" if stream == "mlp" else str(stream)
+
+
+def _unread(result: StudyResult) -> str:
+    return " (nothing reads these tokens after the last block)" if UNREAD in result.notes else ""

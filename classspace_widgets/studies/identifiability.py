@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.hidden import stream_points
 from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+
+_GRAIN = 2.0**-32
 
 
 class Accuracy(ShareStudy):
@@ -34,6 +38,7 @@ class Accuracy(ShareStudy):
     quantity = "Share of pictures, 0 to 1"
     method = "A picture counts for top-k where fewer than k classes have a strictly larger logit than its label."
     groups = ("picture",)
+    about_image_tokens = False
 
     def __init__(self, *, k: tuple[int, ...] = (1, 5), **options: Any) -> None:
         super().__init__(**options)
@@ -95,6 +100,11 @@ class Identifiability(ShareStudy):
         points = stream_points(len(space.adapter.blocks), space.adapter.layout, mid=self.mid)
         return [{"block": block, "stream": stream} for block, stream in points]
 
+    def contrasts(self) -> list[Contrast]:
+        """The rise in image tokens from the embedding to the last block, by itself and against the twins' rise."""
+        first, last = self.row_labels[0], self.row_labels[-1]
+        return [Contrast("rise in image tokens", Cell(last, "image"), Cell(first, "image"), control=True)]
+
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Sums of ``C - rank`` over tokens, and tokens times C."""
         keep = [batch.hidden.index(r["block"], r["stream"]) for r in self.row_labels]
@@ -145,39 +155,52 @@ class PlaceDifference(Study):
     Parameters
     ----------
     permutations : int
-        Of each test; the paper's is 300.
+        Of the test over tokens; the paper's is 300.
+    sign_flips : int
+        Of the test over pictures.
+
+    Notes
+    -----
+    Two weightings: ``value`` of the table ``"main"`` takes all tokens together, as the paper does, so that a picture counts by
+    the number of its tokens; ``"by_picture"`` takes the mean over pictures of each one's own means, which is what
+    ``p_pictures`` tests.
     """
 
     name = "place_difference"
     title = "Class tokens against context tokens"
     quantity = "Mean identifiability of tokens inside the object minus outside it, -1 to 1"
     method = (
-        "p_tokens: labels permuted over all tokens, as in the paper, with p = (k+1)/(n+1) and exact hypergeometric "
-        "draws from the histogram of ranks. p_pictures: signs of the pictures' own differences flipped, which respects "
-        "that tokens of one picture are not independent. Both one-sided (class tokens higher). Interval: percentile "
-        "bootstrap over pictures of the difference between the two means over tokens."
+        "Main table: means over all tokens; table 'by_picture': means over the pictures that have both kinds of tokens, of each "
+        "one's own means. p_tokens: labels permuted over all tokens, as in the paper, with p = (k+1)/(n+1) and exact "
+        "hypergeometric draws from the histogram of ranks. p_pictures: signs of the pictures' own differences flipped, which "
+        "respects that tokens of one picture are not independent; p_least is the smallest that it can be. Both one-sided "
+        "(class tokens higher). Intervals: percentile bootstrap over pictures."
     )
     needs = frozenset({"masks"})
 
-    def __init__(self, *, permutations: int = 300, **options: Any) -> None:
+    def __init__(self, *, permutations: int = 300, sign_flips: int = 2000, **options: Any) -> None:
         super().__init__(**options)
-        self.permutations = permutations
+        if permutations < 1 or sign_flips < 1:
+            raise ValueError(f"expected permutations and sign_flips of at least 1, got {permutations} and {sign_flips}")
+        self.permutations, self.sign_flips = permutations, sign_flips
 
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
-        return {**super().options(), "permutations": self.permutations}
+        return {**super().options(), "permutations": self.permutations, "sign_flips": self.sign_flips}
 
     def start(self, space: ClassSpace) -> None:
         """See `Study.start`."""
         super().start(space)
         self.points = stream_points(len(space.adapter.blocks), space.adapter.layout)
         s = len(self.points)
-        # histogram of ranks; resampled sums and counts; per picture differences, sign-flipped.
+        # Of all tokens: histogram of ranks, resampled sums and counts. Of pictures: sums of their own means inside and
+        # outside, of their differences with flipped signs, and of resampled differences and pictures.
         self._state: dict[str, Any] = {
             "histogram": np.zeros((2, s, self.n_classes)),
             "resampled": np.zeros((self.replicates, 2, s + 1)),
-            "differences": np.zeros(s),
-            "flipped": np.zeros((self.permutations, s)),
+            "means": np.zeros((2, s)),
+            "flipped": np.zeros((self.sign_flips, s)),
+            "resampled_means": np.zeros((self.replicates, s + 1)),
             "pictures": np.zeros(1),
         }
 
@@ -204,41 +227,46 @@ class PlaceDifference(Study):
             state["resampled"] += np.einsum("rb,bks->rks", weights, full)
         both = np.flatnonzero((sizes > 0).all(axis=1))
         if len(both):
-            # Whole numbers: differences of means in units of 2**-32, so that sums do not depend on their order.
-            means = sums[both] / sizes[both][:, :, None] / self.n_classes
-            own = np.round((means[:, 0] - means[:, 1]) * 2**32)
-            state["differences"] += own.sum(axis=0)
-            state["flipped"] += picture_signs(batch.indices[both], self.permutations, seed=self.seed) @ own
+            # Whole numbers: means in units of 2**-32, so that sums do not depend on their order.
+            means = np.round(sums[both] / sizes[both][:, :, None] / self.n_classes / _GRAIN)
+            own = means[:, 0] - means[:, 1]
+            state["means"] += means.sum(axis=0)
+            state["flipped"] += picture_signs(batch.indices[both], self.sign_flips, seed=self.seed) @ own
             state["pictures"] += len(both)
+            if self.replicates:
+                weights = picture_weights(batch.indices[both], self.replicates, seed=self.seed)
+                state["resampled_means"] += weights @ np.concatenate([own, np.ones((len(own), 1))], axis=1)
 
-    def state(self) -> dict[str, Any]:
-        """See `Study.state`."""
+    def _counts(self) -> dict[str, Any]:
         return dict(self._state)
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """See `Study.load_state`."""
+    def _load_counts(self, counts: dict[str, Any]) -> None:
         for name, own in self._state.items():
-            if np.shape(state[name]) != own.shape:
-                raise ValueError(f"{name} must have shape {own.shape}, got {np.shape(state[name])}")
-        self._state = {name: np.array(state[name], dtype=np.float64) for name in self._state}
+            if np.shape(counts[name]) != own.shape:
+                raise ValueError(f"{name} must have shape {own.shape}, got {np.shape(counts[name])}")
+        self._state = {name: np.array(counts[name], dtype=np.float64) for name in self._state}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """See `Study.tables`."""
+        return {"main": self._over_tokens(), "by_picture": self._over_pictures()}
+
+    def _over_tokens(self) -> pd.DataFrame:
         state = self._state
         levels = 1 - np.arange(self.n_classes) / self.n_classes
         sums, sizes = state["resampled"][..., :-1], state["resampled"][..., -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
             means = sums / sizes / self.n_classes
         resampled = means[:, 0] - means[:, 1]
+        # A single picture has no spread.
+        spread = self.replicates and state["pictures"][0] > 1
         empty = np.full(len(self.points), np.nan)
-        low, high = interval(resampled, self.level) if self.replicates else (empty, empty)
-        rows = []
+        low, high = interval(resampled, self.level) if spread else (empty, empty)
+        by_picture, rows = self._p_pictures(), []
         for at, (block, stream) in enumerate(self.points):
             table = state["histogram"][:, at].astype(np.int64)
             if (table.sum(axis=1) == 0).any():
                 continue
             difference, p = permutation_test_counts(levels, table, permutations=self.permutations, seed=self.seed)
-            extreme = int((state["flipped"][:, at] >= state["differences"][at]).sum())
             rows.append(
                 {
                     "block": block,
@@ -249,15 +277,44 @@ class PlaceDifference(Study):
                     "low": low[at],
                     "high": high[at],
                     "p_tokens": p,
-                    "p_pictures": (extreme + 1) / (self.permutations + 1),
+                    "p_pictures": by_picture[at],
                     "count": int(table.sum()),
                 }
             )
         names = ["block", "stream", "class", "context", "value", "low", "high", "p_tokens", "p_pictures", "count"]
-        return {"main": pd.DataFrame(rows, columns=names)}
+        return pd.DataFrame(rows, columns=names)
+
+    def _p_pictures(self) -> Floats:
+        state = self._state
+        if state["pictures"][0] == 0:
+            return np.full(len(self.points), np.nan)
+        # A picture's difference is off by a unit at most: sums that are equal but for that are ties.
+        own = state["means"][0] - state["means"][1] - 2 * state["pictures"]
+        extreme = (state["flipped"] >= own).sum(axis=0)
+        p: Floats = (extreme + 1) / (self.sign_flips + 1)
+        return p
+
+    def _over_pictures(self) -> pd.DataFrame:
+        state, pictures = self._state, int(self._state["pictures"][0])
+        names = ["block", "stream", "class", "context", "value", "low", "high", "p_pictures", "p_least", "count"]
+        if pictures == 0:
+            return pd.DataFrame(columns=names)
+        table = pd.DataFrame(self.points, columns=["block", "stream"])
+        table["class"], table["context"] = state["means"] * _GRAIN / pictures
+        differences = state["means"][0] - state["means"][1]
+        table["value"] = differences * _GRAIN / pictures
+        table["low"] = table["high"] = np.nan
+        if self.replicates and pictures > 1:
+            sums, drawn = state["resampled_means"][:, :-1], state["resampled_means"][:, -1:]
+            resampled = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0) * _GRAIN
+            table["low"], table["high"] = interval(resampled, self.level)
+        table["p_pictures"] = self._p_pictures()
+        table["p_least"] = 1 / (self.sign_flips + 1)
+        table["count"] = pictures
+        return table[names]
 
     def notes(self) -> tuple[str, ...]:
         """See `Study.notes`."""
         if not self._state["histogram"].any():
             return ("The data set has no object masks, so there is nothing to compare.",)
-        return (f"{int(self._state['pictures'][0])} pictures have both class and context tokens.",)
+        return (f"{int(self._state['pictures'][0])} pictures have both class and context tokens.", *super().notes())

@@ -9,10 +9,13 @@ import pandas as pd
 import torch
 
 from classspace_widgets.memories import SUBLAYERS, value_vectors
+from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy, Study
-from classspace_widgets.studies.statistics import bootstrap_ci, wilcoxon_greater
+from classspace_widgets.studies.statistics import bootstrap_ci, least_wilcoxon_p, wilcoxon_greater
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from classspace_widgets.space import ClassSpace
@@ -29,9 +32,11 @@ class ClassValueAgreement(Study):
     quantity = "Mean over classes of the largest cosine between a class embedding and a value vector, -1 to 1"
     method = (
         "For every class, the largest cosine between its row of the class embedding and a column of the sublayer's output "
-        "projection (Vilas et al. 2023). Against the random control: Wilcoxon's signed-rank test over "
-        "classes, one-sided. Intervals: percentile bootstrap over classes."
+        "projection (Vilas et al. 2023). Against each random twin: Wilcoxon's signed-rank test over classes, one-sided, exact "
+        "for up to 50 untied classes. It pairs class c with the twin's class c as the authors do, although the twin's row c is a "
+        "fresh draw and has nothing else to do with that class. Intervals: percentile bootstrap over classes."
     )
+    about_image_tokens = False
 
     def start(self, space: ClassSpace) -> None:
         """Everything is known from the weights."""
@@ -45,18 +50,16 @@ class ClassValueAgreement(Study):
     def _take(self, batch: Readings) -> None:
         """No picture changes it."""
 
-    def state(self) -> dict[str, Any]:
-        """See `Study.state`."""
+    def _counts(self) -> dict[str, Any]:
         return {"agreement": self.agreement}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        """See `Study.load_state`."""
-        given = np.asarray(state["agreement"])
+    def _load_counts(self, counts: dict[str, Any]) -> None:
+        given = np.asarray(counts["agreement"])
         if given.shape != self.agreement.shape:
             raise ValueError(f"agreement must have shape {self.agreement.shape}, got {given.shape}")
         self.agreement = given
 
-    def _merge_states(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
+    def _merge_counts(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         if not np.allclose(first["agreement"], second["agreement"], atol=1e-5):
             raise ValueError("class-value agreements differ: the two parts were measured on different weights")
         return first
@@ -81,14 +84,15 @@ class ClassValueAgreement(Study):
             tables["by_class"] = frame
         return tables
 
-    def compare(self, control: ClassValueAgreement) -> dict[str, pd.DataFrame]:
-        """Wilcoxon's signed-rank test of every row against the random control."""
-        table = pd.DataFrame(self.row_labels)
-        table["difference"] = (self.agreement - control.agreement).mean(axis=1)
-        tests = [wilcoxon_greater(own - other) for own, other in zip(self.agreement, control.agreement, strict=True)]
-        table["statistic"] = [t[0] for t in tests]
-        table["p"] = [t[1] for t in tests]
-        return {"wilcoxon": table}
+    def compare(self, controls: Sequence[ClassValueAgreement]) -> dict[str, pd.DataFrame]:
+        """Wilcoxon's signed-rank test of every row against every random twin."""
+        rows = []
+        for number, control in enumerate(controls, start=1):
+            for label, differences in zip(self.row_labels, self.agreement - control.agreement, strict=True):
+                statistic, p = wilcoxon_greater(differences)
+                measured = {"difference": differences.mean(), "statistic": statistic, "p": p}
+                rows.append({"twin": number, **label, **measured, "p_least": least_wilcoxon_p(differences)})
+        return {"wilcoxon": pd.DataFrame(rows)} if rows else {}
 
 
 class _MemoryShare(ShareStudy):
@@ -148,6 +152,17 @@ class KeyValueAgreement(_MemoryShare):
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
         return {**super().options(), "definition": self.definition}
+
+    def contrasts(self) -> list[Contrast]:
+        """The last block against random weights, and right against wrong answers."""
+        found = []
+        for row in self.row_labels:
+            if row["block"] == self.row_labels[-1]["block"]:
+                own = Cell(row, "image")
+                found.append(Contrast(f"{row['stream']}, last block", own, control=True))
+                right, wrong = Cell(row, "image", outcome=0), Cell(row, "image", outcome=1)
+                found.append(Contrast(f"{row['stream']}, right against wrong answers", right, wrong))
+        return found
 
     def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
         values = value_vectors(space, block, sublayer)

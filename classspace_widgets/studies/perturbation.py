@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy
+from classspace_widgets.studies.readings import GROUPS
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +41,12 @@ class _PassStudy(ShareStudy):
             raise ValueError("this study needs passes of its own: run it through run_study")
         return space, batch.pixels
 
+    @staticmethod
+    def _loss(name: str, more: str, less: str, measure: str) -> Contrast:
+        tokens = "image" if measure == "identifiability" else GROUPS[0]
+        cells = (Cell({"condition": c, "measure": measure}, tokens) for c in (more, less))
+        return Contrast(name, *cells)
+
     def _row(self, trace: Any, labels: Tensor, member: Tensor) -> tuple[Floats, Floats]:
         """Accuracy in the first group, then summed ``C - rank`` of the last block: ``[B, 2, G]`` each."""
         c = trace.n_classes
@@ -63,12 +71,13 @@ class _PassStudy(ShareStudy):
 
 
 class AttentionPerturbation(_PassStudy):
-    """Accuracy and identifiability when tokens may not read one another, in all blocks.
+    """Accuracy and identifiability when image tokens may not read some tokens, in all blocks.
 
     Parameters
     ----------
     renormalise : bool
-        False: weights are zeroed after the softmax (the paper's); True: masked before it, so that rows sum to 1.
+        For ``no_cls`` and ``no_others``: False: weights are zeroed after the softmax (the paper's ``no_cls``); True: masked
+        before it, so that rows sum to 1.
     """
 
     name = "attention_perturbation"
@@ -80,8 +89,9 @@ class AttentionPerturbation(_PassStudy):
         self.renormalise = renormalise
         how = "masked before the softmax" if renormalise else "set to 0 after the softmax (as in the paper)"
         self.method = (
-            f"In every block attention weights are {how}: 'no_cls': image tokens may not read [CLS]; 'self_only': image "
-            "tokens read only themselves; [CLS] itself reads on (Vilas et al. 2023)."
+            "In every block image tokens may not read some tokens; [CLS] itself reads on. 'no_cls': not [CLS]; 'self_only': "
+            "nothing but themselves, the weight on itself being 1 (both Vilas et al. 2023); 'no_others': not one another, but "
+            f"themselves and [CLS] (not in the paper). For 'no_cls' and 'no_others' weights are {how}."
         )
 
     def options(self) -> dict[str, Any]:
@@ -90,7 +100,16 @@ class AttentionPerturbation(_PassStudy):
 
     def conditions(self) -> tuple[str, ...]:
         """See `_PassStudy.conditions`."""
-        return ("none", "no_cls", "self_only")
+        return ("none", "no_cls", "no_others", "self_only")
+
+    def contrasts(self) -> list[Contrast]:
+        """What image tokens and the answer lose under a condition, and which of two cuts costs image tokens more."""
+        read, answer = "identifiability", "accuracy"
+        return [
+            self._loss("image tokens: none against self_only", "none", "self_only", read),
+            self._loss("image tokens: no_cls against no_others", "no_cls", "no_others", read),
+            self._loss("answer: none against self_only", "none", "self_only", answer),
+        ]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """One pass for each condition."""
@@ -99,7 +118,7 @@ class AttentionPerturbation(_PassStudy):
         space, pixels = self._space(batch)
         member = batch.membership
         parts = [self._row(batch.trace, batch.labels, member)]
-        for kind in ("no_cls", "self_only"):
+        for kind in self.conditions()[1:]:
             if kind == "no_cls" and not space.adapter.prefix:
                 parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
                 continue
@@ -124,6 +143,11 @@ class TokenRemoval(_PassStudy):
     def conditions(self) -> tuple[str, ...]:
         """See `_PassStudy.conditions`."""
         return ("none", "class removed", "context removed")
+
+    def contrasts(self) -> list[Contrast]:
+        """How much more the answer suffers without the object than without its context."""
+        name = "answer: context removed against class removed"
+        return [self._loss(name, "context removed", "class removed", "accuracy")]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Passes on short sequences; pictures whose masks differ need passes of their own."""
@@ -152,7 +176,9 @@ class TokenRemoval(_PassStudy):
 
     def notes(self) -> tuple[str, ...]:
         """See `Study.notes`."""
-        return () if self.tally.under.any() else ("The data set has no object masks, so no token was removed.",)
+        if not self.tally.under.any():
+            return ("The data set has no object masks, so no token was removed.",)
+        return super().notes()
 
 
 def _last(trace: Any) -> Tensor:

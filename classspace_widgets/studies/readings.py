@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -37,6 +38,7 @@ class Readings:
         1 inside the object, 0 context, -1 neither; -1 throughout where a picture has no mask.
     indices : ndarray [B], int64
         Positions in the data set: they seed whatever is random, so that results do not depend on batches or shards.
+        Empty where they are not known: a study then numbers pictures in the order in which it is given them.
     pixels : Tensor [B, 3, height, width] or None
         For studies that need passes of their own.
     active : dict of (block, sublayer) to Tensor [B, T, k], int64
@@ -67,8 +69,12 @@ class Readings:
             )
         check_labels(self.labels.cpu().numpy(), self.trace.n_classes)
         self.labels = self.labels.long()
-        if len(self.indices) == 0:
-            self.indices = np.arange(count)
+        self.indices = np.asarray(self.indices, dtype=np.int64)
+        if self.indices.shape not in ((0,), (count,)) or (self.indices < 0).any():
+            raise ValueError(
+                f"indices must be the pictures' positions in the data, shape [B]=({count},) and at least 0, "
+                f"got {self.indices.tolist()[:8]}"
+            )
         if self.token_masks is not None:
             patches = self.trace.n_tokens - len(self.trace.prefix)
             if tuple(self.token_masks.shape) != (count, patches):
@@ -77,6 +83,12 @@ class Readings:
                     "reduce picture masks to the patch grid with studies.data.token_mask"
                 )
             self.token_masks = self.token_masks.to(self.labels.device)
+
+    def at(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Readings:
+        """The same readings at positions in the data; what has been computed is kept."""
+        placed = copy.copy(self)
+        placed.indices = indices
+        return placed
 
     def passes(self) -> Any:
         """A context for passes of the same precision as this one."""

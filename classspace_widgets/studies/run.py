@@ -42,7 +42,7 @@ def run_study(
     *,
     batch_size: int = 8,
     device: str | None = None,
-    random_twin: bool = False,
+    random_twin: bool | int = False,
     checkpoint: str | Path | None = None,
     resume: bool = False,
     seed: int = 0,
@@ -66,8 +66,10 @@ def run_study(
     batch_size : int
     device : str, optional
         By default where the model is.
-    random_twin : bool
-        Measure the same architecture with fresh weights beside it.
+    random_twin : bool or int
+        Measure the same architecture with fresh weights beside it: True or 1 for one draw of weights, N for N draws (seeds
+        ``seed`` to ``seed + N - 1``).  Each costs as much as measuring the model itself.  One draw does not tell how draws
+        differ: a statement about random weights needs several, such as 5.
     checkpoint : path, optional
         Written during the run and on interruption, which loses at most the batch under way.
     resume : bool
@@ -170,15 +172,19 @@ def run_study(
         "identity": identity,
     }
     results = {}
+    twins = [weights for weights in job.spaces if weights != "trained"]
     for name in job.studies:
-        control = state.studies.get(("random", name))
-        results[name] = state.studies["trained", name].result(control, provenance)
+        controls = [state.studies[weights, name] for weights in twins]
+        results[name] = state.studies["trained", name].result(controls, provenance)
     return StudyResults(results, tuple(state.skipped), provenance)
 
 
 def _job(space: ClassSpace, dataset: Any, studies: Any, options: dict[str, Any]) -> Job:
     from classspace_widgets.studies.standard import chosen_studies
 
+    twins = options["random_twin"]
+    if not isinstance(twins, (bool, int)) or twins < 0:
+        raise ValueError(f"random_twin must be True, False or how many twins, got {twins!r}")
     if options["batch_size"] < 1 or options["workers"] < 0:
         raise ValueError(
             f"expected batch_size >= 1 and workers >= 0, got {options['batch_size']}, {options['workers']}"
@@ -187,8 +193,8 @@ def _job(space: ClassSpace, dataset: Any, studies: Any, options: dict[str, Any])
         space = on_device(space, options["device"])
     data = as_dataset(dataset)
     spaces = {"trained": space}
-    if options["random_twin"]:
-        spaces["random"] = make_twin(space, seed=options["seed"])
+    for number in range(int(options["random_twin"])):
+        spaces[f"random {number + 1}"] = make_twin(space, seed=options["seed"] + number)
     n_classes = int(space.lens.offset.shape[0])
     table = class_table(data, space.class_names, options["class_map"], space.wordnet_ids)
     prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table, options["coverage"])
@@ -207,7 +213,7 @@ def _identity(job: Job, seed: int) -> dict[str, Any]:
         "batch_size": job.batch_size,
         "coverage": job.prepare.coverage,
         "autocast": str(job.autocast) if job.autocast else None,
-        "random_twin": "random" in job.spaces,
+        "random_twin": len(job.spaces) - 1,
         "seed": seed,
         "versions": versions(),
     }

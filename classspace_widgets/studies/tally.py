@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classspace_widgets.studies.statistics import interval, picture_weights
+from classspace_widgets.studies.contrasts import Sample
+from classspace_widgets.studies.statistics import interval, picture_weights, wilson
 
 if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -23,12 +24,15 @@ class Tally:
         Numerators and denominators by class and outcome (0: the model was right, 1: it was not).
     over_resampled, under_resampled : ndarray [R, 2, *cells]
         The same over R Poisson bootstrap resamples of the pictures, all classes together.
+    pictures : ndarray [2, *cells]
+        By outcome: pictures that a numerator and denominator come from.
     """
 
     over: Floats
     under: Floats
     over_resampled: Floats
     under_resampled: Floats
+    pictures: Floats
     seed: int = 0
 
     @classmethod
@@ -41,6 +45,7 @@ class Tally:
             np.zeros((n_classes, 2, *under)),
             np.zeros((replicates, 2, *over)),
             np.zeros((replicates, 2, *under)),
+            np.zeros((2, *over)),
             seed,
         )
 
@@ -48,6 +53,7 @@ class Tally:
         """Count pictures: ``over [B, *cells]``, ``under [B, *cells']``, ``labels``, ``outcome``, ``indices`` ``[B]``."""
         np.add.at(self.over, (labels, outcome), over)
         np.add.at(self.under, (labels, outcome), under)
+        np.add.at(self.pictures, np.asarray(outcome), np.broadcast_to(under > 0, over.shape))
         replicates = len(self.over_resampled)
         if replicates == 0:
             return
@@ -61,16 +67,39 @@ class Tally:
                 target[:, which] += (weights[:, chosen] @ flat).reshape(replicates, *source.shape[1:])
 
     def estimate(self, outcome: int | None = None, *, level: float = 0.95) -> tuple[Floats, Floats, Floats, Floats]:
-        """Share, its interval and its denominator, ``[*cells]`` each; both outcomes together by default."""
+        """Share, its interval and its denominator, ``[*cells]`` each; both outcomes together by default.
+
+        The interval is a percentile interval of the bootstrap over pictures.  Where every picture says the same, all or
+        nothing, it is Wilson's, with the pictures as its count; a single picture with another share has none (NaN).
+        """
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
         over, under = self.over[:, pick].sum(axis=(0, 1)), self.under[:, pick].sum(axis=(0, 1))
-        share = _ratio(over, under)
+        share, pictures = _ratio(over, under), self.pictures[pick].sum(axis=0)
         if len(self.over_resampled) == 0:
             nothing = np.full_like(share, np.nan)
             return share, nothing, nothing, np.broadcast_to(under, share.shape)
         resampled = _ratio(self.over_resampled[:, pick].sum(axis=1), self.under_resampled[:, pick].sum(axis=1))
-        low, high = interval(resampled, level)
+        low, high = interval_of(share, resampled, pictures, level)
         return share, low, high, np.broadcast_to(under, share.shape)
+
+    def sample(self, cell: tuple[int, ...], outcome: int | None = None, *, level: float = 0.95) -> Sample | None:
+        """Everything about one cell that a `Contrast` needs; None where nothing was counted."""
+        pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
+
+        def total(array: Floats, axis: int | tuple[int, ...]) -> Floats:
+            at = tuple(0 if array.shape[array.ndim - len(cell) + i] == 1 else c for i, c in enumerate(cell))
+            summed: Floats = array[(slice(None), pick, *at)].sum(axis=axis)
+            return summed
+
+        over, under = total(self.over, (0, 1)), total(self.under, (0, 1))
+        if under == 0:
+            return None
+        pictures = self.pictures[(pick, *cell)].sum()
+        resampled = _ratio(total(self.over_resampled, 1), total(self.under_resampled, 1))
+        low = high = np.array(np.nan)
+        if len(resampled):
+            low, high = interval_of(over / under, resampled, pictures, level)
+        return Sample(float(over / under), resampled, float(low), float(high), int(pictures))
 
     def by_class(self) -> tuple[Floats, Floats]:
         """Share and denominator per class ``[C, *cells]``, NaN for classes that have not been seen."""
@@ -84,6 +113,7 @@ class Tally:
             "under": self.under,
             "over_resampled": self.over_resampled,
             "under_resampled": self.under_resampled,
+            "pictures": self.pictures,
         }
 
     def load(self, arrays: dict[str, Any]) -> None:
@@ -93,6 +123,16 @@ class Tally:
             if given.shape != own.shape:
                 raise ValueError(f"{name} must have shape {own.shape}, got {given.shape}: it counts another model")
             setattr(self, name, given.astype(np.float64))
+
+
+def interval_of(share: Any, resampled: Floats, pictures: Any, level: float) -> tuple[Floats, Floats]:
+    """Interval of shares from their resamples ``[R, ...]``, where those have a spread; see `Tally.estimate`."""
+    low, high = interval(resampled, level)
+    alone = pictures <= 1
+    low, high = np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+    extreme = ((share == 0) | (share == 1)) & (pictures > 0)
+    wide_low, wide_high = wilson(np.where(extreme, share, 0.0), np.maximum(pictures, 1), level)
+    return np.where(extreme, wide_low, low), np.where(extreme, wide_high, high)
 
 
 def _ratio(over: Floats, under: Floats) -> Floats:

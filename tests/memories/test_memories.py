@@ -115,9 +115,18 @@ def test_class_value_agreement_and_wilcoxon(space):
     assert row["value"].item() == pytest.approx(own.mean())
     test = result.tables["wilcoxon"]
     test = test[(test["block"] == 2) & (test["stream"] == "mlp")]
-    expected = stats.wilcoxon(own - other, alternative="greater", method="asymptotic", correction=False)
+    expected = stats.wilcoxon(own - other, alternative="greater", method="exact")
     assert test["p"].item() == pytest.approx(expected.pvalue)
+    assert test["p_least"].item() == 2.0 ** -len(own)
     assert test["difference"].item() == pytest.approx((own - other).mean())
+    # Several twins: a test against each.
+    second = ClassValueAgreement()
+    second.start(random_twin(space, seed=5))
+    both = study.result([control, second]).tables["wilcoxon"]
+    both = both[(both["block"] == 2) & (both["stream"] == "mlp")].set_index("twin")
+    assert both.loc[1, "p"] == test["p"].item()
+    third = value_vectors(random_twin(space, seed=5), 2, "mlp").agreement().double().numpy()
+    assert both.loc[2, "difference"] == pytest.approx((own - third).mean())
 
 
 @pytest.mark.parametrize("definition", ["value_of_class", "class_of_value"])

@@ -127,7 +127,7 @@ def test_heat_table(results):
     cells = next(r for r in fig.renderers if type(r.glyph).__name__ == "Rect").data_source.data
     table = result.where(outcome="all")
     assert len(cells["value"]) == len(table)
-    assert list(fig.y_range.factors) == ["self_only", "no_cls", "none"]
+    assert list(fig.y_range.factors) == ["self_only", "no_others", "no_cls", "none"]
     assert cells["text"][0] == f"{table['value'].iloc[0]:.3f}"
 
 

@@ -11,6 +11,7 @@ from study_helpers import Pictures, readings_of, slow_groups, slow_logits, slow_
 from tiny_models import tiny_vit
 
 from classspace_widgets.lens import ClassLens
+from classspace_widgets.metrics import class_identifiability, class_similarity_change
 from classspace_widgets.studies import (
     Accuracy,
     Identifiability,
@@ -223,6 +224,17 @@ def test_a_case_worked_by_hand():
     assert one(table, block=2, measure="logit", tokens="[CLS]", outcome="all") == 1
     assert one(table, block=2, measure="identifiability", tokens="image", outcome="all") == 0.5
     assert one(table, block=1, measure="identifiability", tokens="image", outcome="all") == 0, "ties are no rise"
+    similar = SimilarityChange(replicates=0)
+    similar.update(trace, labels, masks)
+    table = similar.result().table
+    # Logits of class 0 in block 1: input (1, 0, 0), attention (0, 3, 0), MLP (0, 0, 0). A tie is no rise.
+    for stream, shares in {"attention": (0, 1, 0), "mlp": (0, 0, 0)}.items():
+        for group, share in zip(("[CLS]", "class", "context"), shares, strict=True):
+            assert one(table, block=1, stream=stream, tokens=group, outcome="all") == share
+        rises = class_similarity_change(trace, 0, sublayer=stream)
+        assert rises[0, 0].tolist() == [bool(share) for share in shares]
+    assert class_similarity_change(trace, 0, sublayer="mlp", against="mid")[0, 0].tolist() == [False, False, False]
+    assert class_identifiability(trace, 0)[0, 0].tolist() == pytest.approx([1, 2 / 3, 2 / 3])
     composition = ResidualComposition(replicates=0)
     composition.update(trace, labels, masks)
     table = composition.result().table
@@ -237,7 +249,7 @@ def test_a_case_worked_by_hand():
 
 def test_place_difference(batch):
     space, readings = batch
-    study = PlaceDifference(permutations=200)
+    study = PlaceDifference(permutations=2000)
     result = measured(study, readings)
     prefix = len(space.adapter.prefix)
     for block, stream in stream_points(3):
@@ -250,11 +262,119 @@ def test_place_difference(batch):
         row = result.where(block=block, stream=stream)
         difference = np.mean(inside) - np.mean(outside)
         assert row["value"].item() == pytest.approx(difference)
-        generator = np.random.default_rng(3)
-        pool = np.array(inside + outside)
-        shuffled = [generator.permutation(pool) for _ in range(2000)]
-        larger = [s[: len(inside)].mean() - s[len(inside) :].mean() >= difference - 1e-12 for s in shuffled]
-        assert row["p_tokens"].item() == pytest.approx(np.mean(larger), abs=0.12)
+        # A picture's tokens counted as ranks: the exact distribution of shuffled labels is that of drawing without
+        # replacement, found here by convolving over the tokens, one at a time.
+        assert row["p_tokens"].item() == pytest.approx(exact_p(inside, outside), abs=0.04)
+
+
+def exact_p(inside, outside):
+    """Share of all ways to choose as many tokens as ``inside`` from all, whose sum is at least its own (7 classes)."""
+    points = np.round(7 * np.array(inside + outside)).astype(int)
+    ways = np.zeros((len(inside) + 1, points.sum() + 1))
+    ways[0, 0] = 1
+    for value in points:
+        ways[1:, value:] += ways[:-1, : ways.shape[1] - value].copy()
+    counts = ways[-1]
+    return counts[points[: len(inside)].sum() :].sum() / counts.sum()
+
+
+def placed(ranks):
+    """Pictures of three classes with [CLS], a class token and a context token, whose label 0 has the given ranks ``[B, 2]``."""
+    trace, _, _ = hand_made()
+    logits = {0: [3.0, 2, 1], 1: [2.0, 3, 1], 2: [1.0, 3, 2]}
+    tokens = torch.tensor([[logits[0], *(logits[r] for r in pair)] for pair in ranks])
+    empty = torch.zeros_like(tokens)
+    trace.increments = [tokens, empty, empty, empty, empty]
+    trace.output = tokens[:, 0]
+    count = len(ranks)
+    return trace, torch.zeros(count, dtype=torch.int64), torch.tensor([[1, 0]] * count, dtype=torch.int8)
+
+
+def by_picture(ranks, **options):
+    study = PlaceDifference(**options)
+    study.update(*placed(ranks))
+    result = study.result()
+    table = result.tables["by_picture"]
+    row = table[(table["block"] == 2) & (table["stream"] == "residual")].iloc[0]
+    main = result.where(block=2, stream="residual").iloc[0]
+    assert main["p_pictures"] == row["p_pictures"]
+    return row, main
+
+
+def test_p_over_pictures_by_hand():
+    better, equal, worse = (0, 1), (1, 1), (2, 1)
+    # Twenty pictures that agree: no flip of signs does as well, so p is 1 / (n + 1) and never 0.
+    row, _ = by_picture([better] * 20, sign_flips=500)
+    assert row["p_pictures"] == row["p_least"] == 1 / 501
+    assert row["value"] == pytest.approx(1 / 3)
+    assert (row["class"], row["context"], row["count"]) == (1, pytest.approx(2 / 3), 20)
+    # Pictures without a difference: every flip does as well.
+    row, _ = by_picture([equal] * 20, sign_flips=500)
+    assert row["p_pictures"] == 1
+    row, _ = by_picture([worse] * 20, sign_flips=500)
+    assert row["p_pictures"] == 1
+    # Five of seven are better: of the 2**7 ways to sign seven equal differences 29 have five pluses or more.
+    ranks = [better] * 5 + [worse] * 2
+    row, _ = by_picture(ranks, sign_flips=20_000)
+    assert row["p_pictures"] == pytest.approx(29 / 128, abs=0.01)
+    assert row["p_pictures"] != by_picture(ranks, sign_flips=20_000, seed=1)[0]["p_pictures"]
+    assert row["p_pictures"] == by_picture(ranks, sign_flips=20_000)[0]["p_pictures"]
+
+
+def test_the_sign_test_does_not_flip_by_the_weights_of_the_bootstrap():
+    """p of twelve unequal differences, against every way to sign them, whatever the seed."""
+    ranks = [(0, 2)] * 4 + [(0, 1)] * 2 + [(1, 2)] + [(2, 0)] * 3 + [(1, 0)] * 2
+    values = np.array([b - a for a, b in ranks])
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 12)).reshape(12, -1)
+    exact = np.mean(values @ signs >= values.sum())
+    assert 0.1 < exact < 0.9
+    for seed in range(3):
+        assert by_picture(ranks, sign_flips=10_000, seed=seed)[0]["p_pictures"] == pytest.approx(exact, abs=0.02)
+
+
+def test_tokens_and_pictures_are_weighted_apart():
+    """One picture has two class tokens, the other one: the mean over tokens is not the mean over pictures."""
+    trace, labels, _ = placed([(0, 1), (2, 1)])
+    third = trace.increments[0][:, 1:2]
+    for n, increment in enumerate(trace.increments):
+        trace.increments[n] = torch.cat([increment, third if n == 0 else torch.zeros_like(third)], dim=1)
+    trace.grid = (1, 3)
+    study = PlaceDifference()
+    study.update(trace, labels, torch.tensor([[1, 0, 1], [1, 0, -1]], dtype=torch.int8))
+    result = study.result()
+    main = result.where(block=0).iloc[0]
+    assert main["class"] == pytest.approx((1 + 1 + 1 / 3) / 3)
+    assert main["context"] == pytest.approx(2 / 3)
+    row = result.tables["by_picture"].iloc[0]
+    assert row["class"] == pytest.approx((1 + 1 / 3) / 2)
+    assert row["context"] == pytest.approx(2 / 3)
+    assert row["value"] == pytest.approx(0, abs=1e-9)
+    assert main["value"] == pytest.approx(1 / 9)
+
+
+def test_the_interval_over_pictures():
+    generator = np.random.default_rng(2)
+    ranks = [tuple(pair) for pair in generator.integers(0, 3, (80, 2)).tolist()]
+    differences = np.array([(b - a) / 3 for a, b in ranks])
+    row, main = by_picture(ranks)
+    half = 1.96 * differences.std() / np.sqrt(80)
+    for found in (row, main):
+        assert found["value"] == pytest.approx(differences.mean())
+        assert found["low"] == pytest.approx(differences.mean() - half, abs=0.015)
+        assert found["high"] == pytest.approx(differences.mean() + half, abs=0.015)
+    assert np.isnan(by_picture(ranks[:1])[0]["low"])
+    assert np.isnan(by_picture(ranks[:1])[1]["low"])
+
+
+def test_what_nothing_reads_is_told():
+    """In a model that answers from [CLS] the last block's image tokens lead nowhere; where tokens are pooled they do."""
+    from classspace_widgets.studies.protocol import UNREAD
+
+    for options, unread in (({}, True), (MODELS["mean, then norm"], False)):
+        readings = readings_of(tiny_vit(**options), Pictures(), range(3))
+        for study in (Identifiability(), PlaceDifference(), SimilarityChange()):
+            assert (UNREAD in measured(study, readings).notes) is unread
+        assert UNREAD not in measured(Accuracy(), readings).notes
 
 
 def test_without_masks_there_is_nothing_to_compare():

@@ -9,6 +9,7 @@ from slow_vit import slow_forward
 from study_helpers import Pictures, readings_of
 from tiny_models import tiny_vit
 
+from classspace_widgets import ClassSpace
 from classspace_widgets.studies import AttentionPerturbation, TokenRemoval, run_study
 
 
@@ -64,14 +65,17 @@ def test_attention_perturbation(space, renormalise):
     allowed = {
         "none": lambda reader, source: True,
         "no_cls": lambda reader, source: reader == 0 or source != 0,
+        "no_others": lambda reader, source: reader == 0 or source in (0, reader),
         "self_only": lambda reader, source: reader == 0 or source == reader,
     }
+    assert list(dict.fromkeys(result.table["condition"])) == list(allowed)
     for condition, may in allowed.items():
+        # The paper's self_only sets the weight on itself to 1: as if all others were masked before the softmax.
+        masked = "before" if renormalise or condition == "self_only" else "keep"
 
-        def run(embedded, _mask, may=may):
-            streams, logits = slow_forward(
-                space.model, embedded, keep=lambda _b, _h, reader, source: may(reader, source), renormalise=renormalise
-            )
+        def run(embedded, _mask, may=may, masked=masked):
+            cuts = {masked: lambda _b, _h, reader, source: may(reader, source)}
+            streams, logits = slow_forward(space.model, embedded, **cuts)
             return streams[-1], logits, range(len(embedded))
 
         check(result, condition, slow_rows(space, data, run))
@@ -90,49 +94,91 @@ def test_token_removal(space):
         check(result, condition, slow_rows(space, data, run))
 
 
-def test_by_hand_a_model_that_only_reads_others():
-    """Attention that averages, nothing else: what it knows comes from the tokens that it may read.
+UP = torch.tensor([1.0, -1.0, 0.0, 0.0])
 
-    Two classes are the two axes of the residual stream.  The patches of the upper half carry class 0, those of the lower
-    half class 1; [CLS] starts with nothing and reads the mean of all.
+
+def averaging(prefix, gain):
+    """A model whose one block adds ``gain`` times the mean of what is read, tokens being +UP or -UP at unit length.
+
+    Classes 0 and 1 are +UP and -UP. Three patches carry +UP and the last one, the object, -UP, all in the position
+    embedding; [CLS] starts with ``prefix`` times UP.
     """
-    space = tiny_vit(depth=1, img_size=16, embed_dim=4, num_heads=1, num_classes=2)
-    model = space.model
+    model = tiny_vit(depth=1, img_size=16, embed_dim=4, num_heads=1, num_classes=2).model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
         model.norm.weight.fill_(1)
         model.blocks[0].norm1.weight.fill_(1)
-        # Values and output projection are the identity; queries and keys are zero, so attention is uniform.
-        model.blocks[0].attn.qkv.weight[8:] = torch.eye(4)
+        # Queries and keys are zero, so attention is uniform; the first norm makes +-UP longer by sqrt(2).
+        model.blocks[0].attn.qkv.weight[8:] = gain / 2**0.5 * torch.eye(4)
         model.blocks[0].attn.proj.weight.copy_(torch.eye(4))
-        up, down = torch.tensor([1.0, -1.0, 0.0, 0.0]), torch.tensor([-1.0, 1.0, 0.0, 0.0])
-        # Three patches speak for class 0, the last one for class 1; all that they carry is in the position embedding.
-        model.pos_embed[0, 1:] = torch.stack([up, up, up, down])
-        model.head.weight.copy_(torch.stack([up, down]))
-    space = type(space)(model, device="cpu")
+        model.pos_embed[0, 0] = prefix * UP
+        model.pos_embed[0, 1:] = torch.stack([UP, UP, UP, -UP])
+        model.head.weight.copy_(torch.stack([UP, -UP]))
+    return ClassSpace(model, device="cpu")
 
-    class OnePicture:
-        """Label 1; the object is the last patch."""
 
-        def __len__(self):
-            return 1
+class OnePicture:
+    """Label 1; the object is the last patch."""
 
-        def __getitem__(self, _index):
-            mask = np.zeros((16, 16), np.uint8)
-            mask[8:, 8:] = 1
-            return torch.zeros(3, 16, 16), 1, mask
+    def __len__(self):
+        return 1
 
-    results = run_study(space, OnePicture(), ["attention_perturbation", "token_removal"], progress=False)
+    def __getitem__(self, _index):
+        mask = np.zeros((16, 16), np.uint8)
+        mask[8:, 8:] = 1
+        return torch.zeros(3, 16, 16), 1, mask
+
+
+def test_token_removal_by_hand():
+    """[CLS] reads three votes for class 0 and one for class 1; without the context only the one for class 1 is left."""
+    results = run_study(averaging(prefix=0, gain=1), OnePicture(), "token_removal", progress=False)
     removed = results["token_removal"].where(measure="accuracy").drop_duplicates("condition").set_index("condition")
-    # [CLS] reads three votes for class 0 and one for class 1; without the context only the one for class 1 is left.
     assert removed["value"].to_dict() == {"none": 0.0, "class removed": 0.0, "context removed": 1.0}
+
+
+def test_attention_perturbation_by_hand():
+    """Every condition leaves something else. In units of UP, tokens are 1, 1, 1, -1 and [CLS] is -1; attention adds -0.8
+    times the sum of what is read (its 5 weights are 1/5 each, and the gain is -4).
+
+    ======== ======================== =============================
+    ..       object (-1)              context (1)
+    ======== ======================== =============================
+    none     -1 - 0.8 (3 - 1 - 1) < 0 1 - 0.8 (3 - 1 - 1) > 0
+    no_cls   -1 - 0.8 (3 - 1) < 0     1 - 0.8 (3 - 1) < 0
+    no_others -1 - 0.8 (-1 - 1) > 0   1 - 0.8 (1 - 1) > 0
+    self_only -1 - 4 (-1) > 0         1 - 4 < 0
+    ======== ======================== =============================
+
+    Below 0 the label is the first of two classes, identifiability 1; above it is the second, 1/2.
+    """
+    results = run_study(averaging(prefix=-1, gain=-4), OnePicture(), "attention_perturbation", progress=False)
     cut = results["attention_perturbation"].where(measure="identifiability", outcome="all")
     cut = cut.set_index(["condition", "tokens"])["value"]
-    # The object's patch keeps its own class; alone it reads itself, which only makes it surer. Identifiability of the
-    # better of two classes is 1, of the worse one 1/2.
-    for condition in ("none", "no_cls", "self_only"):
-        assert cut[condition, "class"] == 1.0
-        assert cut[condition, "context"] == 0.5
-        assert cut[condition, "image"] == pytest.approx((3 * 0.5 + 1) / 4)
-        assert cut[condition, "[CLS]"] == 0.5
+    expected = {"none": (1, 0.5), "no_cls": (1, 1), "no_others": (0.5, 0.5), "self_only": (0.5, 1)}
+    for condition, (inside, outside) in expected.items():
+        assert (cut[condition, "class"], cut[condition, "context"]) == (inside, outside), condition
+        assert cut[condition, "image"] == pytest.approx((inside + 3 * outside) / 4)
+        # [CLS] itself reads on: -1 - 0.8 (3 - 1 - 1) < 0.
+        assert cut[condition, "[CLS]"] == 1
+
+
+def test_contrasts_subtract_what_they_name(space):
+    results = run_study(space, Pictures(6), ["attention_perturbation", "token_removal"], progress=False)
+    for name, pairs in {
+        "attention_perturbation": {
+            "image tokens: none against self_only": ("identifiability", "image", "none", "self_only"),
+            "image tokens: no_cls against no_others": ("identifiability", "image", "no_cls", "no_others"),
+            "answer: none against self_only": ("accuracy", "output", "none", "self_only"),
+        },
+        "token_removal": {
+            "answer: context removed against class removed": ("accuracy", "output", "context removed", "class removed"),
+        },
+    }.items():
+        found = results[name].tables["differences"].set_index("comparison")
+        assert list(found.index) == list(pairs)
+        for comparison, (measure, tokens, more, less) in pairs.items():
+            rows = results[name].where(measure=measure, tokens=tokens, outcome="all").set_index("condition")["value"]
+            assert found.loc[comparison, "value"] == pytest.approx(rows[more] - rows[less])
+            assert found.loc[comparison, "low"] <= found.loc[comparison, "value"] <= found.loc[comparison, "high"]
+            assert found.loc[comparison, "pictures"] == 6

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,6 +109,25 @@ def test_the_twin_is_fresh_and_the_model_is_left_alone(space):
         pd.testing.assert_frame_equal(random, alone[name].table.drop(columns="weights"))
 
 
+def test_several_twins_are_drawn_from_seeds_that_follow_each_other(space):
+    results = go(space, Pictures(), random_twin=3, seed=4)
+    for number in (1, 2, 3):
+        twin = random_twin(space, seed=4 + number - 1)
+        alone = go(twin, Pictures(), seed=4)
+        for name in results:
+            each = results[name].tables["twins"]
+            own = each[each["twin"] == number].drop(columns="twin").reset_index(drop=True)
+            pd.testing.assert_frame_equal(own, alone[name].table.drop(columns="weights"))
+        assert set(results["identifiability"].tables["differences"]["against"]) == {
+            "itself", "twin 1", "twin 2", "twin 3",
+        }  # fmt: skip
+    assert results.provenance["identity"]["random_twin"] == 3
+    equal(go(space, Pictures(), random_twin=1), go(space, Pictures(), random_twin=True))
+    for wrong in (-1, 2.0, "2"):
+        with pytest.raises(ValueError, match="random_twin must be True, False or how many"):
+            go(space, Pictures(), random_twin=wrong)
+
+
 def test_broken_pictures_are_listed_and_limited(space):
     results = go(space, Pictures(broken=(2, 5, 12)))
     assert [i for i, _ in results.skipped] == [2, 5, 12]
@@ -150,24 +171,55 @@ def test_resuming_equals_not_being_interrupted(space, tmp_path, at):
     assert not data.reads, "a finished run is not measured again"
 
 
-def test_ctrl_c_within_a_batch_waits_for_its_end(space, tmp_path):
-    import signal
+class Hit(Accuracy):
+    """Ctrl-C while the second batch is counted."""
 
-    class Hit(Accuracy):
-        hits = 0
+    hits = 0
 
-        def _take(self, batch):
-            Hit.hits += 1
-            if Hit.hits == 2:
-                signal.raise_signal(signal.SIGINT)
-            super()._take(batch)
+    def _take(self, batch):
+        Hit.hits += 1
+        if Hit.hits == 2:
+            signal.raise_signal(signal.SIGINT)
+        super()._take(batch)
 
+
+@pytest.fixture
+def hit():
+    Hit.hits = 0
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Hit
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_within_a_batch_waits_for_its_end(space, tmp_path, hit):
     path = tmp_path / "run.npz"
     studies = [Hit(), Identifiability()]
     with pytest.raises(KeyboardInterrupt):
         go(space, Pictures(), studies, checkpoint=path)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     again = go(space, Pictures(), [Hit(), Identifiability()], checkpoint=path, resume=True)
     equal(again, go(space, Pictures(), [Accuracy(), Identifiability()]))
+
+
+def test_what_is_told_to_ignore_ctrl_c_ignores_it_in_a_batch_too(space, hit):
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    assert go(space, Pictures(), [Hit()])["accuracy"].table["count"].tolist() == [13, 13]
+    assert Hit.hits == 4
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_a_handler_of_one_s_own_gets_the_ctrl_c_of_a_batch(space, hit):
+    class Stop(Exception):
+        pass
+
+    def handler(number, _frame):
+        raise Stop(number)
+
+    signal.signal(signal.SIGINT, handler)
+    with pytest.raises(Stop, match=str(int(signal.SIGINT))):
+        go(space, Pictures(), [Hit()])
+    assert Hit.hits == 2
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_study_that_fails_within_a_batch_leaves_the_last_whole_batch(space, tmp_path):
@@ -202,6 +254,7 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
         ({"space": random_twin(space)}, "weights"),
         ({"seed": 4}, "seed"),
         ({"studies": "accuracy"}, "studies"),
+        ({"random_twin": 2}, "random_twin: checkpoint 0, now 2"),
     ]:
         options = {"space": space, "dataset": Pictures()} | change
         with pytest.raises(CheckpointError, match=said):
