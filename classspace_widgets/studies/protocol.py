@@ -24,9 +24,8 @@ from classspace_widgets.studies.tally import Tally
 if TYPE_CHECKING:
     from typing import Self
 
-    from torch import Tensor
-
     from numpy.typing import ArrayLike
+    from torch import Tensor
 
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.studies.contrasts import Cell, Sample

@@ -183,7 +183,7 @@ def test_ranges_of_positions():
 
 def test_several_twins_in_one_result(singles):
     """Rows of the random control are the twins' mean and range; every difference is held against each of them."""
-    space, readings = singles
+    space, _ = singles
     twins = [random_twin(space, seed=s) for s in (1, 2, 3)]
     whole = readings_of(space, Pictures(COUNT), range(COUNT))
     study = Identifiability()
