@@ -136,7 +136,9 @@ def _fitting(arrays: dict[str, Any], like: dict[str, Any] | None) -> None:
         raise ValueError(f"it must hold the arrays {', '.join(sorted(like))}, got {', '.join(sorted(arrays))}")
     for name, own in like.items():
         given, own = arrays[name], np.asarray(own)
-        if given.shape != own.shape or given.dtype.kind != own.dtype.kind:
+        grows = len(own.shape) > 0 and len(own) == 0  # such as the ranges of pictures that have been seen
+        fits = given.ndim == own.ndim and given.shape[1:] == own.shape[1:] if grows else given.shape == own.shape
+        if not fits or given.dtype.kind != own.dtype.kind:
             raise ValueError(
                 f"{name} must have shape {own.shape} of {own.dtype}, got {given.shape} of {given.dtype}: "
                 "it counts other data or another model"

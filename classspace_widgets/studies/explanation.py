@@ -209,7 +209,7 @@ class ExplanationStudy(ShareStudy):
             for measure in (f"{order} {kind}" for order in ORDERS for kind in MEASURES):
                 steps = np.flatnonzero((labels["method"] == method) & (labels["measure"] == measure))
                 for outcome, name in ((None, "all"), *enumerate(OUTCOMES)):
-                    samples = [self.tally.sample((step, 0), outcome, level=self.level) for step in steps]
+                    samples = [self.tally.sample((int(step), 0), outcome, level=self.level) for step in steps]
                     known = [s for s in samples if s is not None]
                     if len(known) < len(samples):
                         continue

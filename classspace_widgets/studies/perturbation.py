@@ -44,8 +44,8 @@ class _PassStudy(ShareStudy):
     @staticmethod
     def _loss(name: str, more: str, less: str, measure: str) -> Contrast:
         tokens = "image" if measure == "identifiability" else GROUPS[0]
-        cells = (Cell({"condition": c, "measure": measure}, tokens) for c in (more, less))
-        return Contrast(name, *cells)
+        first, second = (Cell({"condition": c, "measure": measure}, tokens) for c in (more, less))
+        return Contrast(name, first, second)
 
     def _row(self, trace: Any, labels: Tensor, member: Tensor) -> tuple[Floats, Floats]:
         """Accuracy in the first group, then summed ``C - rank`` of the last block: ``[B, 2, G]`` each."""

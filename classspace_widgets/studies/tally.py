@@ -87,14 +87,16 @@ class Tally:
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
 
         def total(array: Floats, axis: int | tuple[int, ...]) -> Floats:
-            at = tuple(0 if array.shape[array.ndim - len(cell) + i] == 1 else c for i, c in enumerate(cell))
-            summed: Floats = array[(slice(None), pick, *at)].sum(axis=axis)
+            at: list[int] = [0 if size == 1 else c for size, c in zip(array.shape[2:], cell, strict=True)]
+            chosen: Any = (slice(None), pick, *at)
+            summed: Floats = array[chosen].sum(axis=axis)
             return summed
 
         over, under = total(self.over, (0, 1)), total(self.under, (0, 1))
         if under == 0:
             return None
-        pictures = self.pictures[(pick, *cell)].sum()
+        of_cell: Any = (pick, *cell)
+        pictures = self.pictures[of_cell].sum()
         resampled = _ratio(total(self.over_resampled, 1), total(self.under_resampled, 1))
         low = high = np.array(np.nan)
         if len(resampled):

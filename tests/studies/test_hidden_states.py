@@ -233,7 +233,11 @@ def test_a_case_worked_by_hand():
             assert one(table, block=1, stream=stream, tokens=group, outcome="all") == share
         rises = class_similarity_change(trace, 0, sublayer=stream)
         assert rises[0, 0].tolist() == [bool(share) for share in shares]
-    assert class_similarity_change(trace, 0, sublayer="mlp", against="mid")[0, 0].tolist() == [False, False, False]
+    assert class_similarity_change(trace, 0, sublayer="mlp", against="sublayer_input")[0, 0].tolist() == [
+        False,
+        False,
+        False,
+    ]
     assert class_identifiability(trace, 0)[0, 0].tolist() == pytest.approx([1, 2 / 3, 2 / 3])
     composition = ResidualComposition(replicates=0)
     composition.update(trace, labels, masks)
