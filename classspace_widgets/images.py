@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from classspace_widgets.picture_files import open_picture, shown_name, unreadable
 
+if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor, nn
 
@@ -27,19 +27,23 @@ MOST_UNEQUAL = 500
 FAR = 30
 """How many times further out than any picture a ready tensor may lie before that is warned about."""
 
-ACCEPTED = "a path, a PIL image, a NumPy array, a tensor, or a list of them"
+DARK, FLAT = 1 / 4, 1 / 16
+"""A picture of 16 bits or floats that goes up to less of its range, or varies by less of it, is warned about."""
+
+ACCEPTED = "a path, the bytes of a file, an open file, a PIL image, a NumPy array, a tensor, or a list of them"
 
 
 def read_picture(source: Any, *, upright: bool = True) -> tuple[Image, str]:
-    """An upright RGB picture, and its name, from a path, file bytes, a PIL image or an array.
+    """An upright RGB picture, and its name, from a path, a file, its bytes, a PIL image or an array.
 
     EXIF orientation is applied, transparency is laid on white, and greyscale, palette, CMYK and 16-bit pictures are
     converted; of an animation the first frame is taken.
 
     Parameters
     ----------
-    source : str, path, bytes, PIL.Image.Image or ndarray
-        Arrays: ``[height, width]`` or ``[height, width, 1, 3 or 4]``, uint8, uint16, bool, or floats in 0..1.
+    source : str, path, bytes, binary file, PIL.Image.Image or ndarray
+        Files of the formats in `picture_files.FORMATS`. Arrays: ``[height, width]`` or ``[height, width, 1, 3 or 4]``,
+        uint8, uint16 (0..65535), bool, or floats in 0..1. PIL images of 32 bits hold 0..255, 0..65535, or floats in 0..1.
     upright : bool
         Apply EXIF orientation; a picture with a mask stays as it is stored, as its mask does.
 
@@ -52,37 +56,48 @@ def read_picture(source: Any, *, upright: bool = True) -> tuple[Image, str]:
     FileNotFoundError, TypeError, ValueError
         With what was expected, what came and what to do.
 
+    Warns
+    -----
+    UserWarning
+        Where the picture uses so little of its range that the model sees one shade: 12 bits of 16, for instance.
+
     Examples
     --------
     >>> picture, name = read_picture(np.zeros((4, 6), np.uint8))
     >>> picture.mode, picture.size
     ('RGB', (6, 4))
     """
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if isinstance(source, np.ndarray):
         return _from_array(source), ""
     if isinstance(source, Image.Image):
         # `filename` may be there without a file behind it, or not be there at all.
-        name = Path(str(getattr(source, "filename", "") or "")).name
+        name = shown_name(Path(str(getattr(source, "filename", "") or "")).name)
         return _decoded(source, name, upright), name
-    if isinstance(source, (bytes, bytearray)):
-        name, file = "", io.BytesIO(source)
-    elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
+    data, name = _file_of(source)
+    return _decoded(open_picture(data, name), name, upright), name
+
+
+def _file_of(source: Any) -> tuple[bytes, str]:
+    """The bytes and the name of a file: from its path, from itself, or from its bytes."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return bytes(source), ""
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
         if not path.is_file():
             raise FileNotFoundError(f"there is no image file at {source}{_elsewhere(str(source), path)}")
-        name, file = path.name, io.BytesIO(path.read_bytes())
-    else:
-        raise TypeError(f"images must be {ACCEPTED}, got {type(source).__name__}")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            return _decoded(Image.open(file), name, upright), name
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{name or 'the image'} is too large: {error}; make it smaller first") from None
-    except UnidentifiedImageError:
-        raise ValueError(f"{name or 'the data'} is not an image that Pillow can read") from None
+        return path.read_bytes(), shown_name(path.name)
+    if hasattr(source, "read"):
+        data = source.read()
+        if not isinstance(data, bytes):
+            raise TypeError(
+                f"an image file must be opened for bytes, open(path, 'rb'), but it gave {type(data).__name__}"
+            )
+        name = getattr(source, "name", "")
+        return data, shown_name(Path(name).name) if isinstance(name, str) else ""
+    hint = "; try list(images)" if isinstance(source, Iterable) else ""
+    raise TypeError(f"images must be {ACCEPTED}, got {type(source).__name__}{hint}")
 
 
 def _elsewhere(source: str, path: Path) -> str:
@@ -98,9 +113,11 @@ def _decoded(picture: Image, name: str, upright: bool) -> Image:
     _check_size(picture.width, picture.height, name)
     try:
         picture.load()
-        return _rgb(ImageOps.exif_transpose(picture) if upright else picture)
-    except (OSError, SyntaxError, EOFError, ValueError) as error:
-        raise ValueError(f"{name or 'the image'} is damaged or cut short: {error}") from error
+        if upright:
+            picture = ImageOps.exif_transpose(picture)
+    except Exception as error:  # a decoder may raise anything
+        raise unreadable(name, error) from error
+    return _rgb(picture, name)
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -117,30 +134,86 @@ def _check_size(width: int, height: int, name: str) -> None:
         )
 
 
-def _rgb(picture: Image) -> Image:
+def _rgb(picture: Image, name: str) -> Image:
     from PIL import Image
 
     if picture.mode.startswith("I;16") or picture.mode in ("I", "F"):
-        return _from_array(_eight_bits(np.asarray(picture)))
-    if picture.mode == "P" and "transparency" not in picture.info:
+        return Image.fromarray(_grey(np.asarray(picture), name)).convert("RGB")
+    if not picture.has_transparency_data:
         return picture.convert("RGB")
-    if picture.mode in ("P", "LA", "PA", "La", "RGBa", "RGBA") or "transparency" in picture.info:
-        layer = picture.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return picture.convert("RGB")
+    layer = picture.convert("LA" if picture.mode == "La" else "RGBA").convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
 
 
-def _eight_bits(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Grey values of a 16-bit, 32-bit or float picture as uint8."""
-    values = array.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise ValueError("the image contains NaN or infinite pixels")
-    high = float(values.max(initial=0.0))
-    if array.dtype == np.uint16 or high > 255:
-        values = values / 257.0
-    elif np.issubdtype(array.dtype, np.floating) and high <= 1.0:
-        values = values * 255.0
-    return values.clip(0, 255).round().astype(np.uint8)
+def _grey(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """Grey values of a PIL image of 16 or 32 bits as uint8."""
+    low, high = _limits(array, name)
+    if array.dtype.itemsize == 2 or (array.dtype.kind == "f" and low >= 0 and high <= 1):
+        return _eight_bits(array, name)
+    deep = array.dtype.kind != "f" and high > 255
+    if low < 0 or high > (65535 if deep else 255):
+        raise ValueError(
+            f"{name or 'the image'} holds {low:.6g}..{high:.6g}; a picture of 32 bits must hold 0..255, whole numbers in "
+            "0..65535, or floats in 0..1; of its array make (array - array.min()) / (array.max() - array.min())"
+        )
+    if deep:
+        return _eight_bits(array.astype(np.uint16), name)
+    _warn_of_one_shade(array, 255)
+    return array.round().astype(np.uint8)
+
+
+def _eight_bits(array: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """An array of one of the accepted kinds as uint8."""
+    kind, size = array.dtype.kind, array.dtype.itemsize
+    if kind == "b":
+        return array.astype(np.uint8) * 255
+    if kind == "u" and size == 1:
+        if array.max() == 1 and array.min() == 0:
+            warnings.warn(
+                "an image array of uint8 holds 0 and 1 alone, of 0..255, so the model sees it black; if these are a mask's "
+                "values, or 0..1 cut to whole numbers, give (array * 255), or the floats",
+                stacklevel=2,
+            )
+        return array
+    if kind == "u" and size == 2:
+        _warn_of_one_shade(array, 65535)
+        return (array / 257.0).round().astype(np.uint8)
+    if kind != "f":
+        raise ValueError(
+            f"an image array must be uint8, uint16, bool or float in 0..1, got {array.dtype}; "
+            "if it holds 0..255, try array.astype(np.uint8)"
+        )
+    low, high = _limits(array, name)
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"an image array of floats must lie in 0..1, got {low:.3g}..{high:.3g}; divide by 255, or convert to uint8"
+        )
+    _warn_of_one_shade(array, 1)
+    return (array.astype(np.float64) * 255.0).round().astype(np.uint8)
+
+
+def _limits(array: np.ndarray[Any, Any], name: str) -> tuple[float, float]:
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name or 'the image'} contains NaN or infinite pixels")
+    return float(array.min()), float(array.max())
+
+
+def _warn_of_one_shade(array: np.ndarray[Any, Any], full: int) -> None:
+    """Warn of a picture that uses a sliver of its range ``0..full``; not of one that is all one colour."""
+    low, high = float(array.min()), float(array.max())
+    # No name and few digits, so that one warning is shown for all pictures of a data set.
+    if low < high < DARK * full:
+        warnings.warn(
+            f"an image goes up to about {high / full:.0e} of its range 0..{full}, so the model sees it nearly black; if that "
+            "is as bright as such pictures get, divide by it: array / largest, floats in 0..1",
+            stacklevel=3,
+        )
+    elif low < high and high - low < FLAT * full:
+        warnings.warn(
+            f"an image varies by less than a sixteenth of its range 0..{full}, so the model sees it nearly all in one grey; "
+            "to stretch it: (array - lowest) / (largest - lowest), floats in 0..1",
+            stacklevel=3,
+        )
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image:
@@ -149,34 +222,18 @@ def _from_array(array: np.ndarray[Any, Any]) -> Image:
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
         raise ValueError(
             "an image array must have shape [height, width] or [height, width, 1, 3 or 4], "
-            f"got {array.shape}" + _transposed_hint(array.shape)
+            f"got {array.shape}" + _array_hint(array)
         )
     _check_size(array.shape[1], array.shape[0], "")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    if np.issubdtype(array.dtype, np.floating):
-        if not np.isfinite(array).all():
-            raise ValueError("the image contains NaN or infinite pixels")
-        if array.min() < 0 or array.max() > 1:
-            raise ValueError(
-                f"an image array of floats must lie in 0..1, got {array.min():.3g}..{array.max():.3g}; "
-                "divide by 255, or convert to uint8"
-            )
-        array = (array * 255.0).round().astype(np.uint8)
-    elif array.dtype == np.uint16:
-        array = _eight_bits(array)
-    elif array.dtype != np.uint8:
-        raise ValueError(
-            f"an image array must be uint8, uint16, bool or float in 0..1, got {array.dtype}; "
-            "if it holds 0..255, try array.astype(np.uint8)"
-        )
-    return _rgb(Image.fromarray(np.ascontiguousarray(array)))
+    return _rgb(Image.fromarray(np.ascontiguousarray(_eight_bits(array, ""))), "")
 
 
-def _transposed_hint(shape: tuple[int, ...]) -> str:
-    return "; try array.transpose(1, 2, 0)" if len(shape) == 3 and shape[0] in (1, 3, 4) else ""
+def _array_hint(array: np.ndarray[Any, Any]) -> str:
+    if array.dtype == object:
+        return " of objects; give a list of pictures: list(array)"
+    return "; try array.transpose(1, 2, 0)" if array.ndim == 3 and array.shape[0] in (1, 3, 4) else ""
 
 
 def input_channels(embed: nn.Module) -> int:
@@ -358,9 +415,15 @@ class Preprocessing:
         tensor: Tensor = self.transform(self.of_channels(picture))
         return tensor, name
 
-    def ready(self, tensor: Tensor) -> Tensor:
-        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's."""
-        return _ready(tensor, self)
+    def ready(self, tensor: Tensor, *, look: bool = True) -> Tensor:
+        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's.
+
+        With ``look`` its values are checked too, not its shape alone.
+        """
+        batch = _ready(tensor, self)
+        if look:
+            check_values([batch], self)
+        return batch
 
     def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
         """What the model saw: uint8 ``[B, height, width, 3]`` from its input ``[B, 3, height, width]``."""
@@ -410,20 +473,26 @@ def _rounded(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
-    """Input of a model from images of any form.
+    """Input of a model from images of any form, and pictures of what it will see.
 
     Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
-    normalised); uint8 tensors of these shapes, and everything else, are pictures and are preprocessed.
+    normalised); uint8 tensors of these shapes, and everything else, are pictures and are preprocessed. In a list each
+    means what it means alone.
 
     Parameters
     ----------
-    images : path, PIL image, ndarray, tensor, or list of them
+    images : path, bytes, file, PIL image, ndarray, tensor, or list (or iterator) of them
     how : Preprocessing
 
     Returns
     -------
     tuple
         Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+
+    Warns
+    -----
+    UserWarning
+        For ready tensors that look like pictures that were not normalised, and pictures that use a sliver of their range.
 
     Examples
     --------
@@ -432,29 +501,65 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     >>> pixels.shape, pictures.shape
     (torch.Size([1, 3, 96, 96]), (1, 96, 96, 3))
     """
-    if isinstance(images, torch.Tensor):
-        if images.dtype == torch.uint8:
-            batch = _as_batch(images)
-            if batch.shape[1] not in (1, 3, 4):
-                raise ValueError(f"a uint8 tensor must have shape [B, 3, height, width], got {tuple(images.shape)}")
-            return prepare([one.permute(1, 2, 0).cpu().numpy() for one in batch], how)
-        pixels = _ready(images, how)
-        return pixels, how.pictures(pixels.float()), ("",) * pixels.shape[0]
+    pixels, names = prepare_input(images, how)
+    return pixels, how.pictures(pixels.float()), names
+
+
+def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, ...]]:
+    """`prepare` without pictures for display: pixels ``[B, 3, height, width]`` and names of the B images.
+
+    Parameters
+    ----------
+    images, how
+        As in `prepare`.
+
+    Returns
+    -------
+    tuple of Tensor and tuple of str
+    """
+    parts: list[Tensor] = []
+    ready: list[Tensor] = []
+    names: list[str] = []
+    for one in _listed(images):
+        if isinstance(one, torch.Tensor) and one.dtype != torch.uint8:
+            parts.append(_ready(one, how))
+            ready.append(parts[-1])
+            names += [""] * len(parts[-1])
+            continue
+        for picture in _as_arrays(one) if isinstance(one, torch.Tensor) else [one]:
+            tensor, name = how.pixels(picture)
+            parts.append(tensor.unsqueeze(0))
+            names.append(name)
+    check_values(ready, how)
+    sizes = {tuple(part.shape[1:]) for part in parts}
+    if len(sizes) > 1:
+        raise ValueError(f"tensors and pictures in a list must come to one shape, got {sorted(sizes)}")
+    return torch.cat([part.to(parts[0].device) for part in parts]), tuple(names)
+
+
+def _listed(images: Any) -> list[Any]:
+    """Images one by one (tensors may hold several)."""
     if isinstance(images, np.ndarray) and images.ndim == 4:
+        if images.shape[3] not in (1, 3, 4):
+            hint = "; try array.transpose(0, 2, 3, 1)" if images.shape[1] in (1, 3, 4) else ""
+            raise ValueError(
+                f"an array of images must have shape [B, height, width, 1, 3 or 4], got {images.shape}{hint}"
+            )
         images = list(images)
-    if not isinstance(images, (list, tuple)):
-        images = [images]
-    if not images:
-        raise ValueError("expected at least one image, got an empty list")
-    if all(isinstance(one, torch.Tensor) and one.dtype != torch.uint8 for one in images):
-        parts = [_ready(one, how) for one in images]
-        sizes = {tuple(part.shape[1:]) for part in parts}
-        if len(sizes) > 1:
-            raise ValueError(f"tensors in a list must have one shape, got {sorted(sizes)}")
-        return prepare(torch.cat(parts), how)
-    made = [how.pixels(one.permute(1, 2, 0).cpu().numpy() if isinstance(one, torch.Tensor) else one) for one in images]
-    pixels = torch.stack([tensor for tensor, _ in made])
-    return pixels, how.pictures(pixels), tuple(name for _, name in made)
+    elif isinstance(images, Iterator) and not hasattr(images, "read"):
+        images = list(images)
+    listed = list(images) if isinstance(images, (list, tuple)) else [images]
+    if not listed:
+        raise ValueError("expected at least one image, got none: the list is empty")
+    return listed
+
+
+def _as_arrays(pictures: Tensor) -> list[np.ndarray[Any, Any]]:
+    """The pictures of a uint8 tensor as arrays ``[height, width, channels]``."""
+    batch = _as_batch(pictures)
+    if batch.shape[1] not in (1, 3, 4) or len(batch) < 1:
+        raise ValueError(f"a uint8 tensor must have shape [B, 3, height, width], got {tuple(pictures.shape)}")
+    return [one.permute(1, 2, 0).cpu().numpy() for one in batch]
 
 
 def _as_batch(tensor: Tensor) -> Tensor:
@@ -469,7 +574,7 @@ def _as_batch(tensor: Tensor) -> Tensor:
 
 
 def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
-    """A tensor that goes to the model as it is, checked: ``[B, channels, height, width]``."""
+    """A tensor that goes to the model as it is, its shape checked: ``[B, channels, height, width]``."""
     if not isinstance(tensor, torch.Tensor):
         raise TypeError(f"ready input must be a tensor [B, channels, height, width], got {type(tensor).__name__}")
     batch = _as_batch(tensor)
@@ -483,20 +588,36 @@ def _ready(tensor: Tensor, how: Preprocessing) -> Tensor:
         raise ValueError(f"images must have shape {expected}, got {tuple(tensor.shape)}{hint}")
     if any(n % of for n, of in zip(given, how.multiple, strict=True)):
         raise ValueError(f"height and width of images must be multiples of {how.multiple}, got {given}")
-    if batch.device.type == "cpu":  # Elsewhere, to look at values is to wait for the device.
-        _check_values(batch, how)
     return batch
 
 
-def _check_values(batch: Tensor, how: Preprocessing) -> None:
-    """Pixels are finite, and not far from where normalised ones lie."""
-    if not bool(torch.isfinite(batch).all()):
+def check_values(batches: Sequence[Tensor], how: Any) -> None:
+    """Ready pixels are finite, and lie where normalised ones lie; what is not on the CPU is not looked at.
+
+    Parameters
+    ----------
+    batches : sequence of Tensor
+        What was given together.
+    how : Preprocessing, or anything else with a ``mean`` and ``std`` by channel
+    """
+    # Elsewhere, to look at values is to wait for the device.
+    batches = [batch for batch in batches if batch.device.type == "cpu"]
+    if not batches:
+        return
+    if not all(bool(torch.isfinite(batch).all()) for batch in batches):
         raise ValueError("images contain NaN or infinite pixels")
     usual = [(edge - mean) / std for mean, std in zip(how.mean, how.std, strict=True) for edge in (0, 1)]
-    low, high = batch.min().item(), batch.max().item()
+    low, high = min(batch.min().item() for batch in batches), max(batch.max().item() for batch in batches)
+    taken = f"a float tensor is taken as input that is ready, normalised to {min(usual):.1f}..{max(usual):.1f}"
     if max(-low, high) > FAR * max(map(abs, usual)):
         warnings.warn(
-            f"a float tensor is taken as input that is ready, normalised to {min(usual):.1f}..{max(usual):.1f}, and this "
-            f"one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
+            f"{taken}, and this one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
+            stacklevel=3,
+        )
+    elif 0 <= low < high <= 1 and (min(usual) < -0.01 or max(usual) > 1.01):
+        # No numbers here, so that one warning is shown for all pictures of a data set.
+        warnings.warn(
+            f"{taken}, and all values lie in 0..1 as in a picture that is not; pass pictures as uint8, "
+            "(tensor * 255).round().to(torch.uint8), or normalise with the mean and std of space.preprocessing",
             stacklevel=3,
         )

@@ -172,10 +172,25 @@ def _patches(
         "picture_bytes": np.frombuffer(b"".join(files), np.uint8),
         "picture_ends": np.cumsum([len(file) for file in files]).astype(np.uint32),
     }
-    known = getattr(data, "class_names", None) or getattr(data, "classes", None)
-    named = not isinstance(known, (list, tuple)) or len(known) == len(space.class_names)
-    # Labels in another numbering than the model's would be shown under wrong names.
-    return arrays, {"count": len(files), "labels": labels if named else [], "skipped": count - len(files)}
+    return arrays, {
+        "count": len(files),
+        "labels": _in_the_models_numbers(space, data, labels),
+        "skipped": count - len(files),
+    }
+
+
+def _in_the_models_numbers(space: ClassSpace, data: Any, labels: list[int]) -> list[int]:
+    """Labels as the model numbers its classes; none where they cannot be told, so that no wrong name is shown."""
+    from classspace_widgets.studies.classes import class_table
+    from classspace_widgets.studies.data import DatasetError
+
+    try:
+        table = class_table(data, space.class_names, None, space.wordnet_ids)
+    except DatasetError:
+        return []
+    known = range(space.n_classes) if table is None else table
+    inside = all(label in known if isinstance(known, (dict, range)) else 0 <= label < len(known) for label in labels)
+    return [int(known[label]) for label in labels] if inside else []
 
 
 def _strongest(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import space_html, space_text
-from classspace_widgets.images import Preprocessing, prepare
+from classspace_widgets.images import Preprocessing, prepare, prepare_input
 from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
@@ -389,6 +389,19 @@ class ClassSpace:
         pixels, pictures, names = prepare(images, self.preprocessing)
         return pixels.to(self.device, self.dtype), pictures, names
 
+    def pixels(self, images: Any) -> Tensor:
+        """Pixels ``[B, 3, height, width]`` for the model, on its device: `preprocess` where nobody looks at pictures.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+
+        Returns
+        -------
+        Tensor [B, 3, height, width]
+        """
+        return prepare_input(images, self.preprocessing)[0].to(self.device, self.dtype)
+
     def trace(
         self,
         images: Any,
@@ -431,13 +444,22 @@ class ClassSpace:
         return trace
 
     def trace_pixels(
-        self, pixels: Tensor, *, attention: Choice = False, heads: Choice = False, keys: Choice = False
+        self,
+        pixels: Tensor,
+        *,
+        attention: Choice = False,
+        heads: Choice = False,
+        keys: Choice = False,
+        prepared: bool = False,
     ) -> Trace:
-        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
-        pixels = self.preprocessing.ready(pixels).to(self.device, self.dtype)
+        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display.
+
+        ``prepared=True``: the values were looked at already, or were made by `pixels`, and are not looked at again.
+        """
+        pixels = self.preprocessing.ready(pixels, look=not prepared).to(self.device, self.dtype)
         return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
 
-    def stream_readings(self, images: Any, classes: Any, **options: Any) -> StreamReadings:
+    def stream_readings(self, images: Any, classes: Any = None, **options: Any) -> StreamReadings:
         """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`.
 
         Parameters

@@ -16,7 +16,7 @@ import torch
 from classspace_widgets.describe import readings_html, short_repr
 from classspace_widgets.lens.projection import Projection
 from classspace_widgets.lens.ranking import Found, Ranker, found_classes
-from classspace_widgets.lookup import items_of, whole_number
+from classspace_widgets.lookup import chosen_classes, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
 from classspace_widgets.trace.hooks import evaluating, on_increments
@@ -108,8 +108,9 @@ class StreamReadings:
 def stream_readings(
     space: ClassSpace,
     images: Any,
-    classes: Any,
+    classes: Any = None,
     *,
+    labels: Any = None,
     k: int = 5,
     precision: str = "float32",
     chunk: int | None = None,
@@ -121,8 +122,10 @@ def stream_readings(
     space : ClassSpace
     images : Any
         As in `ClassSpace.trace`.
-    classes : int, str, sequence of K, or integers [B, K]
-        Classes to read: the same ones of all images, or K of each image (labels ``[B]`` as ``labels[:, None]``).
+    classes : class, sequence of K, or [B, K]
+        Classes to read, by index or name: K of all images, or (in two dimensions) K of each image.
+    labels : sequence of B classes, optional
+        Instead of ``classes``: each image's own class (K = 1).
     k : int
         How many top classes.
     precision : str
@@ -151,8 +154,8 @@ def stream_readings(
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
     k = whole_number(k, "k", 1, space.n_classes)
-    pixels, _, _ = space.preprocess(images)
-    wanted = _wanted(space, classes, len(pixels))
+    pixels = space.pixels(images)
+    wanted = _wanted(space, classes, labels, len(pixels))
 
     def run(some: Tensor) -> StreamReadings:
         first = sum(part.output.shape[0] for part in done)
@@ -163,20 +166,15 @@ def stream_readings(
     return _joined(space.in_chunks(pixels, run, chunk))
 
 
-def _wanted(space: ClassSpace, classes: Any, images: int) -> Tensor:
+def _wanted(space: ClassSpace, classes: Any, labels: Any, images: int) -> Tensor:
     """Class indices ``[B, K]``."""
-    if getattr(classes, "ndim", 0) == 2:
-        table: Tensor = torch.as_tensor(classes, device=space.device).long()
-        if table.shape[0] != images:
-            raise ValueError(f"classes must have shape [B, K]=[{images}, K], got {tuple(table.shape)}")
-        for wanted in table.flatten().tolist():
-            space.class_index(wanted)
-        return table
-    several, _ = items_of(classes)
-    if not several:
-        raise ValueError("classes is empty: choose at least one")
-    row = torch.tensor([space.class_index(c) for c in several], dtype=torch.long, device=space.device)
-    return row.expand(images, -1)
+    found = chosen_classes(space.class_names, classes, labels=labels, images=images)
+    if found is None:
+        raise ValueError(
+            "no class to read: give classes= (the same of all images, or [B, K]) or labels= (one of each image)"
+        )
+    wanted = torch.tensor(found, dtype=torch.long, device=space.device)
+    return wanted if wanted.dim() == 2 else wanted.expand(images, -1)
 
 
 def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision: str) -> StreamReadings:

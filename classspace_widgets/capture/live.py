@@ -6,7 +6,6 @@ yields `Progress` and returns an `Answer`.
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -146,11 +145,9 @@ class LiveSource:
             raise RuntimeError("this trace was taken without attention; take it with attention=True, heads=True")
 
     def _picture(self, params: dict[str, Any], buffers: Sequence[Any]) -> Steps:
-        from PIL import Image
-
         yield Progress(0.1, "reading the picture")
-        picture = Image.open(io.BytesIO(bytes(buffers[0]))) if buffers else None
-        if picture is None:
+        picture = bytes(buffers[0]) if buffers else b""
+        if not picture:
             raise ValueError("no picture came with the request")
         yield Progress(0.3, "running the model")
         snapshot = self.show(picture, name=_words(params, "name"))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from classspace_widgets.cli.model import add_model, check_page, space_of
+from classspace_widgets.cli.model import add_model, check_page, expanded, space_of
+from classspace_widgets.picture_files import shown_name
 
 EXAMPLES = """\
 examples:
@@ -23,12 +23,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    export.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="picture files")
-    export.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    export.add_argument("images", nargs="+", type=expanded, metavar="IMAGE", help="picture files")
+    export.add_argument("--out", type=expanded, required=True, help="the HTML file to write")
     export.add_argument(
         "--mask",
         nargs="+",
-        type=Path,
+        type=expanded,
         metavar="MASK",
         help="a mask file for every picture, of its size: 0 is context, 1, 2, ... are objects (black and white: one object)",
     )
@@ -71,7 +71,7 @@ def _export(arguments: argparse.Namespace) -> int:
             picture = read_picture(path, upright=False)[0] if masks else path
             trace = space.trace(picture, attention=True, heads=True)
             mask = placed_mask(masks[i], picture, space) if masks else None
-            made = portable(trace.snapshot(title=path.name, mask=mask), classes)
+            made = portable(trace.snapshot(title=shown_name(path.name), mask=mask), classes)
             made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
             made.source = None  # It is what goes into the page: nothing is to be read again.
             snapshots.append(made)

@@ -31,15 +31,10 @@ def placed_mask(path: Path, picture: Any, space: ClassSpace) -> np.ndarray[Any, 
     ndarray [height, width], uint8
         Of the size that the model sees.
     """
-    from PIL import Image, UnidentifiedImageError
-
+    from classspace_widgets.picture_files import open_picture
     from classspace_widgets.studies.prepare import PixelTransform
 
-    try:
-        with Image.open(path) as drawn:
-            values = np.asarray(drawn)
-    except UnidentifiedImageError:
-        raise ValueError(f"--mask: {path} is not an image") from None
+    values = np.asarray(open_picture(path.read_bytes(), f"--mask: {path}"))
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
         values = values[..., 0]  # grey, saved as colours
     expected = (picture.height, picture.width)

@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
 
 
+def expanded(text: str) -> Path:
+    """A path as typed; ``~`` is the home folder also where the shell leaves it alone, as in ``--out=~/page.html``."""
+    return Path(text).expanduser()
+
+
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``, ``--checkpoint``, how its pictures are prepared, and ``--device``."""
     parser.add_argument("--model", default="bundled", help=f"a timm model name, or {', '.join(bundled_names())}")
-    parser.add_argument("--checkpoint", type=Path, help="local weights for the model (.safetensors, .pth)")
+    parser.add_argument("--checkpoint", type=expanded, help="local weights for the model (.safetensors, .pth)")
     parser.add_argument("--mean", type=float, nargs="+", help="mean of the channels, 0 to 1 (default: the model's)")
     parser.add_argument(
         "--std", type=float, nargs="+", help="standard deviation of the channels (default: the model's)"
@@ -37,10 +42,10 @@ def bundled_names() -> list[str]:
 
 def check_page(out: Path) -> None:
     """Refuse to write a page where something else may stand, before any work is done."""
+    if out.is_dir():
+        raise IsADirectoryError(f"--out must be an HTML file, such as {out / 'page.html'}; {out} is a folder")
     if out.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"--out must be an HTML file, such as {out.with_suffix('.html').name}, got {out}")
-    if out.is_dir():
-        raise IsADirectoryError(f"--out must be an HTML file, {out} is a folder")
     if not out.parent.is_dir():
         raise FileNotFoundError(f"the folder {out.parent} does not exist; create it first")
 

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from classspace_widgets.cli.model import add_model, check_page, space_of
+from classspace_widgets.cli.model import add_model, check_page, expanded, space_of
 
 EXAMPLES = """\
 examples:
@@ -36,7 +36,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     raw = argparse.RawDescriptionHelpFormatter
     study = commands.add_parser("study", help="measure a model over a data set", epilog=EXAMPLES, formatter_class=raw)
     study.add_argument("--data", required=True, help="what to measure on, see below")
-    study.add_argument("--out", type=Path, required=True, help="folder for results and checkpoint")
+    study.add_argument("--out", type=expanded, required=True, help="folder for results and checkpoint")
     add_model(study)
     study.add_argument("--studies", nargs="+", metavar="NAME", help="only these (default: all that share one pass)")
     study.add_argument(
@@ -49,7 +49,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         help=f"measure N models with fresh weights beside it (default: {TWINS}); each costs as much as the model itself",
     )
     study.add_argument("--resume", action="store_true", help="go on from the checkpoint in the folder")
-    study.add_argument("--class-map", type=Path, help="JSON file: data set class to model class")
+    study.add_argument("--class-map", type=expanded, help="JSON file: data set class to model class")
     study.add_argument("--batch-size", type=int, default=8, help="pictures in a forward pass (default: 8)")
     study.add_argument("--autocast", choices=("bfloat16", "float16"), help="run the model under autocast")
     study.add_argument("--workers", type=int, default=1, help="threads that read pictures ahead (default: 1)")
@@ -59,8 +59,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     report = commands.add_parser(
         "report", help="one offline page from the results of a study", epilog=REPORT_EXAMPLES, formatter_class=raw
     )
-    report.add_argument("results", type=Path, help="the folder that `classspace study` wrote, or its results file")
-    report.add_argument("--out", type=Path, required=True, help="the HTML file to write")
+    report.add_argument("results", type=expanded, help="the folder that `classspace study` wrote, or its results file")
+    report.add_argument("--out", type=expanded, required=True, help="the HTML file to write")
     report.add_argument("--title", default="Studies in class embedding space", help="the page's title")
     report.set_defaults(run=_report)
 

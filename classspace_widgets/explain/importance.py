@@ -11,7 +11,7 @@ from classspace_widgets.explain import methods
 from classspace_widgets.explain.reading import Readout, check_loss
 from classspace_widgets.explain.result import TokenImportance
 from classspace_widgets.interventions.run import pixels_of
-from classspace_widgets.lookup import class_index, items_of
+from classspace_widgets.lookup import chosen_classes
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over_blocks
 
@@ -21,13 +21,15 @@ if TYPE_CHECKING:
     from classspace_widgets.space import ClassSpace
     from classspace_widgets.trace import Trace
 
-    Classes = int | str | Sequence[int | str] | Tensor | None
+    Labels = int | str | Sequence[int | str] | Tensor | None
+    Classes = Labels | Sequence[Sequence[int | str]]
 
 
 def importance(
     source: ClassSpace | Trace,
     classes: Classes = None,
     *,
+    labels: Labels = None,
     images: Any = None,
     method: str = "gradient",
     loss: str = "logit",
@@ -41,9 +43,11 @@ def importance(
     ----------
     source : ClassSpace or Trace
         A model (with ``images``), or a trace with its model, whose pictures are taken up from their embedding.
-    classes : int, str, sequence of them, or Tensor [B, K], optional
-        Classes for all images, or (as a two-dimensional tensor) for each; None: the class predicted for each.
+    classes : class, sequence of K, or [B, K], optional
+        By index or name: K classes of all images, or (in two dimensions) K of each; None: the class predicted for each.
         ``range(n_classes)`` gives all at once.
+    labels : sequence of B classes, optional
+        Instead of ``classes``: each image's own class (K = 1). As ``classes`` they would be B classes of every image.
     images : Any
         With a `ClassSpace`: whatever `ClassSpace.trace` takes.
     method : str
@@ -67,6 +71,8 @@ def importance(
 
     Raises
     ------
+    TypeError, ValueError
+        For a class that does not exist, or another number of images.
     UnsupportedModelError
         Where a model's attention cannot be taken apart (gates, scale norm, differential attention).
 
@@ -95,7 +101,9 @@ def importance(
         grid = space.adapter.grid_of(*pixels.shape[2:])
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
         readout = Readout.of(space.adapter, tokens, token)
-        request = methods.Request(space, pixels, lambda output: _classes(space, classes, output), readout, loss, heads)
+        request = methods.Request(
+            space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads
+        )
         pictures = images.pictures if hasattr(images, "increments") else space.preprocessing.pictures(pixels.float())
         with over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
             try:
@@ -139,22 +147,10 @@ def _model_of(source: ClassSpace | Trace, images: Any) -> tuple[ClassSpace, Any]
     return source, images
 
 
-def _classes(space: ClassSpace, classes: Classes, output: Tensor) -> Tensor:
+def _classes(space: ClassSpace, classes: Classes, labels: Labels, output: Tensor) -> Tensor:
     """Class indices ``[B, K]``."""
-    count, n_classes = output.shape[0], space.lens.offset.shape[0]
-    if classes is None:
+    found = chosen_classes(space.class_names, classes, labels=labels, images=output.shape[0])
+    if found is None:
         return output.argmax(dim=1, keepdim=True)
-    if isinstance(classes, torch.Tensor):
-        wanted = classes.to(output.device).long()
-        if wanted.dim() == 2 and wanted.shape[0] != count:
-            raise ValueError(f"classes must have shape [B, K] with B={count}, or [K], got {tuple(wanted.shape)}")
-        if wanted.dim() not in (1, 2) or wanted.numel() == 0:
-            raise ValueError(f"classes must have shape [B, K] or [K], got {tuple(wanted.shape)}")
-        if int(wanted.min()) < 0 or int(wanted.max()) >= n_classes:
-            raise ValueError(f"class must be in 0..{n_classes - 1}, got {int(wanted.min())}..{int(wanted.max())}")
-    else:
-        listed, _ = items_of(classes)
-        if not listed:
-            raise ValueError("classes is empty: choose at least one, or None for the predicted class")
-        wanted = torch.tensor([class_index(space.class_names, c) for c in listed], device=output.device)
-    return wanted if wanted.dim() == 2 else wanted.expand(count, -1)
+    wanted = torch.tensor(found, dtype=torch.long, device=output.device)
+    return wanted if wanted.dim() == 2 else wanted.expand(output.shape[0], -1)

@@ -59,7 +59,9 @@ def run_with(
     torch.Size([1, 24])
     """
     with intervene(space, interventions, sources=sources), pixels_of(space, images) as pixels:
-        return space.trace(pixels).output if not space.adapter.own_output else _logits(space, pixels)
+        return (
+            space.trace_pixels(pixels, prepared=True).output if not space.adapter.own_output else _logits(space, pixels)
+        )
 
 
 def _logits(space: ClassSpace, pixels: Tensor) -> Tensor:
@@ -135,7 +137,7 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
     For a `Trace` these are blank, and its embedding is put in front of block 1 instead.
     """
     if not hasattr(images, "increments"):
-        yield space.preprocess(images)[0]
+        yield space.pixels(images)
         return
     # A clone, because a trace's tensors were made in inference mode and cannot take part in autograd.
     embedded = images.increments[0].clone()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from classspace_widgets.lookup import at_least
+from classspace_widgets.lookup import at_least, own_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -208,9 +208,7 @@ def _rank_of(logits: Tensor, labels: Tensor) -> Tensor:
 
 def _labels(trace: Trace, labels: Labels) -> Tensor:
     """Class indices ``[B, 1]``, one for each image."""
-    found = trace.class_indices(labels)
-    if found is None:
+    if labels is None:
         raise TypeError(f"labels must be one class or B={trace.n_images} of them, by index or name, got None")
-    if len(found) not in (1, trace.n_images):
-        raise ValueError(f"labels must be one class or B={trace.n_images} of them, got {len(found)}")
-    return found.expand(trace.n_images).unsqueeze(1)
+    found = own_classes(trace.class_names, labels, trace.n_images)
+    return torch.tensor(found, dtype=torch.long, device=trace.output.device).unsqueeze(1)

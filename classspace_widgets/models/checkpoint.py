@@ -67,7 +67,7 @@ def read_checkpoint(path: str | PathLike[str]) -> list[Candidate]:
     ValueError
         For a damaged file, or one without weights by name.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"there is no checkpoint at {path}")
     found = _safetensors(path) if path.suffix == ".safetensors" else _torch_file(path)

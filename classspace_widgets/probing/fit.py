@@ -196,7 +196,7 @@ def collect_sums(
 
     with progress_bar(len(indices), "probes", "picture", show=progress) as bar:
         for pixels, labels in batches:
-            trace = space.trace_pixels(pixels)
+            trace = space.trace_pixels(pixels, prepared=True)
             with torch.inference_mode():
                 for kept, vectors in zip(waiting, _streams(trace, points), strict=True):
                     kept.append(vectors[:, chosen])
@@ -250,7 +250,7 @@ def probe_accuracy(
     indices, batches = _batches(space, dataset, None, batch_size, workers, 0)
     count = -(-len(indices) // batch_size)
     for pixels, labels in over(batches, count, "probe accuracy", "batch", show=progress):
-        trace = space.trace_pixels(pixels)
+        trace = space.trace_pixels(pixels, prepared=True)
         chosen = list(probes.positions) or list(range(trace.n_tokens))
         groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and prefix]}
         groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]

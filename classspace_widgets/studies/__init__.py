@@ -3,7 +3,15 @@
 from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.classes import ClassMismatchError, match_classes
 from classspace_widgets.studies.composition import ResidualComposition, SimilarityChange
-from classspace_widgets.studies.data import ArrayDataset, PictureFiles, RowDataset, as_dataset, image_folder, imagenet_s
+from classspace_widgets.studies.data import (
+    ArrayDataset,
+    DatasetError,
+    PictureFiles,
+    RowDataset,
+    as_dataset,
+    image_folder,
+    imagenet_s,
+)
 from classspace_widgets.studies.explanation import ExplanationStudy
 from classspace_widgets.studies.findings import Finding, findings
 from classspace_widgets.studies.identifiability import (
@@ -14,7 +22,7 @@ from classspace_widgets.studies.identifiability import (
 )
 from classspace_widgets.studies.memory import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality
 from classspace_widgets.studies.perturbation import AttentionPerturbation, TokenRemoval
-from classspace_widgets.studies.prepare import DatasetError, token_mask
+from classspace_widgets.studies.prepare import token_mask
 from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.readings import Readings
 from classspace_widgets.studies.report import write_report

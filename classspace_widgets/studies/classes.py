@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from classspace_widgets.lookup import close_matches
+from classspace_widgets.lookup import close_matches, composed
+from classspace_widgets.studies.data import DatasetError, feature_names
 
 
-class ClassMismatchError(ValueError):
+class ClassMismatchError(DatasetError):
     """Names of classes in the data set that the model does not have; the message offers the closest ones."""
 
 
@@ -47,20 +48,14 @@ def match_classes(
     >>> match_classes(["Felis catus", "dog"], ["dog", "cat"], class_map={"Felis catus": "cat"})
     array([1, 0])
     """
-    exact: dict[str, int] = {}
-    for i, name in enumerate(model_names):
-        exact.setdefault(_plain(name), i)
-    synonyms: dict[str, int] = {}
-    for i, name in enumerate(model_names):
-        for part in name.split(","):
-            synonyms.setdefault(_plain(part), i)
-    exact.update({_plain(wordnet): i for i, wordnet in enumerate(model_ids)})
-    given = {str(k): v for k, v in (class_map or {}).items()}
+    exact, synonyms = _spellings(model_names, model_ids)
+    given = {composed(str(k)): v for k, v in (class_map or {}).items()}
     found, missing, unclear = [], [], []
     several = _several(model_names)
+    spelled = {composed(name): i for i, name in enumerate(model_names)}
     heads = [_plain(name.split(",")[0]) for name in data_names]
     for i, name in enumerate(data_names):
-        wanted = given.get(name, given.get(str(i)))
+        wanted = given.get(composed(name), given.get(str(i)))
         if wanted is not None:
             found.append(_number(wanted, exact, synonyms, model_names))
             continue
@@ -68,7 +63,10 @@ def match_classes(
         same = several.get(heads[i], ())
         if same and f"{heads[i]} (2)" not in heads:
             # A data set with both of ImageNet's cranes has them in its order; one with a single crane must say which.
-            if heads.count(heads[i]) == len(same):
+            alike = [composed(other) for other, head in zip(data_names, heads, strict=True) if head == heads[i]]
+            if len(set(alike)) == len(same) and set(alike) <= set(spelled):
+                number = spelled[composed(name)]  # "Polish" and "polish"
+            elif len(alike) == len(same):
                 number = same[heads[:i].count(heads[i])]
             else:
                 unclear.append((name, same))
@@ -89,26 +87,137 @@ def match_classes(
 def class_table(
     dataset: Any, model_names: Sequence[str], class_map: Mapping[Any, Any] | None, model_ids: Sequence[str] = ()
 ) -> Any:
-    """Model class for every class of the data set as an array, or None where labels are the model's class numbers."""
-    names = getattr(dataset, "class_names", None) or getattr(dataset, "classes", None) or ()
-    # torchvision's ImageNet gives every class as a tuple of its names.
-    listed = names if isinstance(names, (list, tuple)) else ()
-    names = [", ".join(n) if isinstance(n, tuple) else str(n) for n in listed]
+    """Model class for every class of the data set as an array, or None where labels are the model's class numbers.
+
+    A dict where the data set does not number its classes 0, 1, 2, ...
+    """
+    numbered = label_names(dataset)
+    names = list(numbered.values())
+    in_order = list(numbered) == list(range(len(names)))
     unnamed = all(name == f"class {i}" for i, name in enumerate(model_names))
     if not names and class_map:
-        return {int(k): int(v) for k, v in class_map.items()}
-    if not names or (unnamed and not class_map and len(names) == len(model_names)):
+        exact, synonyms = _spellings(model_names, model_ids)
+        return {_label_in(k): _number(v, exact, synonyms, model_names) for k, v in class_map.items()}
+    if not names or (unnamed and not class_map and in_order and len(names) == len(model_names)):
         return None
     if unnamed and not class_map:
         raise ClassMismatchError(
             f"the data set names {len(names)} classes and the model has {len(model_names)} without names, so they "
             "cannot be matched; give ClassSpace(class_names=[...]), or class_map={data set class: model class number}"
         )
-    return match_classes(names, model_names, class_map=class_map, model_ids=model_ids)
+    if in_order:
+        return match_classes(names, model_names, class_map=class_map, model_ids=model_ids)
+    # By name from here on: places in a list of names are not labels.
+    named = {numbered.get(int(k), k) if str(k).isdigit() else k: v for k, v in (class_map or {}).items()}
+    found = match_classes(names, model_names, class_map=named, model_ids=model_ids)
+    return dict(zip(numbered, found.tolist(), strict=True))
+
+
+def label_names(dataset: Any) -> dict[int, str]:
+    """Names of a data set's classes by their labels; empty where it has none.
+
+    They are looked for in ``class_names``, ``classes`` and ``class_to_idx`` of the data set, in the features of a Hugging
+    Face one, and then in the data sets that it is made of, as those of `torch.utils.data` (``Subset``, ``random_split``,
+    ``ConcatDataset``) and nests of them are.
+
+    Parameters
+    ----------
+    dataset : Any
+        Names may be a list, tuple, array or pandas Index in the order of the labels, or a mapping such as ``{0: "cat"}`` or
+        ``{"cat": 0}``.
+
+    Returns
+    -------
+    dict of int to str
+        In the order of the labels.
+
+    Raises
+    ------
+    DatasetError
+        Where data sets that were joined call the same labels by other names, or names are in no order.
+
+    Examples
+    --------
+    >>> from torch.utils.data import ConcatDataset, Subset
+    >>> from classspace_widgets.studies import ArrayDataset
+    >>> data = ArrayDataset(np.zeros((2, 8, 8, 3), np.uint8), [0, 1], ("cat", "dog"))
+    >>> label_names(ConcatDataset([data, Subset(data, [1])]))
+    {0: 'cat', 1: 'dog'}
+    """
+    for attribute in ("class_names", "classes", "class_to_idx"):
+        names = _numbered(getattr(dataset, attribute, None), attribute)
+        if names:
+            return names
+    features = feature_names(dataset)
+    if features:
+        return dict(enumerate(features))
+    parts = getattr(dataset, "datasets", None)
+    inner = list(parts) if isinstance(parts, (list, tuple)) else [getattr(dataset, "dataset", None)]
+    known = [label_names(part) for part in inner if part is not None and part is not dataset]
+    for other in known:
+        if other != known[0]:
+            raise DatasetError(
+                f"data sets that were joined do not call their labels by the same names: {_some(known[0])} and "
+                f"{_some(other)}; measure them one by one, or give the joined data set `classes` and labels in their order"
+            )
+    return known[0] if known else {}
+
+
+def _some(names: dict[int, str]) -> str:
+    listed = ", ".join(f"{label}: {name!r}" for label, name in list(names.items())[:3])
+    return f"{{{listed}{', ...' if len(names) > 3 else ''}}}" if names else "no names at all"
+
+
+def _numbered(names: Any, attribute: str) -> dict[int, str]:
+    """Names as a data set gives them, by label."""
+    if names is None or isinstance(names, int) or callable(names):
+        return {}  # a number of classes, or a method
+    names = getattr(names, "names", None) or names if hasattr(names, "str2int") else names
+    if isinstance(names, (str, bytes, set, frozenset)) or not isinstance(names, Iterable):
+        raise DatasetError(
+            f"a data set's `{attribute}` must be the names of its classes in the order of its labels, or {{0: name, ...}}, "
+            f"got {type(names).__name__}" + (", which has no order" if isinstance(names, (set, frozenset)) else "")
+        )
+    if hasattr(names, "items"):  # a mapping, or a pandas Series
+        pairs = [(str(key), value) for key, value in names.items()]
+        if not all(key.isdigit() for key, _ in pairs):
+            pairs = [(str(value), key) for key, value in pairs]
+        if not all(number.isdigit() for number, _ in pairs) or len({int(number) for number, _ in pairs}) < len(pairs):
+            raise DatasetError(
+                f"a data set's `{attribute}` must give every class one number and one name, got {names!r:.200}"
+            )
+        return dict(sorted((int(number), _name(name)) for number, name in pairs))
+    return {i: _name(name) for i, name in enumerate(names)}
+
+
+def _name(name: Any) -> str:
+    # torchvision's ImageNet gives every class as a tuple of its names.
+    return ", ".join(map(str, name)) if isinstance(name, (tuple, list)) else str(name)
+
+
+def _label_in(key: Any) -> int:
+    """A key of ``class_map`` where the data set names no classes: a label."""
+    if not str(key).isdigit():
+        raise ClassMismatchError(
+            f"the data set names no classes, so class_map must lead from its labels (numbers), got {key!r}"
+        )
+    return int(key)
+
+
+def _spellings(model_names: Sequence[str], model_ids: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
+    """Model classes by their plain names and WordNet ids, and by each of their synonyms."""
+    exact: dict[str, int] = {}
+    synonyms: dict[str, int] = {}
+    for i, name in enumerate(model_names):
+        exact.setdefault(_plain(name), i)
+        for part in name.split(","):
+            synonyms.setdefault(_plain(part), i)
+    return exact | {_plain(wordnet): i for i, wordnet in enumerate(model_ids)}, synonyms
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    # Composed last: to fold case may take letters apart.
+    return " ".join(composed(composed(name).replace("_", " ").replace("-", " ").casefold()).split())
 
 
 def _several(model_names: Sequence[str]) -> dict[str, list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,17 +11,21 @@ from typing import Any
 import numpy as np
 
 from classspace_widgets.images import read_picture
+from classspace_widgets.picture_files import open_picture, shown_name
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 IGNORED = 255
+COLUMNS = {"image": ("image", "img", "pixel_values"), "label": ("label", "labels", "fine_label", "class")}
+"""What columns of rows are called, by habit."""
+_COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
 
 
-def open_image(path: str | Path) -> Any:
-    """A picture file as an RGB PIL image, fully decoded."""
-    from PIL import Image
+class DatasetError(ValueError):
+    """The data set does not fit the model, or itself: not the fault of one broken picture, so the run stops."""
 
-    with Image.open(path) as image:
-        return image.convert("RGB")
+
+class NoFolderError(DatasetError, FileNotFoundError):
+    """A folder of pictures is not there."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +40,9 @@ class PictureFiles:
     labels : sequence of int
     class_names : tuple of str
     masks : sequence of Path or None
-    read_mask : callable (path, label) -> array [height, width]
-        1 inside the object, 0 outside, 255 to leave out; by default the values of a mask's file as they are.
+    read_mask : callable (path, label) -> array [height, width] or None
+        1 inside the object, 0 outside, 255 to leave out; None where the picture has no object. By default the values of a
+        mask's file as they are.
     name : str
     """
 
@@ -44,8 +50,14 @@ class PictureFiles:
     labels: Sequence[int]
     class_names: tuple[str, ...] = ()
     masks: Sequence[Path | None] | None = None
-    read_mask: Callable[[Path, int], np.ndarray[Any, Any]] | None = None
+    read_mask: Callable[[Path, int], np.ndarray[Any, Any] | None] | None = None
     name: str = "pictures"
+
+    def __post_init__(self) -> None:
+        """Check that there are as many labels, and masks, as pictures."""
+        for what, listed in (("labels", self.labels), ("masks", self.masks)):
+            if listed is not None and len(listed) != len(self.paths):
+                raise DatasetError(f"{what} must be as many as paths ({len(self.paths)}), got {len(listed)}")
 
     def __repr__(self) -> str:
         return _data_repr(self, self.class_names, masks=self.masks is not None)
@@ -56,20 +68,39 @@ class PictureFiles:
     def __getitem__(self, index: int) -> tuple[Any, int, Any]:
         """Image, label and mask (None if there is none)."""
         path = self.masks[index] if self.masks is not None else None
-        label = int(self.labels[index])
+        label = whole_label(self.labels[index], index)
         mask = None if path is None else (self.read_mask or _mask_values)(path, label)
         return read_picture(self.paths[index], upright=mask is None)[0], label, mask
 
 
 def _mask_values(path: Path, _label: int) -> np.ndarray[Any, Any]:
-    from PIL import Image
+    return np.asarray(_opened(path))
 
-    with Image.open(path) as drawn:
-        return np.asarray(drawn)
+
+def _opened(path: Path) -> Any:
+    path = Path(path).expanduser()
+    return open_picture(path.read_bytes(), shown_name(path.name))
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders in a folder, without those that systems and programs keep copies in."""
+    return sorted(p for p in root.iterdir() if p.is_dir() and not _is_copy(p.name))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Picture files anywhere in a folder, without hidden ones (``._1.png`` and ``.ipynb_checkpoints`` are copies)."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(_is_copy(part) for part in p.relative_to(folder).parts))
+
+
+def _is_copy(name: str) -> bool:
+    return name.startswith(".") or name in _COPIES
 
 
 def image_folder(root: str | Path) -> PictureFiles:
     """Pictures in one folder a class: ``root/<class>/<picture>``; classes are the folders in alphabetical order.
+
+    Hidden files and folders (``._1.png``, ``.ipynb_checkpoints``) are left out, and so are ``__MACOSX`` and ``@eaDir``.
 
     Parameters
     ----------
@@ -98,20 +129,20 @@ def image_folder(root: str | Path) -> PictureFiles:
     (2, ('boat', 'fish'))
     """
     root = _folder(root)
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    classes = _folders(root)
     if not classes:
-        raise ValueError(f"{root} has no sub-folders; expected {root}/<class>/<picture>")
+        raise DatasetError(f"{root} has no sub-folders; expected {root}/<class>/<picture>")
     paths: list[Path] = []
     labels: list[int] = []
-    for label, name in enumerate(classes):
-        found = sorted(p for p in (root / name).rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    for label, folder in enumerate(classes):
+        found = _pictures(folder)
         paths += found
         labels += [label] * len(found)
     if not paths:
-        raise ValueError(
+        raise DatasetError(
             f"{root} has {len(classes)} class folders and no picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    return PictureFiles(paths, labels, tuple(classes), name=root.name)
+    return PictureFiles(paths, labels, tuple(shown_name(p.name) for p in classes), name=shown_name(root.name))
 
 
 def imagenet_s(root: str | Path, *, split: str = "validation", categories: str | Path | None = None) -> PictureFiles:
@@ -130,7 +161,8 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     Returns
     -------
     PictureFiles
-        Class names are wnids. A mask's object is the label's own category; 1000 marks pixels to leave out.
+        Class names are wnids. A mask's object is the label's own category; 1000 marks pixels to leave out. A mask without
+        a pixel of that category counts as none.
 
     Raises
     ------
@@ -147,31 +179,39 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     """
     root = _folder(root)
     pictures, drawn = _folder(root / split), _folder(root / f"{split}-segmentation")
-    listed = Path(categories) if categories else next(iter(sorted(root.glob("ImageNetS_categories*.txt"))), None)
+    listed = (
+        Path(categories).expanduser()
+        if categories
+        else next(iter(sorted(root.glob("ImageNetS_categories*.txt"))), None)
+    )
     if listed is not None:
         wnids = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
     else:
-        wnids = sorted(p.name for p in pictures.iterdir() if p.is_dir())
+        wnids = [p.name for p in _folders(pictures)]
     if not wnids:
-        raise ValueError(f"{listed or pictures} names no category")
+        raise DatasetError(f"{listed or pictures} names no category")
     number = {wnid: i for i, wnid in enumerate(wnids)}
     paths, labels, masks = [], [], []
-    for folder in sorted(p for p in pictures.iterdir() if p.is_dir()):
+    for folder in _folders(pictures):
         if folder.name not in number:
-            raise ValueError(f"{folder} is not in the category list {listed}; is the list that of another ImageNet-S?")
-        for path in sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES):
+            raise DatasetError(
+                f"{folder} is not in the category list {listed}; is the list that of another ImageNet-S?"
+            )
+        for path in _pictures(folder):
             mask = drawn / folder.name / f"{path.stem}.png"
             paths.append(path)
             labels.append(number[folder.name])
             masks.append(mask if mask.is_file() else None)
     if not paths:
-        raise ValueError(f"{pictures} holds no picture")
-    return PictureFiles(paths, labels, tuple(wnids), masks, _imagenet_s_mask, name=f"{root.name}/{split}")
+        raise DatasetError(f"{pictures} holds no picture")
+    return PictureFiles(paths, labels, tuple(wnids), masks, _imagenet_s_mask, name=shown_name(f"{root.name}/{split}"))
 
 
-def _imagenet_s_mask(path: Path, label: int) -> np.ndarray[Any, Any]:
-    ids = np.asarray(open_image(path)).astype(np.int64)
+def _imagenet_s_mask(path: Path, label: int) -> np.ndarray[Any, Any] | None:
+    ids = np.asarray(_opened(path).convert("RGB")).astype(np.int64)
     ids = ids[..., 0] + 256 * ids[..., 1]
+    if not (ids == label + 1).any():
+        return None
     mask: np.ndarray[Any, Any] = (ids == label + 1).astype(np.uint8)
     mask[ids == 1000] = IGNORED
     return mask
@@ -208,17 +248,31 @@ class ArrayDataset:
             if getattr(self, what) is not None:
                 object.__setattr__(self, what, np.asarray(getattr(self, what)))
         if self.images.ndim != 4 or 3 not in (self.images.shape[1], self.images.shape[3]):
-            raise ValueError(
+            raise DatasetError(
                 f"images must have shape [N, height, width, 3] or [N, 3, height, width], got {self.images.shape}; "
-                "CIFAR's rows of 3072 need .reshape(-1, 3, 32, 32)"
+                "CIFAR's rows of 3072 need .reshape(-1, 3, 32, 32), grey pictures images[..., None].repeat(3, axis=-1)"
             )
         if self.images.dtype != np.uint8:
-            raise ValueError(f"images must be uint8, 0 to 255, got {self.images.dtype}")
+            raise DatasetError(
+                f"images must be uint8, 0 to 255, got {self.images.dtype}; of floats in 0..1 make "
+                "(images * 255).round().astype(np.uint8)"
+            )
         for what, array in (("labels", self.labels), ("masks", self.masks)):
-            if array is not None and len(array) != len(self.images):
-                raise ValueError(f"{what} must be as many as images ({len(self.images)}), got {len(array)}")
+            if array is not None and (array.ndim == 0 or len(array) != len(self.images)):
+                raise DatasetError(
+                    f"{what} must be as many as images ({len(self.images)}), got {len(array) if array.ndim else 1}"
+                )
+        if self.labels.ndim != 1:
+            raise DatasetError(
+                f"labels must have shape [N]=({len(self.images)},), got {self.labels.shape}; "
+                + (
+                    "try labels.squeeze(1)"
+                    if self.labels.size == len(self.images)
+                    else ONE_HOT.format("labels", "(axis=1)")
+                )
+            )
         if not np.issubdtype(self.labels.dtype, np.integer) and len(self.labels):
-            raise ValueError(f"labels must be integers, got {self.labels.dtype}")
+            raise DatasetError(f"labels must be integers, got {self.labels.dtype}")
 
     def __repr__(self) -> str:
         return _data_repr(self, self.class_names, masks=self.masks is not None)
@@ -265,19 +319,17 @@ class RowDataset:
     def __post_init__(self) -> None:
         """Find columns and class names."""
         columns = list(getattr(self.rows, "column_names", None) or (self.rows[0] if len(self.rows) else {}))
-        habits = {"image": ("image", "img", "pixel_values"), "label": ("label", "labels", "fine_label", "class")}
-        for what, names in habits.items():
+        for what, names in COLUMNS.items():
             given: str = getattr(self, what)
             found: str = given or next((n for n in names if n in columns), "")
             if found not in columns:
-                raise ValueError(f"no column for the {what} among {columns}; pass {what}=<column>")
+                raise DatasetError(f"no column for the {what} among {columns}; pass {what}=<column>")
             object.__setattr__(self, what, found)
         if self.mask and self.mask not in columns:
-            raise ValueError(f"no column {self.mask!r} for the mask among {columns}")
-        features = getattr(self.rows, "features", None)
-        listed = getattr(features[self.label], "names", None) if features is not None else None
-        if listed and not self.class_names:
-            object.__setattr__(self, "class_names", tuple(listed))
+            raise DatasetError(f"no column {self.mask!r} for the mask among {columns}")
+        listed = feature_names(self.rows, self.label)
+        if listed and not len(self.class_names):
+            object.__setattr__(self, "class_names", listed)
 
     def __repr__(self) -> str:
         return _data_repr(self, self.class_names, masks=bool(self.mask))
@@ -288,7 +340,48 @@ class RowDataset:
     def __getitem__(self, index: int) -> tuple[Any, int, Any]:
         """Image, label and mask (None if there is none)."""
         row = self.rows[index]
-        return row[self.image], int(row[self.label]), row[self.mask] if self.mask else None
+        return row[self.image], whole_label(row[self.label], index), row[self.mask] if self.mask else None
+
+
+def feature_names(rows: Any, label: str = "") -> tuple[str, ...]:
+    """Class names in the features of a Hugging Face data set; none where there are none."""
+    features = getattr(rows, "features", None)
+    if not isinstance(features, Mapping):
+        return ()
+    column = label or next((name for name in COLUMNS["label"] if name in features), "")
+    return tuple(getattr(features.get(column), "names", None) or ())
+
+
+ONE_HOT = "of one-hot or soft labels give the most likely class: {}.argmax{}"
+
+
+def whole_label(label: Any, index: int) -> int:
+    """A label as Python's own integer; anything else, True and False too, raises with the picture's number.
+
+    Examples
+    --------
+    >>> whole_label(np.array([3]), 0)
+    3
+    >>> whole_label(np.eye(4)[1], 7)
+    Traceback (most recent call last):
+    classspace_widgets.studies.data.DatasetError: picture 7: its label must be one integer, ... label.argmax()
+    """
+    shape = getattr(label, "shape", None)
+    value = label.reshape(-1).tolist() if shape is not None and hasattr(label, "tolist") else label
+    value = value[0] if shape is not None and isinstance(value, list) and len(value) == 1 else value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        several = shape is not None and isinstance(value, list)
+        got = f"{label.dtype} of shape {tuple(label.shape)}" if several else repr(label)[:80]
+        hint = "; " + ONE_HOT.format("label", "()") if several and len(shape or ()) == 1 else ""
+        if isinstance(value, str):
+            hint = "; number the classes, and list their names in that order as the data set's `classes`"
+        raise DatasetError(
+            f"picture {index}: its label must be one integer, the number of its class, got {got}{hint}"
+        ) from None
 
 
 def as_dataset(source: Any) -> Any:
@@ -308,7 +401,9 @@ def as_dataset(source: Any) -> Any:
     Raises
     ------
     DatasetError
-        Saying what was expected.
+        If there is no such folder, no picture in it, or nothing in the data set.
+    TypeError
+        For what is no data set.
 
     Examples
     --------
@@ -325,22 +420,26 @@ def as_dataset(source: Any) -> Any:
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         raise TypeError(
             f"a data set needs a length and numbered items (image, label[, mask]), got {type(source).__name__}; "
-            "streams and iterable data sets must be saved or listed first"
+            + (
+                "give its data set: loader.dataset"
+                if hasattr(source, "dataset")
+                else "streams and iterable data sets must be saved or listed first: list(data)"
+            )
         )
     if len(source) == 0:
-        raise ValueError("the data set is empty")
+        raise DatasetError("the data set is empty")
     if hasattr(source, "column_names") or (isinstance(source, Sequence) and isinstance(source[0], Mapping)):
         return RowDataset(source)
     return source
 
 
 def _data_repr(data: Any, class_names: Sequence[str], *, masks: bool) -> str:
-    known = f", {len(class_names)} class{'' if len(class_names) == 1 else 'es'}" if class_names else ""
+    known = f", {len(class_names)} class{'' if len(class_names) == 1 else 'es'}" if len(class_names) else ""
     return f"{type(data).__name__}({data.name}: {len(data)} picture{'' if len(data) == 1 else 's'}{known}{', with masks' if masks else ''})"
 
 
 def _folder(path: str | Path) -> Path:
     path = Path(path).expanduser()
     if not path.is_dir():
-        raise FileNotFoundError(f"no such folder: {path}{' (it is a file)' if path.exists() else ''}")
+        raise NoFolderError(f"no such folder: {path}{' (it is a file)' if path.exists() else ''}")
     return path

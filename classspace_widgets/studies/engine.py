@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from classspace_widgets.progress import quiet
-from classspace_widgets.studies.prepare import Broken, DatasetError, Item, Preparer, in_order
+from classspace_widgets.studies.data import DatasetError
+from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
 from classspace_widgets.studies.readings import Readings, under_autocast
 from classspace_widgets.trace.hooks import alone
 
@@ -188,6 +189,8 @@ def read_batch(
 
             active = stack.enter_context(recording_active(space))
         pixels = pixels.to(space.dtype)
-        trace = space.trace_pixels(pixels)
+        trace = space.trace_pixels(pixels, prepared=True)
     _check_finite(trace, indices)
-    return Readings(trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs, autocast=autocast)
+    return Readings(
+        trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs, autocast=autocast, checked=True
+    )

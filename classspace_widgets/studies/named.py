@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from classspace_widgets.studies.data import ArrayDataset, as_dataset
+from classspace_widgets.studies.data import ArrayDataset, DatasetError, as_dataset
 
 
 def named_dataset(name: str) -> Any:
@@ -52,13 +54,33 @@ def _scenes(name: str, rest: str) -> Any:
 def _arrays(path: Path) -> ArrayDataset:
     if path.suffix != ".npz":
         raise ValueError(f"{path} is a file; expected an .npz file of arrays, or a folder of pictures")
-    with np.load(path, allow_pickle=False) as held:
-        missing = [part for part in ("images", "labels") if part not in held]
-        if missing:
-            raise ValueError(f"{path} has no array {' or '.join(missing)}; it holds {', '.join(held.files)}")
-        names = tuple(str(n) for n in held["class_names"]) if "class_names" in held else ()
-        masks = held.get("masks")
-        return ArrayDataset(held["images"], held["labels"], names, masks, name=path.stem)
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
+            missing = [part for part in ("images", "labels") if part not in held]
+            if missing:
+                raise DatasetError(f"{path} has no array {' or '.join(missing)}; it holds {', '.join(held.files)}")
+            arrays = {part: _array(held, part, path) for part in ("images", "labels", "masks", "class_names")}
+    except DatasetError:
+        raise
+    except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise DatasetError(f"{path} is not a complete .npz file of arrays: {type(error).__name__}") from error
+    names = arrays.pop("class_names")
+    named = () if names is None else tuple(str(n) for n in names)
+    return ArrayDataset(**arrays, class_names=named, name=path.stem)
+
+
+def _array(held: Any, part: str, path: Path) -> Any:
+    if part not in held:
+        return None
+    try:
+        return held[part]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise DatasetError(
+            f"{path}: {part} is an array of objects, which is not read because that would run code; save one array of one "
+            "type (pictures of several sizes as files, one folder a class; names as np.array(names, dtype=str))"
+        ) from None
 
 
 def _hugging_face(rest: str) -> Any:

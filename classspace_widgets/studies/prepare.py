@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,17 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.images import read_picture
-from classspace_widgets.studies.data import IGNORED
+from classspace_widgets.images import check_values, read_picture
+from classspace_widgets.studies.data import COLUMNS, IGNORED, DatasetError, whole_label
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.space import ClassSpace
-
-
-class DatasetError(ValueError):
-    """The data set does not fit the model, or itself: not the fault of one broken picture, so the run stops."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +102,8 @@ def token_mask(
     Parameters
     ----------
     mask : ndarray [height, width]
-        Boolean, or 1 inside the object, 255 to leave out, anything else context. A mask of 0 and 255 alone has its
-        object in 255, as picture editors write it.
+        Boolean, or whole numbers: 1 inside the object, 255 to leave out, anything else context. A mask of 0 and 255 alone
+        has its object in 255, as picture editors write it.
     grid : tuple of int
         Rows and columns of image tokens.
     coverage : float
@@ -117,6 +113,12 @@ def token_mask(
     -------
     ndarray [P], int8
         1 class token, 0 context token, -1 neither.
+
+    Raises
+    ------
+    DatasetError
+        For a mask coarser than the grid, and for values that do not say which object is meant: other numbers and no 1,
+        fractions, numbers below 0, grey edges.
 
     Examples
     --------
@@ -128,20 +130,51 @@ def token_mask(
         raise DatasetError(f"a mask must have shape [height, width], got {mask.shape}")
     if mask.shape[0] < grid[0] or mask.shape[1] < grid[1]:
         raise DatasetError(f"a mask must be at least as fine as the {grid[0]} x {grid[1]} patch grid, got {mask.shape}")
-    mask = binary_mask(mask)
+    return _tokens(binary_mask(mask), grid, coverage)
+
+
+def _tokens(mask: np.ndarray[Any, Any], grid: tuple[int, int], coverage: float) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """`token_mask` of what `binary_mask` gave, or of a part of it."""
     inside, ignored = _shares(mask == 1, grid), _shares(mask == IGNORED, grid)
     tokens = np.where(inside >= coverage - 1e-9, 1, 0)
     return np.where(ignored > 0.5, -1, tokens).astype(np.int8).ravel()
 
 
-def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """1 inside the object, 255 to leave out, 0 elsewhere; see `token_mask` for what is understood."""
-    if mask.dtype == bool:
-        return np.asarray(mask, dtype=np.uint8)
-    if not (mask == 1).any() and set(np.unique(mask).tolist()) == {0, IGNORED}:
-        return np.asarray(mask == IGNORED, dtype=np.uint8)
+def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """1 inside the object, 255 to leave out, 0 elsewhere; see `token_mask` for what is understood and what is refused."""
+    if mask.dtype.kind == "b":
+        return np.asarray(mask, np.uint8)
+    if mask.dtype.kind not in "iuf":
+        raise DatasetError(f"a mask must hold numbers or be boolean, got {mask.dtype}")
+    values = np.unique(mask)
+    if not np.array_equal(values, np.trunc(values)):  # NaN too is no whole number
+        fraction = values[values != np.trunc(values)][0]
+        raise DatasetError(f"a mask must hold whole numbers, got {fraction:.3g}; of probabilities give mask > 0.5")
+    numbers = [int(value) for value in values]
+    if numbers and numbers[0] < 0:
+        raise DatasetError(f"a mask must not hold {numbers[0]}; 255 leaves pixels out: np.where(mask < 0, 255, mask)")
+    grey = IGNORED in numbers and any(_LARGEST_NUMBER < n < IGNORED for n in numbers)
+    if grey or len(numbers) > _MOST_NUMBERS:
+        raise DatasetError(
+            f"a mask holds {len(numbers)} different values up to {numbers[-1]}, as grey edges give them; "
+            "give mask > 127, or 1 for the object and other whole numbers for the rest"
+        )
+    if numbers == [0, IGNORED]:
+        return np.asarray(mask == IGNORED, np.uint8)
+    others = [n for n in numbers if n != 0]
+    if others and 1 not in others:
+        which = others[0] if len(others) == 1 else "<the object's number>"
+        raise DatasetError(
+            f"a mask has its object in 1, and this one holds {', '.join(map(str, numbers[:6]))} and no 1; "
+            f"give mask == {which}, or no mask for a picture without its object"
+        )
     known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
     return known
+
+
+_LARGEST_NUMBER = 191
+"""Beside 255, larger values are the greys of an edge rather than numbers of objects."""
+_MOST_NUMBERS = 64
 
 
 def _shares(inside: np.ndarray[Any, Any], grid: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -159,6 +192,8 @@ class Item:
     pixels: Tensor
     label: int
     mask: np.ndarray[Any, np.dtype[np.int8]]
+    ready: bool = False
+    """Whether the data set gave the pixels as they are, instead of a picture."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +234,8 @@ class Preparer:
             image, label, mask = self._unpack(row)
             if not isinstance(image, torch.Tensor):
                 image, _ = read_picture(image, upright=mask is None)
+            elif image.is_floating_point() and not bool(torch.isfinite(image).all()):
+                raise ValueError("its pixels contain NaN or infinite values")
         except DatasetError:
             raise
         except Exception as error:  # any decoder may raise anything: it is recorded, and the run goes on
@@ -211,16 +248,25 @@ class Preparer:
                 raise DatasetError(
                     f"picture {index}: its mask must have the picture's size [height, width]={size}, got {array.shape}"
                 )
-            placed = array if isinstance(image, torch.Tensor) else self.transform.mask(binary_mask(array))
-            tokens = token_mask(placed, self.grid, coverage=self.coverage)
-        return Item(index, pixels, self._label(label, index), tokens)
+            try:
+                known = binary_mask(array)
+            except DatasetError as error:
+                raise DatasetError(f"picture {index}: {error}") from None
+            placed = known if isinstance(image, torch.Tensor) else self.transform.mask(known)
+            tokens = _tokens(placed, self.grid, self.coverage)
+        return Item(index, pixels, self._label(label, index), tokens, isinstance(image, torch.Tensor))
+
+    def look_at(self, items: Sequence[Item | Broken]) -> None:
+        """Warn where ready pixels of a batch look as if they were not normalised."""
+        check_values([item.pixels for item in items if isinstance(item, Item) and item.ready], self.transform)
 
     @staticmethod
     def _unpack(row: Any) -> tuple[Any, Any, Any]:
         if isinstance(row, Mapping):
-            if not {"image", "label"} <= set(row):
+            found = [next((name for name in names if name in row), None) for names in COLUMNS.values()]
+            if None in found:
                 raise DatasetError(f"items must have 'image' and 'label', got {sorted(row)}")
-            return row["image"], row["label"], row.get("mask")
+            return row[found[0]], row[found[1]], row.get("mask")
         if not isinstance(row, (tuple, list)) or len(row) not in (2, 3):
             raise DatasetError(f"items must be (image, label) or (image, label, mask), got {type(row).__name__}")
         return row[0], row[1], row[2] if len(row) == 3 else None
@@ -232,14 +278,12 @@ class Preparer:
         if tuple(image.shape) != want or not image.is_floating_point():
             raise DatasetError(
                 f"picture {index}: pixels must be floats of shape {want}, got {image.dtype} {tuple(image.shape)}; "
-                "give PIL images to have them resized and normalised for the model"
+                "give pictures to have them resized and normalised for the model, such as tensor.permute(1, 2, 0).numpy() of uint8"
             )
         return image, (int(image.shape[1]), int(image.shape[2]))
 
     def _label(self, label: Any, index: int) -> int:
-        value = label.item() if hasattr(label, "item") else label
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-            raise DatasetError(f"picture {index}: its label must be one integer, got {label!r}")
+        value = whole_label(label, index)
         table = self.class_table
         if table is not None:
             known = value in table if isinstance(table, dict) else 0 <= value < len(table)
@@ -251,14 +295,20 @@ class Preparer:
                 f"picture {index}: its label must be in 0..{self.n_classes - 1} (the model's classes), got {value}; "
                 "if the data set numbers its classes otherwise, pass class_map={data set class: model class}"
             )
-        return int(value)
+        return value
 
 
-def in_order(prepare: Any, batches: Iterable[Any], *, workers: int) -> Iterator[list[Item | Broken]]:
+def in_order(prepare: Preparer, batches: Iterable[Any], *, workers: int) -> Iterator[list[Item | Broken]]:
     """Prepared batches, in order; ``workers`` threads run up to two batches ahead of the consumer.
 
-    Threads, because decoding and resizing release Python's lock, and because nothing has to be pickled.
+    Ready pixels of a batch are looked at together. Threads, because decoding and resizing release Python's lock, and because nothing has to be pickled.
     """
+    for items in _prepared(prepare, batches, workers):
+        prepare.look_at(items)
+        yield items
+
+
+def _prepared(prepare: Preparer, batches: Iterable[Any], workers: int) -> Iterator[list[Item | Broken]]:
     if workers == 0:
         for batch in batches:
             yield [prepare(int(i)) for i in batch]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.studies.data import ONE_HOT
 from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ class Readings:
         Whether the hidden readings hold the stream between attention and MLP.
     autocast : torch.dtype or None
         What the pass ran under, for further passes that are compared with it.
+    checked : bool
+        Labels were checked already, picture by picture; to look at them again might be to wait for the device.
     """
 
     trace: Trace
@@ -57,6 +60,7 @@ class Readings:
     active: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     mid: bool = False
     autocast: torch.dtype | None = None
+    checked: bool = False
 
     def __post_init__(self) -> None:
         """Check shapes, and labels against the model's classes."""
@@ -65,9 +69,10 @@ class Readings:
         if self.labels.shape != (count,):
             raise ValueError(
                 f"labels must have shape [B]=({count},), got {tuple(self.labels.shape)}"
-                + ("; try labels.squeeze(1)" if self.labels.ndim == 2 and self.labels.shape[-1] == 1 else "")
+                + _labels_hint(tuple(self.labels.shape))
             )
-        check_labels(self.labels.cpu().numpy(), self.trace.n_classes)
+        if not self.checked:
+            check_labels(self.labels.cpu().numpy(), self.trace.n_classes)
         self.labels = self.labels.long()
         self.indices = np.asarray(self.indices, dtype=np.int64)
         if self.indices.shape not in ((0,), (count,)) or (self.indices < 0).any():
@@ -146,6 +151,12 @@ class Readings:
         member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
         sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
         return sizes
+
+
+def _labels_hint(shape: tuple[int, ...]) -> str:
+    if len(shape) != 2:
+        return ""
+    return "; try labels.squeeze(1)" if shape[1] == 1 else "; " + ONE_HOT.format("labels", "(dim=1)")
 
 
 def under_autocast(device: torch.device, dtype: torch.dtype | None) -> Any:

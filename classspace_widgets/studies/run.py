@@ -20,9 +20,9 @@ from classspace_widgets.studies.checkpoint import (
     versions,
 )
 from classspace_widgets.studies.classes import class_table
-from classspace_widgets.studies.data import as_dataset
+from classspace_widgets.studies.data import DatasetError, as_dataset
 from classspace_widgets.studies.engine import Job, Progress, run_here
-from classspace_widgets.studies.prepare import DatasetError, PixelTransform, Preparer
+from classspace_widgets.studies.prepare import PixelTransform, Preparer
 from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.twin import on_device
 from classspace_widgets.studies.twin import random_twin as make_twin

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from classspace_widgets.describe import trace_html, trace_text
 from classspace_widgets.lens import class_ranks, pooled_logits
-from classspace_widgets.lookup import class_index, items_of, whole_number
+from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.progress import over
 from classspace_widgets.trace.hooks import recording
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from os import PathLike
 
-    import numpy as np
     import pandas as pd
     from torch import Tensor
 
@@ -27,11 +27,60 @@ if TYPE_CHECKING:
     from classspace_widgets.snapshot import Snapshot
 
     Blocks = int | Sequence[int] | None
+    Labels = int | str | Sequence[int | str] | Tensor | None
+    Classes = Labels | Sequence[Sequence[int | str]]
 
-__all__ = ["PARALLEL_STREAMS", "STREAMS", "Trace", "recording"]
+__all__ = ["PARALLEL_STREAMS", "STREAMS", "TopK", "Trace", "recording"]
 
 STREAMS = ("attention", "mid", "mlp", "residual")
 PARALLEL_STREAMS = ("block", "residual")
+
+
+class _Pair(NamedTuple):
+    logits: Tensor
+    classes: Tensor
+
+
+class TopK(_Pair):
+    """The best classes of tokens: a pair ``(logits, classes)`` that knows the classes' names.
+
+    Made by `Trace.top_k`.
+
+    Attributes
+    ----------
+    logits : Tensor [B, T, k], float32
+        Best first; ``[n, B, T, k]`` for several blocks.
+    classes : Tensor [B, T, k], int64
+        Class indices.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> ClassSpace.bundled().trace(gallery()[0].picture).top_k(2)
+    TopK(float32 [1, 145, 2]; first: fish ..., traffic light ...)
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def named(self, class_names: tuple[str, ...]) -> TopK:
+        """Itself, with the names of all C classes."""
+        self.class_names = class_names
+        return self
+
+    @property
+    def names(self) -> np.ndarray[Any, Any]:
+        """Names of the classes, ``[B, T, k]`` of str."""
+        named: np.ndarray[Any, Any] = np.asarray(self.class_names, dtype=object)[self.classes.cpu().numpy()]
+        return named
+
+    def __repr__(self) -> str:
+        shape = ", ".join(map(str, self.classes.shape))
+        if not self.classes.numel():
+            return f"TopK(float32 [{shape}])"
+        first = (0,) * (self.classes.ndim - 1)
+        pairs = zip(self.classes[first].tolist()[:5], self.logits[first].tolist(), strict=False)
+        best = ", ".join(f"{self.class_names[c]} {logit:.1f}" for c, logit in pairs)
+        return f"TopK(float32 [{shape}]; first: {best})"
 
 
 @dataclass
@@ -190,8 +239,10 @@ class Trace:
         self,
         stream: str = "residual",
         block: Blocks = -1,
-        classes: Sequence[int | str] | int | str | None = None,
+        classes: Classes = None,
         tokens: Sequence[int] | slice | None = None,
+        *,
+        labels: Labels = None,
     ) -> Tensor:
         """Class logits of a stream: ``lens(v) = E LN(v) + b``.
 
@@ -201,15 +252,22 @@ class Trace:
             As in `stream`.
         block : int, sequence of int, or None
             -1: the last block; several (None: all) give a leading axis.
-        classes : sequence of int or str, optional
-            Only these classes, by index or name.
+        classes : class, sequence of K, or [B, K], optional
+            Only these classes, by index or name: K of all images, or (in two dimensions) K of each image.
         tokens : sequence of int or slice, optional
             Only these tokens.
+        labels : sequence of B classes, optional
+            Instead of ``classes``: each image's own class, as the one class ``[B, T, 1]``.
 
         Returns
         -------
         Tensor [B, T, C], float32
             Or ``[n, B, T, C]`` for several blocks; T and C as chosen.
+
+        Raises
+        ------
+        TypeError, ValueError
+            For a stream, block, class or token that the model does not have.
 
         Examples
         --------
@@ -218,16 +276,26 @@ class Trace:
         torch.Size([1, 101, 2])
         >>> trace.logits("mlp", [1, 2], tokens=[0]).shape  # blocks, B, T, C
         torch.Size([2, 1, 1, 1000])
+        >>> trace.logits(labels=["hen"]).shape  # each image's own class
+        torch.Size([1, 101, 1])
         """
-        wanted = self.class_indices(classes)
-        return self._read(stream, block, tokens, lambda vectors: self.lens.logits(vectors, wanted))
+        wanted = self._wanted(classes, labels)
+        if wanted is None or wanted.ndim == 1:
+            return self._read(stream, block, tokens, lambda vectors: self.lens.logits(vectors, wanted))
+
+        def own(vectors: Tensor) -> Tensor:
+            return torch.stack([self.lens.logits(one, row) for one, row in zip(vectors, wanted, strict=True)])
+
+        return self._read(stream, block, tokens, own)
 
     def ranks(
         self,
         stream: str = "residual",
         block: Blocks = -1,
-        classes: Sequence[int | str] | int | str | None = None,
+        classes: Classes = None,
         tokens: Sequence[int] | slice | None = None,
+        *,
+        labels: Labels = None,
     ) -> Tensor:
         """Class ranks, int64: the number of classes with a strictly larger logit; 0 is best, ties share the better one.
 
@@ -236,7 +304,7 @@ class Trace:
 
         Parameters
         ----------
-        stream, block, classes, tokens
+        stream, block, classes, tokens, labels
             As in `logits`.
 
         Returns
@@ -250,17 +318,19 @@ class Trace:
         >>> trace.ranks("residual", 2, classes=[7], tokens=[0]).shape
         torch.Size([1, 1, 1])
         """
-        wanted = self.class_indices(classes)
+        wanted = self._wanted(classes, labels)
+        rows = wanted if wanted is not None and wanted.ndim == 2 else [wanted] * self.n_images
 
         def rank(vectors: Tensor) -> Tensor:
-            return torch.stack([class_ranks(self.lens.logits(one), wanted) for one in vectors])
+            found = (class_ranks(self.lens.logits(one), row) for one, row in zip(vectors, rows, strict=True))
+            return torch.stack(list(found))
 
         return self._read(stream, block, tokens, rank)
 
     def top_k(
         self, k: int = 5, stream: str = "residual", block: Blocks = -1, tokens: Sequence[int] | slice | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """The ``k`` classes with the largest logits: ``(logits, classes)``, each ``[B, T, k]``, best first.
+    ) -> TopK:
+        """The ``k`` classes with the largest logits: ``(logits, classes)``, each ``[B, T, k]``, best first, and names.
 
         Parameters
         ----------
@@ -270,8 +340,8 @@ class Trace:
 
         Returns
         -------
-        tuple of Tensor [B, T, k], float32 and Tensor [B, T, k], int64
-            Logits and class indices.
+        TopK
+            A pair of Tensor [B, T, k], float32 (logits) and Tensor [B, T, k], int64 (class indices), with ``names``.
 
         Examples
         --------
@@ -279,6 +349,8 @@ class Trace:
         >>> logits, classes = trace.top_k(3, "attention", 1)
         >>> classes.shape
         torch.Size([1, 101, 3])
+        >>> trace.top_k(3, "attention", 1).names.shape
+        (1, 101, 3)
         """
         k = whole_number(k, "k", 1, self.n_classes)
         classes: list[Tensor] = []
@@ -289,7 +361,7 @@ class Trace:
             return torch.stack([f.values for f in found])
 
         logits = self._read(stream, block, tokens, top)
-        return logits, torch.stack(classes) if logits.ndim == 4 else classes[0]
+        return TopK(logits, torch.stack(classes) if logits.ndim == 4 else classes[0]).named(self.class_names)
 
     def predictions(self, k: int = 5) -> pd.DataFrame:
         """The model's answers as a table: the ``k`` best classes of every picture by name, with their probabilities.
@@ -465,12 +537,16 @@ class Trace:
 
         return load_trace(path, device=device, space=space)
 
-    def class_indices(self, classes: Sequence[int | str] | Tensor | int | str | None) -> Tensor | None:
+    def class_indices(self, classes: Classes) -> Tensor | None:
         """Class indices ``[K]`` on the trace's device from indices or names; None stays None."""
-        if classes is None:
-            return None
-        found = [class_index(self.class_names, c) for c in items_of(classes)[0]]
-        return torch.tensor(found, dtype=torch.long, device=self.output.device)
+        return self._indices(chosen_classes(self.class_names, classes))
+
+    def _wanted(self, classes: Classes, labels: Labels) -> Tensor | None:
+        """Class indices ``[K]`` for all images or ``[B, K]`` for each; None where none were chosen."""
+        return self._indices(chosen_classes(self.class_names, classes, labels=labels, images=self.n_images))
+
+    def _indices(self, found: list[int] | list[list[int]] | None) -> Tensor | None:
+        return None if found is None else torch.tensor(found, dtype=torch.long, device=self.output.device)
 
     def blocks_of(self, block: Blocks, first: int = 1) -> tuple[list[int], bool]:
         """The blocks asked for, -1 being the last and None all from ``first`` on; and whether it is a single one."""

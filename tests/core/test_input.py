@@ -27,12 +27,26 @@ def gradient(height=40, width=60):
     return np.stack([x * 4, y * 6, 255 - x * 4], axis=-1).astype(np.uint8)
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "HSV", "LAB"])
-def test_modes(mode):
-    picture, _ = read_picture(Image.fromarray(gradient()).convert("RGB").convert(mode) if mode != "LAB"
-                              else Image.new("LAB", (60, 40)))  # fmt: skip
+@pytest.mark.parametrize(
+    ("mode", "values", "colour"),
+    [
+        ("L", 200, (200, 200, 200)),
+        ("1", 1, (255, 255, 255)),
+        ("P", 3, (9, 10, 11)),
+        ("CMYK", (0, 255, 255, 0), (255, 0, 0)),
+        ("YCbCr", (76, 85, 255), (254, 0, 0)),
+        ("HSV", (85, 255, 200), (0, 200, 0)),
+        ("LAB", (255, 128, 128), (255, 255, 255)),
+    ],
+)
+def test_modes(mode, values, colour):
+    source = Image.new(mode, (60, 40), values)
+    if mode == "P":
+        source.putpalette(list(range(12)))
+    picture, _ = read_picture(source)
     assert picture.mode == "RGB"
     assert picture.size == (60, 40)
+    assert np.abs(np.asarray(picture, int) - colour).max() <= 1
 
 
 def test_transparency_is_laid_on_white():
@@ -46,10 +60,11 @@ def test_transparency_is_laid_on_white():
 
 
 def test_sixteen_bits_and_floats(tmp_path):
-    values = np.array([[0, 32768, 65535]], np.uint16)
+    # 65535 is 255 times 257: a division by 256 would give 201 for the second.
+    values = np.array([[0, 1 + 257 * 200, 257 * 100 + 129, 65535]], np.uint16)
     Image.fromarray(values).save(tmp_path / "deep.png")
     for source in (tmp_path / "deep.png", values, values / 65535):
-        assert [read_picture(source)[0].getpixel((i, 0))[0] for i in range(3)] in ([0, 127, 255], [0, 128, 255])
+        assert [read_picture(source)[0].getpixel((i, 0))[0] for i in range(4)] == [0, 200, 101, 255]
 
 
 def test_orientation_is_applied(tmp_path):
