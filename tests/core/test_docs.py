@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import timm
 import torch
+from PIL import Image
 
 import classspace_widgets
 from classspace_widgets import ClassSpace, Explorer, Snapshot, export_html
@@ -85,12 +86,31 @@ def test_the_recipes_run_from_top_to_bottom(tmp_path, monkeypatch):
     for n, block in enumerate(code):
         exec(compile(block, f"recipes.md, block {n + 1}", "exec"), names)
     # What the page says of what comes out.
+    assert names["trace"].predictions(k=1)["class_name"].tolist() == ["boat"]
+    table = names["by_block"]
+    first = {column: int((found > 0.5).idxmax()) for column, found in list(table.items())[1:2]}
+    assert first["best class of patches on the boat"] <= int((table["rank at [CLS]"] == 0).idxmax())
+    assert table.loc[3, "best class of patches on the boat"] > 0.5 > table.loc[8, "best class of other patches"]
+    assert table.loc[3, "rank at [CLS]"] > 0
+    heads = names["heads"]
+    assert (heads["count"] == 50).all()
+    assert heads["value"].is_monotonic_decreasing
+    assert heads.loc[0, "low"] > heads.loc[1, "high"]
+    assert names["low"].shape == names["high"].shape == (8,)
+    by_head = names["shares"][:, 0, :, :, 0].sum(dim=1)
+    bias = names["_bias"][:, 0, :, 0]
+    attention = names["contributions"](names["many"], "boat").attention[0, ..., 0]
+    assert torch.allclose(by_head + bias, attention, atol=1e-4)
+    assert names["without"].predictions(k=1)["class_name"].tolist() == ["guitar"]
+    with Image.open(tmp_path / "importance.png") as figure:
+        assert figure.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert all(finding.holds for finding in names["findings"](names["results"]))
     assert names["curves"].area("negative").mean() > names["control"].area("negative").mean()
     assert names["curves"].area("positive").mean() < names["control"].area("positive").mean()
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {
-        "two_models.html", "fish.png", "identifiability.html", "talk.html", "learned.html", "fresh.html",
+        "picture.png", "two_models.html", "importance.png", "importance.svg", "depth.pdf", "classes.png",
+        "identifiability.html", "talk.html", "learned.html", "fresh.html",
     }  # fmt: skip
 
 
