@@ -22,6 +22,7 @@ from classspace_widgets.plots.style import (
     COLOURS,
     INK,
     MARKERS,
+    add_chance,
     check_result,
     colours_of,
     count_blocks,
@@ -177,7 +178,8 @@ def _panels(
     panels = [(None, table)] if panel is None else [(p, table[table[panel] == p]) for p in dict.fromkeys(table[panel])]
     x_range = Range1d(float(table["block"].min()) - 0.3, float(table["block"].max()) + 0.3)
     values = table[[c for c in ("value", "low", "high") if c in table.columns]].to_numpy(float)
-    low, high = float(np.nanmin(values)), float(np.nanmax(values))
+    bounds = values.ravel() if result.chance is None else np.append(values, result.chance)
+    low, high = float(np.nanmin(bounds)), float(np.nanmax(bounds))
     room = 0.06 * (high - low or 1.0)
     y_range = Range1d(low - room, high + room)
     colours = colours_of(names)
@@ -199,6 +201,8 @@ def _panels(
             for i, label in enumerate(names)
             for d in _curve(fig, part[part[series].astype(str) == label], label, colours[label], i)
         ]
+        if result.chance is not None:
+            add_chance(fig, result.chance, x_range.end)
         glyphs.append(dict(drawn))
         fig.legend.click_policy = "hide"
         share_crosshair(fig, crosshair)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.metrics import chance_identifiability
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.hidden import stream_points
 from classspace_widgets.studies.protocol import ShareStudy, Study
@@ -78,7 +79,7 @@ class Identifiability(ShareStudy):
 
     name = "identifiability"
     title = "Class identifiability"
-    quantity = "Mean of 1 - rank/C over tokens; 1: the label is the first class everywhere, about 0.5: chance"
+    quantity = "Mean of 1 - rank/C over tokens; 1: the label is the first class everywhere; (C + 1) / (2 C): chance"
     method = (
         "Every stream is read through the final norm and the class embedding; the rank of the picture's label is the "
         "number of classes with a strictly larger logit (Vilas et al. 2023). Intervals: percentile "
@@ -120,6 +121,11 @@ class Identifiability(ShareStudy):
         last = main["block"] == main["block"].max()
         tables["last_block"] = main[last & (main["stream"] == "residual")].reset_index(drop=True)
         return tables
+
+    @property
+    def chance(self) -> float:
+        """The mean over all ranks."""
+        return chance_identifiability(self.n_classes)
 
 
 class IdentifiabilityChange(ShareStudy):

@@ -86,6 +86,11 @@ class Study(ABC):
         return options_text(self)
 
     @property
+    def chance(self) -> float | None:
+        """The value where the model knows nothing, if it is one for all rows."""
+        return None
+
+    @property
     def started(self) -> bool:
         """Whether the study knows its model."""
         return self.n_classes > 0
@@ -253,7 +258,8 @@ class Study(ABC):
             )
         elif controls:
             notes += ("Random control: one model with fresh weights. Others differ; random_twin=5 shows by how much.",)
-        return StudyResult(self.name, self.title, stacked, self.quantity, self.method, dict(provenance or {}), notes)
+        about = (self.quantity, self.method, dict(provenance or {}), notes, self.chance)
+        return StudyResult(self.name, self.title, stacked, *about)
 
     def compare(self, controls: Sequence[Self]) -> dict[str, pd.DataFrame]:
         """Further tables of differences, within the model and against its random twins."""

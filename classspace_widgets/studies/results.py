@@ -39,6 +39,8 @@ class StudyResult:
         Model, data, versions, seed.
     notes : tuple of str
         What a reader must know about this particular result.
+    chance : float or None
+        The value where the model knows nothing, where there is one for all rows: figures draw it as a line.
     """
 
     name: str
@@ -48,6 +50,7 @@ class StudyResult:
     method: str = ""
     provenance: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    chance: float | None = None
 
     @property
     def table(self) -> pd.DataFrame:
@@ -187,6 +190,7 @@ def _to_dict(result: StudyResult) -> dict[str, Any]:
         "provenance": result.provenance,
         "notes": list(result.notes),
         "tables": {name: _columns(table) for name, table in result.tables.items()},
+        **({} if result.chance is None else {"chance": result.chance}),
     }
 
 
@@ -202,6 +206,7 @@ def _from_dict(said: Fields) -> StudyResult:
         said.text("method"),
         said.named("provenance"),
         tuple(said.texts("notes")),
+        said.number("chance") if said.has("chance") else None,
     )
 
 
