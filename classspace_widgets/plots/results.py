@@ -201,9 +201,9 @@ def _panels(
             for i, label in enumerate(names)
             for d in _curve(fig, part[part[series].astype(str) == label], label, colours[label], i)
         ]
-        if result.chance is not None:
-            add_chance(fig, result.chance, x_range.end)
         glyphs.append(dict(drawn))
+        if result.chance is not None:
+            glyphs[-1]["chance"] = add_chance(fig, result.chance)
         fig.legend.click_policy = "hide"
         share_crosshair(fig, crosshair)
         figures.append(fig)

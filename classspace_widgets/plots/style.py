@@ -6,7 +6,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bokeh.models import BasicTicker, CrosshairTool, Label, Legend, Span
+from bokeh.models import BasicTicker, CrosshairTool, Legend, Span
 from bokeh.plotting import figure
 
 from classspace_widgets.studies.results import StudyResult
@@ -65,11 +65,10 @@ def count_blocks(fig: Any) -> None:
     fig.xaxis.ticker = BasicTicker(min_interval=1)
 
 
-def add_chance(fig: Any, value: float, right: float) -> None:
-    """A dotted line across at the value of chance, with its name at the right end."""
-    fig.add_layout(Span(location=value, dimension="width", line_color=INK, line_dash="dotted", line_width=1.5))
-    words = {"text_color": INK, "text_font": FONT, "text_font_size": "8pt", "text_align": "right"}
-    fig.add_layout(Label(x=right, y=value, text=f"chance {value:.2f}", x_offset=-3, y_offset=2, **words))
+def add_chance(fig: Any, value: float) -> Any:
+    """A dotted line across at the value of chance, named in the legend; returns its renderer."""
+    line = {"line_color": INK, "line_dash": "dotted", "line_width": 1.5}
+    return fig.hspan(y=[value], legend_label=f"chance {value:.2f}", **line)
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
