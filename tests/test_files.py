@@ -290,7 +290,6 @@ def test_a_picture_whose_name_is_no_text_is_shown_saved_and_exported(tmp_path, m
 
 
 @given(st.text(st.characters(codec=None), max_size=8))
-@settings(deadline=None)
 def test_any_text_travels(text):
     meta, _ = unpack(pack({"name": text}, {"a": np.zeros(1, np.uint8)}))
     assert meta["name"] == text
@@ -654,7 +653,7 @@ def test_damage_ends_in_the_documented_error(written, kind, tmp_path):
     use(load(path))
 
     @given(st.data())
-    @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=150, database=None, suppress_health_check=list(HealthCheck))
     def damage(data):
         path.write_bytes(damaged(data, way, written[kind]))
         try:

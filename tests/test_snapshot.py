@@ -73,6 +73,24 @@ def test_planes_hold_first_bytes_first():
     assert planes[start + 8 :] == plain[start + 8 :]
 
 
+@pytest.mark.parametrize("mode", ["all", "increments"])
+def test_classes_that_tie_share_the_better_rank(mode):
+    """Rank 0 is best: only classes with a strictly larger logit count."""
+    found = synthetic(mode)
+    arrays = found.arrays
+    arrays["offset"][[0, 2, 5]] = arrays["offset"][5]
+    if mode == "all":
+        arrays["raw"][[0, 2]] = arrays["raw"][5]
+    else:
+        arrays["embedding"][[0, 2]] = arrays["embedding"][5]
+    assert not {0, 2, 5} & set(found.meta["classes"]["kept"]) or mode == "all"
+    logits = np.stack([found.logits(c) for c in range(7)])
+    for c in (0, 2, 5):
+        slow = sum((logits[other] > logits[c]).astype(int) for other in range(7) if other not in (0, 2, 5))
+        np.testing.assert_array_equal(found.counted_ranks([c])[0], slow)
+    assert (found.counted_ranks([0]) == 0).any()
+
+
 def test_arrays_are_aligned_to_eight_bytes():
     data = synthetic("all").pack()
     length = int.from_bytes(data[8:12], "little")

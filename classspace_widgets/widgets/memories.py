@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import anywidget
 import traitlets as t
 
 from classspace_widgets.atlas import MemoryAtlas
 from classspace_widgets.lookup import class_index
 from classspace_widgets.widgets._assets import script
+from classspace_widgets.widgets._base import Widget
 
 
-class MemoryBrowser(anywidget.AnyWidget):  # type: ignore[misc]
+class MemoryBrowser(Widget):
     """The memories of attention and MLP, to be looked through by class and by neuron; works without a kernel.
 
     Parameters

@@ -9,13 +9,13 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import traitlets as t
 
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
+from classspace_widgets.widgets._base import Widget
 from classspace_widgets.widgets.state import STATE
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _trait(name: str) -> Any:
     return made[entry.kind]().tag(sync=True)
 
 
-class Session(anywidget.AnyWidget):  # type: ignore[misc]
+class Session(Widget):
     """The shared state of any number of views on one snapshot.
 
     Every trait can be read, set and observed from Python; views that share a session are linked by construction, in

@@ -6,11 +6,11 @@ import inspect
 import os
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import anywidget
 import traitlets as t
 
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
+from classspace_widgets.widgets._base import Widget
 from classspace_widgets.widgets.session import CAPTURED, Session, not_of_a_snapshot
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from classspace_widgets.interventions import Intervention
 
 
-class View(anywidget.AnyWidget):  # type: ignore[misc]
+class View(Widget):
     """A view on a session.
 
     The views are `Explorer` and its parts; this is what they have in common.

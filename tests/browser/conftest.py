@@ -22,12 +22,13 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All that drives a browser runs on one worker, one after the other."""
+    """All that drives a browser runs on one worker, one after the other; the tests of this folder, and no others."""
     for item in items:
-        if "browser" in item.nodeid:
+        if item.path.is_relative_to(Path(__file__).parent):
             item.add_marker(pytest.mark.browser)
             item.add_marker(pytest.mark.xdist_group("browser"))
-            # A click may be lost on a crowded machine: a test that fails is tried once more, and then counts.
+            # A click may be lost on a crowded machine: a test that fails is tried once more, is named at the end of the
+            # run, and then counts.
             item.add_marker(pytest.mark.flaky(reruns=1, reruns_delay=2))
 
 

@@ -27,7 +27,7 @@ def slow(scores, mask):
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_scores_equal_their_slow_versions(data):
     size = data.draw(st.integers(2, 12))

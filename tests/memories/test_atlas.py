@@ -139,6 +139,14 @@ def built_front_end(monkeypatch):
     monkeypatch.setattr("classspace_widgets.widgets.memories.script", lambda name: "export default {}")
 
 
+def test_a_closed_browser_leaves_no_widget_behind(atlas, built_front_end):
+    from ipywidgets.widgets.widget import _instances
+
+    before = set(_instances)
+    MemoryBrowser(atlas).close()
+    assert set(_instances) == before
+
+
 def test_the_browser_s_state(atlas, space, built_front_end):
     browser = MemoryBrowser(atlas, class_name=atlas.class_names[2])
     assert browser.class_index == 2

@@ -50,7 +50,7 @@ def same(first, second):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(order=st.permutations(range(COUNT)), cut=st.integers(0, COUNT))
 def test_merging_parts_is_seeing_the_whole(singles, kind, order, cut):
     space, readings = singles

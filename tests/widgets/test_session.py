@@ -193,6 +193,33 @@ def test_closing_frees_the_snapshot():
     assert sum(ref() is not None for ref in refs) == 0
 
 
+def test_closing_leaves_no_widget_behind():
+    """A layout is a widget of its own: closed with its view, and left alone where somebody else gave it."""
+    from ipywidgets import Layout
+    from ipywidgets.widgets.widget import _instances
+
+    from classspace_widgets.widgets import Explorer
+
+    before = set(_instances)
+    for view in VIEWS:
+        shown = view(synthetic("all"))
+        shown.close()
+        shown.close()
+    session = Session(synthetic("all"))
+    first, second = Explorer(session), PatchHeatmap(session)
+    first.close()
+    assert second.layout.comm is not None
+    second.close()
+    session.close()
+    assert set(_instances) == before
+    given = Layout(width="50%")
+    shown = Explorer(synthetic("all"))
+    shown.layout = given
+    shown.close()
+    assert set(_instances) - before == {given.model_id}
+    given.close()
+
+
 def test_a_new_snapshot_keeps_what_still_makes_sense():
     session = Session(synthetic("all"), tokens=[6], compare_index=1, block=2)
     session.snapshot = synthetic("all", seed=5)
