@@ -32,6 +32,7 @@ _HOME = {
     "MemoryBrowser": "widgets",
     "link": "widgets",
     "export_html": "export",
+    "show_progress": "progress",
 }
 
 _MODULES = (
@@ -46,6 +47,7 @@ _MODULES = (
     "models",
     "plots",
     "probing",
+    "progress",
     "scenes",
     "snapshot",
     "space",

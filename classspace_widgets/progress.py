@@ -1,7 +1,7 @@
 """Progress bars for whatever takes longer than a second; quicker calls show none, and no bar shows inside another.
 
 Bars are text, not widgets: a widget's bar would be an error message in a notebook that is opened without its kernel.
-``TQDM_DISABLE=1`` in the environment switches all of them off.
+`show_progress` switches them off, for good or around a call, and ``TQDM_DISABLE=1`` in the environment does it from outside.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from torch import nn
 
+__all__ = ["show_progress"]
+
 DELAY = 1.0
 """Seconds that pass before a bar shows."""
 
@@ -24,6 +26,45 @@ _part: ContextVar[Callable[[float], None] | None] = ContextVar("where a bar insi
 _inside: ContextVar[bool] = ContextVar(
     "inside of something that shows its progress itself, or wants none", default=False
 )
+
+_shown = True  # by `show_progress`, in all threads
+
+
+class show_progress:
+    """Show progress bars, or none, from now on; in a ``with`` statement, inside of it alone.
+
+    Parameters
+    ----------
+    show : bool
+        Functions that take ``progress=`` show no bar where either says so.
+
+    Examples
+    --------
+    >>> from classspace_widgets import show_progress
+    >>> from classspace_widgets.scenes import gallery
+    >>> with show_progress(False):  # none for this call
+    ...     trace = ClassSpace.bundled().trace(gallery()[0].picture)
+    >>> _ = show_progress(False)  # none from now on
+    >>> _ = show_progress()  # and again
+    """
+
+    def __init__(self, show: bool = True) -> None:
+        global _shown
+        self._before, _shown = _shown, bool(show)
+
+    def __repr__(self) -> str:
+        return f"show_progress({_shown})"
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_error: object) -> None:
+        global _shown
+        _shown = self._before
+
+
+def _wanted(show: bool) -> bool:
+    return show and _shown and not _inside.get()
 
 
 class Bar:
@@ -87,7 +128,7 @@ def progress_bar(total: float, what: str, unit: str = "it", *, show: bool = True
     show : bool
         False: no bar, and none of what is called inside.
     """
-    bar = Bar(total, what, unit, show=show and not _inside.get())
+    bar = Bar(total, what, unit, show=_wanted(show))
     with quiet():
         token = _part.set(None)  # what is inside moves this bar where it says so, and none around it
         try:
@@ -109,7 +150,7 @@ def quiet(when: bool = True) -> Iterator[None]:
 
 def over(items: Iterable[Any], total: int, what: str, unit: str = "it", *, show: bool = True) -> Iterator[Any]:
     """Go through items under a bar."""
-    bar = Bar(total, what, unit, show=show and not _inside.get())
+    bar = Bar(total, what, unit, show=_wanted(show))
     try:
         for item in items:
             yield item

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import gzip
+import threading
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from study_helpers import Pictures
 from tiny_models import tiny_vit
 from tqdm import tqdm
 
-from classspace_widgets import Explorer, export_html, packed, progress
+from classspace_widgets import Explorer, export_html, packed, progress, show_progress
 from classspace_widgets.capture import payload
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
@@ -109,6 +110,61 @@ UNWATCHED = {
 @pytest.mark.parametrize("what", UNWATCHED)
 def test_where_no_bar_is_wanted_none_shows(what, at_once, capfd):
     UNWATCHED[what](tiny_vit())
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_bars_are_switched_off_around_a_call_and_for_a_session(what, at_once, capfd, monkeypatch, tmp_path):
+    monkeypatch.setattr(subsets, "TOKENS_AT_ONCE", 64)
+    monkeypatch.setattr(payload, "ALL_LIMIT", 0)
+    space = tiny_vit()
+    with show_progress(False):
+        LONG[what](space, tmp_path)
+    assert capfd.readouterr().err == ""
+    show_progress(False)
+    try:
+        LONG[what](space, tmp_path)
+        with show_progress():
+            pass
+        with show_progress(False):
+            pass
+        space.trace(pixels(space))
+        assert capfd.readouterr().err == ""
+        with show_progress():
+            space.trace(pixels(space))
+        assert "forward pass:" in capfd.readouterr().err
+    finally:
+        show_progress()
+    space.trace(pixels(space))
+    assert "forward pass:" in capfd.readouterr().err
+
+
+def test_a_switch_goes_back_when_something_fails_and_holds_in_every_thread(at_once, capfd):
+    def fail():
+        with show_progress(False):
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    with progress.progress_bar(2, "again") as bar:
+        assert bar.show
+    seen = []
+    with show_progress(False):
+        thread = threading.Thread(
+            target=lambda: seen.append(progress.Bar(1, "x", "y", show=progress._wanted(True)).show)
+        )
+        thread.start()
+        thread.join()
+    assert seen == [False]
+
+
+def test_pages_and_reports_take_progress(at_once, capfd, tmp_path):
+    space = tiny_vit()
+    results = run_study(space, Pictures(2), ["accuracy"], progress=False)
+    with show_progress(False):
+        trace = space.trace(pixels(space, 1))
+    export_html(trace, tmp_path / "page.html", progress=False)
+    write_report(results, tmp_path / "report.html", progress=False)
     assert capfd.readouterr().err == ""
 
 

@@ -95,6 +95,7 @@ def export_html(
     pins: Mapping[str, Any] | None = None,
     theme: str = "auto",
     max_bytes: int = MAX_BYTES,
+    progress: bool = True,
 ) -> ExportedPage:
     """Write one self-contained HTML file.
 
@@ -126,6 +127,8 @@ def export_html(
         ``"auto"``, ``"light"`` or ``"dark"``.
     max_bytes : int
         Refuse to write more than this; the message says what would be smaller.
+    progress : bool
+        Show a progress bar after a second.
 
     Returns
     -------
@@ -148,7 +151,7 @@ def export_html(
     >>> page.notes
     ('All 24 classes travel with this view: every class, block and token is live without a kernel.',)
     """
-    with progress_bar(100, "page", "%") as bar:
+    with progress_bar(100, "page", "%", show=progress) as bar:
         listed = items if isinstance(items, (list, tuple)) else [items]
         # A step for every snapshot that is read, for every pass that is run for a pin, and for packing each of them.
         views = [view for item in listed for view in _views(item)]

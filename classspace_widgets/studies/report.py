@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.files import write_whole
 from classspace_widgets.packed import UNPACK, packed_scripts, policy
-from classspace_widgets.progress import over
+from classspace_widgets.progress import over, quiet
 from classspace_widgets.studies.findings import findings
 
 if TYPE_CHECKING:
@@ -46,7 +46,12 @@ nav a { white-space: nowrap; }
 
 
 def write_report(
-    results: StudyResults, path: str | Path, *, title: str = "Studies in class embedding space", text: str = ""
+    results: StudyResults,
+    path: str | Path,
+    *,
+    title: str = "Studies in class embedding space",
+    text: str = "",
+    progress: bool = True,
 ) -> Path:
     """Write one HTML file that needs no network: figures, tables, method text, provenance, skipped pictures.
 
@@ -57,6 +62,8 @@ def write_report(
     title : str
     text : str
         Paragraphs to put in front, separated by empty lines (plain text).
+    progress : bool
+        Show a progress bar after a second.
 
     Returns
     -------
@@ -72,7 +79,8 @@ def write_report(
     ...     write_report(results, f"{folder}/report.html").name
     'report.html'
     """
-    page = report_html(results, title=title, text=text)
+    with quiet(not progress):
+        page = report_html(results, title=title, text=text)
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     return write_whole(target, page.encode("utf-8", errors="replace"))
