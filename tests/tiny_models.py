@@ -6,6 +6,7 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+from torch.nn import functional
 
 from classspace_widgets import ClassSpace
 
@@ -44,6 +45,41 @@ def tiny_vit(**options) -> ClassSpace:
     return ClassSpace(model, device="cpu")
 
 
+class Grouped(nn.Module):
+    """Attention whose heads share keys and values in groups: head h reads those of h // (heads / key-value heads)."""
+
+    def __init__(self, width, heads, shared):
+        super().__init__()
+        self.num_heads, self.num_kv_heads, self.num_kv_groups = heads, shared, heads // shared
+        self.head_dim = width // heads
+        self.fused_attn = True
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, shared * self.head_dim)
+        self.v_proj = nn.Linear(width, shared * self.head_dim)
+        self.attn_drop = nn.Dropout(0.0)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x, attn_mask=None, is_causal=False):
+        batch, tokens, width = x.shape
+        q = self.q_proj(x).view(batch, tokens, self.num_heads, -1).transpose(1, 2)
+        k, v = (p(x).view(batch, tokens, self.num_kv_heads, -1).transpose(1, 2) for p in (self.k_proj, self.v_proj))
+        owner = [h // self.num_kv_groups for h in range(self.num_heads)]
+        k, v = k[:, owner], v[:, owner]
+        if self.fused_attn:
+            mixed = functional.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = self.attn_drop((q @ k.transpose(-2, -1) * self.head_dim**-0.5).softmax(dim=-1)) @ v
+        return self.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+
+def grouped_queries() -> ClassSpace:
+    """Four heads on two pairs of keys and values."""
+    model = tiny_vit(num_heads=4).model
+    for block in model.blocks:
+        block.attn = Grouped(24, 4, 2)
+    return ClassSpace(perturb(model), device="cpu")
+
+
 FAMILIES = {
     "vit": lambda: tiny_vit(),
     "layer scale, query/key norm, registers": lambda: tiny_vit(init_values=0.5, qk_norm=True, reg_tokens=2),
@@ -54,6 +90,8 @@ FAMILIES = {
     "eva": lambda: from_timm("eva02_tiny_patch14_224", patch_size=16),
     "rope mixed": lambda: from_timm("vit_small_patch16_rope_mixed_224"),
     "deit": lambda: from_timm("deit_tiny_patch16_224"),
+    "grouped queries": grouped_queries,
+    "mean over all tokens": lambda: tiny_vit(global_pool="avg", pool_include_prefix=True, fc_norm=True),
 }
 
 

@@ -193,7 +193,7 @@ class KnockOutAttention(Intervention):
         select_heads(self.heads, sizes, what)
         check_tokens(self.readers or (), sizes, f"{what} readers")
         check_tokens(self.sources or (), sizes, f"{what} sources")
-        if self.kind == "no_cls" and sizes.prefix == 0:
+        if self.kind == "no_cls" and (sizes.prefix == 0 or not sizes.cls):
             raise ValueError(f"{what}: this model has no [CLS] token")
 
     def kept(self, sizes: Sizes) -> np.ndarray[Any, np.dtype[np.bool_]]:

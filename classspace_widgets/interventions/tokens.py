@@ -30,6 +30,8 @@ class Sizes:
         Rows and columns of image tokens.
     classes : int
         C.
+    cls : bool
+        Whether the first token is [CLS]; it may be a register instead.
     """
 
     blocks: int
@@ -38,6 +40,7 @@ class Sizes:
     prefix: int
     grid: tuple[int, int]
     classes: int
+    cls: bool = True
 
     @classmethod
     def of(cls, adapter: Adapter) -> Sizes:
@@ -50,6 +53,7 @@ class Sizes:
             prefix=prefix,
             grid=(rows, columns),
             classes=int(adapter.embedding.shape[0]),
+            cls=adapter.prefix[:1] == ("[CLS]",),
         )
 
     @property

@@ -252,7 +252,9 @@ def probe_accuracy(
     for pixels, labels in over(batches, count, "probe accuracy", "batch", show=progress):
         trace = space.trace_pixels(pixels, prepared=True)
         chosen = list(probes.positions) or list(range(trace.n_tokens))
-        groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and prefix]}
+        # The first token may be a register instead.
+        has_cls = space.adapter.prefix[:1] == ("[CLS]",)
+        groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and has_cls]}
         groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]
         with torch.inference_mode():
             for (block, stream), vectors in zip(probes.points, _streams(trace, probes.points), strict=True):

@@ -119,7 +119,7 @@ class AttentionPerturbation(_PassStudy):
         member = batch.membership
         parts = [self._row(batch.trace, batch.labels, member)]
         for kind in self.conditions()[1:]:
-            if kind == "no_cls" and not space.adapter.prefix:
+            if kind == "no_cls" and space.adapter.prefix[:1] != ("[CLS]",):
                 parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
                 continue
             intervention = KnockOutAttention(kind, renormalise=self.renormalise)

@@ -127,7 +127,7 @@ class Readings:
         count, prefix, tokens = len(self.labels), len(self.trace.prefix), self.trace.n_tokens
         pooled = self.trace.pooling not in ("token", "distilled")
         member = torch.zeros(count, tokens + int(pooled), len(GROUPS), dtype=torch.float64, device=self.labels.device)
-        if prefix:
+        if self.trace.prefix[:1] == ("[CLS]",):  # the first token may be a register instead
             member[:, 0, 0] = 1
         member[:, prefix:tokens, 1] = 1
         if self.token_masks is not None:

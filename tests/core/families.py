@@ -5,6 +5,8 @@ Fresh models have norms that are the identity and biases that are zero, so a len
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import timm
 import torch
@@ -12,6 +14,9 @@ from packaging.version import Version
 from torch import nn
 
 SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 4, "img_size": 32, "num_classes": 12}
+
+GROUPED = {"num_kv_heads": 2, "qkv_fused": False}
+"""Four heads on two pairs of keys and values, where the installed timm has it."""
 
 SUPPORTED = {
     "ViT": ("vit_base_patch16_224", {}),
@@ -36,6 +41,7 @@ SUPPORTED = {
     "EVA-02": ("eva02_base_patch14_224", {"img_size": 28}),
     "EVA-02 CLIP": ("eva02_base_patch16_clip_224", {}),
     "RoPE": ("vit_base_patch16_rope_224", {}),
+    "RoPE, grouped queries": ("vit_base_patch16_rope_224", GROUPED),
     "RoPE, mixed": ("vit_base_patch16_rope_mixed_224", {}),
     "DINOv3": ("vit_base_patch16_dinov3", {}),
     "Relative position": ("vit_relpos_base_patch16_224", {}),
@@ -60,7 +66,8 @@ REFUSED = {
     "No classifier": ("vit_base_patch16_224", {**SMALL, "num_classes": 0}),
 }
 
-available = {name: spec for name, spec in SUPPORTED.items() if timm.is_model(spec[0])}
+_GROUPS = "num_kv_heads" in inspect.signature(timm.models.eva.Eva).parameters
+available = {n: spec for n, spec in SUPPORTED.items() if timm.is_model(spec[0]) and (_GROUPS or spec[1] is not GROUPED)}
 
 
 def perturbed(model: nn.Module, seed: int = 1) -> nn.Module:

@@ -84,7 +84,8 @@ def test_the_default_token_is_where_the_output_is_read(family):
     if adapter.pooling in ("mean_norm", "norm_mean"):
         tokens = family.trace(images).n_tokens
         weights = torch.zeros(tokens)
-        weights[len(adapter.prefix) :] = 1 / (tokens - len(adapter.prefix))
+        first = 0 if adapter.pool_prefix else len(adapter.prefix)
+        weights[first:] = 1 / (tokens - first)
         pooled = (weights, adapter.pooling == "norm_mean")
     expected = by_autograd(family, images, [2], 0, "logit", pooled)
     found = importance(family, [2], images=images, heads=True)
@@ -125,6 +126,10 @@ def test_scale_norm_is_refused_by_name_and_differentiated_when_asked(loss):
     images = images_for(space)
     with pytest.raises(UnsupportedModelError, match=r"Attention: a norm acts .* fallback='autograd'"):
         importance(space, 1, images=images)
+    if loss == "logit":
+        # Only the gradient has the way by autograd: another method is not served by a gradient under its name.
+        with pytest.raises(UnsupportedModelError, match="a norm acts"):
+            importance(space, 1, images=images, method="direct", fallback="autograd")
     found = importance(space, [1, 3], images=images, fallback="autograd", heads=True, loss=loss)
     torch.testing.assert_close(found.by_head, by_autograd(space, images, [1, 3], 0, loss), rtol=1e-4, atol=1e-6)
 
@@ -155,7 +160,7 @@ def test_direct_contributions_add_up_to_the_logit(family):
     found = importance(family, range(7), images=images, method="direct", heads=True)
     lens = family.lens
     final = trace.stream("residual", trace.n_blocks)
-    first = len(trace.prefix)
+    first = 0 if trace.pool_prefix else len(trace.prefix)
     if trace.pooling == "token":
         pool = lambda x: x[:, 0]  # noqa: E731
         sigma = lens.sigma(pool(final))
@@ -211,7 +216,7 @@ def slow_relevance(space, images, c):
 
 def test_baselines_equal_their_slow_versions(family):
     images = images_for(family)
-    prefix = len(family.adapter.prefix)
+    prefix = 0 if family.adapter.pool_prefix else len(family.adapter.prefix)
     found = {
         method: importance(family, [5, 2], images=images, method=method).maps
         for method in ("chefer", "rollout", "attention")
@@ -267,6 +272,8 @@ def test_bad_input(space):
         (lambda: importance(space, 7, images=images), r"class must be in 0..6"),
         (lambda: importance(space, [], images=images), "classes is empty"),
         (lambda: importance(space, torch.tensor([9]), images=images), r"class must be in 0..6"),
+        (lambda: importance(space, torch.tensor([7]), images=images), r"class must be in 0..6, got 7..7"),
+        (lambda: importance(space, torch.tensor([[0], [-1]]), images=images), r"class must be in 0..6, got -1..0"),
         (lambda: importance(space, 1), "needs images="),
         (lambda: importance(space.trace(images), 1, images=images), "brings its own images"),
         (lambda: importance(space, 1, images=images, method="magic"), "method must be one of"),

@@ -109,3 +109,20 @@ def test_bad_input(space):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_tied_tokens_go_in_the_order_of_the_tokens(space):
+    """Equal scores: the first token counts as the best, whatever sorts them."""
+    images = images_for(space)
+    tied = torch.tensor([1.0, 2.0, 2.0, 1.0] * 4).repeat(2, 1)
+    order = sorted(range(16), key=lambda t: (-float(tied[0, t]), t))
+    distinct = torch.empty(16)
+    distinct[order] = torch.arange(16, 0, -1).float()
+    a = perturbation(space, images, [0, 1], tied)
+    b = perturbation(space, images, [0, 1], distinct.repeat(2, 1))
+    constant = perturbation(space, images, [0, 1], torch.zeros(2, 16))
+    falling = perturbation(space, images, [0, 1], torch.arange(16, 0, -1).float().repeat(2, 1))
+    for found, expected in ((a, b), (constant, falling)):
+        for way in ("negative", "positive"):
+            torch.testing.assert_close(found.probability[way], expected.probability[way])
+    assert not torch.allclose(constant.probability["negative"], constant.probability["positive"], atol=1e-4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from slow_vit import slow_forward
+from slow_vit import array, linear, norm, slow_forward
 from tiny_models import tiny_vit
 
 from classspace_widgets.interventions import (
@@ -228,3 +228,90 @@ def test_replaced_class_embedding(space, picture):
         intervene(space, [ReplaceClassEmbedding(classes=2, vectors=[[1.0]])]),
     ):
         pass
+
+
+def slow_weights(space, trace, block, keep=None, *, renormalise=False):
+    """Attention weights ``[H, T, T]`` of a block from its input, one edge at a time."""
+    module = space.model.blocks[block - 1]
+    rows = [norm(module.norm1, array(x)) for x in trace.stream("residual", block - 1)[0]]
+    count, heads, width = len(rows), module.attn.num_heads, len(rows[0])
+    size = width // heads
+    qkv = [linear(module.attn.qkv, row) for row in rows]
+    found = np.zeros((heads, count, count))
+    for h in range(heads):
+        cut = slice(h * size, (h + 1) * size)
+        for t in range(count):
+            scores = np.array([qkv[t][:width][cut] @ qkv[s][width : 2 * width][cut] / size**0.5 for s in range(count)])
+            kept = np.array([keep is None or keep(h, t, s) for s in range(count)])
+            power = np.exp(scores - scores.max()) * (kept if renormalise else 1)
+            found[h, t] = power / power.sum() * kept
+    return found
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("renormalise", [True, False])
+@pytest.mark.parametrize("blocks", [[1], [2], [1, 2]])
+def test_weights_of_blocks_that_are_cut(space, picture, fused, renormalise, blocks):
+    """Every block's weights are there, cut or not; what is cut is 0."""
+    changes = {
+        "no_cls": (
+            [KnockOutAttention("no_cls", blocks=blocks, renormalise=renormalise)],
+            lambda _h, t, s: not (t >= 1 and s == 0),
+        ),
+        "edges of one head": (
+            [KnockOutAttention("edges", sources=[3, 4], heads=[1], blocks=blocks, renormalise=renormalise)],
+            lambda h, _t, s: not (h == 1 and s in (3, 4)),
+        ),
+        "a head": ([Ablate("head", blocks=blocks, heads=[0])], None),
+    }
+    for block in space.model.blocks:
+        block.attn.fused_attn = fused
+    try:
+        for interventions, keep in changes.values():
+            trace = trace_with(space, picture, interventions, attention=True)
+            assert list(trace.attention_weights) == [1, 2]
+            for block, weights in trace.attention_weights.items():
+                own = keep if block in blocks else None
+                expected = slow_weights(space, trace, block, own, renormalise=renormalise)
+                np.testing.assert_allclose(weights[0].double().numpy(), expected, rtol=1e-4, atol=1e-6)
+                if own is not None:
+                    gone = [(h, t, s) for h in range(3) for t in range(10) for s in range(10) if not own(h, t, s)]
+                    assert all(float(weights[0][edge]) == 0 for edge in gone)
+    finally:
+        for block in space.model.blocks:
+            block.attn.fused_attn = True
+
+
+def test_weights_of_blocks_without_some_tokens(space, picture):
+    left = [0, 1, 3, 4, 5, 6, 7, 9]
+    cut = KnockOutAttention("edges", readers=[1], sources=[3, 9], blocks=[2])
+    trace = trace_with(space, picture, [RemoveTokens(tokens=[2, 8]), cut], attention=True, full_grid=False)
+    full = trace_with(space, picture, [RemoveTokens(tokens=[2, 8]), cut], attention=True)
+    for block in (1, 2):
+        keep = None if block == 1 else lambda _h, t, s: not (t == 1 and left[s] in (3, 9))
+        expected = slow_weights(space, trace, block, keep)
+        np.testing.assert_allclose(trace.attention_weights[block][0].double().numpy(), expected, rtol=1e-4, atol=1e-6)
+        whole = full.attention_weights[block][0]
+        np.testing.assert_allclose(whole[:, left][:, :, left].double().numpy(), expected, rtol=1e-4, atol=1e-6)
+        assert float(whole[:, [2, 8]].abs().max()) == float(whole[:, :, [2, 8]].abs().max()) == 0
+
+
+def test_a_patch_from_a_token_of_the_same_picture_where_others_are_gone(space, picture, embedded):
+    """Places are counted in the whole picture, for the token that is read too."""
+    rows = [0, 1, 3, 4, 5, 6, 7, 9]
+    own = trace_with(space, picture, [RemoveTokens(tokens=[2, 8])], full_grid=False).stream("residual", 1)[0]
+    for source in (7, 9, 1):
+        vector = own[rows.index(source)].double().numpy()
+        compare(
+            space,
+            picture,
+            [RemoveTokens(tokens=[2, 8]), PatchResidual(1, 3, (0, source))],
+            embedded[rows],
+            rows=rows,
+            patches=[(1, 2, vector)],
+        )
+    changed = embedded.copy()
+    changed[3] = embedded[9]
+    compare(space, picture, [RemoveTokens(tokens=[2, 8]), PatchResidual(0, 3, (0, 9))], changed[rows], rows=rows)
+    with pytest.raises(ValueError, match=r"tokens \[8\] are removed by another"):
+        run_with(space, picture, [RemoveTokens(tokens=[2, 8]), PatchResidual(1, 3, (0, 8))])

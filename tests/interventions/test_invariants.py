@@ -7,6 +7,8 @@ from tiny_models import images_for, tiny_vit
 from torch import nn
 
 from classspace_widgets import ClassSpace
+from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.explain import perturbation
 from classspace_widgets.interventions import (
     Ablate,
     KnockOutAttention,
@@ -109,7 +111,8 @@ def test_removal_equals_masking_every_edge_to_the_removed(family):
     if family.adapter.pooling == "token":
         torch.testing.assert_close(removed.output, cut.output, rtol=1e-4, atol=1e-5)
     elif family.adapter.pooling == "mean_norm":
-        final = sum(increment for increment in short.increments)[:, len(family.adapter.prefix) :]
+        first = 0 if family.adapter.pool_prefix else len(family.adapter.prefix)
+        final = sum(increment for increment in short.increments)[:, first:]
         torch.testing.assert_close(short.output, short.lens.logits(final.mean(dim=1)), rtol=1e-4, atol=1e-4)
 
 
@@ -219,8 +222,10 @@ def test_refusals(space, images):
     with pytest.raises(ValueError, match="traced with heads=True"):
         run_with(space, images, [Ablate("head", mode="resample", source=space.trace(images))])
     no_cls = tiny_vit(global_pool="avg", class_token=False)
-    with pytest.raises(ValueError, match=r"no \[CLS\] token"):
-        run_with(no_cls, images, [KnockOutAttention("no_cls")])
+    registers = tiny_vit(global_pool="avg", class_token=False, reg_tokens=2)
+    for space in (no_cls, registers):
+        with pytest.raises(ValueError, match=r"no \[CLS\] token"):
+            run_with(space, images, [KnockOutAttention("no_cls")])
 
 
 def test_differential_attention_is_refused_by_name():
@@ -267,3 +272,80 @@ def test_closed_form_of_uniform_attention():
     torch.testing.assert_close(stream(Ablate("attention")), tokens)
     torch.testing.assert_close(stream(Ablate("head", heads=0)), tokens)
     torch.testing.assert_close(stream(MaskTokens(tokens=1))[0], tokens[0] + (total - tokens[1]) / 5)
+
+
+def by_hand(attn, calls):
+    """An attention's forward with its own softmax, or with several products."""
+
+    def forward(x, attn_mask=None, is_causal=False):
+        batch, tokens, width = x.shape
+        q, k, v = attn.qkv(x).reshape(batch, tokens, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+        if calls == 0:
+            mixed = (q @ k.transpose(-2, -1) * attn.scale).softmax(dim=-1) @ v
+        else:
+            mixed = sum(nn.functional.scaled_dot_product_attention(q, k, v) for _ in range(calls)) / calls
+        return attn.proj(mixed.transpose(1, 2).reshape(batch, tokens, width))
+
+    return forward
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_attention_that_does_not_compute_one_product_is_refused(images, calls):
+    """Replacing a product that is not called changes nothing, and would be taken for an intervention without effect."""
+    space = tiny_vit()
+    plain = run_with(space, images, [])
+    for block in space.model.blocks:
+        block.attn.forward = by_hand(block.attn, calls)
+    torch.testing.assert_close(run_with(space, images, []), plain)
+    for change in (KnockOutAttention("no_cls", blocks=[2]), Ablate("head", blocks=[1], heads=[0])):
+        with pytest.raises(UnsupportedModelError, match=f"expected one scaled dot product, it computed {calls}"):
+            run_with(space, images, [change])
+    torch.testing.assert_close(run_with(space, images, []), plain)
+
+
+class Masked(VisionTransformer):
+    """Brings an attention mask of its own: nobody reads the last patch."""
+
+    def forward_features(self, x, **_options):
+        x = self.norm_pre(self._pos_embed(self.patch_embed(x)))
+        mask = torch.zeros(x.shape[1], x.shape[1])
+        mask[:, -1] = float("-inf")
+        mask[-1, -1] = 0
+        for block in self.blocks:
+            x = block(x, attn_mask=mask)
+        return self.norm(x)
+
+
+def test_a_pass_with_a_mask_of_its_own(images):
+    model = Masked(img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=3, num_classes=7, mlp_ratio=2.0)
+    model.load_state_dict(tiny_vit().model.state_dict())
+    masked, plain = ClassSpace(model.eval(), device="cpu"), tiny_vit()
+    own = KnockOutAttention("edges", readers=range(16), sources=[16], renormalise=True)
+    torch.testing.assert_close(run_with(masked, images, []), run_with(plain, images, [own]))
+    also = KnockOutAttention("edges", sources=[4], blocks=[2])
+    torch.testing.assert_close(run_with(masked, images, [also]), run_with(plain, images, [own, also]))
+    with pytest.raises(UnsupportedModelError, match="brings its own attention mask"):
+        run_with(masked, images, [RemoveTokens(tokens=[3])])
+    with pytest.raises(UnsupportedModelError, match="brings its own attention mask"):
+        perturbation(masked, images, [1, 2], torch.rand(2, 16))
+
+
+@pytest.mark.parametrize("change", ["head", "block"])
+def test_a_pass_that_does_more_after_its_blocks_is_not_taken_up(images, change):
+    """The check when a space is made cannot see what is hooked on afterwards."""
+    space = tiny_vit()
+    if change == "head":
+        space.model.head.register_forward_hook(lambda _m, _a, output: output * 2)
+        sweep_heads(space, images[:1], 1)  # the head's own hook runs in the resumed pass too
+        space.model.register_forward_hook(lambda _m, _a, output: output * 2)
+    else:
+        space.model.norm.register_forward_pre_hook(lambda _m, args: (args[0].flip(1),))
+        space.model.fc_norm.register_forward_pre_hook(lambda _m, args: (args[0] + 1,))
+        space.model.register_forward_hook(lambda _m, _a, output: output + 0.01)
+    for call in (
+        lambda: sweep_heads(space, images[:1], 1),
+        lambda: sweep_tokens(space, images[:1], 1),
+        lambda: perturbation(space, images, [1, 2], torch.rand(2, 16)),
+    ):
+        with pytest.raises(UnsupportedModelError, match="does more between its last block and its output"):
+            call()

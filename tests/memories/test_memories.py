@@ -196,6 +196,25 @@ def test_most_activating_patches(space, by):
         assert rows["label"].tolist() == [data[i][1] for _, i, _ in expected]
 
 
+def test_places_on_a_grid_that_is_not_square():
+    space = tiny_vit(img_size=(32, 48))
+
+    class Wide(Pictures):
+        def __getitem__(self, index):
+            pixels, label, _ = super().__getitem__(index)
+            return torch.cat([pixels, pixels.flip(2)[:, :, :16]], dim=2), label
+
+    data = Wide(3)
+    table = most_activating(space, data, 2, "mlp", [3], k=24)
+    with recording_coefficients(space, 2, "mlp") as collected:
+        space.trace(torch.stack([data[i][0] for i in range(3)]))
+    places = collected[0][:, 1:, 3].reshape(3, 4, 6)
+    for row in table.itertuples():
+        assert row.coefficient == pytest.approx(float(places[row.picture, row.row, row.column]), abs=1e-6)
+    assert table["column"].max() == 5
+    assert table["row"].max() == 3
+
+
 def test_most_activating_of_a_model_in_training_or_in_half_precision():
     model = tiny_vit(drop_rate=0.5, proj_drop_rate=0.5).model
     expected = most_activating(ClassSpace(model), Pictures(5), 2, "mlp", [3], k=4)

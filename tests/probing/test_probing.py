@@ -110,6 +110,25 @@ def test_accuracy_beside_the_lens(space, vectors):
                 assert row["count"].item() == COUNT
 
 
+@pytest.mark.parametrize(
+    ("options", "tokens"),
+    [
+        ({}, {"[CLS]", "image"}),
+        ({"global_pool": "avg", "class_token": False, "fc_norm": True}, {"image"}),
+        ({"class_token": False, "reg_tokens": 2, "global_pool": "avg"}, {"image"}),
+    ],
+)
+def test_only_tokens_that_there_are_have_rows(options, tokens):
+    """Of a model without [CLS] the first token is a patch, or a register."""
+    space = tiny_vit(num_classes=4, **options)
+    probes = fit_probes(space, Pictures(12, classes=4), penalty=1.0, progress=False)
+    table = probe_accuracy(space, probes, Pictures(6, classes=4, start=50), progress=False)
+    assert set(table["tokens"]) == tokens
+    counts = table.groupby("tokens")["count"].first()
+    assert counts["image"] == 6 * 16
+    assert counts.get("[CLS]", 6) == 6
+
+
 def test_bad_input(space):
     with pytest.raises(ValueError, match="4 classes needs at least as many examples, got 3"):
         fit_probes(space, Pictures(3, classes=4))

@@ -182,3 +182,13 @@ def test_contrasts_subtract_what_they_name(space):
             assert found.loc[comparison, "value"] == pytest.approx(rows[more] - rows[less])
             assert found.loc[comparison, "low"] <= found.loc[comparison, "value"] <= found.loc[comparison, "high"]
             assert found.loc[comparison, "pictures"] == 6
+
+
+def test_a_register_is_not_called_cls():
+    """The first token of a model without [CLS] may be a register, which nothing says anything about."""
+    space = tiny_vit(global_pool="avg", class_token=False, reg_tokens=2, fc_norm=True)
+    results = run_study(space, Pictures(4), ["attention_perturbation", "identifiability"], progress=False)
+    measured = set(results["attention_perturbation"].table.query("count > 0")["condition"])
+    assert "self_only" in measured
+    assert "no_cls" not in measured
+    assert "[CLS]" not in set(results["identifiability"].table.query("count > 0")["tokens"])

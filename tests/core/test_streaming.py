@@ -1,0 +1,108 @@
+"""Readings inside the pass: the model's mode, flags of the caller, points that do not exist, very many classes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from classspace_widgets import ClassSpace
+from classspace_widgets.lens import ClassLens
+from core.families import build, pixels
+
+
+def test_a_model_in_training_is_read_in_evaluation_mode():
+    model = build("ViT", drop_rate=0.4, pos_drop_rate=0.4, proj_drop_rate=0.4, attn_drop_rate=0.4, drop_path_rate=0.4)
+    space = ClassSpace(model)
+    images = pixels(space)
+    trace = space.trace(images)
+    model.train()
+    found = space.stream_readings(images, [0, 7])
+    for stream in trace.streams:
+        torch.testing.assert_close(found.logits[found.point(stream, 2)], trace.logits(stream, 2, [0, 7]))
+    torch.testing.assert_close(found.output, trace.output)
+    assert all(module.training for module in model.modules())
+
+
+@pytest.mark.parametrize("before", ["highest", "medium"])
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_callers_precision_of_products_is_put_back(before, fails, monkeypatch):
+    space = ClassSpace(build("ViT"))
+    images, during = pixels(space), []
+    torch.set_float32_matmul_precision(before)
+
+    def seen(*_):
+        during.append(torch.get_float32_matmul_precision())
+        if fails:
+            raise RuntimeError("stop here")
+
+    handle = space.model.blocks[0].register_forward_hook(seen)
+    try:
+        for precision in ("tf32", "float32"):
+            if fails:
+                with pytest.raises(RuntimeError, match="stop here"):
+                    space.stream_readings(images, 0, precision=precision)
+            else:
+                space.stream_readings(images, 0, precision=precision)
+            assert torch.get_float32_matmul_precision() == before
+        assert during == ["high", before]
+    finally:
+        handle.remove()
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_points_that_do_not_exist():
+    space = ClassSpace(build("ViT"))
+    found = space.stream_readings(pixels(space), 0)
+    assert found.point("residual", 0) == 0
+    assert [found.point(stream, 1) for stream in found.streams] == [1, 2, 3, 4]
+    assert found.point("residual", found.n_blocks) == len(found.ranks) - 1
+    for stream, block in (("attention", 0), ("mid", 0), ("mlp", 0), ("residual", -1), ("residual", 3), ("mlp", 3)):
+        with pytest.raises(ValueError, match=r"block must be in 1\.\.2"):
+            found.point(stream, block)
+    with pytest.raises(ValueError, match="stream must be one of"):
+        found.point("block", 1)
+
+
+@pytest.mark.parametrize(("classes", "k"), [(300, 200), (40_000, 300), (40_000, 2)])
+def test_very_many_classes_and_top_classes(classes, k):
+    """Places of classes beyond 32,767 need more than 16 bits."""
+    space = ClassSpace(build("ViT", depth=1, num_classes=classes))
+    images = pixels(space, 1)
+    last = classes - 1
+    found, trace = space.stream_readings(images, [0, last], k=k), space.trace(images)
+    for point, (stream, block) in ((0, ("residual", 0)), (-1, ("residual", 1)), (1, ("attention", 1))):
+        logits = trace.logits(stream, block)[0]
+        chosen = logits.gather(1, found.top_classes[point, 0].long())
+        torch.testing.assert_close(found.top_logits[point, 0], chosen, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(chosen, logits.topk(k).values, rtol=1e-4, atol=1e-4)
+        expected = torch.stack([(logits > logits[:, [c]]).sum(dim=1) for c in (0, last)], dim=-1)
+        assert int((found.ranks[point, 0] - expected).abs().max()) <= max(1, classes // 10_000)
+        assert int(found.top_classes.max()) > 2**15 or classes < 2**15
+
+
+def test_the_quick_scale_of_vectors_whose_mean_is_far_from_zero():
+    """From sums and norms it may come out below zero, where it is nothing but rounding: the scale is still a number."""
+    lens = ClassLens.fold(torch.nn.LayerNorm(64), torch.randn(3, 64), None)
+    generator = torch.Generator().manual_seed(0)
+    for mean in (1e3, 1e4, 1e6):
+        vectors = mean + 1e-3 * torch.randn(500, 64, generator=generator)
+        found = lens.quick_sigma(vectors)
+        assert bool(torch.isfinite(found).all())
+        assert float(found.min()) >= lens.eps**0.5 * 0.999
+    plain = torch.randn(50, 64, generator=generator)
+    torch.testing.assert_close(lens.quick_sigma(plain), (plain.var(dim=1, correction=0) + lens.eps).sqrt())
+    rms = ClassLens.fold(torch.nn.RMSNorm(64, eps=1e-6), torch.randn(3, 64), None)
+    torch.testing.assert_close(rms.quick_sigma(plain), (plain.square().mean(dim=1) + 1e-6).sqrt())
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_rough_products_are_near_the_exact_ones_and_are_not_them(precision):
+    space = ClassSpace(build("ViT"))
+    images = pixels(space)
+    rough, exact = (space.stream_readings(images, [0, 5], precision=p) for p in (precision, "float32"))
+    assert not torch.equal(rough.logits, exact.logits)
+    spread = exact.logits.abs().amax()
+    assert float((rough.logits - exact.logits).abs().max() / spread) < 0.02
+    # Ranks may change where two logits are closer than the products are precise, and nowhere else.
+    assert float((rough.ranks != exact.ranks).float().mean()) < 0.05
+    assert int((rough.ranks - exact.ranks).abs().max()) <= 1
