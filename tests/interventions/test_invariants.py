@@ -81,7 +81,10 @@ def test_replacing_the_product_by_itself_changes_nothing(family):
 
 def test_fused_and_unfused_agree(family):
     images = images_for(family)
-    cuts = [KnockOutAttention("self_only", blocks=[1]), KnockOutAttention("edges", sources=[3], renormalise=True)]
+    cuts = [
+        KnockOutAttention("self_only", blocks=[1]),
+        KnockOutAttention("edges", sources=[3], blocks=[2], renormalise=True),
+    ]
     fused = run_with(family, images, cuts)
     modules = [m for m in family.model.modules() if hasattr(m, "fused_attn")]
     before = [m.fused_attn for m in modules]
