@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from classspace_widgets.describe import space_html, space_text
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from os import PathLike
 
-    import numpy as np
     from torch import Tensor, nn
 
     from classspace_widgets.models import Adapter
@@ -401,6 +401,40 @@ class ClassSpace:
         Tensor [B, 3, height, width]
         """
         return prepare_input(images, self.preprocessing)[0].to(self.device, self.dtype)
+
+    def placed_mask(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A mask of a picture's own size, cut and scaled as preprocessing does it with the picture.
+
+        What comes out is in the pixels of `Trace.pictures`, as `Trace.snapshot` and `Explorer` take it for ``mask=``.
+
+        Parameters
+        ----------
+        mask : ndarray [height, width]
+            Numbers of objects, 0 for context, as `capture.capture` takes them; of the size of the upright picture.
+
+        Returns
+        -------
+        ndarray [height, width], uint8
+            Of the size that the model sees, with the same numbers.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not have two dimensions, or holds anything but numbers of objects.
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import make_scene
+        >>> large = make_scene(3, size=384)
+        >>> ClassSpace.bundled().placed_mask(large.mask).shape
+        (96, 96)
+        """
+        from classspace_widgets.studies.prepare import PixelTransform, object_numbers
+
+        mask = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+        if mask.ndim != 2 or not mask.size:
+            raise ValueError(f"a mask must have shape [height, width], got {list(mask.shape)}")
+        return PixelTransform.of(self).mask(object_numbers(mask))
 
     def trace(
         self,

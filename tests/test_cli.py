@@ -12,7 +12,7 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from classspace_widgets import __version__, doctor
+from classspace_widgets import ClassSpace, __version__, doctor
 from classspace_widgets.cli import demo, main
 from classspace_widgets.scenes import gallery, variants
 
@@ -76,6 +76,29 @@ def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path
     assert (first[:, 15:] == exact[:, :-15]).mean() > 0.98
     assert not first[:, :15].any()
     assert [len(s.meta["objects"]) for s in written] == [2, 1]
+    cut_off = np.where(np.arange(252) < 20, 1, 2 * (mask > 0))
+    Image.fromarray(cut_off.astype(np.uint8)).save(tmp_path / "a_mask.png")
+    assert (
+        main(["export", pictures[0], "--mask", masks[0], "--out", str(tmp_path / "page.html"), "--device", "cpu"]) == 0
+    )
+    assert set(np.unique(written[-1].arrays["mask"])) == {0, 2}
+    assert len(written[-1].meta["objects"]) == 2
+
+
+def test_a_mask_of_the_pictures_own_size_is_placed_as_the_picture_is():
+    space = ClassSpace.bundled(device="cpu")
+    wide = np.zeros((200, 300), np.uint8)
+    wide[50:150, 100:250] = 2
+    wide[:50, :50] = 1
+    trace = space.trace(Image.fromarray(np.repeat(wide[..., None] * 100, 3, axis=2)))
+    placed = space.placed_mask(wide)
+    assert placed.shape == trace.pictures.shape[1:3]
+    # The picture shows its own mask: 0, 100 and 200, but for the interpolation of its edges.
+    assert (np.round(trace.pictures[0, ..., 0] / 100) == placed).mean() > 0.98
+    assert set(np.unique(placed)) == {0, 2}, "the first object was cut off"
+    assert trace.snapshot(mask=placed, objects=[None] * 2).meta["objects"] == [{"class": None, "name": "object"}] * 2
+    with pytest.raises(ValueError, match=r"shape \[height, width\], got \[2, 3, 4\]"):
+        space.placed_mask(np.zeros((2, 3, 4)))
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path, capsys):

@@ -55,8 +55,9 @@ def capture(
         embedding in float16, so that every class can be read with no kernel; ranks are then approximate.
         ``"auto"``: ``"all"`` up to 6 MB of readings, else ``"classes"``.
     mask : ndarray [height, width], optional
-        Where the objects are, in the displayed picture's pixels: 0 is context, i the i-th of ``objects``.  Views outline
-        every object; class tokens are those of the object whose class is read, or else of the first, the main one.
+        Where the objects are, in the displayed picture's pixels: 0 is context, i the i-th of ``objects``, the main one
+        first; boolean, or 0 and 255 alone: one object; 255 beside other numbers: undecided, which counts as context.
+        Views outline every object; class tokens are those of the object whose class is read, or else of the first, the main one.
     objects : sequence, optional
         Class (index or name) of every object in the mask, in the order of its numbers; None for an unknown one.
     label : int or str, optional
@@ -230,13 +231,22 @@ def _add_mask(
     expected = (meta["image"]["height"], meta["image"]["width"])
     mask = np.asarray(mask)
     if mask.shape != expected:
-        raise ValueError(f"mask must have the displayed picture's shape {expected}, got {mask.shape}")
-    count = int(mask.max(initial=0))
-    indices = [None if c is None else class_index(names, c) for c in objects] or [None] * count
-    if len(indices) < count or mask.min(initial=0) < 0 or count > 255:
         raise ValueError(
-            f"mask values must be 0 (background) or 1..{len(objects) or 255} (the objects given), "
-            f"got {mask.min(initial=0)}..{count}"
+            f"mask must have the displayed picture's shape {expected}, got {mask.shape}; "
+            "space.placed_mask(mask) cuts and scales a mask of the picture's own size as the picture was"
         )
-    arrays["mask"] = mask.astype(np.uint8)
+    from classspace_widgets.studies.prepare import object_numbers
+
+    mask = object_numbers(mask)
+    numbers = sorted(set(mask.ravel().tolist()) - {0})
+    indices = [None if c is None else class_index(names, c) for c in objects] or [None] * len(numbers)
+    if numbers and numbers[-1] > len(indices):
+        remedy = f"objects=[None] * {numbers[-1]} keeps them as they are"
+        if not objects and len(numbers) == 1:
+            remedy = f"for one object give mask == {numbers[-1]}; {remedy}"
+        raise ValueError(
+            f"a mask must hold 0 (context) and the numbers 1..{len(indices)} of its objects, the main one first, "
+            f"this one holds {', '.join(map(str, numbers[:6]))}; {remedy}"
+        )
+    arrays["mask"] = mask
     meta["objects"] = [{"class": i, "name": "object" if i is None else names[i]} for i in indices]

@@ -54,7 +54,7 @@ def _export(arguments: argparse.Namespace) -> int:
     missing = [str(path) for path in [*arguments.images, *masks] if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
-    from classspace_widgets.cli.masks import placed_mask
+    from classspace_widgets.cli.masks import mask_options
     from classspace_widgets.export.html import estimate_bytes, export_html, page_title
     from classspace_widgets.export.portable import portable, reduced
     from classspace_widgets.images import read_picture
@@ -70,8 +70,8 @@ def _export(arguments: argparse.Namespace) -> int:
             # A picture with a mask stays as it is stored, as its mask does.
             picture = read_picture(path, upright=False)[0] if masks else path
             trace = space.trace(picture, attention=True, heads=True)
-            mask = placed_mask(masks[i], picture, space) if masks else None
-            made = portable(trace.snapshot(title=shown_name(path.name), mask=mask), classes)
+            drawn = mask_options(masks[i], picture, space) if masks else {}
+            made = portable(trace.snapshot(title=shown_name(path.name), **drawn), classes)
             made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
             made.source = None  # It is what goes into the page: nothing is to be read again.
             snapshots.append(made)

@@ -11,11 +11,9 @@ if TYPE_CHECKING:
 
     from classspace_widgets.space import ClassSpace
 
-WHITE = 255
 
-
-def placed_mask(path: Path, picture: Any, space: ClassSpace) -> np.ndarray[Any, Any]:
-    """A picture's mask file, cut and scaled as the model's preprocessing does it with the picture.
+def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
+    """A picture's mask file, cut and scaled as the picture is, and its objects: options of `Trace.snapshot`.
 
     Parameters
     ----------
@@ -28,11 +26,11 @@ def placed_mask(path: Path, picture: Any, space: ClassSpace) -> np.ndarray[Any, 
 
     Returns
     -------
-    ndarray [height, width], uint8
-        Of the size that the model sees.
+    dict
+        ``mask``, of the size that the model sees, and ``objects``, those too that were cut off.
     """
     from classspace_widgets.picture_files import open_picture
-    from classspace_widgets.studies.prepare import PixelTransform
+    from classspace_widgets.studies.prepare import object_numbers
 
     values = np.asarray(open_picture(path.read_bytes(), f"--mask: {path}"))
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
@@ -43,9 +41,5 @@ def placed_mask(path: Path, picture: Any, space: ClassSpace) -> np.ndarray[Any, 
             f"--mask: {path} must have one channel and its picture's size [height, width]={list(expected)}, "
             f"got {list(values.shape)}"
         )
-    if values.max(initial=0) > WHITE:
-        raise ValueError(f"--mask: {path} must hold object numbers in 0..254, got {values.max()}")
-    values = values.astype(np.uint8)
-    present = set(np.unique(values).tolist())
-    numbers = np.where(values == WHITE, 1 if present <= {0, WHITE} else 0, values)
-    return PixelTransform.of(space).mask(numbers)
+    count = int(object_numbers(values).max(initial=0))
+    return {"mask": space.placed_mask(values), "objects": [None] * count}

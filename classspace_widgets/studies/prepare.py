@@ -142,8 +142,37 @@ def _tokens(mask: np.ndarray[Any, Any], grid: tuple[int, int], coverage: float) 
 
 def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """1 inside the object, 255 to leave out, 0 elsewhere; see `token_mask` for what is understood and what is refused."""
+    numbers = _numbers(mask)
+    if numbers == [0, IGNORED]:
+        return np.asarray(mask == IGNORED, np.uint8)
+    others = [n for n in numbers if n != 0]
+    if others and 1 not in others:
+        which = others[0] if len(others) == 1 else "<the object's number>"
+        raise DatasetError(
+            f"a mask has its object in 1, and this one holds {', '.join(map(str, numbers[:6]))} and no 1; "
+            f"give mask == {which}, or no mask for a picture without its object"
+        )
+    known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
+    return known
+
+
+def object_numbers(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The number of the object at each pixel, 0 for context, of a mask of several objects.
+
+    As in `binary_mask`, a mask of 0 and 255 alone has one object, and beside other numbers 255 is no object.
+    """
+    numbers = _numbers(mask)
+    if set(numbers) <= {0, IGNORED}:
+        return np.asarray(mask == IGNORED, np.uint8)
+    if numbers[-1] > IGNORED:
+        raise DatasetError(f"a mask must hold 0 for context and 1..254 for objects, got {numbers[-1]}")
+    return np.where(mask == IGNORED, 0, mask).astype(np.uint8)
+
+
+def _numbers(mask: np.ndarray[Any, Any]) -> list[int]:
+    """The different numbers in a mask; raises where it holds anything but numbers of objects."""
     if mask.dtype.kind == "b":
-        return np.asarray(mask, np.uint8)
+        return [int(value) for value in np.unique(mask)]
     if mask.dtype.kind not in "iuf":
         raise DatasetError(f"a mask must hold numbers or be boolean, got {mask.dtype}")
     values = np.unique(mask)
@@ -159,17 +188,7 @@ def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
             f"a mask holds {len(numbers)} different values up to {numbers[-1]}, as grey edges give them; "
             "give mask > 127, or 1 for the object and other whole numbers for the rest"
         )
-    if numbers == [0, IGNORED]:
-        return np.asarray(mask == IGNORED, np.uint8)
-    others = [n for n in numbers if n != 0]
-    if others and 1 not in others:
-        which = others[0] if len(others) == 1 else "<the object's number>"
-        raise DatasetError(
-            f"a mask has its object in 1, and this one holds {', '.join(map(str, numbers[:6]))} and no 1; "
-            f"give mask == {which}, or no mask for a picture without its object"
-        )
-    known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
-    return known
+    return numbers
 
 
 _LARGEST_NUMBER = 191

@@ -205,6 +205,47 @@ def test_a_pickled_snapshot_leaves_its_model_behind():
     assert back.pack() == snapshot.pack()
 
 
+def test_masks_of_editors_and_data_sets_hold_the_objects_that_are_meant():
+    space = tiny_vit()
+    trace = space.trace(images_for(space))
+    size = trace.pictures.shape[1:3]
+    one, two = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+    one[:8, :8], two[8:16, :8] = 1, 1
+
+    def taken(mask, **options):
+        made = capture(trace, mask=mask, **options)
+        return made.arrays["mask"], len(made.meta["objects"])
+
+    for same in (one, one == 1, one * 255, one.astype(float), one.astype(np.int64)):
+        mask, count = taken(same)
+        assert np.array_equal(mask, one)
+        assert mask.dtype == np.uint8
+        assert count == 1
+    mask, count = taken(one + 2 * two)
+    assert np.array_equal(mask, one + 2 * two)
+    assert count == 2
+    mask, count = taken(np.where(two, 255, one))  # undecided pixels are no object
+    assert np.array_equal(mask, one)
+    assert count == 1
+    assert taken(2 * two, objects=[1, 3])[1] == 2  # a hidden main object
+    assert taken(np.zeros(size))[1] == 0
+    for wrong, said in {
+        7: r"this one holds 7; for one object give mask == 7; objects=\[None\] \* 7 keeps",
+        0.7: r"whole numbers, got 0.7; of probabilities give mask > 0.5",
+        -1: "must not hold -1",
+        300: r"1..254 for objects, got 300",
+    }.items():
+        with pytest.raises(ValueError, match=said):
+            taken(one * np.array(wrong))
+    with pytest.raises(
+        ValueError, match=r"1..2 of its objects, the main one first, this one holds 1, 3; objects=\[None\] \* 3"
+    ):
+        taken(one + 3 * two)
+    assert taken(one + 3 * two, objects=[None] * 3)[1] == 3
+    with pytest.raises(ValueError, match=r"1..1 of its objects, the main one first, this one holds 1, 2; objects="):
+        taken(one + 2 * two, objects=[1])
+
+
 def test_masks_labels_and_bad_input():
     space = tiny_vit()
     trace = space.trace(Image.new("RGB", (32, 32), "teal"))
@@ -214,11 +255,11 @@ def test_masks_labels_and_bad_input():
     assert snapshot.meta["objects"] == [{"class": 3, "name": "class 3"}]
     assert (snapshot.meta["image"]["label"], snapshot.meta["image"]["name"]) == (3, "<b>.png")
     assert Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).size == mask.shape[::-1]
-    with pytest.raises(ValueError, match=r"mask must have the displayed picture's shape .* got \(4, 4\)"):
+    with pytest.raises(ValueError, match=r"displayed picture's shape .* got \(4, 4\); space\.placed_mask\(mask\)"):
         capture(trace, mask=np.zeros((4, 4), np.uint8))
-    with pytest.raises(ValueError, match="mask values must be 0"):
+    with pytest.raises(ValueError, match="a mask must hold 0"):
         capture(trace, mask=mask * 3, objects=[3])
-    with pytest.raises(ValueError, match=r"1\.\.255 \(the objects given\), got -1\.\.0"):
+    with pytest.raises(ValueError, match="must not hold -1"):
         capture(trace, mask=mask.astype(int) - 1)
     with pytest.raises(TypeError, match=r"image must be a whole number in 0\.\.0, got 0\.5"):
         capture(trace, image=0.5)
