@@ -27,6 +27,9 @@ MOST_UNEQUAL = 500
 FAR = 30
 """How many times further out than any picture a ready tensor may lie before that is warned about."""
 
+OVER = 0.05
+"""How far a picture of 0..1 may go beyond it and is still taken for one: to resize it may do that."""
+
 DARK, FLAT = 1 / 4, 1 / 16
 """A picture of 16 bits or floats that goes up to less of its range, or varies by less of it, is warned about."""
 
@@ -111,13 +114,20 @@ def _decoded(picture: Image, name: str, upright: bool) -> Image:
     from PIL import ImageOps
 
     _check_size(picture.width, picture.height, name)
+    # Colours of 16 bits are cut to 8 by Pillow itself, so that only the file tells.
+    deep = any("16" in str(tile[3]) for tile in getattr(picture, "tile", ()))
     try:
         picture.load()
         if upright:
             picture = ImageOps.exif_transpose(picture)
     except Exception as error:  # a decoder may raise anything
         raise unreadable(name, error) from error
-    return _rgb(picture, name)
+    shown = _rgb(picture, name)
+    if deep and not picture.mode.startswith("I"):
+        high = max(high for _, high in shown.getextrema())
+        if high < DARK * 255:
+            _warn_dark(high / 255, 65535)
+    return shown
 
 
 def _check_size(width: int, height: int, name: str) -> None:
@@ -203,17 +213,21 @@ def _warn_of_one_shade(array: np.ndarray[Any, Any], full: int) -> None:
     low, high = float(array.min()), float(array.max())
     # No name and few digits, so that one warning is shown for all pictures of a data set.
     if low < high < DARK * full:
-        warnings.warn(
-            f"an image goes up to about {high / full:.0e} of its range 0..{full}, so the model sees it nearly black; if that "
-            "is as bright as such pictures get, divide by it: array / largest, floats in 0..1",
-            stacklevel=3,
-        )
+        _warn_dark(high / full, full)
     elif low < high and high - low < FLAT * full:
         warnings.warn(
             f"an image varies by less than a sixteenth of its range 0..{full}, so the model sees it nearly all in one grey; "
             "to stretch it: (array - lowest) / (largest - lowest), floats in 0..1",
             stacklevel=3,
         )
+
+
+def _warn_dark(share: float, full: int) -> None:
+    warnings.warn(
+        f"an image goes up to about {share:.0e} of its range 0..{full}, so the model sees it nearly black; if that "
+        "is as bright as such pictures get, divide by it: array / largest, floats in 0..1",
+        stacklevel=4,
+    )
 
 
 def _from_array(array: np.ndarray[Any, Any]) -> Image:
@@ -515,7 +529,13 @@ def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, .
 
     Returns
     -------
-    tuple of Tensor and tuple of str
+    tuple of Tensor [B, 3, height, width] and tuple of str
+
+    Examples
+    --------
+    >>> pixels, names = prepare_input(["tests/none.png"], ClassSpace.bundled().preprocessing)
+    Traceback (most recent call last):
+    FileNotFoundError: there is no image file at tests/none.png
     """
     parts: list[Tensor] = []
     ready: list[Tensor] = []
@@ -599,6 +619,18 @@ def check_values(batches: Sequence[Tensor], how: Any) -> None:
     batches : sequence of Tensor
         What was given together.
     how : Preprocessing, or anything else with a ``mean`` and ``std`` by channel
+
+    Returns
+    -------
+    None
+        It raises ``ValueError`` for values that are not finite, and warns about those that are far out or all in 0..1.
+
+    Examples
+    --------
+    >>> how = ClassSpace.bundled().preprocessing
+    >>> check_values([torch.full((3, 96, 96), torch.nan)], how)
+    Traceback (most recent call last):
+    ValueError: images contain NaN or infinite pixels
     """
     # Elsewhere, to look at values is to wait for the device.
     batches = [batch for batch in batches if batch.device.type == "cpu"]
@@ -614,7 +646,7 @@ def check_values(batches: Sequence[Tensor], how: Any) -> None:
             f"{taken}, and this one holds {low:.3g}..{high:.3g}; pass pictures of 0..255 as uint8: tensor.to(torch.uint8)",
             stacklevel=3,
         )
-    elif 0 <= low < high <= 1 and (min(usual) < -0.01 or max(usual) > 1.01):
+    elif -OVER <= low < high <= 1 + OVER and (min(usual) < -2 * OVER or max(usual) > 1 + 2 * OVER):
         # No numbers here, so that one warning is shown for all pictures of a data set.
         warnings.warn(
             f"{taken}, and all values lie in 0..1 as in a picture that is not; pass pictures as uint8, "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import os
+import re
 import threading
 import warnings
 from typing import TYPE_CHECKING
@@ -77,4 +77,4 @@ def shown_name(name: str) -> str:
     >>> len(shown_name("fish_\\udcfc.png")), shown_name("fish.png")
     (10, 'fish.png')
     """
-    return os.fsencode(name).decode("utf-8", "replace")
+    return re.sub("[\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", name)

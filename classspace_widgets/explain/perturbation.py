@@ -152,9 +152,10 @@ def perturbation(
         raise ValueError(f"kept must be numbers of image tokens in 1..{count}, got {kept!r}")
     if not orders or any(order not in ORDERS for order in orders):
         raise ValueError(f"orders must be among {ORDERS}, got {tuple(orders)}")
-    given = tuple(getattr(labels, "shape", (len(labels),)))
+    given = () if isinstance(labels, str) else tuple(getattr(labels, "shape", (len(labels),)))
     if given != (len(scores),):
-        raise ValueError(f"labels must have shape [B]=({len(scores)},), got {given}")
+        hint = "; of one-hot or soft labels give labels.argmax(1)" if len(given) == 2 else ""
+        raise ValueError(f"labels must have shape [B]=({len(scores)},), got {given}{hint}")
     target = torch.tensor([space.class_index(label) for label in items_of(labels)[0]], device=space.device)
     if run is None:
         with pixels_of(space, images) as pixels:

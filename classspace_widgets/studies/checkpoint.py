@@ -15,9 +15,12 @@ import numpy as np
 
 from classspace_widgets._version import __version__
 from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.studies.data import parts_of
 from classspace_widgets.wellformed import Fields, skipped_pictures
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import nn
 
 FORMAT = 1
@@ -40,18 +43,32 @@ def model_fingerprint(model: nn.Module) -> str:
 def dataset_fingerprint(dataset: Any) -> dict[str, Any]:
     """What tells one data set from another without reading its pictures."""
     digest = hashlib.sha256()
-    for part in (getattr(dataset, "labels", None), getattr(dataset, "class_names", None)):
-        if isinstance(part, (list, tuple, np.ndarray)):
-            digest.update(json.dumps([str(p) for p in part]).encode())
-    paths = getattr(dataset, "paths", None)
-    if isinstance(paths, (list, tuple)):
-        digest.update(json.dumps([Path(p).name for p in paths]).encode())
+    for part in _told(dataset):
+        digest.update(part.encode())
     own = getattr(dataset, "fingerprint", None)
     return {
         "data": str(getattr(dataset, "name", "") or type(dataset).__name__),
         "pictures": len(dataset),
         "data_fingerprint": own if isinstance(own, str) else digest.hexdigest()[:16],
     }
+
+
+def _told(dataset: Any) -> Iterator[str]:
+    """What a data set, and those that it is made of, tell of their pictures: labels, names, positions, files."""
+    for name in ("labels", "targets", "class_names", "classes", "indices"):
+        part = getattr(dataset, name, None)
+        part = part.tolist() if hasattr(part, "tolist") else part
+        if isinstance(part, (list, tuple, range)):
+            yield f"{name} {json.dumps([str(p) for p in part])}"
+    for name in ("paths", "samples"):  # torchvision's samples are pairs of path and label
+        files = getattr(dataset, name, None)
+        if isinstance(files, (list, tuple)):
+            yield json.dumps([Path(p[0] if isinstance(p, (list, tuple)) else p).name for p in files])
+    own = getattr(dataset, "_fingerprint", None)  # a Hugging Face data set's
+    if isinstance(own, str):
+        yield own
+    for part in parts_of(dataset):
+        yield from _told(part)
 
 
 def versions() -> dict[str, str]:

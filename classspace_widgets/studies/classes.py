@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from classspace_widgets.lookup import close_matches, composed
-from classspace_widgets.studies.data import DatasetError, feature_names
+from classspace_widgets.studies.data import DatasetError, feature_names, parts_of
 
 
 class ClassMismatchError(DatasetError):
@@ -151,9 +151,7 @@ def label_names(dataset: Any) -> dict[int, str]:
     features = feature_names(dataset)
     if features:
         return dict(enumerate(features))
-    parts = getattr(dataset, "datasets", None)
-    inner = list(parts) if isinstance(parts, (list, tuple)) else [getattr(dataset, "dataset", None)]
-    known = [label_names(part) for part in inner if part is not None and part is not dataset]
+    known = [label_names(part) for part in parts_of(dataset)]
     for other in known:
         if other != known[0]:
             raise DatasetError(

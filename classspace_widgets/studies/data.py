@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 IGNORED = 255
 COLUMNS = {"image": ("image", "img", "pixel_values"), "label": ("label", "labels", "fine_label", "class")}
 """What columns of rows are called, by habit."""
-_COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN"})
+_COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 
 
 class DatasetError(ValueError):
@@ -343,6 +343,32 @@ class RowDataset:
         return row[self.image], whole_label(row[self.label], index), row[self.mask] if self.mask else None
 
 
+def parts_of(dataset: Any) -> list[Any]:
+    """The data sets that another is made of: those of a ``ConcatDataset``, the one of a ``Subset``, the rows of rows, timm's reader.
+
+    Parameters
+    ----------
+    dataset : Any
+
+    Returns
+    -------
+    list
+        None for a data set that stands for itself.
+
+    Examples
+    --------
+    >>> from torch.utils.data import Subset
+    >>> parts_of(Subset([1, 2], [0])), parts_of([1, 2])
+    ([[1, 2]], [])
+    """
+    several = getattr(dataset, "datasets", None)
+    inner = list(several) if isinstance(several, (list, tuple)) else []
+    inner += [getattr(dataset, name, None) for name in ("dataset", "rows", "reader")]
+    return [
+        part for part in inner if part is not dataset and hasattr(part, "__getitem__") and not isinstance(part, str)
+    ]
+
+
 def feature_names(rows: Any, label: str = "") -> tuple[str, ...]:
     """Class names in the features of a Hugging Face data set; none where there are none."""
     features = getattr(rows, "features", None)
@@ -377,6 +403,8 @@ def whole_label(label: Any, index: int) -> int:
         several = shape is not None and isinstance(value, list)
         got = f"{label.dtype} of shape {tuple(label.shape)}" if several else repr(label)[:80]
         hint = "; " + ONE_HOT.format("label", "()") if several and len(shape or ()) == 1 else ""
+        if isinstance(label, (list, tuple)) and len(label) > 1:
+            hint = "; " + ONE_HOT.format("np.array(label)", "()")
         if isinstance(value, str):
             hint = "; number the classes, and list their names in that order as the data set's `classes`"
         raise DatasetError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.images import check_values, read_picture
+from classspace_widgets.picture_files import shown_name
 from classspace_widgets.studies.data import COLUMNS, IGNORED, DatasetError, whole_label
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ class Preparer:
         except DatasetError:
             raise
         except Exception as error:  # any decoder may raise anything: it is recorded, and the run goes on
-            return Broken(index, f"{type(error).__name__}: {error}")
+            return Broken(index, shown_name(f"{type(error).__name__}: {error}"))
         pixels, size = self._pixels(image, index)
         tokens = np.full(self.grid[0] * self.grid[1], -1, np.int8)
         if mask is not None:

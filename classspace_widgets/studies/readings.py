@@ -49,7 +49,7 @@ class Readings:
     autocast : torch.dtype or None
         What the pass ran under, for further passes that are compared with it.
     checked : bool
-        Labels were checked already, picture by picture; to look at them again might be to wait for the device.
+        Labels and masks were checked already, picture by picture; to look at them again might be to wait for the device.
     """
 
     trace: Trace
@@ -86,6 +86,11 @@ class Readings:
                 raise ValueError(
                     f"token masks must have shape [B, P]=({count}, {patches}), got {tuple(self.token_masks.shape)}; "
                     "reduce picture masks to the patch grid with studies.data.token_mask"
+                )
+            if not self.checked and not bool(_is_token_mask(self.token_masks)):
+                raise ValueError(
+                    "token masks must hold 1 (object), 0 (context) and -1 (neither) alone, got "
+                    f"{sorted(set(self.token_masks.flatten().tolist()))[:6]}; of object numbers give (masks == number).int()"
                 )
             self.token_masks = self.token_masks.to(self.labels.device)
 
@@ -151,6 +156,10 @@ class Readings:
         member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
         sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
         return sizes
+
+
+def _is_token_mask(masks: Tensor) -> Tensor:
+    return ((masks == 1) | (masks == 0) | (masks == -1)).all()
 
 
 def _labels_hint(shape: tuple[int, ...]) -> str:

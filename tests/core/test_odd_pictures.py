@@ -93,6 +93,25 @@ def saved(folder, name="a.png", data=None):
     return path
 
 
+def png(width, height, bits, rows):
+    """A PNG in colours, written by hand: Pillow writes none of 16 bits."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def deep_png(array):
+    return png(array.shape[1], array.shape[0], 16, b"".join(b"\0" + row.astype(">u2").tobytes() for row in array))
+
+
+def bomb():
+    """A PNG that says it has 60,000 x 60,000 pixels, in a few bytes."""
+    return png(60_000, 60_000, 8, bytes(100))
+
+
 half_image, half_colours = with_alpha(128)
 
 # Source (from a folder), what it shows, and how far values may be off.
@@ -138,6 +157,7 @@ SHOWN = {
     "16 bits": (lambda _: encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "PNG"), rgb(GREY), 0),
     "16 bits, TIFF": (lambda _: encoded(Image.fromarray(GREY.astype(np.uint16) * 257), "TIFF"), rgb(GREY), 0),
     "16 bits, other byte order": (lambda _: Image.frombytes("I;16B", (32, 16), (GREY.astype(">u2") * 257).tobytes()), rgb(GREY), 0),
+    "16 bits, in colours": (lambda _: deep_png(PAINTED.astype(np.uint16) * 257), PAINTED, 0),
     "32 bits holding 16": (lambda _: Image.fromarray(GREY.astype(np.int32) * 257), rgb(GREY), 0),
     "32 bits holding 8": (lambda _: Image.fromarray(GREY).convert("I"), rgb(GREY), 0),
     "floats in 0..1, TIFF": (lambda _: encoded(Image.fromarray((GREY / 255).astype(np.float32)), "TIFF"), rgb(GREY), 0),
@@ -178,18 +198,6 @@ def test_the_right_values(kind, tmp_path):
     values = np.asarray(found, np.float64)
     assert values.shape == expected.shape
     assert np.abs(values - expected).max() <= tolerance
-
-
-def bomb():
-    """A PNG that says it has 60,000 x 60,000 pixels, in a few bytes."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
-    )
 
 
 def tiff(array):
@@ -297,6 +305,8 @@ SLIVERS = {
     "14 bits of 16": (GREY.astype(np.uint16) * 64, DARK),
     "8 bits of 16": (GREY.astype(np.uint16), DARK),
     "12 bits of 16, PNG": (encoded(Image.fromarray(GREY.astype(np.uint16) * 16), "PNG"), DARK),
+    "12 bits of 16, PNG in colours": (deep_png(PAINTED.astype(np.uint16) * 16), DARK),
+    "8 bits of 16, PNG in colours": (deep_png(PAINTED.astype(np.uint16)), DARK),
     "12 bits of 32": (Image.fromarray(GREY.astype(np.int32) * 16), DARK),
     "12 bits, as floats of 16": (GREY * 16 / 65535, DARK),
     "divided by 255 twice": (GREY / 255 / 255, DARK),
@@ -483,9 +493,17 @@ def test_ready_input_that_was_not_normalised_is_told(plain):
     mean, std = (torch.tensor(part).view(3, 1, 1) for part in (plain.preprocessing.mean, plain.preprocessing.std))
     for remedy in (as_pictures, (not_normalised - mean) / std):
         plain.trace(remedy)  # warnings are errors here
+    with pytest.warns(UserWarning, match=words):  # resized after it was made floats
+        plain.trace(not_normalised * 1.08 - 0.04)
     plain.trace(torch.zeros(1, 3, 32, 32))
     plain.trace(torch.cat([not_normalised, -not_normalised]))
     plain.trace_pixels(not_normalised, prepared=True)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_ready_input_that_is_far_out_is_told(plain, sign):
+    with pytest.warns(UserWarning, match=r"this one holds .*; pass pictures of 0..255 as uint8"):
+        plain.trace(sign * torch.linspace(0, 255, 3 * 32 * 32).reshape(1, 3, 32, 32))
 
 
 def test_models_that_take_pictures_as_they_are_do_not_warn():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import unicodedata
 
 import numpy as np
@@ -26,6 +28,7 @@ from classspace_widgets.studies import (
     match_classes,
     run_study,
 )
+from classspace_widgets.studies.checkpoint import CheckpointError, dataset_fingerprint
 from classspace_widgets.studies.classes import class_table, label_names
 from classspace_widgets.studies.named import named_dataset
 from classspace_widgets.studies.prepare import PixelTransform, Preparer
@@ -129,6 +132,19 @@ def test_rows_of_a_subset_keep_their_names_and_columns(space):
     assert label_names(data) == label_names(as_dataset(rows)) == {0: "dog", 1: "cat"}
     prepare = Preparer(data, PixelTransform.of(space), (4, 4), 4, class_table(data, MODEL, None))
     assert [prepare(i).label for i in range(2)] == [1, 2]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_timms_own_data_sets_know_their_names(space, tmp_path):
+    from timm.data import ImageDataset  # which leaves its files open
+
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (32, 32), (9, 9, 200)).save(tmp_path / name / "1.png")
+    data = ImageDataset(str(tmp_path))
+    assert label_names(data) == label_names(Subset(data, [1])) == {0: "cat", 1: "dog"}
+    result = run_study(space, data, "accuracy", progress=False)
+    assert sorted(result["accuracy"].tables["by_class"]["class"].unique()) == [1, 2]
 
 
 def test_joined_data_sets_must_agree():
@@ -255,7 +271,7 @@ ROWS = {
         (torch.tensor(1.5), r"got tensor\(1.5"),
         ("cat", r"got 'cat'; number the classes, and list their names in that order as the data set's `classes`"),
         (None, "got None"),
-        ([0, 0, 1], r"got \[0, 0, 1\]"),
+        ([0, 0, 1], r"got \[0, 0, 1\]; of one-hot .*: np.array\(label\).argmax\(\)"),
     ],
 )
 def test_labels_that_are_no_numbers(space, tmp_path, monkeypatch, kind, label, words):
@@ -349,6 +365,24 @@ def test_data_sets_that_cannot_be_used_are_dataset_errors(tmp_path):
         as_dataset(torch.utils.data.DataLoader(Named()))
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
+def test_folders_whose_names_are_no_unicode(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    Image.new("RGB", (8, 8)).save(os.fsdecode(folder + b"/\xfc.png"), "PNG")
+    with open(folder + b"/\xe4.png", "wb") as file:
+        file.write(b"broken")
+    name = "caf\N{REPLACEMENT CHARACTER}"
+    data = image_folder(tmp_path)
+    assert data.class_names == (name,)
+    space = tiny_vit(num_classes=2)
+    space.class_names = (name, "tea")
+    results = run_study(space, data, "accuracy", checkpoint=tmp_path / "run", progress=False)
+    assert len(results.skipped) == 1
+    results.save(tmp_path / "results.json.gz")
+    assert results.skipped[0][1].encode()
+
+
 def test_hidden_copies_are_no_pictures(tmp_path):
     for name in ("boat", "fish"):
         (tmp_path / name / "more").mkdir(parents=True)
@@ -411,6 +445,33 @@ def test_arrays_of_objects_are_refused_in_words(tmp_path):
         (tmp_path / "b.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match=r"b\.npz is not a complete \.npz file of arrays"):
             named_dataset(str(tmp_path / "b.npz"))
+
+
+def fingerprint(data):
+    return dataset_fingerprint(data)["data_fingerprint"]
+
+
+@pytest.mark.parametrize("nest", NESTS)
+def test_a_checkpoint_knows_parts_apart(tmp_path, nest):
+    """Other pictures of the same number are another data set, also inside a nest."""
+    paths = [tmp_path / f"{i}.png" for i in range(6)]
+    data = PictureFiles(paths, [0, 1] * 3, NAMES)
+    others = [
+        PictureFiles([*paths[:5], tmp_path / "other.png"], [0, 1] * 3, NAMES),
+        PictureFiles(paths, [0, 1, 0, 1, 1, 0], NAMES),
+        PictureFiles(paths, [0, 1] * 3, NAMES[::-1]),
+    ]
+    made = NESTS[nest]
+    assert fingerprint(made(data)) == fingerprint(made(PictureFiles(paths, [0, 1] * 3, NAMES)))
+    assert all(fingerprint(made(data)) != fingerprint(made(other)) for other in others)
+
+
+def test_a_run_is_not_resumed_on_another_part(space, tmp_path):
+    whole = Named()
+    run_study(space, Subset(whole, [0, 1]), "accuracy", checkpoint=tmp_path / "run", progress=False)
+    with pytest.raises(CheckpointError, match="data_fingerprint"):
+        run_study(space, Subset(whole, [0, 3]), "accuracy", checkpoint=tmp_path / "run", resume=True, progress=False)
+    run_study(space, Subset(whole, [0, 1]), "accuracy", checkpoint=tmp_path / "run", resume=True, progress=False)
 
 
 def test_the_atlas_names_pictures_as_the_model_does(space):

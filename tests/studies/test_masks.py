@@ -207,6 +207,18 @@ def test_what_cannot_be_a_picture_is_skipped_with_its_reason(space):
     assert [word in reason.reason for word, reason in zip(words, reasons, strict=True)] == [True] * 4
 
 
+def test_token_masks_beside_a_trace(space):
+    from classspace_widgets.studies import Identifiability
+
+    trace, labels = space.trace(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])
+    numbers = torch.zeros(2, 16, dtype=torch.int64)
+    numbers[:, :3] = 7
+    with pytest.raises(ValueError, match=r"1 \(object\), 0 \(context\) and -1 \(neither\) alone, got \[0, 7\]"):
+        Identifiability().update(trace, labels, numbers)
+    for masks in ((numbers == 7).int(), numbers == 7, torch.where(numbers == 7, -1, 1)):
+        Identifiability().update(trace, labels, masks)
+
+
 def test_a_study_makes_no_pictures_for_display(monkeypatch):
     space = ClassSpace(tiny_vit().model)
 
