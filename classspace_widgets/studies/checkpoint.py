@@ -56,7 +56,7 @@ def dataset_fingerprint(dataset: Any) -> dict[str, Any]:
 def _told(dataset: Any) -> Iterator[str]:
     """What a data set, and those that it is made of, tell of their pictures: labels, names, positions, files."""
     for name in ("labels", "targets", "class_names", "classes", "indices"):
-        part = getattr(dataset, name, None)
+        part: Any = getattr(dataset, name, None)
         part = part.tolist() if hasattr(part, "tolist") else part
         if isinstance(part, (list, tuple, range)):
             yield f"{name} {json.dumps([str(p) for p in part])}"
