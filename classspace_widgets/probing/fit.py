@@ -232,7 +232,8 @@ def probe_accuracy(
     -------
     DataFrame
         Columns ``block``, ``stream``, ``tokens`` (``"[CLS]"`` or ``"image"``), ``reading`` (``"probe"`` or
-        ``"lens"``), ``value``, ``count``.
+        ``"lens"``), ``value``, ``count``, and ``read``: False for image tokens of the last block in a model that answers from
+        its prefix tokens, where nothing reads them.
 
     Examples
     --------
@@ -270,7 +271,10 @@ def probe_accuracy(
                             total[0] += float(right[:, places].sum())
                             total[1] += right[:, places].size
     rows = [(*key, right / count, int(count)) for key, (right, count) in hits.items()]
-    return pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
+    table = pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
+    last = (table["block"] == len(space.adapter.blocks)) & (table["tokens"] == "image")
+    table["read"] = ~(last & (space.adapter.pooling in ("token", "distilled")))
+    return table
 
 
 def _streams(trace: Trace, points: Sequence[Point]) -> Iterable[Tensor]:

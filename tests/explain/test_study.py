@@ -4,11 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 from tiny_models import images_for
 
-from classspace_widgets.explain import importance, mask_scores, perturbation
+from classspace_widgets.explain import PerturbationCurves, importance, mask_scores, paper_area, perturbation
 from classspace_widgets.studies.explanation import ExplanationStudy
 from classspace_widgets.studies.readings import Readings
+from classspace_widgets.studies.statistics import picture_weights
 
 
 def batch_of(space, rows):
@@ -117,3 +119,92 @@ def test_losses_and_scores_from_probes_go_through_the_same_test(space):
     assert own == pytest.approx(float(curves.area("positive", "probability").mean()), abs=1e-6)
     with pytest.raises(ValueError, match="names of their own"):
         ExplanationStudy(scorers={"chefer": LensScores(1)})
+
+
+def right_half(space, rows):
+    """A batch whose labels are the model's own answers, but for every third picture."""
+    batch = batch_of(space, rows)
+    best = batch.trace.output.argmax(dim=1)
+    batch.labels = torch.where(torch.tensor(list(rows)) % 3 == 0, (best + 1) % space.n_classes, best)
+    return batch
+
+
+def test_areas_of_the_paper_are_of_the_data_set_s_curve(space):
+    """Sum of the mean curve over its own maximum times its steps, and its resamples'."""
+    study = ExplanationStudy(methods=("gradient",), steps=5, replicates=200, random_orders=0)
+    study.update(right_half(space, range(6)))
+    result = study.result()
+    steps = result.tables["curves"]
+    main = result.table[result.table["outcome"] == "all"].set_index("measure")
+    paper = result.tables["paper"].set_index("method")
+    weights = picture_weights(range(6), 200)
+    batch = right_half(space, range(6))
+    found = importance(space, batch.labels[:, None], images=batch.pixels)
+    curves = perturbation(space, batch.pixels, batch.labels, found.scores[:, 0], kept=[1, 5, 8, 12, 16])
+    for order in ("negative", "positive"):
+        for measure in ("accuracy", "probability"):
+            of = (steps["measure"] == f"{order} {measure}") & (steps["outcome"] == "all")
+            curve = steps[of]["value"].to_numpy()
+            expected = curve.sum() / (curve.max() * 5)
+            row = main.loc[f"{order} {measure} area (paper)"]
+            assert row["value"] == pytest.approx(expected)
+            assert curves.paper_area(order, measure) == pytest.approx(expected, abs=1e-6)
+            each = (curves.correct if measure == "accuracy" else curves.probability)[order].double().numpy()
+            drawn = weights @ each / weights.sum(axis=1, keepdims=True)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                resampled = drawn.sum(axis=1) / (drawn.max(axis=1) * 5)
+            limits = np.nanquantile(resampled, [0.025, 0.975])
+            if expected == 1:  # a curve that never falls has no spread: Wilson's interval of 6 pictures
+                limits = stats.binomtest(6, 6).proportion_ci(method="wilson")
+            assert (row["low"], row["high"]) == pytest.approx(tuple(limits), abs=1e-5)
+            assert row["count"] == 6
+        assert (
+            paper.loc["gradient", f"{order} accuracy area (paper)"]
+            == main.loc[f"{order} accuracy area (paper)", "value"]
+        )
+        assert paper.loc["gradient", f"{order} accuracy area"] == main.loc[f"{order} accuracy area", "value"]
+    assert main.loc["negative accuracy area (paper)", "value"] != main.loc["negative accuracy area", "value"]
+
+
+def test_paper_area_by_hand():
+    # It takes no account of how often the whole picture is answered rightly: half the accuracy, the same area.
+    assert float(paper_area(torch.tensor([0.8, 0.6, 0.2]))) == pytest.approx(1.6 / 2.4)
+    assert float(paper_area(torch.tensor([0.4, 0.3, 0.1]))) == pytest.approx(1.6 / 2.4)
+    assert paper_area(torch.tensor([[0.0, 0.5], [1.0, 1.0]])).tolist() == [0.5, 1.0]
+    assert paper_area(torch.zeros(3)).isnan()
+    curves = PerturbationCurves((4, 2), {"negative": torch.tensor([[True, True], [True, False]])}, {})
+    assert curves.paper_area("negative") == 0.75
+    assert curves.area("negative").tolist() == [1.0, 0.5]
+    with pytest.raises(ValueError, match="order must be one of"):
+        curves.paper_area("positive")
+
+
+def test_differences_are_between_the_methods_that_they_name(space):
+    study = ExplanationStudy(methods=("gradient", "direct", "gradient:paper"), steps=3, replicates=50)
+    study.update(right_half(space, range(6)))
+    result = study.result()
+    values = result.table[result.table["outcome"] == "all"].set_index(["method", "measure"])["value"]
+    found = result.tables["differences"].set_index("comparison")["value"]
+    expected = {}
+    for own in ("gradient", "gradient:paper"):
+        for other in ("direct", "random"):
+            for order, sign in (("negative", 1), ("positive", -1)):
+                gap = values[own, f"{order} accuracy area"] - values[other, f"{order} accuracy area"]
+                expected[f"{order}: {own} against {other}"] = sign * gap
+    assert found.to_dict() == pytest.approx(expected)
+
+
+def test_scores_read_where_nothing_else_reads_are_told(space):
+    from classspace_widgets.probing import LensScores
+
+    last = len(space.adapter.blocks)
+    study = ExplanationStudy(
+        methods=("gradient",),
+        steps=2,
+        random_orders=0,
+        replicates=0,
+        scorers={"early": LensScores(1), "end": LensScores(last)},
+    )
+    study.update(batch_of(space, range(2)))
+    told = [note.split("'")[1] for note in study.result().notes]
+    assert told == (["end"] if space.adapter.pooling == "token" else [])

@@ -108,6 +108,17 @@ def test_accuracy_beside_the_lens(space, vectors):
                 row = table[(table["block"] == block) & (table["tokens"] == group) & (table["reading"] == reading)]
                 assert row["value"].item() == pytest.approx(expected), (block, token, reading)
                 assert row["count"].item() == COUNT
+                # The model answers from [CLS]: nothing reads the last block's image tokens.
+                assert bool(row["read"].item()) is not (block == 3 and group == "image")
+
+
+def test_a_model_without_a_prefix_token_has_no_rows_of_one():
+    space = tiny_vit(num_classes=4, global_pool="avg", class_token=False, fc_norm=True)
+    data = Pictures(12, classes=4)
+    table = probe_accuracy(space, fit_probes(space, data, tokens=[0, 3], progress=False), data, progress=False)
+    assert set(table["tokens"]) == {"image"}
+    assert table["count"].eq(2 * 12).all()
+    assert table["read"].all()
 
 
 @pytest.mark.parametrize(
