@@ -166,7 +166,7 @@ def _summary(results: StudyResults) -> str:
     if results.skipped:
         rows = "".join(f"<li>picture {i}: {_e(why)}</li>" for i, why in results.skipped)
         skipped = f"<details><summary>{len(results.skipped)} pictures were skipped</summary><ul>{rows}</ul></details>"
-    return f'<p class="about">{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control.</p>{skipped}'
+    return f'<p class="about">{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control (of several twins the mean).</p>{skipped}'
 
 
 def _e(text: Any) -> str:

@@ -106,6 +106,31 @@ def test_every_study_s_intervals_are_of_the_level_that_was_asked_for(singles, ki
         assert np.mean(narrow[spread] / wide[spread]) < 0.75, name
 
 
+@pytest.mark.parametrize("kind", [*KINDS, "explanation"])
+def test_every_study_draws_from_its_seed(singles, kind):
+    space, readings = singles
+    kinds = all_studies() | {"explanation": ExplanationStudy}
+    options = {"methods": ("direct",), "steps": 3, "random_orders": 0} if kind == "explanation" else {}
+
+    def drawn(seed):
+        study = kinds[kind](replicates=50, seed=seed, **options)
+        study.start(space)
+        for batch in readings[:5]:
+            study.update(batch)
+        return study.result().tables
+
+    first, again, others = drawn(0), drawn(0), [drawn(seed) for seed in range(1, 5)]
+    for name in {"main", "by_picture", "differences"} & set(first):
+        pd.testing.assert_frame_equal(first[name], again[name])
+        assert all(first[name]["value"].equals(other[name]["value"]) for other in others)
+    for name in {"main", "by_picture"} & set(first):
+        # A few pictures that are right or wrong have few different intervals: one seed in four must differ.
+        for columns in (["low", "high"], ["p_tokens"], ["p_pictures"]):
+            if set(columns) <= set(first[name]):
+                same_draw = [first[name][columns].equals(other[name][columns]) for other in others]
+                assert not all(same_draw), (name, columns)
+
+
 def test_pictures_are_numbered_on_from_batch_to_batch(singles):
     """One picture a call gives the same intervals and p as all at once: no two pictures share their bootstrap weights."""
     space, readings = singles
