@@ -239,7 +239,7 @@ def evidence() -> None:
     from classspace_widgets.scenes import ScenesDataset
     from classspace_widgets.studies import ExplanationStudy, findings, run_study, write_report
 
-    count, seed, orders = 80, 12, 2
+    count, seed, orders = 48, 12, 1
     parts = []
     for name in ("default", "contrast"):
         space = ClassSpace.bundled(name, device="cpu")
@@ -267,7 +267,7 @@ def evidence() -> None:
                     f"probe of block {block}": ProbeScores(probes, block),
                     f"lens at block {block}": LensScores(block),
                 },
-                steps=12,
+                steps=9,
                 random_orders=orders,
             ),
         )
@@ -292,7 +292,7 @@ def evidence() -> None:
 
 {count} held-out scenes with 1 or 2 smaller objects; scores for the picture's own label. Image tokens are removed after the
 position embedding, the least important first (*negative*: area under the accuracy curve, higher is better) or the most
-important first (*positive*: lower is better); `random` is the control ({orders} random orders a picture). Areas are given in two
+important first (*positive*: lower is better); `random` is the control (random orders, {orders} a picture). Areas are given in two
 definitions: by the trapezoid rule over the share of tokens left, and *(paper)* as the authors' code takes them, the sum of the
 curve over its own largest value times the number of steps. The paper's table for ViT-B/32 on ImageNet-S, of the second kind:
 negative .836 (its gradient), .845 (Chefer), .739 (probe), .716 (random); positive .413, .393, .683, .716. Against the object's
