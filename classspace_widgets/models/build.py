@@ -97,7 +97,7 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
     """The same architecture with freshly initialised weights; the global random state is left as it was.
 
     Every module's own initialisation is run.  A matrix that has none, and so comes through unchanged, is drawn from
-    a normal distribution with the standard deviation of 0.02 that ViTs start from.
+    a normal distribution with the standard deviation of 0.02 that ViTs start from; such a bias is set to 0.
 
     The gains of the residual branches are kept as they are trained: LayerScale's gamma, and the weight of a norm that
     follows attention or MLP.  Where there are any, training starts from a constant such as 1e-5 to let the blocks in
@@ -117,12 +117,14 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
         if callable(initialise):
             initialise()
         bar.update()
-        for fresh, trained in zip(twin.parameters(), model.parameters(), strict=True):
-            if fresh.ndim >= 2 and torch.equal(fresh, trained):
-                fresh.normal_(std=0.02)
-        trained_gains = dict(gains(model))
-        for name, gain in gains(twin):
-            gain.copy_(trained_gains[name])
+        for (name, fresh), trained in zip(twin.named_parameters(), model.parameters(), strict=True):
+            if torch.equal(fresh, trained):
+                if fresh.ndim >= 2:
+                    fresh.normal_(std=0.02)
+                elif name.endswith("bias"):
+                    fresh.zero_()
+        for (_, gain), (_, trained) in zip(gains(twin), gains(model), strict=True):
+            gain.copy_(trained)
     return twin
 
 

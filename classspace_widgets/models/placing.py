@@ -46,7 +46,7 @@ def placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of a model that computes with its own weights alone.
+    """A copy of a model that computes with its own weights alone; compiled parts are copied as they were before.
 
     Parameters
     ----------
@@ -69,7 +69,10 @@ def copied(model: nn.Module) -> nn.Module:
     False
     """
     own = {id(one) for one in model.modules()} | {id(one) for one in (*model.parameters(), *model.buffers())}
+    plain = {id(module): module._orig_mod for module in model.modules() if hasattr(module, "_orig_mod")}
     for name, module in model.named_modules():
+        if id(module) in plain:
+            continue
         for attribute, value in vars(module).items():
             if attribute in ("_parameters", "_buffers", "_modules", "_compiled_call_impl"):
                 continue  # tensors and modules are copied by torch, what was compiled is left out
@@ -89,7 +92,11 @@ def copied(model: nn.Module) -> nn.Module:
                     f"{type(model).__name__} cannot be copied (for a random twin, another device or dtype): {path} is a tensor "
                     f"that autograd still follows; remove it (del {expression(model, path)}), or keep it detached"
                 )
-    return copy.deepcopy(model)
+    # What is found in the memo takes the place of what would be copied.
+    memo: dict[int, Any] = {}
+    for compiled, original in plain.items():
+        memo[compiled] = copy.deepcopy(original, memo)
+    return copy.deepcopy(model, memo)
 
 
 def _held_by_functions(value: Any, own: set[int]) -> bool:

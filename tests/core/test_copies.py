@@ -176,3 +176,47 @@ def test_tensors_that_autograd_follows_are_named():
         ClassSpace(model).random_twin()
     exec(str(caught.value).split("remove it (")[1].split("),")[0], {"model": model})
     ClassSpace(model).random_twin()
+
+
+@pytest.mark.parametrize("how", ["blocks", "in place"])
+def test_compiled_parts_are_copied_as_they_were_before(how):
+    """What torch.compile puts around a block holds on to that very block."""
+    plain, model = perturb(VisionTransformer(**SMALL)), perturb(VisionTransformer(**SMALL, init_values=None))
+    model.load_state_dict(plain.state_dict())
+    if how == "blocks":
+        for n, block in enumerate(model.blocks):
+            model.blocks[n] = torch.compile(block, backend="eager")
+    else:
+        model.compile(backend="eager")
+    spaces = [ClassSpace(m) for m in (plain, model)]
+    images = pixels(spaces[0])
+    ours, theirs = (space.random_twin(3).trace(images).output for space in spaces)
+    assert torch.allclose(ours, theirs, atol=1e-6)
+    exact = [ClassSpace(m, dtype=torch.float64).trace(images).output for m in (plain, model)]
+    assert torch.allclose(*exact, atol=1e-12)
+    with torch.no_grad():
+        spaces[1].random_twin(3).model.blocks[0].mlp.fc1.weight.zero_()
+    assert torch.allclose(spaces[1].trace(images).output, spaces[0].trace(images).output, atol=1e-5)
+
+
+class OwnBias(torch.nn.Linear):
+    """A bias beside the map, with no start of its own, as BEiT once had."""
+
+    def __init__(self, plain):
+        super().__init__(plain.in_features, plain.out_features)
+        self.q_bias = torch.nn.Parameter(torch.ones(plain.out_features))
+        self.table = torch.nn.Parameter(torch.ones(2, plain.out_features))
+
+    def forward(self, x):
+        return super().forward(x) + self.q_bias + self.table.sum(dim=0)
+
+
+def test_nothing_trained_is_left_in_a_twin():
+    model = perturb(VisionTransformer(**SMALL))
+    for block in model.blocks:
+        block.attn.qkv = OwnBias(block.attn.qkv)
+    twin = ClassSpace(perturb(model)).random_twin(0).model
+    for name, parameter in twin.named_parameters():
+        assert not torch.equal(parameter, dict(model.named_parameters())[name]), name
+    assert float(twin.blocks[0].attn.qkv.q_bias.detach().abs().max()) == 0
+    assert 0.01 < float(twin.blocks[0].attn.qkv.table.detach().std()) < 0.03
