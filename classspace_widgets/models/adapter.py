@@ -210,7 +210,7 @@ def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
         inner = [
             n for n, part in model.named_modules() if n and hasattr(part, "patch_embed") and hasattr(part, "blocks")
         ]
-        remedy = _inner_remedy(model, inner[0]) if inner else REMEDY
+        remedy = _inner_remedy(model, inner) if inner else REMEDY
         raise UnsupportedModelError(
             f"{name} is not supported: expected a vision transformer with patch_embed and blocks; {remedy}"
         )
@@ -221,13 +221,13 @@ def _blocks(model: nn.Module, name: str) -> tuple[nn.Module, ...]:
     return found
 
 
-def _inner_remedy(model: nn.Module, inner: str) -> str:
-    """How to name a module inside another one, in Python."""
+def _inner_remedy(model: nn.Module, inner: list[str]) -> str:
+    """How to name the modules inside another one that would do, in Python."""
     if hasattr(model, "merge_and_unload"):
         return "it holds one beside adapters (LoRA): pass model.merge_and_unload()"
     return (
-        f"it holds one: pass {expression(model, inner)} (what stands around it is then left out; give mean= and std= where that normalises "
-        "the pictures)"
+        f"it holds {'one' if len(inner) == 1 else len(inner)}: pass {' or '.join(expression(model, name) for name in inner[:3])} "
+        "(what stands around it is then left out; give mean= and std= where that normalises the pictures)"
     )
 
 

@@ -123,8 +123,8 @@ def fresh_copy(model: nn.Module, seed: int) -> nn.Module:
                     fresh.normal_(std=0.02)
                 elif name.endswith("bias"):
                     fresh.zero_()
-        for (_, gain), (_, trained) in zip(gains(twin), gains(model), strict=True):
-            gain.copy_(trained)
+        for (_, gain), (_, kept) in zip(gains(twin), gains(model), strict=True):
+            gain.copy_(kept)
     return twin
 
 

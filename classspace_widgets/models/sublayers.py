@@ -83,10 +83,10 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
         calls = _calls(block, found[0], width)
         if calls in (1, 2):
             return "sequential" if calls == 2 else "parallel"
+        told = "but a block cannot be tried alone" if calls is None else f"it is called {calls} times"
         raise UnsupportedModelError(
-            f"{name} has blocks of type {type(block).__name__} whose attention and MLP share one module for what they add, "
-            f"expected to be called once or twice a block, {'called ' + str(calls) + ' times' if calls else 'not called'}; "
-            f"give each its own, drop_path1 and drop_path2, or {REMEDY}"
+            f"{name} has blocks of type {type(block).__name__} whose attention and MLP share one module for what they add "
+            f"(drop_path), expected to be called once or twice a block, {told}; give each its own, drop_path1 and drop_path2"
         )
     # A sum of several attentions, or attention and MLP in parallel: only what the whole block adds is defined.
     if hasattr(block, "drop_path") or (hasattr(block, "attns") and hasattr(block, "ffns")):
@@ -96,8 +96,8 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
     )
 
 
-def _calls(block: nn.Module, module: nn.Module, width: int) -> int:
-    """How often a block calls a module, tried on two tokens; 0 where the block cannot be run alone."""
+def _calls(block: nn.Module, module: nn.Module, width: int) -> int | None:
+    """How often a block calls a module, tried on two tokens; None where the block cannot be run alone."""
     count = 0
 
     def called(*_: Any) -> None:
@@ -112,7 +112,7 @@ def _calls(block: nn.Module, module: nn.Module, width: int) -> int:
         with torch.no_grad(), torch.autocast(parameter.device.type, enabled=False):
             block(torch.zeros(1, 2, width, dtype=parameter.dtype, device=parameter.device))
     except (TypeError, ValueError, RuntimeError, AttributeError, IndexError):
-        return 0
+        return None
     finally:
         handle.remove()
         for part in training:

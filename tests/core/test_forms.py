@@ -308,6 +308,33 @@ def test_a_model_inside_another_is_named_in_python(path):
     assert eval(path, {"model": model}) is inner
 
 
+def test_several_models_inside_another_are_all_named():
+    model = torch.nn.ModuleDict({"student": vit(), "teacher": vit()})
+    with pytest.raises(UnsupportedModelError, match=r"it holds 2: pass model\.student or model\.teacher \("):
+        ClassSpace(model)
+
+
+class ThreeTimes(OldBlock):
+    def forward(self, x):
+        return self.drop_path(super().forward(x))
+
+
+class NeedsMore(OldBlock):
+    def forward(self, x, more):
+        return super().forward(x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [(ThreeTimes, "it is called 3 times"), (NeedsMore, "cannot be tried alone")]
+)
+def test_a_shared_module_that_leaves_open_what_it_hands_on(kind, words):
+    model = vit()
+    for n, block in enumerate(model.blocks):
+        model.blocks[n] = kind(block, torch.nn.Identity())
+    with pytest.raises(UnsupportedModelError, match=f"{words}; give each its own, drop_path1 and drop_path2"):
+        ClassSpace(model)
+
+
 def graphs(model):
     example = torch.randn(1, 3, 32, 32)
     yield torch.jit.trace(model, example), "compiled by torch.jit"
