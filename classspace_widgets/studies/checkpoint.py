@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from classspace_widgets._version import __version__
 from classspace_widgets.files import parsed, refusing, replacing
@@ -31,13 +32,26 @@ class CheckpointError(ValueError):
 
 
 def model_fingerprint(model: nn.Module) -> str:
-    """A short hash of a model: every tensor's name, shape and up to 256 of its values."""
+    """A short hash of a model: every tensor's name, kind and shape, the sum of all its values, and 256 of them.
+
+    Sums are of the values' bits as whole numbers: exact in any order, so the same on every device, and changed by any value
+    that changes.
+    """
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
-        flat = tensor.detach().flatten()
-        sample = flat[:: max(1, flat.numel() // 256)].double().cpu().numpy()
-        digest.update(f"{name}{tuple(tensor.shape)}".encode() + sample.tobytes())
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        # Parts of complex numbers are numbers of their own; what is not dense is written out.
+        flat = (
+            (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach().to_dense().contiguous().flatten()
+        )
+        bits = flat.view(_BITS[flat.element_size()])
+        places = torch.linspace(0, len(bits) - 1, min(256, len(bits)), dtype=torch.float64, device="cpu").long()
+        sample = bits[places.to(bits.device)].cpu().numpy()
+        digest.update(f"{int(bits.sum(dtype=torch.int64))} ".encode() + sample.tobytes())
     return digest.hexdigest()[:16]
+
+
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dataset_fingerprint(dataset: Any) -> dict[str, Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+import copy
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +23,7 @@ from classspace_widgets.studies import (
     run_study,
     standard_studies,
 )
+from classspace_widgets.studies.checkpoint import model_fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -251,9 +254,12 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
     for change, said in [
         ({"dataset": Pictures(12)}, "pictures: checkpoint 13, now 12"),
         ({"batch_size": 3}, "batch_size: checkpoint 4, now 3"),
-        ({"space": random_twin(space)}, "weights"),
-        ({"seed": 4}, "seed"),
-        ({"studies": "accuracy"}, "studies"),
+        ({"space": random_twin(space)}, "; weights: checkpoint"),
+        ({"seed": 4}, r"another run \(seed: checkpoint 0, now 4;"),
+        ({"studies": "accuracy"}, r"another run \(studies: checkpoint"),
+        ({"random_twin": True}, "random_twin: checkpoint"),
+        ({"coverage": 0.75}, r"another run \(coverage: checkpoint 0.5, now 0.75\)"),
+        ({"autocast": torch.bfloat16}, r'another run \(autocast: checkpoint null, now "torch.bfloat16"\)'),
         ({"random_twin": 2}, "random_twin: checkpoint 0, now 2"),
     ]:
         options = {"space": space, "dataset": Pictures()} | change
@@ -262,6 +268,121 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
         go(space, Pictures(), checkpoint=path, resume=True)
+
+
+def _one_more(tensor, at):
+    with torch.no_grad():
+        tensor.view(-1)[at] += 1
+
+
+def _swapped(tensor):
+    with torch.no_grad():
+        tensor.copy_(tensor.flip(0))
+
+
+OTHER_WEIGHTS = {
+    "all of the classifier": lambda model: _one_more(model.head.weight, slice(None)),
+    "the first value": lambda model: _one_more(model.head.weight, 0),
+    "the last value": lambda model: _one_more(model.head.weight, -1),
+    "a value between": lambda model: _one_more(model.blocks[1].mlp.fc1.weight, 613),
+    "a bias": lambda model: _one_more(model.blocks[2].attn.proj.bias, 5),
+    "rows that change places": lambda model: _swapped(model.head.weight),
+    "the sign of nothing": lambda model: model.blocks[0].attn.qkv.bias.data.mul_(-1),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_WEIGHTS)
+def test_a_checkpoint_of_other_weights_is_refused(tmp_path, what):
+    """The same name, architecture and size: only a value tells."""
+    space, path = tiny_vit(), tmp_path / "run.npz"
+    with torch.no_grad():
+        space.model.blocks[0].attn.qkv.bias.fill_(0.25)
+    go(space, Pictures(4), "accuracy", checkpoint=path)
+    go(space, Pictures(4), "accuracy", checkpoint=path, resume=True)
+    before = model_fingerprint(space.model)
+    OTHER_WEIGHTS[what](space.model)
+    with pytest.raises(
+        CheckpointError, match=r"belongs to another run \(weights: checkpoint \"\w{16}\", now \"\w{16}\"\);"
+    ):
+        go(space, Pictures(4), "accuracy", checkpoint=path, resume=True)
+    assert model_fingerprint(space.model) != before
+
+
+def test_a_fingerprint_does_not_depend_on_where_values_stand_in_memory():
+    """Nor on the number of values, their precision or what kind of numbers they are."""
+
+    class Odd(torch.nn.Module):
+        def __init__(self, strided):
+            super().__init__()
+            values = torch.arange(12.0).reshape(3, 4)
+            self.register_buffer("strided", values.T.contiguous().T if strided else values)
+            self.register_buffer("none", torch.zeros(0))
+            self.register_buffer("one", torch.tensor(3))
+            self.register_buffer("flags", torch.tensor([True, False]))
+            self.register_buffer("sixteen", torch.ones(3, dtype=torch.bfloat16))
+            self.register_buffer("pairs", torch.ones(2, dtype=torch.complex64))
+            self.register_buffer("sixty_four", torch.ones(2, dtype=torch.float64))
+
+    assert model_fingerprint(Odd(True)) == model_fingerprint(Odd(False))
+    for name in ("one", "flags", "sixteen", "pairs", "sixty_four"):
+        other = Odd(False)
+        getattr(other, name).view(-1)[-1] = 0
+        if name == "flags":
+            other.flags[0] = False
+        assert model_fingerprint(other) != model_fingerprint(Odd(False)), name
+    linear = torch.nn.Linear(2, 2)
+    assert model_fingerprint(linear) != model_fingerprint(copy.deepcopy(linear).double())
+
+
+class Named(Pictures):
+    """Pictures with the names of their files, classes and labels."""
+
+    def __init__(self, paths, labels=None, class_names=None, **options):
+        super().__init__(len(paths), **options)
+        self.paths, self.labels = list(paths), labels or [0] * len(paths)
+        self.class_names = class_names or [f"class {i}" for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"paths": ["a/1.png", "a/2.png", "b/4.png"]},
+        {"paths": ["a/1.png", "b/3.png", "a/2.png"]},
+        {"labels": [0, 0, 1]},
+        {"class_names": [f"class {i}" for i in (1, 0, 2, 3, 4, 5, 6)]},
+    ],
+)
+def test_a_checkpoint_of_other_pictures_is_refused(space, tmp_path, change):
+    """As many pictures of the same kind: only names, labels and classes tell."""
+    given = {"paths": ["a/1.png", "a/2.png", "b/3.png"]}
+    path = tmp_path / "run.npz"
+    go(space, Named(**given), "accuracy", checkpoint=path)
+    go(
+        space,
+        Named(**{**given, "paths": [f"/elsewhere/{p}" for p in given["paths"]]}),
+        "accuracy",
+        checkpoint=path,
+        resume=True,
+    )
+    with pytest.raises(CheckpointError, match="data_fingerprint: checkpoint"):
+        go(space, Named(**{**given, **change}), "accuracy", checkpoint=path, resume=True)
+
+
+def test_a_checkpoint_of_another_folder_is_refused(space, tmp_path):
+    from PIL import Image
+
+    for folder, names in (("one", "ab"), ("two", "ac")):
+        for label in ("class 0", "class 1"):
+            (tmp_path / folder / label).mkdir(parents=True)
+            for name in names:
+                Image.new("RGB", (32, 32), "teal").save(tmp_path / folder / label / f"{name}.png")
+    path = tmp_path / "run.npz"
+    options = {"checkpoint": path, "class_map": {"class 0": 0, "class 1": 1}}
+    go(space, tmp_path / "one", "accuracy", **options)
+    (tmp_path / "one").rename(tmp_path / "moved")
+    (tmp_path / "two").rename(tmp_path / "one")
+    with pytest.raises(CheckpointError, match=r"another run \(data_fingerprint: checkpoint"):
+        go(space, tmp_path / "one", "accuracy", resume=True, **options)
 
 
 class Wrong(Pictures):
