@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import signal
-
 import copy
+import signal
 
 import numpy as np
 import pandas as pd
