@@ -15,6 +15,7 @@ import torch
 from classspace_widgets.capture import capture
 from classspace_widgets.capture.reader import Reader
 from classspace_widgets.files import readable
+from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import whole_number
 from classspace_widgets.snapshot import Array, Snapshot, pack
 
@@ -160,6 +161,11 @@ class LiveSource:
         self.trace, self.image, self.intervened_trace = trace, 0, None
         snapshot.source = self
         return snapshot
+
+    def increments(self) -> dict[str, Array]:
+        """What a page of every class would carry of this picture in float16: quick to read, slow to check."""
+        with torch.inference_mode(), in_full(self.trace.output):
+            return Reader(self.trace, self.image).increments({})
 
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: str) -> Snapshot:
         """The same picture with another payload; label, mask and objects are kept."""

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets._version import __version__
 from classspace_widgets.export import page
-from classspace_widgets.export.portable import lighter, portable, reduced
+from classspace_widgets.export.portable import lighter, numbers, portable, reduced
+from classspace_widgets.export.size import Foreseen, fitting, looked_at, snapshot_size, still_size
 from classspace_widgets.files import write_whole
 from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
@@ -111,7 +112,8 @@ def export_html(
         Markdown above the first item.  A link to ``#class=fish&block=5&tokens=66`` sets the first view's state, one to
         ``#1.block=5`` the second's; the page's address tells the state in the same words.
     classes : sequence of int or str, optional
-        Carry only these classes (exact ranks, small files); by default every class stays live.
+        Carry only these classes (exact ranks, small files).  By default every class stays live, or, where that would be
+        larger than ``max_bytes``, those that are looked at and the likeliest ones: the notes say which.
     payload : str
         ``"auto"``: every class, exactly where the model has few, in float16 where it has many; or a payload of
         `capture.capture`.
@@ -126,7 +128,8 @@ def export_html(
     theme : str
         ``"auto"``, ``"light"`` or ``"dark"``.
     max_bytes : int
-        Refuse to write more than this; the message says what would be smaller.
+        The size is known within a fifth before anything is computed.  A page that was asked for with ``classes`` or
+        ``payload`` and would be larger is refused; the message says what would be smaller.
     progress : bool
         Show a progress bar after a second.
 
@@ -137,7 +140,7 @@ def export_html(
     Raises
     ------
     ValueError
-        If the page would be larger than ``max_bytes``, if a class is not carried and no model is at hand, if a state is
+        If the page would be larger than ``max_bytes`` whatever it carries, or as it was asked for; if a class is not carried and no model is at hand, if a state is
         pinned and no model is at hand, for an unknown stream, or for ``streams`` or ``ranks_only`` without ``classes``.
 
     Examples
@@ -157,10 +160,12 @@ def export_html(
         views = [view for item in listed for view in _views(item)]
         passes = len(views) + sum(len({**_pins(view), **(pins or {})}) for view in views)
         step = 100 / max(2 * passes, 1)
+        listed = [_each_view(item, _snapshot_once) for item in listed]
+        fitted = _fitted(listed, classes, payload, pins or {}, streams, ranks_only, max_bytes)
         parts: list[Any] = [text] if text else []
         for item in listed:
             with bar.part(step * len(_views(item))):
-                parts.append(_part(item, classes, payload))
+                parts.append(_part(item, classes, payload, fitted))
         shared = _OncePerSession(lambda mount: _reduce(_pin(mount, pins or {}, bar, step), streams, ranks_only))
         parts = [_each(p, shared) for p in parts]
         mounts = [m for p in parts for m in (p if isinstance(p, list) else [p]) if isinstance(m, page.Mount)]
@@ -169,11 +174,7 @@ def export_html(
         estimate = estimate_bytes(list(travelling.values()))
         log.info("the page will be about %.1f MB", estimate / 1e6)
         if estimate > max_bytes:
-            raise ValueError(
-                f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
-                "pass classes=[...] to carry only some classes, with them streams=['residual'] or ranks_only=True to carry "
-                "less of each, or a larger max_bytes"
-            )
+            raise _too_large(estimate, max_bytes)
         notes = tuple(dict.fromkeys(note for s in snapshots for note in said(s)))
         if not title:
             title = page_title(snapshots)
@@ -183,6 +184,46 @@ def export_html(
         data = text_out.encode("utf-8", errors="replace")
     write_whole(path, data)
     return ExportedPage(Path(path), len(data), notes)
+
+
+def _too_large(estimate: float, max_bytes: int) -> ValueError:
+    return ValueError(
+        f"the page would be about {estimate / 1e6:.1f} MB, more than max_bytes={max_bytes / 1e6:.1f} MB; "
+        "pass classes=[...] to carry only some classes, with them streams=['residual'] or ranks_only=True to carry "
+        "less of each, or a larger max_bytes"
+    )
+
+
+def _fitted(
+    listed: Sequence[Any],
+    classes: Sequence[int | str] | None,
+    payload: str,
+    pins: Mapping[str, Any],
+    streams: Sequence[str] | None,
+    ranks_only: bool,
+    max_bytes: int,
+) -> dict[int, tuple[list[int], int]]:
+    """Classes that fit for every view whose page would be too large, by its identity; refuses what cannot fit."""
+    views = [view for item in listed for view in _views(item) if not _is_figure(view)]
+    if payload == "as it is" or not views:
+        return {}
+    seen: dict[int, Any] = {id(getattr(view, "session", view)): view for view in views}
+    foreseen = []
+    for view in seen.values():
+        snapshot = _snapshot(view)
+        copies = 1 + len({**_pins(view), **pins})
+        wanted = numbers(snapshot, classes)
+        foreseen.append(Foreseen.of(snapshot, wanted, payload, copies=copies, streams=streams, ranks_only=ranks_only))
+    base = _page_size() + sum(still_size(_snapshot(view)) for view in views)
+    total = base + sum(view.nbytes for view in foreseen)
+    if total <= max_bytes:
+        return {}
+    shown = [looked_at(f.snapshot, _state(view)) for f, view in zip(foreseen, seen.values(), strict=True)]
+    chosen = fitting(foreseen, shown, 0.95 * max_bytes - base) if any(f.shrinks for f in foreseen) else None
+    if chosen is None:
+        raise _too_large(total, max_bytes)
+    found = {owner: (c, max_bytes) for owner, c in zip(seen, chosen, strict=True) if c is not None}
+    return {id(view): found[owner] for view in views if (owner := id(getattr(view, "session", view))) in found}
 
 
 def said(snapshot: Snapshot) -> list[str]:
@@ -298,7 +339,9 @@ def _saved_picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -
 
 
 def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
-    """Size of a page with these snapshots, before it is made: within a third of what is written.
+    """Size of a page with these snapshots, before it is made: within a fifth of what is written.
+
+    Large arrays are judged by samples.
 
     Parameters
     ----------
@@ -316,8 +359,12 @@ def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
     >>> estimate_bytes([snapshot]) < 1_000_000
     True
     """
-    base = len(_runtime()) + 12_000
-    return base + sum(int(s.nbytes * 4 / 3 * 0.9) + 30_000 for s in snapshots)
+    return round(_page_size() + sum(snapshot_size(s) + still_size(s) for s in snapshots))
+
+
+def _page_size() -> int:
+    """Bytes of a page without its views."""
+    return len(_runtime()) + len(page.STYLE) + 1_500
 
 
 def page_title(snapshots: Sequence[Snapshot]) -> str:
@@ -328,14 +375,48 @@ def page_title(snapshots: Sequence[Snapshot]) -> str:
     return f"{first.class_names[first.predicted[0]]} in {first.meta['model']['name']}"
 
 
-def _part(item: Any, classes: Sequence[int | str] | None, payload: str) -> Any:
+def _part(item: Any, classes: Sequence[int | str] | None, payload: str, fitted: Mapping[int, Any]) -> Any:
     if isinstance(item, str):
         return item
     if isinstance(item, (list, tuple)):
-        return [_mount(entry, classes, payload) for entry in item]
-    if type(item).__module__.split(".")[0] == "bokeh":
+        return [_mount(entry, classes, payload, fitted) for entry in item]
+    if _is_figure(item):
         return page.bokeh_figure(item)
-    return _mount(item, classes, payload)
+    return _mount(item, classes, payload, fitted)
+
+
+def _is_figure(item: Any) -> bool:
+    return type(item).__module__.split(".")[0] == "bokeh"
+
+
+def _each_view(item: Any, change: Callable[[Any], Any]) -> Any:
+    """An item of a page with every view in it changed."""
+    if isinstance(item, (list, tuple)):
+        return [_each_view(entry, change) for entry in item]
+    return item if isinstance(item, str) or _is_figure(item) else change(item)
+
+
+def _snapshot_once(view: Any) -> Any:
+    """A trace as a snapshot, read once; anything else as it is."""
+    return _snapshot(view) if callable(getattr(view, "snapshot", None)) else view
+
+
+def _snapshot(view: Any) -> Snapshot:
+    """What a view shows."""
+    session = getattr(view, "session", view)
+    found = view if isinstance(view, Snapshot) else getattr(session, "snapshot", None)
+    found = found() if callable(found) else found
+    if not isinstance(found, Snapshot):
+        raise TypeError(
+            f"expected an Explorer, a view, a Session, a Snapshot, a Trace, a Bokeh figure or text, got {type(view).__name__}"
+        )
+    return found
+
+
+def _state(view: Any) -> dict[str, Any]:
+    """The state of a view's session; empty for what has none."""
+    session = getattr(view, "session", view)
+    return {name: getattr(session, name) for name in STATE} if hasattr(session, "has_trait") else {}
 
 
 def _views(item: Any) -> list[Any]:
@@ -349,26 +430,31 @@ def _pins(item: Any) -> Mapping[str, Any]:
     return (getattr(session, "pins", None) or {}) if hasattr(session, "has_trait") else {}
 
 
-def _mount(item: Any, classes: Sequence[int | str] | None, payload: str) -> page.Mount:
-    if isinstance(item, Snapshot):
-        made = portable(item, classes, payload)
-        return page.Mount(made, state=_opening(made, {}))
-    session = getattr(item, "session", item)
-    snapshot = (
-        session.snapshot() if callable(getattr(session, "snapshot", None)) else getattr(session, "snapshot", None)
-    )
-    if not isinstance(snapshot, Snapshot):
-        raise TypeError(
-            f"expected an Explorer, a view, a Session, a Snapshot, a Trace, a Bokeh figure or text, got {type(item).__name__}"
-        )
-    made = portable(snapshot, classes, payload)
-    mount = page.Mount(made, getattr(item, "view", "Explorer"), options=dict(getattr(item, "options", {}) or {}))
-    if not hasattr(session, "has_trait"):  # a trace
-        return replace(mount, state=_opening(made, {}))
-    state = {name: getattr(session, name) for name in STATE}
+def _mount(
+    item: Any, classes: Sequence[int | str] | None, payload: str, fitted: Mapping[int, Any] | None = None
+) -> page.Mount:
+    some, room = (fitted or {}).get(id(item), (classes, 0))
+    made = portable(_snapshot(item), some, payload)
+    if room:
+        made = _told(made, room)
+    session, state = getattr(item, "session", item), _opening(made, _state(item))
+    if not hasattr(session, "has_trait"):
+        return page.Mount(made, state=state)
     links = [{**entry, "other": entry["other"].removeprefix("anywidget:")} for entry in session._links]
-    name = session.model_id or f"closed {id(session)}"
-    return replace(mount, state=_opening(made, state), pins=_pins(item), session=name, links=links)
+    name, options = session.model_id or f"closed {id(session)}", dict(getattr(item, "options", {}) or {})
+    view = getattr(item, "view", "Explorer")
+    return page.Mount(made, view, state, options, pins=_pins(item), session=name, links=links)
+
+
+def _told(snapshot: Snapshot, room: int) -> Snapshot:
+    """A snapshot whose note says that not every class fits, and which ones travel."""
+    kept, names = snapshot.meta["classes"]["kept"], snapshot.class_names
+    note = (
+        f"{len(kept)} of {len(names)} classes travel with this page, for all of them would be larger than "
+        f"max_bytes={room / 1e6:.1f} MB: {', '.join(names[c] for c in kept)}."
+    )
+    meta = {**snapshot.meta, "payload": {**snapshot.meta["payload"], "note": note}}
+    return Snapshot(meta, snapshot.arrays, source=snapshot.source)
 
 
 def _opening(snapshot: Snapshot, state: dict[str, Any]) -> dict[str, Any]:

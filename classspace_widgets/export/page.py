@@ -61,7 +61,7 @@ class Figure:
     library: tuple[str, ...]
 
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1a1d21; --quiet: #626a73; --rule: #dfe3e8; --link: #1a5fb4; }
 @media screen and (prefers-color-scheme: dark) { :root:not([data-theme=light]) { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab;
   --rule: #2b3137; --link: #7fb2f0; } }
@@ -147,7 +147,7 @@ def render(
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="generator" content="classspace-widgets">',
             f"<title>{html.escape(title)}</title>",
-            f"<style>{_STYLE}</style>",
+            f"<style>{STYLE}</style>",
             "</head>",
             "<body>",
             "<main>",

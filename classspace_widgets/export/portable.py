@@ -14,31 +14,66 @@ VALUES_LIMIT = 200_000
 """Bytes of head values up to which they travel with a few classes."""
 
 
+PER_CLASS = ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw")
+"""Arrays with a row for every class that is kept."""
+
+
+def numbers(snapshot: Snapshot, classes: Sequence[int | str] | None) -> list[int] | None:
+    """Numbers of classes, each once."""
+    if classes is None:
+        return None
+    return list(dict.fromkeys(class_index(snapshot.class_names, c) for c in items_of(classes)[0]))
+
+
+def carried(snapshot: Snapshot, wanted: Sequence[int] | None, payload: str) -> tuple[str, int]:
+    """How `portable` makes a snapshot, and of how many classes exactly: ``"as it is"``, or a payload of `capture`."""
+    now, kept = snapshot.meta["payload"]["mode"], len(snapshot.meta["classes"]["kept"])
+    if payload == "as it is" or (wanted is None and payload == "auto" and now in ("all", "increments")):
+        return "as it is", kept
+    if snapshot.source is None:
+        return ("as it is", kept) if wanted is None else ("classes", len(wanted))
+    mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
+    count = snapshot.meta["classes"]["count"]
+    some = {
+        "all": count,
+        "classes": len(wanted or []) or min(10, count),
+        "increments": len(wanted or []) + min(5, count),
+    }
+    return mode, some[mode]
+
+
 def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, payload: str = "auto") -> Snapshot:
     """A snapshot that works without a kernel: all classes, or only ``classes``.
 
-    A live snapshot is captured anew from its trace; one without a kernel can only be narrowed.
+    A live snapshot is captured anew from its trace, but for classes that it carries exactly already; one without a kernel
+    can only be narrowed.
     """
-    if payload == "as it is":
+    wanted = numbers(snapshot, classes)
+    mode, _ = carried(snapshot, wanted, payload)
+    source = snapshot.source
+    if mode == "as it is" and (source is not None or payload == "as it is" or (wanted is None and _complete(snapshot))):
         return snapshot
-    if classes is None and payload == "auto" and snapshot.meta["payload"]["mode"] in ("all", "increments"):
-        return snapshot
-    wanted = None
-    if classes is not None:
-        wanted = list(dict.fromkeys(class_index(snapshot.class_names, c) for c in items_of(classes)[0]))
-    if snapshot.source is not None:
-        mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
-        made: Snapshot = snapshot.source.recapture(snapshot, classes=wanted, payload=mode)
-        made.source = snapshot.source
+    at_hand = snapshot.meta["payload"]["mode"] == "classes" and set(wanted or [-1]) <= set(
+        snapshot.meta["classes"]["kept"]
+    )
+    if source is not None and not (mode == "classes" and at_hand):
+        made: Snapshot = source.recapture(snapshot, classes=wanted, payload=mode)
+        made.source = source
         if mode == "classes":
             made.meta["payload"]["note"] = _note(made)
         return lighter(made)
     if wanted is not None:
-        return lighter(narrowed(snapshot, wanted))
-    if {"points", "ranks_only"} & set(snapshot.meta["payload"]):  # made for a page already, and its note says more
-        return snapshot
+        made = narrowed(snapshot, wanted)
+        made.source = source
+        return lighter(made)
     payload_meta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
     return Snapshot({**snapshot.meta, "payload": payload_meta}, snapshot.arrays)
+
+
+def _complete(snapshot: Snapshot) -> bool:
+    """Whether it promises no kernel: it carries every class, or was made for a page and says what it carries."""
+    said = snapshot.meta["payload"]
+    return said["mode"] != "classes" or bool({"points", "ranks_only"} & set(said))
 
 
 def lighter(snapshot: Snapshot) -> Snapshot:
@@ -125,7 +160,7 @@ def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
     arrays = dict(snapshot.arrays)
     if all(c in kept for c in classes):
         rows = [kept.index(c) for c in classes]
-        for name in ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw"):
+        for name in PER_CLASS:
             if name in arrays:
                 arrays[name] = np.ascontiguousarray(arrays[name][rows])
     else:  # Increments give the readings of every class, but not those of its heads.

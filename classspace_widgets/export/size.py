@@ -1,0 +1,189 @@
+"""How large a page will be, known before anything is computed for it; and which classes fit."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried, stream_points
+from classspace_widgets.lookup import class_index
+from classspace_widgets.still import data_uri, picture_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from classspace_widgets.snapshot import Array, Snapshot
+
+SAMPLE = 1 << 16
+"""Bytes of each of four samples by which a large array's packed size is judged."""
+WORDS = 1_500
+"""Bytes of a view's place, words and map, beside its still picture."""
+LIKELIEST = 50
+"""Classes that are taken at most from a snapshot of every class: their ranks are still to be counted."""
+SUMMARY = 0.75
+"""What packing leaves of top classes, their logits and the log-sum-exp, where they are not there yet to be tried."""
+
+
+def packed_size(array: Array) -> float:
+    """Bytes that an array takes in a page: in planes of bytes, gzipped, in base64."""
+    values, size = np.ascontiguousarray(array).reshape(-1), array.dtype.itemsize
+    count = SAMPLE // size
+    samples = [values]
+    if len(values) > 4 * count:
+        samples = [values[start : start + count] for start in np.linspace(0, len(values) - count, 4).astype(int)]
+    packed = sum(len(zlib.compress(s.view(np.uint8).reshape(-1, size).T.tobytes(), 9)) for s in samples)
+    return packed * 4 / 3 * len(values) / max(sum(len(s) for s in samples), 1)
+
+
+def snapshot_size(snapshot: Snapshot) -> float:
+    """Bytes that a snapshot takes in a page."""
+    return sum(packed_size(array) for array in snapshot.arrays.values()) + _meta_size(snapshot)
+
+
+def still_size(snapshot: Snapshot) -> float:
+    """Bytes of a view's place in a page: a still picture, alone and under a map, and words."""
+    picture = picture_of(snapshot)
+    if picture is None:
+        return WORDS
+    picture = picture.resize((224, max(1, round(224 * picture.height / picture.width))))
+    return WORDS + 2 * len(data_uri(picture, quality=70))
+
+
+def _meta_size(snapshot: Snapshot) -> float:
+    return len(zlib.compress(json.dumps(snapshot.meta).encode(), 9)) * 4 / 3
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What a view will take in a page, by what it will carry.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+        As it is now.
+    wanted : list of int or None
+        Classes that are asked for; None for all.
+    payload : str
+        As `export_html` takes it.
+    copies : int
+        The view and its pinned states.
+    sizes : dict of str to float
+        Packed bytes of the arrays that are there now.
+    meta : float
+        Packed bytes of the meta data.
+    streams, ranks_only
+        As `export_html` takes them.
+    """
+
+    snapshot: Snapshot
+    wanted: list[int] | None
+    payload: str
+    copies: int
+    sizes: dict[str, float]
+    meta: float
+    streams: Sequence[str] | None = None
+    ranks_only: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        snapshot: Snapshot,
+        classes: list[int] | None,
+        payload: str,
+        *,
+        copies: int = 1,
+        streams: Sequence[str] | None = None,
+        ranks_only: bool = False,
+    ) -> Foreseen:
+        """Try on the arrays that are there, and on increments where they would be taken."""
+        arrays = snapshot.arrays
+        if carried(snapshot, classes, payload)[0] == "increments" and "increments" not in arrays:
+            arrays = {**arrays, **snapshot.source.increments()}
+        sizes = {name: packed_size(array) for name, array in arrays.items()}
+        return cls(snapshot, classes, payload, copies, sizes, _meta_size(snapshot), streams, ranks_only)
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes in the page, but for the still picture."""
+        snapshot, sizes = self.snapshot, dict(self.sizes)
+        mode, k = carried(snapshot, self.wanted, self.payload)
+        if mode != "as it is":
+            share = k / len(snapshot.meta["classes"]["kept"])
+            for name in set(PER_CLASS) & set(sizes):
+                sizes[name] *= share
+            values = snapshot.arrays["value_raw"].nbytes * share if "value_raw" in sizes else 0
+            if mode == "classes" and values > VALUES_LIMIT:
+                del sizes["value_raw"]
+            if mode != "increments":
+                for name in ("increments", "increment_scale", "embedding"):
+                    sizes.pop(name, None)
+            shown = snapshot.arrays["sigma"].size
+            if mode != "all" and "top" not in sizes:
+                best = min(5, snapshot.meta["classes"]["count"])
+                sizes |= {"top": 2 * best * shown * SUMMARY, "top_logits": 2 * best * shown, "lse": 4 * shown}
+            if mode != "all" and "ranks" not in sizes:
+                sizes["ranks"] = 2 * k * shown * SUMMARY
+        if self.streams is not None:
+            share = len(stream_points(snapshot, self.streams)) / len(snapshot.arrays["sigma"])
+            sizes |= {name: sizes[name] * share for name in ("ranks", "top", "top_logits", "lse") if name in sizes}
+        if self.ranks_only:
+            for name in ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw"):
+                sizes.pop(name, None)
+        return self.copies * (sum(sizes.values()) + self.meta)
+
+    @property
+    def shrinks(self) -> bool:
+        """Whether it carries every class, and was not told to."""
+        mode = carried(self.snapshot, self.wanted, self.payload)[0]
+        now = self.snapshot.meta["payload"]["mode"]
+        return self.wanted is None and self.payload == "auto" and (mode == "increments" or now in ("all", "increments"))
+
+
+def fitting(
+    views: Sequence[Foreseen], looked_at: Sequence[Sequence[int]], room: float
+) -> list[list[int] | None] | None:
+    """Classes for every view, so that all of them fit: None where a view is left as it is.
+
+    Those that are looked at come first, then those that the snapshot carries exactly: they cost nothing to compute.
+
+    Parameters
+    ----------
+    views : sequence of Foreseen
+    looked_at : sequence of sequence of int
+        Classes that each view shows, and its picture's label.
+    room : float
+        Bytes that there are for all of them.
+
+    Returns
+    -------
+    list of (list of int or None), or None
+        None where not even one class of each fits.
+    """
+    orders = [
+        list(dict.fromkeys([*seen, *_carried_best_first(view.snapshot)])) if view.shrinks else None
+        for view, seen in zip(views, looked_at, strict=True)
+    ]
+    longest = max((len(order) for order in orders if order), default=0)
+    for count in range(longest, 0, -1):
+        chosen = [None if order is None else order[:count] for order in orders]
+        tried = (view if c is None else replace(view, wanted=c) for view, c in zip(views, chosen, strict=True))
+        if sum(view.nbytes for view in tried) <= room:
+            return chosen
+    return None
+
+
+def _carried_best_first(snapshot: Snapshot) -> list[int]:
+    """Classes that a snapshot carries exactly, the predicted ones first; where it carries all, the likeliest."""
+    kept = set(snapshot.meta["classes"]["kept"])
+    best = [c for c in snapshot.predicted if c in kept]
+    return best if snapshot.meta["payload"]["mode"] == "classes" else best[:LIKELIEST]
+
+
+def looked_at(snapshot: Snapshot, state: dict[str, Any]) -> list[int]:
+    """Classes that a view shows, and its picture's label."""
+    shown = [state.get("class_index"), state.get("compare_index"), snapshot.meta["image"]["label"]]
+    return [class_index(snapshot.class_names, c) for c in shown if c is not None]
