@@ -103,8 +103,9 @@ def plot_heads(
 
     Parameters
     ----------
-    effects : array [L, H]
-        Blocks by heads, such as `metrics.direct_by_head` of every block, or ``effect[0]`` of `causal.sweep_heads`.
+    effects : array [L, H], or DataFrame
+        Blocks by heads, such as ``effect[0]`` of `causal.sweep_heads`; or the table of one class that `metrics.head_table`
+        gives, whose intervals then stand in the tooltips, and whose heads are faint where the interval holds 0.
     title, quantity : str
         What the figure says above, and in its tooltips.
     width, height : int
@@ -117,7 +118,7 @@ def plot_heads(
     Raises
     ------
     ValueError
-        If ``effects`` has not two dimensions.
+        If ``effects`` has not two dimensions, or is a table of several classes.
 
     Examples
     --------
@@ -127,12 +128,17 @@ def plot_heads(
     >>> plot_heads(swept.effect[0], title="without the head").title.text
     'without the head'
     """
-    values = np.asarray(effects, np.float64)
+    table: Any = effects if {"block", "head", "value"} <= set(getattr(effects, "columns", ())) else None
+    values = _by_place(table, "value") if table is not None else np.asarray(effects, np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"effects must have shape [L blocks, H heads], got {list(values.shape)}")
     depth, heads = values.shape
     block, head = (n.ravel() for n in np.indices(values.shape))
-    source = ColumnDataSource({"block": block + 1, "head": head, "value": values.ravel()})
+    columns = {"block": block + 1, "head": head, "value": values.ravel(), "alpha": np.ones(values.size)}
+    if table is not None:
+        columns["low"], columns["high"] = (_by_place(table, name).ravel() for name in ("low", "high"))
+        columns["alpha"] = np.where((columns["low"] <= 0) & (columns["high"] >= 0), 0.3, 1.0)
+    source = ColumnDataSource(columns)
     fig = styled_figure(
         title,
         width=width,
@@ -143,8 +149,10 @@ def plot_heads(
     limit = float(np.nanmax(np.abs(values))) or 1.0
     colour = LinearColorMapper(palette=SIGNED, low=-limit, high=limit, nan_color="rgba(0, 0, 0, 0)")
     fill = {"field": "value", "transform": colour}
-    cells = fig.rect("block", "head", 0.94, 0.9, source=source, fill_color=fill, line_color=None)
+    cells = fig.rect("block", "head", 0.94, 0.9, source=source, fill_color=fill, fill_alpha="alpha", line_color=None)
     tips = [("", "block @block, head @head"), (quantity, "@value{+0.000}")]
+    if table is not None:
+        tips.append(("interval", "@low{+0.000} to @high{+0.000}"))
     fig.add_tools(HoverTool(renderers=[cells], tooltips=tips))
     bar = ColorBar(color_mapper=colour, width=8, padding=6, background_fill_alpha=0, major_label_text_color=INK)
     bar.ticker = BasicTicker(desired_num_ticks=3)
@@ -154,6 +162,17 @@ def plot_heads(
     fig.yaxis.ticker = FixedTicker(ticks=list(range(heads)))
     fig.xaxis.axis_label, fig.yaxis.axis_label = "block", "head"
     return fig
+
+
+def _by_place(table: Any, column: str) -> Any:
+    """A column of a table of heads by block and head, [L, H]."""
+    several = table["class_name"].unique().tolist() if "class_name" in table.columns else []
+    if len(several) > 1:
+        raise ValueError(
+            f"a figure shows the heads of one class, this table has {len(several)}; "
+            f"choose one: table[table['class_name'] == {several[0]!r}]"
+        )
+    return table.pivot(index="block", columns="head", values=column).sort_index().to_numpy(float)
 
 
 def _place(number: int, depth: int) -> str:

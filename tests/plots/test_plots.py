@@ -16,7 +16,7 @@ from bokeh.plotting import figure
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.metrics import contributions
+from classspace_widgets.metrics import contributions, head_table
 from classspace_widgets.plots import (
     figures_in,
     plot_contributions,
@@ -245,6 +245,26 @@ def test_the_report_is_one_offline_file(results, tmp_path):
     assert fetched == []
     with pytest.raises(ValueError, match="no result"):
         write_report(StudyResults({}), tmp_path / "x.html")
+
+
+def test_a_table_of_heads_is_drawn_with_its_intervals():
+    space = tiny_vit()
+    pictures = list(torch.randn(4, 3, 32, 32))
+    table = head_table(space, [1, 4], images=torch.stack(pictures))
+    with pytest.raises(ValueError, match=r"of one class, this table has 2; choose one: table\[table"):
+        plot_heads(table)
+    own = table[table["class_name"] == space.class_names[4]]
+    fig = plot_heads(own)
+    data = next(r for r in fig.renderers if type(r.glyph).__name__ == "Rect").data_source.data
+    for i in range(len(own)):
+        (row,) = own[(own["block"] == data["block"][i]) & (own["head"] == data["head"][i])].itertuples()
+        assert (data["value"][i], data["low"][i], data["high"][i]) == (row.value, row.low, row.high)
+        assert data["alpha"][i] == (0.3 if row.low <= 0 <= row.high else 1.0)
+    assert len(set(data["alpha"])) == 2
+    tips = [label for tool in fig.toolbar.tools if isinstance(tool, HoverTool) for label, _ in tool.tooltips]
+    assert "interval" in tips
+    plain = plot_heads(np.eye(3))
+    assert (next(iter(plain.renderers)).data_source.data["alpha"] == 1).all()
 
 
 def test_saving_figures(results, tmp_path, monkeypatch):
