@@ -429,14 +429,12 @@ class Preprocessing:
         tensor: Tensor = self.transform(self.of_channels(picture))
         return tensor, name
 
-    def ready(self, tensor: Tensor, *, look: bool = True) -> Tensor:
-        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's.
-
-        With ``look`` its values are checked too, not its shape alone.
-        """
+    def ready(self, tensor: Tensor | Prepared) -> Tensor:
+        """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's."""
+        if isinstance(tensor, Prepared):
+            return _ready(tensor.pixels, self)
         batch = _ready(tensor, self)
-        if look:
-            check_values([batch], self)
+        check_values([batch], self)
         return batch
 
     def pictures(self, pixels: Tensor) -> np.ndarray[Any, Any]:
@@ -446,6 +444,24 @@ class Preprocessing:
         shown = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
         shown = shown[..., [min(channel, shown.shape[-1] - 1) for channel in range(3)]]
         return np.asarray(shown.cpu().numpy())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Input of a model that was made or looked at before: taken as it is, and no picture is made of it for display.
+
+    Attributes
+    ----------
+    pixels : Tensor [B, 3, height, width]
+
+    Examples
+    --------
+    >>> space = ClassSpace.bundled()
+    >>> space.trace(Prepared(space.pixels(np.zeros((48, 64, 3), np.uint8)))).pictures is None
+    True
+    """
+
+    pixels: Tensor
 
 
 def _channel_values(what: str, values: Any, channels: int) -> tuple[float, ...]:
@@ -486,7 +502,7 @@ def _rounded(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, 4) for value in values)
 
 
-def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
+def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, Any] | None, tuple[str, ...]]:
     """Input of a model from images of any form, and pictures of what it will see.
 
     Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
@@ -501,7 +517,8 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     Returns
     -------
     tuple
-        Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+        Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8 (None of `Prepared` input);
+        names of the B images.
 
     Warns
     -----
@@ -516,7 +533,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, np.ndarray[Any, An
     (torch.Size([1, 3, 96, 96]), (1, 96, 96, 3))
     """
     pixels, names = prepare_input(images, how)
-    return pixels, how.pictures(pixels.float()), names
+    return pixels, None if isinstance(images, Prepared) else how.pictures(pixels.float()), names
 
 
 def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, ...]]:
@@ -537,6 +554,8 @@ def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, .
     Traceback (most recent call last):
     FileNotFoundError: there is no image file at tests/none.png
     """
+    if isinstance(images, Prepared):
+        return how.ready(images), ("",) * len(images.pixels)
     parts: list[Tensor] = []
     ready: list[Tensor] = []
     names: list[str] = []

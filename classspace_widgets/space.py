@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.describe import space_html, space_text
-from classspace_widgets.images import Preprocessing, prepare, prepare_input
+from classspace_widgets.images import Prepared, Preprocessing, prepare, prepare_input
 from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt, verify
@@ -374,7 +374,7 @@ class ClassSpace:
         """
         return class_index(self.class_names, wanted)
 
-    def preprocess(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any], tuple[str, ...]]:
+    def preprocess(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any] | None, tuple[str, ...]]:
         """Pixels for the model, pictures of what it will see, and names; see `images.prepare`.
 
         Parameters
@@ -479,19 +479,15 @@ class ClassSpace:
 
     def trace_pixels(
         self,
-        pixels: Tensor,
+        pixels: Tensor | Prepared,
         *,
         attention: Choice = False,
         heads: Choice = False,
         keys: Choice = False,
-        prepared: bool = False,
     ) -> Trace:
-        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display.
-
-        ``prepared=True``: the values were looked at already, or were made by `pixels`, and are not looked at again.
-        """
-        pixels = self.preprocessing.ready(pixels, look=not prepared).to(self.device, self.dtype)
-        return self._traced(*self._pass(pixels, attention, heads, keys), pixels)
+        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
+        ready = self.preprocessing.ready(pixels).to(self.device, self.dtype)
+        return self._traced(*self._pass(ready, attention, heads, keys), ready)
 
     def stream_readings(self, images: Any, classes: Any = None, **options: Any) -> StreamReadings:
         """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`.

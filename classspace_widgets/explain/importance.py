@@ -10,6 +10,7 @@ import torch
 from classspace_widgets.explain import methods
 from classspace_widgets.explain.reading import Readout, check_loss
 from classspace_widgets.explain.result import TokenImportance
+from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.lookup import chosen_classes
 from classspace_widgets.models import UnsupportedModelError
@@ -104,7 +105,10 @@ def importance(
         request = methods.Request(
             space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads
         )
-        pictures = images.pictures if hasattr(images, "increments") else space.preprocessing.pictures(pixels.float())
+        if hasattr(images, "increments"):
+            pictures = images.pictures
+        else:
+            pictures = None if isinstance(images, Prepared) else space.preprocessing.pictures(pixels.float())
         with over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
             try:
                 shares, wanted = function(request)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.resume import blank_pixels
@@ -59,9 +60,7 @@ def run_with(
     torch.Size([1, 24])
     """
     with intervene(space, interventions, sources=sources), pixels_of(space, images) as pixels:
-        return (
-            space.trace_pixels(pixels, prepared=True).output if not space.adapter.own_output else _logits(space, pixels)
-        )
+        return space.trace_pixels(Prepared(pixels)).output if not space.adapter.own_output else _logits(space, pixels)
 
 
 def _logits(space: ClassSpace, pixels: Tensor) -> Tensor:
@@ -118,7 +117,7 @@ def trace_with(
     """
     if hasattr(images, "increments"):
         with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:
-            trace = space.trace(pixels, **options)
+            trace = space.trace(Prepared(pixels), **options)
         trace.pictures, trace.image_names = images.pictures, images.image_names
     else:
         with intervene(space, interventions, sources=sources) as plan:

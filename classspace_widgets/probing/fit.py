@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.images import Prepared
 from classspace_widgets.probing.ridge import Point, RidgeProbes, RidgeSums
 from classspace_widgets.progress import over, progress_bar, quiet
 
@@ -196,7 +197,7 @@ def collect_sums(
 
     with progress_bar(len(indices), "probes", "picture", show=progress) as bar:
         for pixels, labels in batches:
-            trace = space.trace_pixels(pixels, prepared=True)
+            trace = space.trace_pixels(Prepared(pixels))
             with torch.inference_mode():
                 for kept, vectors in zip(waiting, _streams(trace, points), strict=True):
                     kept.append(vectors[:, chosen])
@@ -251,7 +252,7 @@ def probe_accuracy(
     indices, batches = _batches(space, dataset, None, batch_size, workers, 0)
     count = -(-len(indices) // batch_size)
     for pixels, labels in over(batches, count, "probe accuracy", "batch", show=progress):
-        trace = space.trace_pixels(pixels, prepared=True)
+        trace = space.trace_pixels(Prepared(pixels))
         chosen = list(probes.positions) or list(range(trace.n_tokens))
         # The first token may be a register instead.
         has_cls = space.adapter.prefix[:1] == ("[CLS]",)

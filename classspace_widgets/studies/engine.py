@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.images import Prepared
 from classspace_widgets.progress import quiet
 from classspace_widgets.studies.data import DatasetError
 from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
@@ -189,7 +190,7 @@ def read_batch(
 
             active = stack.enter_context(recording_active(space))
         pixels = pixels.to(space.dtype)
-        trace = space.trace_pixels(pixels, prepared=True)
+        trace = space.trace_pixels(Prepared(pixels))
     _check_finite(trace, indices)
     return Readings(
         trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs, autocast=autocast, checked=True

@@ -14,6 +14,7 @@ from classspace_widgets.explain.masks import SCORES, mask_scores
 from classspace_widgets.explain.methods import METHODS
 from classspace_widgets.explain.perturbation import ORDERS, paper_area, perturbation, random_scores
 from classspace_widgets.explain.reading import LOSSES
+from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy
@@ -152,7 +153,9 @@ class ExplanationStudy(ShareStudy):
         for name in self.methods:
             method, _, loss = name.partition(":")
             loss = loss or (self.loss if method == "gradient" else "logit")
-            found = importance(space, batch.labels.unsqueeze(1), images=batch.pixels, method=method, loss=loss)
+            found = importance(
+                space, batch.labels.unsqueeze(1), images=Prepared(batch.pixels), method=method, loss=loss
+            )
             parts.append(self._measured(batch, space, run, found.scores[:, 0]))
         parts += [self._measured(batch, space, run, scorer(batch)) for scorer in self.scorers.values()]
         if self.random_orders:

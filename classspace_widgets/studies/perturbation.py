@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from classspace_widgets.images import Prepared
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy
 from classspace_widgets.studies.readings import GROUPS
@@ -124,7 +125,7 @@ class AttentionPerturbation(_PassStudy):
                 continue
             intervention = KnockOutAttention(kind, renormalise=self.renormalise)
             with batch.passes():
-                trace = trace_with(space, pixels, [intervention])
+                trace = trace_with(space, Prepared(pixels), [intervention])
             parts.append(self._row(trace, batch.labels, member))
         return np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts], axis=1)
 
@@ -168,7 +169,7 @@ class TokenRemoval(_PassStudy):
                 gone = np.flatnonzero(masks[b] == value) + prefix
                 removal = RemoveTokens(tokens=tuple(gone.tolist()))
                 with batch.passes():
-                    trace = trace_with(space, pixels[b : b + 1], [removal], full_grid=False)
+                    trace = trace_with(space, Prepared(pixels[b : b + 1]), [removal], full_grid=False)
                 kept = np.setdiff1d(np.arange(batch.trace.n_tokens), gone)
                 part = self._row(trace, batch.labels[b : b + 1], member[b : b + 1, kept])
                 over[b, place : place + 2], under[b, place : place + 2] = part[0][0], part[1][0]

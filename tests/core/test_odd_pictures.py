@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.images import read_picture
+from classspace_widgets.images import Prepared, read_picture
 from classspace_widgets.picture_files import FORMATS
 from classspace_widgets.studies.data import IMAGE_SUFFIXES
 from core.families import build
@@ -497,7 +497,8 @@ def test_ready_input_that_was_not_normalised_is_told(plain):
         plain.trace(not_normalised * 1.08 - 0.04)
     plain.trace(torch.zeros(1, 3, 32, 32))
     plain.trace(torch.cat([not_normalised, -not_normalised]))
-    plain.trace_pixels(not_normalised, prepared=True)
+    for ask in (plain.trace_pixels, plain.trace, plain.pixels):
+        ask(Prepared(not_normalised))
 
 
 @pytest.mark.parametrize("sign", [1, -1])

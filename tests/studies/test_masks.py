@@ -12,9 +12,19 @@ from timm.data import create_transform
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.images import read_picture
+from classspace_widgets.causal import sweep_heads
+from classspace_widgets.explain import perturbation
+from classspace_widgets.interventions import KnockOutAttention, run_with
 from classspace_widgets.probing import fit_probes
-from classspace_widgets.studies import DatasetError, PictureFiles, imagenet_s, run_study, token_mask
+from classspace_widgets.studies import (
+    DatasetError,
+    ExplanationStudy,
+    PictureFiles,
+    all_studies,
+    imagenet_s,
+    run_study,
+    token_mask,
+)
 from classspace_widgets.studies.prepare import Broken, PixelTransform, Preparer, binary_mask
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
@@ -219,19 +229,24 @@ def test_token_masks_beside_a_trace(space):
         Identifiability().update(trace, labels, masks)
 
 
-def test_a_study_makes_no_pictures_for_display(monkeypatch):
-    space = ClassSpace(tiny_vit().model)
+def test_where_nobody_looks_no_picture_is_made(monkeypatch):
+    """Nor are a study's own passes warned about: a bright picture is no tensor that was not normalised."""
+    space = ClassSpace(tiny_vit().model, mean=0.5, std=0.5)
 
     def looked(*_):
         raise AssertionError("a picture was made that nobody looks at")
 
     monkeypatch.setattr(type(space.preprocessing), "pictures", looked)
-    picture, _ = read_picture(noise(32, 32))
-    run_study(space, [(picture, 0), (torch.randn(3, 32, 32), 1)], progress=False)
-    space.stream_readings(picture, 0)
-    space.pixels([picture, picture])
+    bright = Image.new("RGB", (32, 32), (250, 250, 250))
+    bright.putpixel((0, 0), (200, 200, 200))
+    explained = ExplanationStudy(methods=["gradient", "rollout"], steps=2)
+    run_study(space, [(bright, 0), (bright, 1)], [*all_studies(), explained], progress=False)
+    space.stream_readings(bright, 0)
+    run_with(space, bright, KnockOutAttention("self_only"))
+    sweep_heads(space, bright, 0, blocks=[1], progress=False)
+    perturbation(space, bright, [0], torch.zeros(1, 16), kept=[4])
     with pytest.raises(AssertionError, match="nobody looks at"):
-        space.trace(picture)
+        space.trace(bright)
 
 
 def test_labels_are_checked_once_a_batch(space, monkeypatch):
