@@ -451,7 +451,7 @@ class Trace:
             raise ValueError(f"values of block {block} were not kept; trace with heads=True (or heads=[{block}])")
         with torch.no_grad():
             values = parts.values(self.attention_inputs[block])
-            if self.kept_tokens is not None and values.shape[2] == len(self.kept_tokens):
+            if self.kept_tokens is not None and values.shape[2] < self.n_tokens:
                 full = values.new_zeros(*values.shape[:2], self.n_tokens, values.shape[3])
                 full[:, :, list(self.kept_tokens)] = values
                 return full

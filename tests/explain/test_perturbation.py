@@ -128,3 +128,23 @@ def test_tied_tokens_go_in_the_order_of_the_tokens(space):
         for way in ("negative", "positive"):
             torch.testing.assert_close(found.probability[way], expected.probability[way])
     assert not torch.allclose(constant.probability["negative"], constant.probability["positive"], atol=1e-4)
+
+
+def test_random_scores_are_a_function_of_seed_repeat_and_place():
+    plain = random_scores([3, 4], 16)
+    assert plain.shape == (2, 16)
+    assert torch.equal(plain, random_scores([3, 4], 16))
+    assert torch.equal(plain.flip(0), random_scores([4, 3], 16))
+    others = [random_scores([3, 4], 16, repeat=1), random_scores([3, 4], 16, seed=1), random_scores([5, 6], 16)]
+    for n, one in enumerate(others):
+        assert not torch.equal(one, plain)
+        assert all(not torch.equal(one, other) for other in others[:n])
+    assert bool(((plain >= 0) & (plain < 1)).all())
+
+
+def test_the_area_is_of_a_curve_over_shares_of_what_is_left(space):
+    """A curve that does not change has its own height as area, wherever it starts and ends."""
+    found = perturbation(space, images_for(space), [0, 1], torch.rand(2, 16), kept=[13, 9, 4])
+    flat = {order: torch.full((2, 3), 0.25) for order in found.probability}
+    curves = type(found)(found.kept, found.correct, flat)
+    torch.testing.assert_close(curves.area("negative", "probability"), torch.full((2,), 0.25, dtype=torch.float64))

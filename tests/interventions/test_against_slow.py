@@ -8,6 +8,7 @@ import torch
 from slow_vit import array, linear, norm, slow_forward
 from tiny_models import tiny_vit
 
+from classspace_widgets.explain import importance
 from classspace_widgets.interventions import (
     Ablate,
     KnockOutAttention,
@@ -315,3 +316,39 @@ def test_a_patch_from_a_token_of_the_same_picture_where_others_are_gone(space, p
     compare(space, picture, [RemoveTokens(tokens=[2, 8]), PatchResidual(0, 3, (0, 9))], changed[rows], rows=rows)
     with pytest.raises(ValueError, match=r"tokens \[8\] are removed by another"):
         run_with(space, picture, [RemoveTokens(tokens=[2, 8]), PatchResidual(1, 3, (0, 8))])
+
+
+def test_everything_that_was_asked_for_is_put_back_on_the_full_grid(space, picture):
+    gone, left = [2, 8], [0, 1, 3, 4, 5, 6, 7, 9]
+    kept = {"attention": True, "heads": True, "keys": True}
+    short = trace_with(space, picture, [RemoveTokens(tokens=gone)], full_grid=False, **kept)
+    full = trace_with(space, picture, [RemoveTokens(tokens=gone)], **kept)
+    assert short.n_tokens == 8
+    assert full.n_tokens == 10
+    for block in (1, 2):
+        for of_short, of_full in (
+            (short.head_inputs[block], full.head_inputs[block]),
+            (short.mlp_keys[block], full.mlp_keys[block]),
+            (short.stream("residual", block), full.stream("residual", block)),
+        ):
+            assert of_full.shape == (1, 10, of_short.shape[2])
+            assert torch.equal(of_full[:, left], of_short)
+            assert bool(of_full[:, gone].isnan().all())
+        assert torch.equal(full.values(block)[:, :, left], short.values(block))
+        assert float(full.values(block)[:, :, gone].abs().max()) == 0
+    assert torch.equal(full.output, short.output)
+    assert bool((full.ranks(block=2)[:, gone] == -1).all())
+
+
+def test_a_pass_that_starts_from_a_trace_keeps_its_pictures_and_names(space, tmp_path):
+    from PIL import Image
+
+    path = tmp_path / "one.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(path)
+    trace = space.trace(path)
+    again = trace_with(space, trace, [Ablate("mlp", blocks=2)])
+    assert again.image_names == ("one.png",)
+    assert np.array_equal(again.pictures, trace.pictures)
+    assert not np.array_equal(again.pictures, np.zeros_like(again.pictures))
+    maps = importance(trace, 1)
+    assert np.array_equal(maps.pictures, trace.pictures)

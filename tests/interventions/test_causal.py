@@ -145,3 +145,22 @@ def test_bad_input(space):
     ]:
         with pytest.raises(ValueError, match=message):
             call()
+
+
+@pytest.mark.parametrize("renormalise", [False, True])
+def test_sweeps_of_unfused_attention(renormalise):
+    """Where a model computes its weights explicitly, a hidden token still reads itself."""
+    space = tiny_vit()
+    image = images_for(space, 1)
+    fused = sweep_tokens(space, image, 2, renormalise=renormalise), sweep_heads(space, image, 2, mode="mean")
+    for block in space.model.blocks:
+        block.attn.fused_attn = False
+    unfused = sweep_tokens(space, image, 2, renormalise=renormalise), sweep_heads(space, image, 2, mode="mean")
+    for a, b in zip(fused, unfused, strict=True):
+        close(a.effect, b.effect)
+    plain = run_with(space, image, [])[0, 2]
+    others = [t for t in range(17) if t != 5]
+    single = run_with(
+        space, image, [KnockOutAttention("edges", readers=others, sources=[5], blocks=[2], renormalise=renormalise)]
+    )[0, 2]
+    close(unfused[0].effect[0, 1, 5], single - plain)
