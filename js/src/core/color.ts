@@ -1,6 +1,6 @@
 /** Colours of readings: 256-entry tables, and one colour per class that stays with it. */
 
-import { KNOTS, TABLES } from "../generated/tables";
+import { KNOTS, TABLES, ZERO } from "../generated/tables";
 
 export type MapName = keyof typeof TABLES;
 export type Rgb = readonly [number, number, number];
@@ -14,14 +14,16 @@ const made = new Map<MapName, Uint8ClampedArray>();
 export function table(name: MapName): Uint8ClampedArray {
   const known = made.get(name);
   if (known) return known;
-  const knots = Uint8Array.from(atob(TABLES[name]), (char) => char.charCodeAt(0));
+  const text = TABLES[name];
   const out = new Uint8ClampedArray(256 * 3);
-  for (let i = 0; i < 256; i++) {
-    const at = (i / 255) * (KNOTS - 1);
-    const low = Math.min(KNOTS - 2, Math.floor(at));
-    for (let k = 0; k < 3; k++) {
-      const a = knots[low * 3 + k];
-      out[i * 3 + k] = a + (knots[low * 3 + 3 + k] - a) * (at - low);
+  for (let k = 0; k < 3; k++) {
+    // The first knot in hexadecimal digits, then the steps of each colour from knot to knot.
+    const step = (i: number) => text.charCodeAt(6 + k * (KNOTS - 1) + i) - ZERO;
+    let value = Number.parseInt(text.slice(2 * k, 2 * k + 2), 16);
+    for (let i = 0, low = 0; i < 256; i++) {
+      const at = (i / 255) * (KNOTS - 1);
+      for (; low < Math.min(KNOTS - 2, Math.floor(at)); low++) value += step(low);
+      out[i * 3 + k] = value + step(low) * (at - low);
     }
   }
   made.set(name, out);
