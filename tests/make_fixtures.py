@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent / "fixtures"
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+EMBEDDING_SCALE = 0.37
 
 
 def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", seed: int = 0) -> Snapshot:
@@ -28,8 +29,12 @@ def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", se
     increments = rng.normal(size=(n_increments, shown, width))
     if pooled:
         increments[:, -1] = increments[:, 1:-1].mean(axis=1)
-    increments = increments.astype(np.float16).astype(np.float64)
-    embedding = rng.normal(size=(n_classes, width)).astype(np.float16).astype(np.float64)
+    # As they travel: in float16, divided by factors of which none is 1, so that a reader that misses one is found out.
+    increment_scale = (1.25 ** np.arange(1, n_increments + 1)).astype(np.float32)
+    stored_increments = (increments / increment_scale[:, None, None]).astype(np.float16)
+    stored_embedding = rng.normal(size=(n_classes, width)).astype(np.float16)
+    increments = stored_increments.astype(np.float64) * increment_scale[:, None, None]
+    embedding = stored_embedding.astype(np.float64) * EMBEDDING_SCALE
     offset = rng.normal(size=n_classes).astype(np.float32)
     residual = increments.cumsum(axis=0)
     points = [residual[0]]
@@ -65,9 +70,9 @@ def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", se
         }
     if mode == "increments":
         arrays |= {
-            "increments": increments.astype(np.float16),
-            "increment_scale": np.ones(n_increments, np.float32),
-            "embedding": embedding.astype(np.float16),
+            "increments": stored_increments,
+            "increment_scale": increment_scale,
+            "embedding": stored_embedding,
         }
     names = ["fish", "boat", "cactus", "<img src=x onerror=alert(1)>", "clé « ü »", "rocket", "snow\u2028man"]
     meta: dict[str, Any] = {
@@ -92,7 +97,7 @@ def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", se
         "intervention": None,
     }
     if mode == "increments":
-        meta["embedding_scale"] = 1.0
+        meta["embedding_scale"] = EMBEDDING_SCALE
     return Snapshot(meta, arrays)
 
 

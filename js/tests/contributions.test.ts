@@ -44,7 +44,8 @@ describe("contributions", () => {
     expect(exceeding(b.parts, "attention")).toEqual([1, 2]);
     expect(exceeding(b.parts, "mlp")).toEqual([1, 2]);
     const part = (value: number) => ({ kind: "mlp" as const, position: 2, block: 1, value, reference: 1 });
-    expect(exceeding([2, 3, 0].map(part), "mlp")).toEqual([2, 3]);
+    // As much as the block's input is not more.
+    expect(exceeding([2, 3, 0, 1].map(part), "mlp")).toEqual([2, 4]);
   });
 
   it("means over tokens, differences over classes", () => {

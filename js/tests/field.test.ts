@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { pack, unpack } from "../src/core/codec";
 import { fieldOf, pairOf } from "../src/core/field";
+import type { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
 import { READINGS, type State } from "../src/core/state";
 import { Store } from "../src/core/store";
@@ -8,6 +9,22 @@ import { fixture } from "./model";
 
 const open = (name: string, state: Partial<State> = {}) =>
   new Store(Snapshot.parse(fixture(name)), null, state);
+
+/** The fixture "all" with other readings: every class takes those of the next one, made larger. */
+function moved(): Uint8Array {
+  const { meta, arrays } = unpack(fixture("all"));
+  const C = (meta.classes as { count: number }).count;
+  const list = [...arrays.values()].map((array) => {
+    if (array.name !== "raw") return array;
+    const size = array.data.length / C;
+    const data = Float32Array.from(
+      array.data,
+      (_, i) => 1.25 * array.data[(i + size) % array.data.length] + 0.1,
+    );
+    return { ...array, data };
+  });
+  return pack({ ...meta }, list);
+}
 
 describe("fields", () => {
   it("exist for every reading, and put every value on the scale", () => {
@@ -71,12 +88,51 @@ describe("fields", () => {
     expect(field.place(0)).toBe(0.5);
   });
 
-  it("shows what an intervention changed", () => {
+  it("shows what an intervention changed: after minus before", () => {
+    const store = open("all", { shown: "difference", compare_index: null });
+    store.addVariant(moved());
+    const [before, after] = [store.baseline.value.readings, store.variant.value?.readings as Readings];
+    const { V, N } = store.baseline.value.snapshot;
+    let changes = 0;
+    for (const reading of ["logit", "rank", "identifiability", "probability", "step", "direct"] as const) {
+      store.set({ reading });
+      for (let p = 1; p < N; p++) {
+        store.setPosition(p);
+        const field = fieldOf(store);
+        expect(field).toMatchObject({ state: "ready", kind: "diverging" });
+        expect(field.title).toContain("change");
+        const of = (r: Readings) => {
+          const id = store.state.class_index.value;
+          const at = reading === "step" || reading === "direct" ? p : store.point.value;
+          const all = {
+            logit: r.logits(id),
+            rank: r.ranks(id),
+            identifiability: r.identifiability(id),
+            probability: r.probabilities(id),
+            step: r.step(id),
+            direct: r.direct(id),
+          }[reading] as Float32Array;
+          return all.subarray(at * V, (at + 1) * V);
+        };
+        for (let t = 0; t < V; t++) {
+          const change = of(after)[t] - of(before)[t];
+          expect(field.values[t]).toBeCloseTo(change, 5);
+          if (change > 0.01) expect(field.place(field.values[t])).toBeGreaterThan(0.5);
+          if (Math.abs(change) > 0.01) changes++;
+        }
+      }
+    }
+    expect(changes).toBeGreaterThan(50);
+    store.set({ reading: "top1" });
+    const [was, is] = [before, after].map((r) => r.top1(store.point.value) as Int32Array);
+    expect([...is].some((id, t) => id !== was[t])).toBe(true);
+    expect([...fieldOf(store).values]).toEqual([...is].map((id, t) => (id === was[t] ? Number.NaN : id)));
+  });
+
+  it("shows that nothing changed where nothing did", () => {
     const store = open("all", { reading: "logit", shown: "difference" });
     store.addVariant(fixture("all"));
-    const field = fieldOf(store);
-    expect(field.kind).toBe("diverging");
-    expect(field.values.every((v) => v === 0)).toBe(true);
+    expect(fieldOf(store).values.every((v) => v === 0)).toBe(true);
     store.set({ reading: "top1" });
     expect(fieldOf(store).values.every(Number.isNaN)).toBe(true);
   });

@@ -108,7 +108,12 @@ describe("another picture", () => {
   it("replaces the data and keeps the state", () => {
     const { store, model } = open("all", { block: 1, sublayer: "attention" });
     const before = store.data.value;
+    model.fromKernel("_variant", fixture("all"));
+    store.hovered.value = 3;
     model.fromKernel("_snapshot", fixture("all_pooled"));
+    // Of the other picture there is no pass with an intervention, and nothing is pointed at.
+    expect(store.variant.value).toBeNull();
+    expect(store.hovered.value).toBeNull();
     expect(store.data.value).not.toBe(before);
     expect(store.data.value.snapshot.meta.tokens.pooled).toBe(true);
     expect(store.position.value).toBe(1);

@@ -28,8 +28,9 @@ function normalisers({ snapshot, readings }: Data, point: number, tokens: readon
   const { C, V } = snapshot;
   const all = readings.allLogits(point);
   const stored = snapshot.floats("lse");
+  const row = snapshot.rowOf(point);
   return tokens.map((t) => {
-    if (!all) return stored?.[point * V + t] ?? Number.NaN;
+    if (!all) return (row < 0 ? undefined : stored?.[row * V + t]) ?? Number.NaN;
     let max = Number.NEGATIVE_INFINITY;
     for (let c = 0; c < C; c++) max = Math.max(max, all[c * V + t]);
     let sum = 0;

@@ -1,0 +1,184 @@
+/** Readings against counting by hand: removed tokens, points that are filled later, classes that are let go. */
+import { describe, expect, it } from "vitest";
+import { pack, unpack } from "../src/core/codec";
+import * as derive from "../src/core/derive";
+import { Readings } from "../src/core/readings";
+import { Snapshot } from "../src/core/snapshot";
+import { meanRank, topClasses } from "../src/views/ranking";
+import { fixture } from "./model";
+import { C, S, T, tinySnapshot } from "./tiny";
+
+/** A fixture whose meta data are changed. */
+function changed(name: string, change: (meta: Record<string, unknown>) => Record<string, unknown>): Snapshot {
+  const { meta, arrays } = unpack(fixture(name));
+  return Snapshot.parse(pack(change(structuredClone(meta) as Record<string, unknown>), [...arrays.values()]));
+}
+const without = (name: string, removed: number[]) =>
+  changed(name, (meta) => ({ ...meta, tokens: { ...(meta.tokens as object), removed } }));
+
+describe.each([
+  ["counted here", () => tinySnapshot(true, [2, 4]), [2, 4]],
+  ["stored", () => without("classes", [2, 3]), [2, 3]],
+  ["counted point by point", () => without("increments", [2]), [2]],
+] as const)("a removed token, where readings are %s,", (_, open, removed) => {
+  const snapshot = open();
+  const readings = new Readings(snapshot);
+  for (let s = 0; s < snapshot.S; s++) for (const _ of readings.fillPoint(s));
+  const { V } = snapshot;
+  const gone = (t: number) => (removed as readonly number[]).includes(t);
+
+  it("has no rank and no identifiability, and others have theirs", () => {
+    for (const id of snapshot.keptClasses) {
+      const ranks = readings.ranks(id) as Float32Array;
+      const share = readings.identifiability(id) as Float32Array;
+      for (let i = 0; i < snapshot.S * V; i++) {
+        expect(Number.isNaN(ranks[i])).toBe(gone(i % V));
+        expect(Number.isNaN(share[i])).toBe(gone(i % V));
+      }
+    }
+  });
+
+  it("has no top classes", () => {
+    for (let s = 0; s < snapshot.S; s++) {
+      const best = readings.top1(s) as Int32Array;
+      for (let t = 0; t < V; t++) {
+        expect(best[t] === -1).toBe(gone(t));
+        expect(readings.top(s, t) === null).toBe(gone(t));
+      }
+    }
+  });
+});
+
+describe("points that are filled later", () => {
+  it("bring ranks, probabilities and top classes that were not known before", () => {
+    // Without what the fixture stores of every class.
+    const { meta, arrays } = unpack(fixture("increments"));
+    const kept = [...arrays.values()].filter(({ name }) => !["lse", "top", "top_logits"].includes(name));
+    const snapshot = Snapshot.parse(pack({ ...meta }, kept));
+    const readings = new Readings(snapshot);
+    const { V } = snapshot;
+    const ids = Array.from({ length: snapshot.C }, (_, c) => c);
+    const id = ids.find((c) => !snapshot.classArrays(c)) as number;
+    const part = (values: Float32Array | null, s: number) =>
+      [...(values as Float32Array)].slice(s * V, (s + 1) * V);
+    for (const read of ["ranks", "probabilities", "identifiability"] as const) {
+      expect(part(readings[read](id), 3).every(Number.isNaN)).toBe(true);
+    }
+    expect(readings.top1(3)).toBeNull();
+    for (const _ of readings.fillPoint(3));
+    for (let t = 0; t < V; t++) {
+      const own = ids.map((c) => part(readings.logits(c), 3)[t]);
+      const sum = own.reduce((all, v) => all + Math.exp(v), 0);
+      const rank = own.filter((v) => v > own[id]).length;
+      expect(part(readings.probabilities(id), 3)[t]).toBeCloseTo(Math.exp(own[id]) / sum, 4);
+      expect(part(readings.ranks(id), 3)[t]).toBe(rank);
+      expect(part(readings.identifiability(id), 3)[t]).toBeCloseTo(1 - rank / snapshot.C, 6);
+      expect(readings.top1(3)?.[t]).toBe(own.indexOf(Math.max(...own)));
+    }
+    expect(part(readings.ranks(id), 4).every(Number.isNaN)).toBe(true);
+  });
+});
+
+describe("classes whose readings are kept", () => {
+  it("are the last 96: an older one is read anew, with the same result", () => {
+    const names = Array.from({ length: 100 }, (_, i) => `class ${i}`);
+    const { meta, arrays } = unpack(fixture("increments"));
+    const width = (meta.model as { width: number }).width;
+    const wide = {
+      ...meta,
+      classes: { count: 100, names, kept: [] },
+    };
+    const row = (length: number) => Float32Array.from({ length }, (_, i) => Math.sin(i));
+    const replaced = [...arrays.values()]
+      .filter(({ name }) => ["image", "sigma", "increments", "increment_scale"].includes(name))
+      .concat([
+        { name: "embedding", dtype: "f4", shape: [100, width], data: row(100 * width) },
+        { name: "offset", dtype: "f4", shape: [100], data: row(100) },
+        { name: "output_logits", dtype: "f4", shape: [100], data: row(100) },
+      ]);
+    const readings = new Readings(Snapshot.parse(pack(wide, replaced)));
+    const first = readings.logits(0) as Float32Array;
+    for (let c = 1; c < 96; c++) readings.logits(c);
+    expect(readings.logits(0)).toBe(first);
+    readings.logits(96);
+    const again = readings.logits(0) as Float32Array;
+    expect(again).not.toBe(first);
+    expect(again).toEqual(first);
+    expect(readings.logits(99)).toBe(readings.logits(99));
+  });
+});
+
+describe("means over tokens", () => {
+  const snapshot = tinySnapshot();
+  const readings = new Readings(snapshot);
+  const logit = (c: number, s: number, t: number) => (readings.logits(c) as Float32Array)[s * T + t];
+  const share = (c: number, s: number, t: number) => {
+    const sum = Array.from({ length: C }, (_, k) => Math.exp(logit(k, s, t))).reduce((a, b) => a + b);
+    return Math.exp(logit(c, s, t)) / sum;
+  };
+
+  it("normalise every token by its own classes", () => {
+    for (const tokens of [[0], [1, 3], [4, 0, 2]]) {
+      for (const entry of topClasses({ snapshot, readings }, 3, tokens, C)) {
+        const mean = (of: (t: number) => number) => tokens.reduce((sum, t) => sum + of(t), 0) / tokens.length;
+        expect(entry.logit).toBeCloseTo(
+          mean((t) => logit(entry.id, 3, t)),
+          5,
+        );
+        expect(entry.probability).toBeCloseTo(
+          mean((t) => share(entry.id, 3, t)),
+          5,
+        );
+        const ranks = tokens.map(
+          (t) =>
+            Array.from({ length: C }, (_, k) => logit(k, 3, t)).filter((v) => v > logit(entry.id, 3, t))
+              .length,
+        );
+        expect(meanRank({ snapshot, readings }, entry.id, 3, tokens)).toBeCloseTo(
+          ranks.reduce((a, b) => a + b) / tokens.length,
+          5,
+        );
+      }
+    }
+  });
+
+  it("are right where only some streams travel", () => {
+    const [some, whole] = ["residual_only", "classes"].map((name) => Snapshot.parse(fixture(name)));
+    const at = (s: Snapshot, point: number, token: number) =>
+      topClasses({ snapshot: s, readings: new Readings(s) }, point, [token], 5);
+    let found = 0;
+    for (let point = 4; point < whole.S; point += 4) {
+      for (let token = 0; token < whole.V; token++) {
+        const expected = at(whole, point, token).filter(({ id }) => whole.keptClasses.includes(id));
+        const own = at(some, point, token);
+        for (const { id, probability } of expected) {
+          found++;
+          expect(own.find((entry) => entry.id === id)?.probability).toBeCloseTo(probability, 5);
+        }
+      }
+    }
+    expect(at(some, 5, 1)).toEqual([]);
+    expect(found).toBeGreaterThan(5);
+  });
+});
+
+describe("equal logits", () => {
+  // Four classes of one token: 2, 7, 7, 2.
+  const all = Float32Array.of(2, 7, 7, 2);
+
+  it("keep the order of the classes, also where the list is full", () => {
+    const ids = (k: number) => derive.topOf(all, 4, 1, 0, k).map((c) => c.id);
+    expect([1, 2, 3, 4].map(ids)).toEqual([[1], [1, 2], [1, 2, 0], [1, 2, 0, 3]]);
+    expect(derive.topOf(Float32Array.of(7, 7, 7), 3, 1, 0, 2).map((c) => c.id)).toEqual([0, 1]);
+  });
+
+  it("share the better rank, counted or found among sorted ones", () => {
+    const sorted = all.slice().sort();
+    for (const [id, rank] of [2, 0, 0, 2].entries()) {
+      const [counted, found] = [new Float32Array(1), new Float32Array(1)];
+      derive.countRanks(all, id, 4, 1, counted);
+      derive.findRanks(sorted, all.subarray(id, id + 1), 4, found);
+      expect([counted[0], found[0]]).toEqual([rank, rank]);
+    }
+  });
+});
