@@ -76,13 +76,16 @@ main { max-width: 92rem; margin: 0 auto; padding: 1.5rem clamp(.75rem, 3vw, 2rem
 .text table { border-collapse: collapse; } .text td, .text th { border: 1px solid var(--rule); padding: .25em .6em; }
 .unseen { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 .csw-mount { margin: 1.25rem -2px; min-height: 4rem; }
-.csw-gallery { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 22rem), 1fr)); }
+.csw-gallery { display: grid; gap: 1.25rem 2rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr)); }
 main > .text:first-child > :first-child { padding-right: 3.5rem; }
 figure.still { margin: 0; } figure.still img { max-width: 100%; border-radius: 6px; }
 figure.still figcaption, footer { color: var(--quiet); font-size: .8rem; }
 .csw-mounted > figure.still { display: none; }
 footer { margin-top: 2rem; }
-@media print { :root { color-scheme: light; } main { max-width: none; padding: 0; } }
+body > button { position: absolute; top: 12px; right: 12px; z-index: 20; padding: 3px 11px; border-radius: 14px;
+  border: 1px solid color-mix(in srgb, currentColor 25%, transparent); background: Canvas; color: inherit;
+  font: 12px/18px system-ui, sans-serif; cursor: pointer; }
+@media print { body > button { display: none; } :root { color-scheme: light; } main { max-width: none; padding: 0; } }
 """.strip()
 
 

@@ -25,19 +25,14 @@ async function read(id: string): Promise<Uint8Array<ArrayBuffer>> {
   }
   let bytes: Uint8Array<ArrayBuffer>;
   try {
-    bytes = decode((block.textContent ?? "").trim());
-  } catch {
-    throw new SnapshotError(`the page's data block "${id}" is damaged: it is not base64`);
-  }
-  // The text is three times as large as what it holds; it is not needed again.
-  block.textContent = "";
-  try {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    bytes = new Uint8Array(await new Response(stream).arrayBuffer());
-  } catch {
-    throw new SnapshotError(
-      `the page's data block "${id}" is damaged or cut short: it cannot be decompressed`,
+    const stream = new Blob([decode((block.textContent ?? "").trim())]).stream();
+    // The text is three times as large as what it holds; it is not needed again.
+    block.textContent = "";
+    bytes = new Uint8Array(
+      await new Response(stream.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer(),
     );
+  } catch {
+    throw new SnapshotError(`the page's data block "${id}" is damaged or cut short`);
   }
   return block.dataset.encoding?.includes("planes") ? fromPlanes(bytes) : bytes;
 }
@@ -178,17 +173,12 @@ export function mountPage(): void {
 
 function addThemeButton(): void {
   const root = document.documentElement;
-  const button = h("button", { type: "button" });
-  button.style.cssText =
-    "position:absolute;top:12px;right:12px;z-index:20;padding:3px 11px;border:1px solid color-mix(in srgb,currentColor 25%,transparent);" +
-    "border-radius:14px;background:Canvas;color:inherit;font:12px/18px system-ui,sans-serif;cursor:pointer";
+  const button = h("button", { type: "button", "aria-label": "Switch between light and dark" });
   const update = () => say(button, themeAround(document.body) === "dark" ? "Light" : "Dark");
   button.addEventListener("click", () => {
     root.dataset.theme = themeAround(document.body) === "dark" ? "light" : "dark";
     update();
   });
-  button.setAttribute("aria-label", "Switch between light and dark");
-  const style = h("style", {}, "@media print{body>button{display:none}}");
-  document.body.append(button, style);
+  document.body.append(button);
   update();
 }

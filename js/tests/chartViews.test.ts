@@ -7,8 +7,8 @@ import { mount as mountPicker } from "../src/views/ClassPicker";
 import { mount as mountBars } from "../src/views/ContributionBars";
 import { breakdown } from "../src/views/contributions";
 import { mount as mountHeads } from "../src/views/HeadGrid";
-import { gridKey } from "../src/views/heads";
 import { mount as mountSlider } from "../src/views/LayerSlider";
+import { gridKey } from "../src/views/parts";
 import { meanRank, topClasses } from "../src/views/ranking";
 import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
@@ -116,7 +116,9 @@ describe("removed tokens", () => {
     mountSlider(el, store, abort.signal);
     const ranks = readings.ranks(1) as Float32Array;
     const point = snapshot.pointOf(store.position.value, "residual");
-    expect(one(".csw-slider-value").textContent).toBe(`tabby: rank ${ranks[point * T + 2]} of ${C}`);
+    expect(one(".csw-slider-value").textContent).toBe(
+      `tabby: rank ${ranks[point * T + 2]} of ${C} at patch row 1, column 2`,
+    );
   });
 
   it("leave the output token to be read where all that is selected was removed", async () => {

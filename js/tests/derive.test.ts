@@ -27,15 +27,6 @@ describe("readings by hand", () => {
     expect([...parts]).toEqual([0.5, 1, 2.5]);
     expect(parts.reduce((a, b) => a + b, 10)).toBe(14);
   });
-
-  it("compares both sublayers with the block's input", () => {
-    expect([...derive.paper(logit, N, V, 2)]).toEqual([Number.NaN, 0, 0.25]);
-    // Parallel blocks: every increment is a block, compared with the stream before it.
-    expect([...derive.paper(logit, N, V, 1)]).toEqual([Number.NaN, 0, 0.25]);
-    const deeper = Float32Array.of(1, 2, 3, 5, 8, 7, 9);
-    expect([...derive.paper(deeper, 4, V, 1)].slice(1)).toEqual([1, 2, -1]);
-    expect([...derive.paper(deeper, 4, V, 2)].slice(1)).toEqual([1, 4, -1]);
-  });
 });
 
 describe("all classes at a point", () => {

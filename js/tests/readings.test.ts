@@ -6,7 +6,7 @@ import { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
 import { meanRank, topClasses } from "../src/views/ranking";
 import { fixture } from "./model";
-import { C, S, T, tinySnapshot } from "./tiny";
+import { C, T, tinySnapshot } from "./tiny";
 
 /** A fixture whose meta data are changed. */
 function changed(name: string, change: (meta: Record<string, unknown>) => Record<string, unknown>): Snapshot {

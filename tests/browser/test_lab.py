@@ -345,9 +345,17 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     panel = page.locator(".jp-OutputArea .csw-whatif")
     panel.scroll_into_view_if_needed()
     panel.locator("select[aria-label=Intervention]").select_option("remove")
+    page.wait_for_timeout(300)
+    controls = (TESTS / "browser" / "positions.js").read_text().split("\n", 1)[1]
+    stood = page.evaluate(controls)
     panel.locator("button:has-text('Apply')").click()
     panel.locator(".csw-steps li").wait_for(timeout=20_000)
     panel.locator(".csw-outcome-row").first.wait_for(timeout=20_000)
+    # What a hand may be on has not moved.
+    page.wait_for_timeout(300)
+    stands = page.evaluate(controls)
+    assert {k: (stood[k], stands[k]) for k in stood if k in stands and stood[k] != stands[k]} == {}
+    assert len(stood) > 25
     page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, before])
     nb.watched.shot("lab_whatif")
     run_cell(nb, 2, "VARIANT True")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
 from classspace_widgets.snapshot import in_planes
 
 SLIDER = ".csw-slider input.csw-range"
+POSITIONS = (Path(__file__).parent / "positions.js").read_text().split("\n", 1)[1]
 
 
 @pytest.fixture(scope="module")
@@ -515,3 +517,91 @@ def test_places_mean_the_same_in_pages_that_are_scaled_or_run_right_to_left(trac
     assert len(set(found["as it is"])) >= 8  # a place of the trajectories is also one of the bars
     for name, seen in found.items():
         assert seen == found["as it is"], name
+
+
+@pytest.mark.parametrize("width", [360, 700, 1000, 1400])
+def test_nothing_that_a_hand_may_be_on_moves_through_a_what_if(trace, width, tmp_path, offline):
+    mask = np.zeros((64, 64), dtype=np.uint8)
+    mask[8:40, 8:40] = 1
+    pins = {
+        "corner": RemoveTokens([1, 2]),
+        "a name that is far longer than any line of a phone has room for": KnockOutAttention("self_only"),
+    }
+    view = Explorer(trace.snapshot(mask=mask), class_name="boat", tokens=[12], block=2, sublayer="mlp")
+    out = export_html(view, tmp_path / "page.html", pins=pins)
+    watched = offline(out.path, width=width, height=1000)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+
+    def places():
+        page.wait_for_timeout(250)
+        return page.evaluate(POSITIONS)
+
+    chooser = page.get_by_label("Pinned interventions")
+    for reading in ("identifiability", "logit", "top1"):
+        page.get_by_label("Reading", exact=True).first.select_option(reading)
+        before = places()
+        assert len(before) > 25
+        for pin in reversed(pins):
+            chooser.select_option(label=pin)
+            for shown in ("After", "Change", "Before"):
+                page.get_by_role("radiogroup", name="Pass").get_by_label(shown).check(force=True)
+                now = places()
+                moved = {k: (before[k], now[k]) for k in before if k in now and before[k] != now[k]}
+                assert (reading, pin, shown, moved) == (reading, pin, shown, {})
+    watched.shot(f"what_if_{width}")
+    assert watched.errors == []
+
+
+def test_two_explorers_side_by_side_use_the_width_of_the_page(trace, tmp_path, offline):
+    out = export_html([[Explorer(trace), Explorer(trace)]], tmp_path / "page.html")
+    page = offline(out.path, width=1400).page
+    page.wait_for_function("() => document.querySelectorAll('.csw-explorer').length === 2")
+    boxes = [page.locator(".csw-explorer").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] == boxes[1]["y"]
+    main = page.locator("main").bounding_box()
+    assert boxes[1]["x"] + boxes[1]["width"] - boxes[0]["x"] > 0.94 * main["width"]
+    page.set_viewport_size({"width": 700, "height": 900})
+    page.wait_for_timeout(200)
+    boxes = [page.locator(".csw-explorer").nth(i).bounding_box() for i in range(2)]
+    assert boxes[0]["y"] < boxes[1]["y"]
+    assert all(box["width"] > 600 for box in boxes)
+
+
+def test_the_slider_says_which_token_and_where_it_first_was_best(trace, tmp_path, offline):
+    snapshot = trace.snapshot()
+    class_index = int(snapshot.predicted[0])
+    out = export_html(Explorer(snapshot, block=1, sublayer="attention"), tmp_path / "page.html")
+    watched = offline(out.path, width=1400)
+    page = watched.page
+    page.wait_for_selector(".csw-slider-value:has-text('at [CLS]')")
+    page.locator(".csw-picture:not([hidden])").click(position={"x": 5, "y": 5})
+    page.wait_for_selector(".csw-slider-value:has-text('at patch row 1, column 1')")
+    assert "at patch row 1, column 1" in page.locator(SLIDER).get_attribute("aria-valuetext")
+    ranks = snapshot.ranks(class_index)[
+        ::2, 1
+    ]  # residual streams: embedding, then after attention and MLP of every block
+    best = int(ranks.argmin())
+    where = "embedding" if best == 0 else f"block {(best + 1) // 2} {'attention' if best % 2 else 'MLP'}"
+    words = "first rank 0" if ranks[best] == 0 else f"best rank {ranks[best]}"
+    page.get_by_role("button", name=f"{words}: {where}").click()
+    page.wait_for_function("p => document.querySelector('.csw-slider input').valueAsNumber === p", arg=best)
+    assert watched.errors == []
+
+
+def test_a_head_is_read_without_hovering_and_left_by_a_visible_way(trace, tmp_path, offline):
+    out = export_html(Explorer(trace.snapshot(), reading="logit"), tmp_path / "page.html")
+    watched = offline(out.path, width=1400)
+    page = watched.page
+    page.wait_for_selector(".csw-heads .csw-readout:has-text('largest: block')")
+    back = page.locator(".csw-heatmap button:has-text('←')")
+    assert not back.is_visible()
+    page.locator(".csw-grid [role=gridcell]").nth(4).click()
+    page.mouse.move(5, 5)
+    page.wait_for_selector(".csw-heads .csw-readout:has-text('block 2 head 1')")
+    assert back.inner_text() == "← logit"
+    back.click()
+    page.wait_for_function("() => location.hash === ''")
+    page.wait_for_selector(".csw-map-title :text('logit of')")
+    assert page.locator(".csw-grid [aria-selected=true]").count() == 0
+    assert watched.errors == []

@@ -47,19 +47,6 @@ export function direct(increments: Float32Array, sigma: Float32Array, N: number,
   return out;
 }
 
-/**
- * The paper's comparison: `lens(a_l) - lens(x_{l-1})` and `lens(m_l) - lens(x_{l-1})`, [N, V], NaN for the embedding.
- * `perBlock` is 2 where attention and MLP follow each other, 1 where they run in parallel.
- */
-export function paper(logit: Float32Array, N: number, V: number, perBlock: 1 | 2): Float32Array {
-  const out = new Float32Array(N * V).fill(Number.NaN);
-  for (let n = 1; n < N; n++) {
-    const input = perBlock === 1 ? n - 1 : n - 1 - ((n - 1) % 2);
-    for (let t = 0; t < V; t++) out[n * V + t] = logit[(2 * n - 1) * V + t] - logit[2 * input * V + t];
-  }
-  return out;
-}
-
 /** exp(logit - lse), [S, V]. */
 export function probabilities(logit: Float32Array, lse: Float32Array): Float32Array {
   const out = new Float32Array(logit.length);

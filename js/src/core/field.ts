@@ -70,11 +70,17 @@ export function pairOf(store: Store): readonly [Field, Field] | null {
   if (!side_by_side.value || other === null || !BY_CLASS.includes(store.state.reading.value)) return null;
   const pair = [field(store, [class_index.value, null]), field(store, [other, null])] as const;
   const [a, b] = pair;
-  if (a.state !== "ready" || b.state !== "ready" || a.reading === "rank") return pair;
+  return [onScaleOf(a, b), onScaleOf(b, a)];
+}
+
+/** A field on the wider of the scales of two. */
+function onScaleOf(field: Field, other: Field): Field {
+  const [a, b] = [field, other];
+  if (a.state !== "ready" || b.state !== "ready" || a.reading === "rank" || a.kind === "categorical")
+    return a;
   const ends = [Math.min(a.low, b.low), Math.max(a.high, b.high)] as const;
   const scale = a.kind === "diverging" ? diverging(ends[1]) : sequential(...ends);
-  const shared = (f: Field) => ({ ...f, ...scale, clipped: outside(f.values, ...ends) });
-  return [shared(a), shared(b)];
+  return { ...a, ...scale, clipped: outside(a.values, ...ends) };
 }
 
 /** Readings that are of a class. */
@@ -92,11 +98,13 @@ export const BY_CLASS: readonly Reading[] = [
 function field(store: Store, classes: Classes): Field {
   const { state } = store;
   if (state.reading.value === "importance") return single(store, store.baseline.value, classes);
-  if (state.shown.value !== "difference") return single(store, store.data.value, classes);
   const other = store.variant.value;
   const base = single(store, store.baseline.value, classes);
   if (!other) return base;
   const after = single(store, other, classes);
+  // Before and after are compared by eye: they have one scale.
+  if (state.shown.value === "baseline") return onScaleOf(base, after);
+  if (state.shown.value === "intervened") return onScaleOf(after, base);
   const values = new Float32Array(base.values.length);
   const categorical = base.kind === "categorical";
   for (let i = 0; i < values.length; i++) {

@@ -59,7 +59,7 @@ export function robustPeak(all: Float32Array, snapshot: Snapshot): number {
   return peak;
 }
 
-export function peakOf(values: Float32Array): number {
+export function peakOf(values: Iterable<number>): number {
   let peak = 0;
   for (const v of values) if (Math.abs(v) > peak) peak = Math.abs(v);
   return peak;

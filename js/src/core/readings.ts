@@ -17,7 +17,6 @@ interface ClassMemo {
   identifiability?: Float32Array;
   step?: Float32Array;
   direct?: Float32Array;
-  paper?: Float32Array;
 }
 
 /** Classes whose readings are kept; the oldest goes first. */
@@ -164,16 +163,6 @@ export class Readings {
     return memo.direct;
   }
 
-  /** The paper's comparison with the block's input, [N, V], NaN for the embedding. */
-  paper(id: number): Float32Array | null {
-    const logits = this.logits(id);
-    if (!logits) return null;
-    const memo = this.#of(id);
-    const perBlock = this.snapshot.meta.model.layout === "parallel" ? 1 : 2;
-    memo.paper ??= derive.paper(logits, this.snapshot.N, this.snapshot.V, perBlock);
-    return memo.paper;
-  }
-
   /** Top classes of a point and token, best first; null when not known (yet). */
   top(point: number, token: number, k = 5): ClassLogit[] | null {
     if (this.snapshot.removed.includes(token)) return null;
@@ -283,7 +272,6 @@ export class Readings {
     }
     this.#sorted[point] = yield* derive.sortByToken(out, C, V, 8);
     this.#points[point] = out;
-    this.#top1[point] = undefined;
     this.forget();
   }
 

@@ -8,7 +8,6 @@ export interface ClassArrays {
   raw?: Float32Array; // [N, T']
   ranks?: Uint16Array | Uint32Array; // [P, T'], see Snapshot.rowOf
   valueRaw?: Float32Array; // [L, H, T]
-  biasRaw?: Float32Array; // [L]
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
 }
 
@@ -293,8 +292,7 @@ export class Snapshot {
     const ranks = part(container, "ranks", [K, P, V])?.data;
     const valueArray = part(container, "value_raw", [K, L, H, T]);
     const value = valueArray && floats(valueArray);
-    const biasArray = part(container, "attention_bias_raw", [K, L]);
-    const bias = biasArray && floats(biasArray);
+    part(container, "attention_bias_raw", [K, L]);
     const headArray = part(container, "head_raw", [K, L, H, rows.length]);
     const head = headArray && floats(headArray);
     kept.forEach((id, k) => {
@@ -302,7 +300,6 @@ export class Snapshot {
       if (raw) entry.raw = slice(raw, k, N * V);
       if (ranks) entry.ranks = ranks.subarray(k * P * V, (k + 1) * P * V) as Uint16Array | Uint32Array;
       if (value) entry.valueRaw = slice(value, k, L * H * T);
-      if (bias) entry.biasRaw = slice(bias, k, L);
       if (head) entry.headRaw.push({ rows, values: slice(head, k, L * H * rows.length) });
       this.#classes.set(id, entry);
     });

@@ -14,6 +14,7 @@ export type ImportanceOf = State["importance_of"];
 export type Reading = State["reading"];
 
 export const READINGS = CHOICES.reading;
+export const SHOWN = CHOICES.shown;
 
 export const STATE_NAMES = Object.keys(DEFAULTS) as (keyof State)[];
 

@@ -10,7 +10,7 @@ import { isRecord, message, SnapshotError, unpack } from "./codec";
 import { hear, mirror, same, type WidgetModel } from "./mirror";
 import { Readings } from "./readings";
 import { Snapshot } from "./snapshot";
-import { DEFAULTS, type Shown, type Signals, STATE_NAMES, type State } from "./state";
+import { DEFAULTS, SHOWN, type Signals, STATE_NAMES, type State } from "./state";
 import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
 import { Wishes } from "./wishes";
 
@@ -247,9 +247,8 @@ export class Store {
   /** Baseline, intervened, difference, and round again. */
   nextShown(): void {
     if (!this.#variant.peek()) return;
-    const order: readonly Shown[] = ["baseline", "intervened", "difference"];
-    const at = order.indexOf(this.state.shown.peek());
-    this.set({ shown: order[(at + 1) % order.length] });
+    const at = SHOWN.indexOf(this.state.shown.peek());
+    this.set({ shown: SHOWN[(at + 1) % SHOWN.length] });
   }
 
   dispose(): void {

@@ -6,10 +6,20 @@ import { extentWithZero, linear, ticks } from "../charts/scale";
 import { h, say, svg } from "../core/dom";
 import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
-import type { Contribution } from "../core/state";
+import { type Contribution, SHOWN, type Shown } from "../core/state";
 import type { Data, Store } from "../core/store";
 import { type Breakdown, breakdown, difference, exceeding, type Part } from "./contributions";
-import { absence, OWN_KEYS, root, segmented, stepKey, subject, tokensName, widthOf } from "./parts";
+import {
+  absence,
+  fitButton,
+  OWN_KEYS,
+  root,
+  segmented,
+  stepKey,
+  subject,
+  tokensName,
+  widthOf,
+} from "./parts";
 
 const READINGS: readonly (readonly [Contribution, string])[] = [
   ["direct", "Direct"],
@@ -33,33 +43,35 @@ interface Model {
   readonly terms: readonly (readonly [string, Breakdown])[];
 }
 
-function modelOf(store: Store): Model | string {
-  const data = store.data.value;
-  const { snapshot } = data;
-  const { class_index, compare_index, contribution, shown } = store.state;
+/** What the bars show of the passes before and after an intervention, or of the change; or why there is nothing. */
+function modelOf(store: Store, shown: Shown): Model | string {
+  const { class_index, compare_index, contribution } = store.state;
+  const before = store.baseline.value;
+  const data = (shown !== "baseline" && store.variant.value) || before;
   const mode = contribution.value;
-  const tokens = store.activeTokens.value;
-  const of = ({ snapshot: s, readings }: Data, id: number): Breakdown | null => {
+  const changed = shown === "difference" && data !== before;
+  const of = ({ snapshot, readings }: Data, id: number): Breakdown | null => {
     const raw = readings.increments(id);
     if (!raw) return null;
-    const { N, V, S, sigma } = s;
-    const parallel = s.meta.model.layout === "parallel";
-    return breakdown({ N, V, S, sigma, parallel }, raw, s.offset[id], tokens, mode);
+    const { N, V, S, sigma, offset } = snapshot;
+    const parallel = snapshot.meta.model.layout === "parallel";
+    return breakdown({ N, V, S, sigma, parallel }, raw, offset[id], store.activeTokens.value, mode);
   };
   const terms: [string, Breakdown][] = [];
   for (const id of [class_index.value, compare_index.value]) {
     if (id === null) continue;
-    const name = shortName(snapshot.className(id));
+    const name = shortName(data.snapshot.className(id));
     const own = of(data, id);
     if (!own) return absence(store, name);
-    const before = shown.value === "difference" && store.variant.value ? of(store.baseline.value, id) : null;
-    terms.push([name, before ? difference(own, before) : own]);
+    const base = changed ? of(before, id) : null;
+    terms.push([name, base ? difference(own, base) : own]);
   }
-  const changed = shown.value === "difference" && store.variant.value !== null;
   const sum = terms.length > 1 ? difference(terms[0][1], terms[1][1]) : terms[0][1];
   const total = changed ? "change" : terms.length > 1 ? "difference" : "logit";
   return { data, mode, total, shown: sum, terms: terms.length > 1 ? terms : [] };
 }
+
+const valuesOf = (b: Breakdown): number[] => b.parts.flatMap((p) => [p.value, p.reference ?? 0]);
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "bars", "Contributions of attention and MLP");
@@ -72,11 +84,27 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const choice = segmented(abort, "Reading", READINGS, store.state.contribution, (contribution) =>
     store.set({ contribution }),
   );
-  section.append(h("header", {}, title, choice), why, sum, empty, chart, readout);
+  const [fit, own] = fitButton(store, abort);
+  section.append(
+    h("header", {}, title, h("span", { class: "csw-tools" }, fit, choice)),
+    why,
+    sum,
+    empty,
+    chart,
+    readout,
+  );
 
   const width = widthOf(section, abort);
-  const model = computed(() => modelOf(store));
+  const model = computed(() => modelOf(store, store.state.shown.value));
   const pointed = signal<number | null>(null);
+  /** Values of the passes before and after and of the change: one scale for the three. */
+  const others = () =>
+    own.value || !store.variant.value
+      ? []
+      : SHOWN.flatMap((shown) => {
+          const one = modelOf(store, shown);
+          return typeof one === "string" ? [] : valuesOf(one.shown);
+        });
   let bars: SVGGElement[] = [];
   let focused = 0;
 
@@ -116,7 +144,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     // In a shadow root only that root knows what has the focus.
     const { activeElement } = section.getRootNode() as Document | ShadowRoot;
     const held = bars.indexOf(activeElement as unknown as SVGGElement);
-    bars = draw(chart, now, width.value);
+    bars = draw(chart, now, width.value, others());
     focused = Math.min(focused, bars.length - 1);
     bars[focused]?.setAttribute("tabindex", "0");
     if (held >= 0) bars[Math.min(held, bars.length - 1)].focus({ preventScroll: true });
@@ -227,7 +255,9 @@ function summary({ shown, mode, total, data }: Model): Node[] {
   if (mode === "paper") {
     return blocks.map((kind) => {
       const [above, of] = exceeding(shown.parts, kind);
-      return term(kind, `${above} of ${of}`, "above the block’s input in ");
+      const words = term(kind, `${above} of ${of}`, "above the block’s input in ");
+      words.className = "csw-wide";
+      return words;
     });
   }
   const out = [term("embedding", signed(hundredths(shown.embedding)))];
@@ -239,13 +269,17 @@ function summary({ shown, mode, total, data }: Model): Node[] {
   return out;
 }
 
-function draw(chart: SVGSVGElement, { shown, mode, data }: Model, width: number): SVGGElement[] {
+function draw(
+  chart: SVGSVGElement,
+  { shown, mode, data }: Model,
+  width: number,
+  others: readonly number[],
+): SVGGElement[] {
   const { parts } = shown;
   const right = width - RIGHT;
   const { height, bottom } = heightOf(width);
   const pitch = slotWidth(width, data.snapshot.N);
-  const values = parts.flatMap((p) => (p.reference === null ? [p.value] : [p.value, p.reference]));
-  const [low, high] = extentWithZero(values);
+  const [low, high] = extentWithZero([...valuesOf(shown), ...others]);
   const y = linear(low, high, bottom - 2, TOP + 2);
   const grid = valueAxis(ticks(low, high, 4), y, right, tickText);
   const bars = parts.map((part, i) => {

@@ -1,6 +1,6 @@
 /** All views of a session, composed for any width from a phone to a full page. */
 
-import { h, say } from "../core/dom";
+import { assign, h, say } from "../core/dom";
 import { approximateNote, count, percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
@@ -11,7 +11,7 @@ import { mount as HeatGrid } from "./HeatGrid";
 import type { Mount } from "./index";
 import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
-import { passes, protect, statusLine } from "./parts";
+import { passes, protect, statusLine, whatIfPossible } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import { mount as WhatIf } from "./WhatIf";
@@ -33,7 +33,14 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const on = { signal: abort };
   const name = h("h2");
   const about = h("p");
-  const title = h("div", { class: "csw-title" }, name, about);
+  const doing = h("p");
+  const title = h(
+    "div",
+    { class: "csw-title" },
+    name,
+    about,
+    h("div", { class: "csw-doing" }, doing, statusLine(store, abort)),
+  );
   const predicted = h("div", { class: "csw-predicted", role: "group", "aria-label": "Predicted classes" });
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
   const upload = h(
@@ -45,12 +52,14 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     "header",
     { class: "csw-head" },
     title,
-    passes(store, abort),
-    upload,
+    h("div", { class: "csw-tools" }, passes(store, abort), upload),
     predicted,
     file,
-    statusLine(store, abort),
   );
+  const chips = Array.from({ length: PREDICTED }, () =>
+    h("button", { class: "csw-prediction", type: "button" }, h("span", {}), h("output", {})),
+  );
+  predicted.append(...chips);
   const layout = h("div", { class: "csw-layout" });
   const notes = h("div", { class: "csw-footnotes" });
   const root = h(
@@ -86,27 +95,27 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       `${model.blocks} blocks`,
       `${tokens.grid[0]} × ${tokens.grid[1]} patches`,
       `${count(snapshot.C)} classes`,
-      shown !== "baseline" && variant.value
-        ? (variant.value.snapshot.meta.intervention?.label ?? intervention?.label ?? "intervened")
-        : "",
     ];
     say(about, words.filter(Boolean).join("  ·  "));
+    const done = shown !== "baseline" && variant.value ? (intervention?.label ?? "intervened") : "";
+    say(doing, done);
+    doing.title = done;
     const own = store.state.class_index.value;
     const label2 = typeof label === "number" ? label : -1;
-    predicted.replaceChildren(
-      ...snapshot.predicted(PREDICTED).map(({ id, probability }) => {
-        const chip = h("button", {
-          class: "csw-prediction",
-          type: "button",
-          "data-class": id,
-          "aria-pressed": String(id === own),
-          title: `${snapshot.className(id)}${id === label2 ? " (the picture's label)" : ""}: read this class`,
-        });
-        chip.style.setProperty("--p", `${100 * probability}%`);
-        chip.append(h("span", {}, shortName(snapshot.className(id))), h("output", {}, percent(probability)));
-        return chip;
-      }),
-    );
+    const best = snapshot.predicted(PREDICTED);
+    chips.forEach((chip, i) => {
+      chip.hidden = i >= best.length;
+      if (chip.hidden) return;
+      const { id, probability } = best[i];
+      assign(chip, {
+        "data-class": id,
+        "aria-pressed": String(id === own),
+        title: `${snapshot.className(id)}${id === label2 ? " (the picture's label)" : ""}: read this class`,
+      });
+      chip.style.setProperty("--p", `${100 * probability}%`);
+      say(chip.children[0], shortName(snapshot.className(id)));
+      say(chip.children[1], percent(probability));
+    });
     const footnotes = [
       snapshot.meta.payload.note,
       approximateNote(snapshot.meta),
@@ -127,6 +136,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   );
 
   watch(abort, () => {
+    title.classList.toggle("csw-roomy", whatIfPossible(store));
     upload.hidden = store.kernel.value !== "live";
     upload.disabled = store.notice.value.kind === "busy";
   });

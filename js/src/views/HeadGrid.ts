@@ -3,12 +3,13 @@
 import { computed, signal, untracked } from "@preact/signals-core";
 import { thin } from "../charts/scale";
 import { h, say } from "../core/dom";
+import { peakOf } from "../core/fieldScale";
 import { number, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
-import type { Reading } from "../core/state";
+import { type Reading, SHOWN, type Shown } from "../core/state";
 import type { Store } from "../core/store";
-import { gridKey, headValues, knownTokens, recorded, whyNone } from "./heads";
-import { OWN_KEYS, root, subject, tokensName, widthOf } from "./parts";
+import { headValues, knownTokens, recorded, whyNone } from "./heads";
+import { fitButton, gridKey, OWN_KEYS, root, subject, tokensName, widthOf } from "./parts";
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "heads", "Contributions of attention heads");
@@ -32,27 +33,35 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     high,
   );
   const readout = h("p", { class: "csw-readout", "aria-hidden": "true" });
-  section.append(h("header", {}, title, legend), empty, grid, readout);
-
   const { state } = store;
   const width = widthOf(section, abort);
   const pointed = signal<number | null>(null);
   const classes = computed(() =>
     [state.class_index.value, state.compare_index.value].filter((c) => c !== null),
   );
-  const known = computed(() => {
-    const tokens = knownTokens(store.data.value, classes.value, store.activeTokens.value);
-    if (state.shown.value !== "difference" || !store.variant.value) return tokens;
-    return knownTokens(store.baseline.value, classes.value, tokens);
+  /** The tokens that are known, and their mean values, of a pass or of the change. */
+  const of = (shown: Shown) => {
+    const before = store.baseline.value;
+    const data = (shown !== "baseline" && store.variant.value) || before;
+    const changed = shown === "difference" && data !== before;
+    const ids = classes.value;
+    let tokens: readonly number[] = knownTokens(data, ids, store.activeTokens.value);
+    if (changed) tokens = knownTokens(before, ids, tokens);
+    if (tokens.length === 0) return { tokens, values: null };
+    const values = headValues(data, ids, tokens);
+    const base = changed && headValues(before, ids, tokens);
+    return { tokens, values: base ? values.map((v, i) => v - base[i]) : values };
+  };
+  const now = computed(() => of(state.shown.value));
+  const known = computed(() => now.value.tokens);
+  const values = computed(() => now.value.values);
+  const [fit, own] = fitButton(store, abort);
+  /** The largest value of the passes before and after and of the change: one scale for the three. */
+  const peak = computed(() => {
+    const some = own.value || !store.variant.value ? [now.value] : SHOWN.map(of);
+    return Math.max(1e-9, ...some.map((one) => peakOf(one.values ?? [])));
   });
-  const values = computed(() => {
-    const tokens = known.value;
-    if (tokens.length === 0) return null;
-    const now = headValues(store.data.value, classes.value, tokens);
-    if (state.shown.value !== "difference" || !store.variant.value) return now;
-    const base = headValues(store.baseline.value, classes.value, tokens);
-    return now.map((v, i) => v - base[i]);
-  });
+  section.append(h("header", {}, title, fit, legend), empty, grid, readout);
   let cells: HTMLElement[] = [];
   let shape = "";
   let focused = 0;
@@ -128,16 +137,22 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       cells[i].setAttribute("aria-selected", String(own));
       cells[i].classList.toggle("csw-here", b === block);
     }
-    const spot = at !== null ? place(at) : chosen;
-    if (!now || !spot) say(readout, now ? "Pick a head to see where it reads from." : "");
+    // Without a hand on the grid, the head with the largest value is told.
+    let most = 0;
+    now?.forEach((v, i) => {
+      if (Math.abs(v) > Math.abs(now[most])) most = i;
+    });
+    const spot = at !== null ? place(at) : (chosen ?? [Math.floor(most / H) + 1, most % H]);
+    if (!now) say(readout, "");
     else {
       const value = now[(spot[0] - 1) * H + spot[1]];
       let all = 0;
       for (let i = 0; i < H; i++) all += now[(spot[0] - 1) * H + i];
+      const which = at === null && !chosen ? "largest: " : "";
       readout.replaceChildren(
-        `block ${spot[0]} head ${spot[1]} `,
+        `${which}block ${spot[0]} head ${spot[1]} `,
         h("b", {}, signed(value)),
-        ` of ${signed(all)} from the block’s heads`,
+        ` of ${signed(all)} in the block`,
       );
     }
   };
@@ -160,8 +175,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       return;
     }
     build(L, H, width.value);
-    let most = 1e-9;
-    for (const v of now) most = Math.max(most, Math.abs(v));
+    const most = peak.value;
     for (let i = 0; i < cells.length; i++) {
       const [block, head] = place(i);
       const v = now[(block - 1) * H + head];

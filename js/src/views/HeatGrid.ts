@@ -8,7 +8,7 @@ import { assign, h, pointIn, say } from "../core/dom";
 import { percent, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { OWN_KEYS, segmented, widthOf } from "./parts";
+import { gridKey, OWN_KEYS, segmented, widthOf } from "./parts";
 
 export interface Grid {
   /** [rows, columns], NaN where there is nothing. */
@@ -92,19 +92,10 @@ export function heatGrid(
       const g = grid();
       if (!g) return;
       const [row, column] = at.peek() ?? [0, 0];
-      const moves: Record<string, readonly [number, number]> = {
-        ArrowLeft: [row, column - 1],
-        ArrowRight: [row, column + 1],
-        ArrowUp: [row - 1, column],
-        ArrowDown: [row + 1, column],
-      };
-      const next = moves[event.key];
-      if (next) {
-        at.value = [
-          Math.max(0, Math.min(g.rows.length - 1, next[0])),
-          Math.max(0, Math.min(g.columns.length - 1, next[1])),
-        ];
-      } else if (event.key === "Enter" || event.key === " ") pick(row, column);
+      const { length } = g.columns;
+      const next = gridKey(event.key, row * length + column, length, g.rows.length, event.ctrlKey);
+      if (next !== null) at.value = [Math.floor(next / length), next % length];
+      else if (event.key === "Enter" || event.key === " ") pick(row, column);
       else return;
       event.preventDefault();
       event.stopPropagation();

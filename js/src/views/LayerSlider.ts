@@ -5,7 +5,7 @@ import { assign, h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
-import { OWN_KEYS } from "./parts";
+import { OWN_KEYS, placeName } from "./parts";
 import { along } from "./trajectories";
 
 const HEIGHT = 48;
@@ -58,7 +58,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   body.append(spark, range, ticks);
   const keys = h("span", {});
   const toggle = h("button", { class: "csw-link", type: "button" });
-  const foot = h("div", { class: "csw-slider-foot" }, keys, toggle);
+  const first = h("button", { class: "csw-link", type: "button" });
+  const foot = h("div", { class: "csw-slider-foot" }, keys, first, toggle);
   const head = h("div", { class: "csw-slider-head" }, play, where, value);
   const root = h("section", { class: "csw-view csw-slider", "aria-label": "Layer slider" }, head, body, foot);
   el.append(root);
@@ -138,10 +139,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   });
 
   /** Values of the curve at every slider position: mean over the active tokens. */
-  const curveOf = ({ snapshot, readings }: Data): Float32Array | null => {
+  const curveOf = ({ snapshot, readings }: Data, kind = curve.value): Float32Array | null => {
     const id = store.state.class_index.value;
     const stream = store.state.stream.value;
-    const all = curve.value === "rank" ? readings.ranks(id) : readings.logits(id);
+    const all = kind === "rank" ? readings.ranks(id) : readings.logits(id);
     if (!all) return null;
     const points = Array.from({ length: snapshot.N }, (_, n) => snapshot.pointOf(n, stream));
     return Float32Array.from(along(all, snapshot.V, points, store.activeTokens.value));
@@ -151,6 +152,21 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { shown } = store.state;
     return shown.value !== "baseline" && store.variant.value ? curveOf(store.baseline.value) : null;
   });
+  /** The pass that is not shown: the curve's scale has room for both. */
+  const unshown = computed(() => {
+    const { variant, baseline, data } = store;
+    return variant.value && curveOf(data.value === baseline.value ? variant.value : baseline.value);
+  });
+  /** Where the rank is best for the first time; null as long as some are not known. */
+  const best = computed(() => {
+    const ranks = curveOf(store.data.value, "rank");
+    const known = ranks?.filter((v) => !Number.isNaN(v)) ?? [];
+    if (!ranks || known.length === 0 || (known.length < ranks.length && !store.data.value.snapshot.sparse))
+      return null;
+    const rank = Math.min(...known);
+    return { rank, position: ranks.indexOf(rank) };
+  });
+  first.addEventListener("click", () => best.value && store.setPosition(best.value.position), options);
 
   /** Axis labels, marks and words that change with the snapshot, not with the position. */
   watch(abort, () => {
@@ -213,10 +229,18 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         (rank ? (Number.isInteger(current) ? count(current) : number(current, 1)) : number(current));
     const change = difference && now ? ` (${signed(current - difference[position], rank ? 1 : 2)})` : "";
     const unit = rank ? ` of ${count(snapshot.C)}` : "";
-    value.replaceChildren(`${name}: ${curve.value} `, h("b", {}, shown), unit + change);
+    const at = ` at ${placeName(snapshot, store.activeTokens.value)}`;
+    value.replaceChildren(`${name}: ${curve.value} `, h("b", {}, shown), unit + change + at);
+    value.title = value.textContent ?? "";
     assign(range, {
-      "aria-valuetext": `${what}${reads ? `, ${reads} it` : ""}: ${curve.value} of ${name} ${shown}${unit}`,
+      "aria-valuetext": `${what}${reads ? `, ${reads} it` : ""}: ${curve.value} of ${name} ${shown}${unit}${at}`,
     });
+    const top = best.value;
+    first.style.visibility = top ? "" : "hidden";
+    if (top) {
+      const zero = top.rank === 0 ? "first rank 0" : `best rank ${number(top.rank, top.rank % 1 && 1)}`;
+      say(first, `${approximate}${zero}: ${snapshot.positionName(top.position)}`);
+    }
     say(toggle, rank ? "show logit" : "show rank");
 
     for (const label of ticks.querySelectorAll<HTMLElement>(".csw-tick-label")) {
@@ -244,7 +268,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const x = (p: number) => THUMB / 2 + (p / last) * inner;
     let min = Number.POSITIVE_INFINITY;
     let max = Number.NEGATIVE_INFINITY;
-    for (const list of [now, base]) {
+    for (const list of [now, base, unshown.value]) {
       for (const v of list ?? []) {
         if (v < min) min = v;
         if (v > max) max = v;

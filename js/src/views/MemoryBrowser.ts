@@ -7,7 +7,7 @@ import { count, number, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import { indexClasses, searchClasses } from "./classSearch";
 import { combobox } from "./combobox";
-import { OWN_KEYS, segmented, stepKey } from "./parts";
+import { OWN_KEYS, segmented, walk } from "./parts";
 
 /** What is looked at; `neuron` is null while it is the first of the class. */
 export interface Looking {
@@ -227,15 +227,4 @@ function rows(list: HTMLElement, hits: readonly Hit[], words: (hit: Hit) => [str
 function idOf(event: Event): number | null {
   const id = (event.target as Element).closest<HTMLElement>("[data-id]")?.dataset.id;
   return id === undefined ? null : Number(id);
-}
-
-function walk(event: KeyboardEvent): void {
-  const list = event.currentTarget as HTMLElement;
-  const buttons = [...list.querySelectorAll("button")];
-  const index = buttons.indexOf(event.target as HTMLButtonElement);
-  const next = index < 0 ? null : stepKey(event.key, index, buttons.length);
-  if (next === null) return;
-  buttons[next].focus();
-  event.preventDefault();
-  event.stopPropagation();
 }

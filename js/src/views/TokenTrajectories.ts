@@ -17,7 +17,7 @@ import { h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { OWN_KEYS, root, segmented, subject, widthOf } from "./parts";
+import { keepPlace, OWN_KEYS, root, segmented, subject, widthOf } from "./parts";
 import { chanceOf, hoveredLine, type Line, linesOf, type Measure, objectTokens } from "./trajectories";
 
 const MEASURES: readonly (readonly [Measure, string])[] = [
@@ -102,14 +102,16 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         ),
     );
     now.lines.forEach(({ values }, i) => {
-      if (keys[i]) say(keys[i].children[2], format(values[at]));
+      if (keys[i]) say(keys[i].children[2], format(values[at] ?? Number.NaN));
     });
     const place = state.stream.value === "residual" ? "after" : "output of";
     const where = at === 0 ? "at the embedding" : `${place} ${snapshot.positionName(at)}`;
     say(readout, over ? `${where}; ${over.name} ${format(over.values[at])}` : where);
     chart.setAttribute("aria-valuemax", String(snapshot.N - 1));
     chart.setAttribute("aria-valuenow", String(position));
-    const said = now.lines.map(({ name, values }) => `${name} ${now.measure} ${format(values[position])}`);
+    const said = now.lines
+      .filter(({ values }) => values.length > 0)
+      .map(({ name, values }) => `${name} ${now.measure} ${format(values[position])}`);
     chart.setAttribute("aria-valuetext", `${snapshot.positionName(position)}: ${said.join(", ")}`);
   };
 
@@ -176,6 +178,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       keys[i].className = `csw-look-${line.look}`;
       keys[i].dataset.key = line.key;
       keys[i].setAttribute("aria-pressed", String(!off.has(line.key)));
+      keepPlace(keys[i], line.values.length > 0, true);
       say(keys[i].children[1], line.name);
     });
     untracked(mark);

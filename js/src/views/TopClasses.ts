@@ -5,7 +5,7 @@ import { h, say } from "../core/dom";
 import { count, hundredths, number, percent, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { OWN_KEYS, root, stepKey, tokensName } from "./parts";
+import { OWN_KEYS, root, tokensName, walk } from "./parts";
 import { meanRank, topClasses } from "./ranking";
 
 const COUNT = 8;
@@ -115,22 +115,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     },
     options,
   );
-  list.addEventListener(
-    "keydown",
-    (event) => {
-      const shown = rows.filter((r) => !r.item.hidden).map((r) => r.button);
-      const index = shown.indexOf(event.target as HTMLButtonElement);
-      const next =
-        event.key === "ArrowLeft" || event.key === "ArrowRight"
-          ? null
-          : stepKey(event.key, index, shown.length);
-      if (index < 0 || next === null) return;
-      shown[next].focus();
-      event.preventDefault();
-      event.stopPropagation();
-    },
-    options,
-  );
+  list.addEventListener("keydown", walk, options);
 }
 
 /** Only every token's own top classes are stored with large snapshots: a mean over tokens may miss some. */

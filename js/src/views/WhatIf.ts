@@ -6,7 +6,7 @@ import { percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import { ACTIONS, type Choice, describe, obstacle } from "../core/interventions";
 import type { PinnedStep, Store } from "../core/store";
-import { passes } from "./parts";
+import { keepPlace, passes } from "./parts";
 
 /** Classes of the output before and after. */
 const TOP = 5;
@@ -69,8 +69,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     head,
     tools,
     why,
-    list,
     table,
+    list,
   );
   el.append(root);
   abort.addEventListener("abort", () => root.remove());
@@ -115,20 +115,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     },
     on,
   );
-  from.addEventListener(
-    "change",
-    () => {
-      span.value = [Number(from.value), span.peek()[1]];
-    },
-    on,
-  );
-  to.addEventListener(
-    "change",
-    () => {
-      span.value = [span.peek()[0], Number(to.value)];
-    },
-    on,
-  );
+  const spanned = () => {
+    span.value = [Number(from.value), Number(to.value)];
+  };
+  for (const end of [from, to]) end.addEventListener("change", spanned, on);
   norm.addEventListener(
     "change",
     () => {
@@ -232,7 +222,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     undo.disabled = busy || steps.value.length === 0;
     pin.disabled = undo.disabled;
     say(pin, kept() ? "Unpin" : "Pin");
-    copy.hidden = !done.value?.code;
+    keepPlace(copy, Boolean(done.value?.code), live);
     pinned.hidden = names.length < 2;
     if ([...pinned.options].map((o) => o.text).join("\n") !== names.join("\n")) {
       pinned.replaceChildren(
@@ -257,20 +247,20 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
         return h("li", {}, step.label, " ", remove);
       }),
     );
-    list.hidden = store.kernel.value !== "live" || steps.value.length === 0;
+    const live = store.kernel.value === "live";
+    list.hidden = !live;
     copy.textContent = "Copy as Python";
     const variant = store.variant.value?.snapshot;
-    table.hidden = !variant;
-    if (!variant) return;
+    table.hidden = !variant && !live;
     const { snapshot } = store.baseline.value;
     const column = (
       name: string,
       own: typeof snapshot,
-      other: typeof snapshot,
+      other: typeof snapshot | undefined,
       tag: string,
       away: string,
     ) => {
-      const known = other.predicted(TOP).map(({ id }) => id);
+      const known = other?.predicted(TOP).map(({ id }) => id);
       return h(
         "div",
         {},
@@ -279,7 +269,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
           const row = h("button", { class: "csw-outcome-row", type: "button", "data-class": id });
           row.style.setProperty("--p", `${100 * probability}%`);
           row.append(h("span", {}, shortName(snapshot.className(id))));
-          if (!known.includes(id))
+          if (known && !known.includes(id))
             row.append(h("small", { class: "csw-tag", title: `Not among the first ${TOP} ${away}` }, tag));
           row.append(h("output", {}, percent(probability)));
           return row;
@@ -288,7 +278,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     };
     table.replaceChildren(
       column("before", snapshot, variant, "gone", "after"),
-      column("after", variant, snapshot, "new", "before"),
+      // Without an intervention there is its place.
+      ...(variant ? [column("after", variant, snapshot, "new", "before")] : []),
     );
   });
   table.addEventListener(

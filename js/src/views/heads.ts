@@ -51,37 +51,3 @@ export function whyNone(store: Store, tokens: readonly number[]): string {
   }
   return store.notice.value.kind === "error" ? `The ${what} could not be read.` : `Reading ${what} …`;
 }
-
-/** Where a key leads in a grid whose cells are numbered row by row; null when it is not a grid key. */
-export function gridKey(
-  key: string,
-  index: number,
-  columns: number,
-  rows: number,
-  control: boolean,
-): number | null {
-  const column = index % columns;
-  const row = Math.floor(index / columns);
-  const at = (r: number, c: number) =>
-    Math.max(0, Math.min(rows - 1, r)) * columns + Math.max(0, Math.min(columns - 1, c));
-  switch (key) {
-    case "ArrowRight":
-      return at(row, column + 1);
-    case "ArrowLeft":
-      return at(row, column - 1);
-    case "ArrowDown":
-      return at(row + 1, column);
-    case "ArrowUp":
-      return at(row - 1, column);
-    case "Home":
-      return at(control ? 0 : row, 0);
-    case "End":
-      return at(control ? rows - 1 : row, columns - 1);
-    case "PageUp":
-      return at(0, column);
-    case "PageDown":
-      return at(rows - 1, column);
-    default:
-      return null;
-  }
-}

@@ -71,6 +71,11 @@ export function tokensName(snapshot: Snapshot, tokens: readonly number[]): strin
   return tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `mean of ${tokens.length} tokens`;
 }
 
+/** The same at more length: "patch row 3, column 4". */
+export function placeName(snapshot: Snapshot, tokens: readonly number[]): string {
+  return tokensName(snapshot, tokens).replace(/^patch (\d+), /, "patch row $1, column ");
+}
+
 /** Why there is nothing to see for a class yet, or at all. */
 export function absence(store: Store, name: string): string {
   if (store.kernel.value === "live") return `Reading ${name} …`;
@@ -140,6 +145,35 @@ export function segmented<T extends string>(
   return node;
 }
 
+/** Whether a pass with an intervention is there, or may come: what is of it has its place kept. */
+export const whatIfPossible = (store: Store): boolean =>
+  store.kernel.value !== "none" || store.pinned.value.length > 0;
+
+/** Hidden, with its place kept wherever it may be shown later. */
+export function keepPlace(node: HTMLElement, shown: boolean, possible: boolean): void {
+  node.hidden = !possible && !shown;
+  node.style.visibility = shown ? "" : "hidden";
+}
+
+/** Shown while there is a pass with an intervention. */
+function whileVaried(node: HTMLElement, store: Store, abort: AbortSignal): HTMLElement {
+  watch(abort, () => keepPlace(node, store.variant.value !== null, whatIfPossible(store)));
+  return node;
+}
+
+/** A switch between one scale for the passes before and after and their change, and a scale of each its own. */
+export function fitButton(store: Store, abort: AbortSignal): readonly [HTMLElement, ReadonlySignal<boolean>] {
+  const own = signal(false);
+  const node = h("button", { type: "button", class: "csw-toggle" }, "own scale");
+  node.title = "Before, After and Change each on its own scale";
+  const turn = () => {
+    own.value = !own.peek();
+  };
+  node.addEventListener("click", turn, { signal: abort });
+  watch(abort, () => node.setAttribute("aria-pressed", String(own.value)));
+  return [whileVaried(node, store, abort), own];
+}
+
 /** Which pass is shown: of all views of a session, so it stands once in what is composed of several. */
 export function passes(store: Store, abort: AbortSignal): HTMLElement {
   const choice = segmented(
@@ -154,10 +188,7 @@ export function passes(store: Store, abort: AbortSignal): HTMLElement {
     (value) => store.set({ shown: value }),
   );
   choice.title = "The model's own pass, the pass with the intervention, or the change (key D)";
-  watch(abort, () => {
-    choice.hidden = store.variant.value === null;
-  });
-  return choice;
+  return whileVaried(choice, store, abort);
 }
 
 /** Arrow keys, Home and End over `count` places in a row; null when the key is not one of them. */
@@ -167,4 +198,41 @@ export function stepKey(key: string, index: number, count: number): number | nul
   if (key === "Home") return 0;
   if (key === "End") return count - 1;
   return null;
+}
+
+/** Where a key leads in a grid whose cells are numbered row by row; null when it is not a grid key. */
+export function gridKey(
+  key: string,
+  index: number,
+  columns: number,
+  rows: number,
+  control = false,
+): number | null {
+  const last = columns * rows - 1;
+  const column = index % columns;
+  const start = index - column;
+  const end = start + columns - 1;
+  const keys: Readonly<Record<string, number>> = {
+    ArrowRight: Math.min(index + 1, end),
+    ArrowLeft: Math.max(index - 1, start),
+    ArrowDown: index + columns > last ? index : index + columns,
+    ArrowUp: index < columns ? index : index - columns,
+    Home: control ? 0 : start,
+    End: control ? last : end,
+    PageUp: column,
+    PageDown: last - columns + 1 + column,
+  };
+  return keys[key] ?? null;
+}
+
+/** Arrow keys, Home and End go through the buttons of a list. */
+export function walk(event: KeyboardEvent): void {
+  const list = event.currentTarget as HTMLElement;
+  const buttons = [...list.querySelectorAll<HTMLButtonElement>("li:not([hidden]) button")];
+  const index = buttons.indexOf(event.target as HTMLButtonElement);
+  const next = index < 0 ? null : stepKey(event.key, index, buttons.length);
+  if (next === null) return;
+  buttons[next].focus();
+  event.preventDefault();
+  event.stopPropagation();
 }

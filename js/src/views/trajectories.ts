@@ -4,7 +4,7 @@ import { extentWithZero } from "../charts/scale";
 import { shortName } from "../core/format";
 import type { Snapshot } from "../core/snapshot";
 import type { Data, Store } from "../core/store";
-import { absence } from "./parts";
+import { absence, whatIfPossible } from "./parts";
 
 export type Measure = "rank" | "identifiability" | "logit";
 
@@ -146,23 +146,30 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   const read = reader(store, data, measure);
   const name = snapshot.tokenName(output);
   const lines: Line[] = [{ key: "output", name, look: "output", values: read([output]) }];
-  if (shown.value !== "baseline" && store.variant.value) {
-    const values = reader(store, store.baseline.value, measure)([output]);
-    lines.push({ key: "before", name: `${name} before`, look: "before", values });
-  }
   if (other !== null && measure !== "logit" && readings.ranked(other)) {
     const own = `${shortName(snapshot.className(other))} at ${name}`;
     lines.push({ key: "other", name: own, look: "other", values: read([output], other) });
   }
-  const chosen = store.activeTokens.value.filter((t) => t !== output);
+  // Selected tokens that this pass has no longer keep the place of their line.
+  const active = store.activeTokens.value;
+  const chosen = store.state.tokens.value.filter((t) => t !== output && t < snapshot.V);
   if (chosen.length > SINGLE) {
-    const mean = `mean of ${chosen.length} selected`;
-    lines.push({ key: "selected", name: mean, look: "token0", values: read(chosen) });
+    const known = chosen.filter((t) => active.includes(t));
+    const mean = `mean of ${known.length || chosen.length} selected`;
+    const values = known.length > 0 ? read(known) : [];
+    lines.push({ key: "selected", name: mean, look: "token0", values });
   } else {
     chosen.forEach((t, i) => {
-      lines.push({ key: `token${i}`, name: snapshot.tokenName(t), look: `token${i}`, values: read([t]) });
+      const values = active.includes(t) ? read([t]) : [];
+      lines.push({ key: `token${i}`, name: snapshot.tokenName(t), look: `token${i}`, values });
     });
   }
+  // Last, and with its place kept, so that the others stay where they are.
+  const before = () => {
+    const some = shown.value !== "baseline" && store.variant.value;
+    const values = some ? reader(store, store.baseline.value, measure)([output]) : [];
+    if (whatIfPossible(store)) lines.push({ key: "before", name: `${name} before`, look: "before", values });
+  };
   const add = (key: string, own: string, tokens: readonly number[]) => {
     if (tokens.length > 0) lines.push({ key, name: own, look: key, values: read(tokens) });
   };
@@ -170,7 +177,12 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
     add("inside", object.name, object.inside);
     add("outside", "context tokens", object.outside);
   }
-  const every = Array.from({ length: snapshot.T }, (_, t) => read([t]));
+  before();
+  // One scale for the passes before and after.
+  const every = [store.baseline.value, store.variant.value].flatMap((pass) => {
+    const of = pass && reader(store, pass, measure);
+    return of ? Array.from({ length: snapshot.T }, (_, t) => of([t])) : [];
+  });
   const extent = extentWithZero([...lines.map(({ values }) => values), ...every].flat());
   return { lines, measure, extent };
 }

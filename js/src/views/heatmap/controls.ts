@@ -87,7 +87,18 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     say(options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
     through.value = state.importance_of.value;
   });
-  return h("div", { class: "csw-bar-row" }, select, method, through, streams);
+  const back = h("button", { class: "csw-button", type: "button" });
+  let last: Reading = "identifiability";
+  watch(abort, () => {
+    const reading = state.reading.value;
+    const ofHead = reading === "attention" || reading === "source";
+    if (!ofHead) last = reading;
+    back.hidden = !ofHead;
+    say(back, `← ${READING_NAMES[last]}`);
+  });
+  back.title = "Let the head go, and show what was shown before";
+  back.addEventListener("click", () => store.set({ head: null, reading: last }), { signal: abort });
+  return h("div", { class: "csw-bar-row" }, select, method, through, streams, back);
 }
 
 export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {

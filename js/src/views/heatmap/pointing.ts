@@ -3,6 +3,7 @@
 import { type Signal, signal } from "@preact/signals-core";
 import { pointIn } from "../../core/dom";
 import type { Store } from "../../core/store";
+import { gridKey } from "../parts";
 
 /** Pixels of the screen that the pointer must move before a click becomes a box. */
 const SLACK = 6;
@@ -113,11 +114,9 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     (event) => {
       const { rows, columns, prefix } = grid();
       const at = (focused.peek() ?? prefix) - prefix;
-      const move = MOVES[event.key]?.(Math.floor(at / columns), at % columns, rows, columns);
-      if (move) {
-        const [row, column] = move;
-        const r = Math.max(0, Math.min(rows - 1, row));
-        focused.value = prefix + r * columns + Math.max(0, Math.min(columns - 1, column));
+      const next = gridKey(event.key, at, columns, rows, event.ctrlKey);
+      if (next !== null) {
+        focused.value = prefix + next;
         point(focused.value);
       } else if (event.key === "Enter" || event.key === " ") store.selectToken(prefix + at, event.shiftKey);
       else if (event.key === "Escape") store.set({ tokens: [] });
@@ -149,16 +148,3 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
   );
   return { box, focused, here };
 }
-
-type Move = (row: number, column: number, rows: number, columns: number) => readonly [number, number];
-
-const MOVES: Readonly<Record<string, Move | undefined>> = {
-  ArrowLeft: (row, column) => [row, column - 1],
-  ArrowRight: (row, column) => [row, column + 1],
-  ArrowUp: (row, column) => [row - 1, column],
-  ArrowDown: (row, column) => [row + 1, column],
-  Home: (row) => [row, 0],
-  End: (row, _column, _rows, columns) => [row, columns - 1],
-  PageUp: (_row, column) => [0, column],
-  PageDown: (_row, column, rows) => [rows - 1, column],
-};
