@@ -46,6 +46,7 @@ const shared = {
     __VERSION__: JSON.stringify(version()),
     "Number.NaN": "NaN",
     "Number.POSITIVE_INFINITY": "Infinity",
+    "Number.NEGATIVE_INFINITY": "-1e999",
     "Number.isNaN": "isNaN",
     "Number.isFinite": "isFinite",
     "Number.parseInt": "parseInt",

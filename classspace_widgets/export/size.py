@@ -11,7 +11,7 @@ import numpy as np
 
 from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried, stream_points
 from classspace_widgets.lookup import class_index
-from classspace_widgets.still import data_uri, picture_of
+from classspace_widgets.still import data_uri, picture_of, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -46,7 +46,7 @@ def snapshot_size(snapshot: Snapshot) -> float:
 
 def still_size(snapshot: Snapshot) -> float:
     """Bytes of a view's place in a page: a still picture, alone and under a map, and words."""
-    picture = picture_of(snapshot)
+    picture = picture_of(with_readable_picture(snapshot))
     if picture is None:
         return WORDS
     picture = picture.resize((224, max(1, round(224 * picture.height / picture.width))))

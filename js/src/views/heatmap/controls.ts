@@ -96,7 +96,6 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     back.hidden = !ofHead;
     say(back, `← ${READING_NAMES[last]}`);
   });
-  back.title = "Let the head go, and show what was shown before";
   back.addEventListener("click", () => store.set({ head: null, reading: last }), { signal: abort });
   return h("div", { class: "csw-bar-row" }, select, method, through, streams, back);
 }
