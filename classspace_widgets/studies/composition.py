@@ -28,6 +28,7 @@ class SimilarityChange(ShareStudy):
 
     name = "similarity_change"
     title = "Class similarity change rate"
+    one_denominator = True
     quantity = "Share of tokens, 0 to 1"
 
     def __init__(self, *, against: str = "block_input", **options: Any) -> None:
@@ -70,6 +71,7 @@ class ResidualComposition(ShareStudy):
 
     name = "residual_composition"
     title = "Residual composition"
+    one_denominator = True
     quantity = "Share of tokens, 0 to 1; sources may overlap, 'composition' excludes all of them"
     method = (
         "Share of tokens whose first class in x_l equals that of x_{l-1} ('previous'), of the attention output, of the "

@@ -79,6 +79,7 @@ class Identifiability(ShareStudy):
 
     name = "identifiability"
     title = "Class identifiability"
+    one_denominator = True
     quantity = "Mean of 1 - rank/C over tokens; 1: the label is the first class everywhere; (C + 1) / (2 C): chance"
     method = (
         "Every stream is read through the final norm and the class embedding; the rank of the picture's label is the "
@@ -133,6 +134,7 @@ class IdentifiabilityChange(ShareStudy):
 
     name = "identifiability_change"
     title = "Identifiability change rate"
+    one_denominator = True
     quantity = "Share of tokens, 0 to 1"
     method = (
         "Residual stream x_l against x_{l-1}: share of tokens whose class logit rises (measure 'logit', the paper's), "

@@ -99,6 +99,7 @@ class _MemoryShare(ShareStudy):
     """Shares over tokens by block and sublayer, from the most active memories."""
 
     needs = frozenset({"active"})
+    one_denominator = True
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and sublayer."""

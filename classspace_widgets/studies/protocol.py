@@ -309,6 +309,8 @@ class ShareStudy(Study):
     """
 
     groups: ClassVar[tuple[str, ...]] = GROUPS
+    one_denominator: ClassVar[bool] = False
+    """Whether all rows have the same denominators, which then are kept once."""
 
     @abstractmethod
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
@@ -323,11 +325,13 @@ class ShareStudy(Study):
         super().start(space)
         self.row_labels = self.rows(space)
         cells = (len(self.row_labels), len(self.groups))
-        self.tally = Tally.empty(self.n_classes, cells, cells, replicates=self.replicates, seed=self.seed)
+        under = (1, len(self.groups)) if self.one_denominator else cells
+        self.tally = Tally.empty(self.n_classes, cells, under, replicates=self.replicates, seed=self.seed)
 
     def _take(self, batch: Readings) -> None:
         over, under = self.count(batch)
-        under = np.broadcast_to(under, over.shape)
+        if not self.one_denominator:
+            under = np.broadcast_to(under, over.shape)
         self.tally.add(over, under, labels=batch.class_ids, outcome=batch.outcome, indices=batch.indices)
 
     def _counts(self) -> dict[str, Any]:
