@@ -155,7 +155,7 @@ def study() -> None:
     from classspace_widgets.cli import main as classspace
     from classspace_widgets.studies import StudyResults, findings
 
-    scenes, seed, twins = 300, 11, 5
+    scenes, seed, twins = 100, 11, 3
     sections, rows = [], []
     with tempfile.TemporaryDirectory() as folder:
         for name, model in STUDIED.items():
@@ -281,7 +281,7 @@ def evidence() -> None:
             f"## `ClassSpace.bundled({name!r})`\n\n"
             + _scores_table(result)
             + notes
-            + f"\n{_verdict(findings(tested))} {_best(result)}\n\nLinear probes (ridge, 10 pictures a class, one for every token) "
+            + f"\n{_verdict(findings(tested))}{_best(result)}\n\nLinear probes (ridge, 10 pictures a class, one for every token) "
             f"and the lens, top-1 of image tokens: {readings}.\n"
         )
         if name == "default":
@@ -292,7 +292,7 @@ def evidence() -> None:
 
 {count} held-out scenes with 1 or 2 smaller objects; scores for the picture's own label. Image tokens are removed after the
 position embedding, the least important first (*negative*: area under the accuracy curve, higher is better) or the most
-important first (*positive*: lower is better); `random` is the control (random orders, {orders} a picture). Areas are given in two
+important first (*positive*: lower is better); `random` is the control (random orders, {orders} for each picture). Areas are given in two
 definitions: by the trapezoid rule over the share of tokens left, and *(paper)* as the authors' code takes them, the sum of the
 curve over its own largest value times the number of steps. The paper's table for ViT-B/32 on ImageNet-S, of the second kind:
 negative .836 (its gradient), .845 (Chefer), .739 (probe), .716 (random); positive .413, .393, .683, .716. Against the object's

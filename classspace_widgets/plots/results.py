@@ -199,7 +199,9 @@ def _panels(
         drawn = [
             d
             for i, label in enumerate(names)
-            for d in _curve(fig, part[part[series].astype(str) == label], label, colours[label], i)
+            for d in _curve(
+                fig, part[part[series].astype(str) == label], label, colours[label], i, several="twins" in result.tables
+            )
         ]
         glyphs.append(dict(drawn))
         if result.chance is not None:
@@ -214,8 +216,10 @@ def _panels(
     return figures[0] if len(figures) == 1 else row(*figures)
 
 
-def _curve(fig: Any, part: pd.DataFrame, label: str, colour: str, number: int) -> list[tuple[str, Any]]:
-    """Draw one curve and its control; returns the renderers by what they show."""
+def _curve(
+    fig: Any, part: pd.DataFrame, label: str, colour: str, number: int, *, several: bool
+) -> list[tuple[str, Any]]:
+    """Draw one curve and its control, with the range of ``several`` twins; returns the renderers by what they show."""
     made: list[tuple[str, Any]] = []
     marker = MARKERS[number % len(MARKERS)]
     for weights in ("trained", "random"):
@@ -230,6 +234,9 @@ def _curve(fig: Any, part: pd.DataFrame, label: str, colour: str, number: int) -
         source = ColumnDataSource({str(name): shown[name].to_numpy() for name in shown.columns})
         if weights == "random":
             line = {"line_dash": "dashed", "line_alpha": 0.8, "line_width": 1.5}
+            if several and shown["low"].notna().any():
+                span = {"color": colour, "fill_alpha": 0.07, "legend_label": f"{label}, random"}
+                made.append((f"{label} random range", fig.varea("block", "low", "high", source=source, **span)))
             drawn = fig.line("block", "value", source=source, color=colour, legend_label=f"{label}, random", **line)
             points = fig.scatter("block", "value", source=source, color=colour, size=4, fill_alpha=0, marker=marker)
         else:

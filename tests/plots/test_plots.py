@@ -140,6 +140,16 @@ def test_choices(results):
         plot_result(results["identifiability"], class_name="nobody")
 
 
+def test_the_range_of_several_twins_is_drawn_and_the_interval_of_one_is_not():
+    for twins, bands in ((1, 1), (2, 2)):
+        found = run_study(tiny_vit(), Pictures(4), "identifiability", random_twin=twins, progress=False)
+        fig = plot_result(found["identifiability"], where={"stream": "residual", "tokens": "image"})
+        areas = [r for r in fig.renderers if type(r.glyph).__name__ == "VArea"]
+        assert len(areas) == bands
+    random = found["identifiability"].where(weights="random", stream="residual", tokens="image", outcome="all")
+    assert np.array_equal(areas[1].data_source.data["low"], random.sort_values("block")["low"])
+
+
 def test_heat_table(results):
     result = results["attention_perturbation"]
     fig = plot_heat_table(result)
