@@ -138,10 +138,11 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
     print(f"{target.name}: {len(frames)} pictures, {frames[0].size}, {target.stat().st_size / 1e3:.0f} kB")
 
 
+# Model, held-out scenes and random twins: every twin costs as much as the model itself.
 STUDIED = {
-    "default": "bundled",
-    "gap": "bundled/gap",
-    "contrast": "bundled/contrast",
+    "default": ("bundled", 300, 5),
+    "gap": ("bundled/gap", 100, 3),
+    "contrast": ("bundled/contrast", 100, 3),
 }
 MEASURED = [
     "accuracy", "identifiability", "identifiability_change", "place_difference", "similarity_change",
@@ -155,10 +156,10 @@ def study() -> None:
     from classspace_widgets.cli import main as classspace
     from classspace_widgets.studies import StudyResults, findings
 
-    scenes, seed, twins = 100, 11, 3
+    seed = 11
     sections, rows = [], []
     with tempfile.TemporaryDirectory() as folder:
-        for name, model in STUDIED.items():
+        for name, (model, scenes, twins) in STUDIED.items():
             out = Path(folder) / name
             given = ["--model", model, "--data", f"scenes:{scenes}:{seed}", "--twin", str(twins), "--out", str(out)]
             classspace(["study", *given, "--studies", *MEASURED])
@@ -174,7 +175,7 @@ def study() -> None:
             top = results["accuracy"].where(measure="top-1").set_index("weights")
             fresh = top.loc["random"]
             sections.append(
-                f"## `ClassSpace.bundled({name!r})`\n\nTop-1 {top.loc['trained', 'value']:.3f}, its {twins} random twins "
+                f"## `ClassSpace.bundled({name!r})`\n\n{scenes} scenes. Top-1 {top.loc['trained', 'value']:.3f}, its {twins} random twins "
                 f"{fresh['value']:.3f} ({fresh['low']:.3f} to {fresh['high']:.3f}). "
                 f"{len(held) - len(missed)} of {len(held)} findings hold"
                 + (
@@ -186,11 +187,11 @@ def study() -> None:
                 + _findings_table(held)
             )
             rows.append(_curve_rows(results, name))
-    intro = f"""# A study of the bundled models
+    intro = """# A study of the bundled models
 
-Every measurement of the paper, over {scenes} held-out scenes with 0 to 2 smaller objects, with 95 % bootstrap intervals over
-pictures (2,000 resamples), beside {twins} random twins: the same architecture with fresh weights, drawn {twins} times, since one
-draw may be an odd one. Each twin costs as much as the model itself.
+Every measurement of the paper, over held-out scenes with 0 to 2 smaller objects, with 95 % bootstrap intervals over pictures
+(2,000 resamples), beside several random twins: the same architecture with fresh weights, drawn several times, since one draw
+may be an odd one. Each twin costs as much as the model itself, so the second and third model have fewer scenes and twins.
 
 A finding is a difference with a direction. What is measured on the same pictures is compared on the same resamples of them; a
 claim against random weights must hold against every twin; a rise must exceed the rise of every twin. The p values of
@@ -207,7 +208,7 @@ Made by `python docs/regenerate.py study`, which calls `classspace study` and `c
 """
     curves = (
         "## Identifiability of the label after every block\n\nMean over image tokens: on the object, on its context; of the "
-        f"{twins} random twins their mean. Where a model answers from [CLS] (default, contrast), nothing reads its image tokens "
+        "random twins their mean. Where a model answers from [CLS] (default, contrast), nothing reads its image tokens "
         "after the last block.\n\n" + "".join(rows)
     )
     text = "\n\n".join([intro, *sections, curves])
