@@ -283,7 +283,7 @@ OTHER_WEIGHTS = {
     "all of the classifier": lambda model: _one_more(model.head.weight, slice(None)),
     "the first value": lambda model: _one_more(model.head.weight, 0),
     "the last value": lambda model: _one_more(model.head.weight, -1),
-    "a value between": lambda model: _one_more(model.blocks[1].mlp.fc1.weight, 613),
+    "a value between": lambda model: _one_more(model.blocks[1].mlp.fc1.weight, 615),
     "a bias": lambda model: _one_more(model.blocks[2].attn.proj.bias, 5),
     "rows that change places": lambda model: _swapped(model.head.weight),
     "the sign of nothing": lambda model: model.blocks[0].attn.qkv.bias.data.mul_(-1),
