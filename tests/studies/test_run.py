@@ -276,7 +276,7 @@ def _one_more(tensor, at):
 
 def _swapped(tensor):
     with torch.no_grad():
-        tensor.copy_(tensor.flip(0))
+        tensor[[2, 3]] = tensor[[3, 2]]
 
 
 OTHER_WEIGHTS = {
