@@ -124,6 +124,13 @@ def pooled_logits(
     Returns
     -------
     Tensor [B, C]
+
+    Examples
+    --------
+    >>> lens = ClassLens(torch.eye(2), torch.zeros(2), centred=False, scaled=False, eps=0.0)
+    >>> stream = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 4.0]]])
+    >>> pooled_logits(lens, stream, "mean_norm", slice(1, None))
+    tensor([[0., 3.]])
     """
     vectors = stream.to(lens.folded.dtype)
     if pooling == "token":
