@@ -134,7 +134,11 @@ def _section(result: StudyResult, figure: str) -> str:
     tables = {"Values": main[main["outcome"] == "all"] if "outcome" in main.columns else main}
     if "outcome" in main.columns:
         tables["Values, correct against misclassified pictures"] = main[main["outcome"] != "all"]
-    tables |= {name.replace("_", " "): t for name, t in result.tables.items() if name not in ("main", "by_class")}
+    others = {name: t for name, t in result.tables.items() if name not in ("main", "by_class")}
+    if "twins" in others and "outcome" in others["twins"].columns:
+        # Several times as many rows as the main table: outcomes apart are in the results' file.
+        others["twins"] = others["twins"][others["twins"]["outcome"] == "all"]
+    tables |= {name.replace("_", " "): t for name, t in others.items()}
     shown = "".join(_table(name, table) for name, table in tables.items() if len(table))
     return (
         f'<section id="{_e(result.name)}"><h2>{_e(result.title)}</h2>'
