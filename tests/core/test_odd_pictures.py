@@ -307,6 +307,7 @@ SLIVERS = {
     "12 bits of 16, PNG": (encoded(Image.fromarray(GREY.astype(np.uint16) * 16), "PNG"), DARK),
     "12 bits of 16, PNG in colours": (deep_png(PAINTED.astype(np.uint16) * 16), DARK),
     "8 bits of 16, PNG in colours": (deep_png(PAINTED.astype(np.uint16)), DARK),
+    "9 bits of 32": (Image.fromarray(GREY.astype(np.int32) + 6), DARK),
     "12 bits of 32": (Image.fromarray(GREY.astype(np.int32) * 16), DARK),
     "12 bits, as floats of 16": (GREY * 16 / 65535, DARK),
     "divided by 255 twice": (GREY / 255 / 255, DARK),

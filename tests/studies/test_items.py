@@ -146,11 +146,11 @@ def test_masks_of_files_are_opened_by_format(tmp_path):
         data[0]
 
 
-@pytest.mark.parametrize("size", [(50, 70), (71, 40), (32, 48), (300, 299), (20, 200)])
+@pytest.mark.parametrize("size", [(50, 70), (71, 40), (32, 48), (300, 299), (20, 200), (40, 51), (51, 40)])
 @pytest.mark.parametrize("mode", ["center", "squash"])
 @pytest.mark.parametrize("crop", [0.9, 1.0])
-@pytest.mark.parametrize("target", [(32, 48), (48, 32)])
-def test_preprocessing_of_models_that_are_not_square(size, mode, crop, target):
+@pytest.mark.parametrize("target", [(32, 48), (48, 32), (32, 32)])
+def test_preprocessing_of_models_of_every_shape(size, mode, crop, target):
     image = noise(*size)
     ours = PixelTransform(target, crop, mode == "squash", "bicubic", MEAN, STD).pixels(image)
     theirs = create_transform((3, *target), interpolation="bicubic", mean=MEAN, std=STD, crop_pct=crop, crop_mode=mode)
