@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import re
 import subprocess
 import sys
@@ -83,6 +84,26 @@ def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path
     )
     assert set(np.unique(written[-1].arrays["mask"])) == {0, 2}
     assert len(written[-1].meta["objects"]) == 2
+
+
+def test_a_picture_with_a_mask_stays_as_it_is_stored(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(
+        "classspace_widgets.export.html.export_html", lambda items, *_a, **_o: written.extend(items[1:]) or ""
+    )
+    stored = np.zeros((96, 192, 3), np.uint8)
+    stored[:, 96:] = 200
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be shown turned by a quarter
+    Image.fromarray(stored).save(tmp_path / "a.png", exif=turned)
+    Image.fromarray(stored[..., 0]).point(lambda v: v > 0 and 255).save(tmp_path / "mask.png")
+    given = [str(tmp_path / "a.png"), "--mask", str(tmp_path / "mask.png"), "--out", str(tmp_path / "page.html")]
+    assert main(["export", *given, "--device", "cpu"]) == 0
+    (snapshot,) = written
+    assert not snapshot.arrays["mask"][:, :47].any()
+    assert snapshot.arrays["mask"][:, 49:].all()
+    shown = np.asarray(Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).convert("L"))
+    assert shown[:, :40].max() < 20 < 180 < shown[:, 56:].min()
 
 
 def test_a_mask_of_the_pictures_own_size_is_placed_as_the_picture_is():

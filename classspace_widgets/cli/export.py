@@ -54,6 +54,8 @@ def _export(arguments: argparse.Namespace) -> int:
     missing = [str(path) for path in [*arguments.images, *masks] if not path.is_file()]
     if missing:
         raise FileNotFoundError(f"no such file: {', '.join(missing)}")
+    import numpy as np
+
     from classspace_widgets.cli.masks import mask_options
     from classspace_widgets.export.html import estimate_bytes, export_html, page_title
     from classspace_widgets.export.portable import portable, reduced
@@ -67,9 +69,9 @@ def _export(arguments: argparse.Namespace) -> int:
     snapshots = []
     with progress_bar(len(arguments.images), "tracing", "picture") as bar:
         for i, path in enumerate(arguments.images):
-            # A picture with a mask stays as it is stored, as its mask does.
+            # A picture with a mask stays as it is stored, as its mask does: an array says nothing of how to turn it.
             picture = read_picture(path, upright=False)[0] if masks else path
-            trace = space.trace(picture, attention=True, heads=True)
+            trace = space.trace(np.asarray(picture) if masks else path, attention=True, heads=True)
             drawn = mask_options(masks[i], picture, space) if masks else {}
             made = portable(trace.snapshot(title=shown_name(path.name), **drawn), classes)
             made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)

@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -117,6 +118,8 @@ def test_identifiability_is_drawn_with_its_chance(results, tmp_path):
             assert line.data_source.data["y"] == [shown.chance] or line.glyph.y == shown.chance
             assert fig.legend[0].items[-1].label.value == "chance 0.57"
             assert fig.y_range.start < shown.chance < fig.y_range.end
+    far = figures_in(plot_result(replace(result, chance=-1.5)))[0]
+    assert far.y_range.start < -1.5, "there is room for it"
     for name, other in results.items():
         if name != "identifiability":
             assert other.chance is None
