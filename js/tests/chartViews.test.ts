@@ -1,8 +1,10 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { floats, pack, unpack } from "../src/core/codec";
 import { fieldOf } from "../src/core/field";
 import { number, signed } from "../src/core/format";
-import type { Store } from "../src/core/store";
+import { Snapshot } from "../src/core/snapshot";
+import { Store } from "../src/core/store";
 import { mount as mountPicker } from "../src/views/ClassPicker";
 import { mount as mountBars } from "../src/views/ContributionBars";
 import { breakdown } from "../src/views/contributions";
@@ -13,6 +15,7 @@ import { meanRank, topClasses } from "../src/views/ranking";
 import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
 import { along, chanceOf, coverage, splitTokens } from "../src/views/trajectories";
+import { fixture } from "./model";
 import { C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
 
 let store: Store;
@@ -90,6 +93,93 @@ describe("ContributionBars", () => {
     expect([store.state.block.value, store.state.sublayer.value]).toEqual([1, "mlp"]);
     click(bars()[5]);
     expect(store.position.value).toBe(2);
+  });
+});
+
+describe("one scale for the passes before and after, and for their change", () => {
+  /** A pass whose readings are a quarter of the baseline's. */
+  function quarter(): Uint8Array {
+    const { meta, arrays } = unpack(fixture("all"));
+    const list = [...arrays.values()].map((a) =>
+      a.name === "raw" || a.name === "head_raw"
+        ? { ...a, dtype: "f4" as const, data: Float32Array.from(floats(a), (v) => v / 4) }
+        : a,
+    );
+    return pack({ ...meta }, list);
+  }
+  const passes = ["baseline", "intervened", "difference"] as const;
+
+  it("in the head grid, whose values are means over the tokens; or one of each its own", async () => {
+    const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1, tokens: [1, 4] });
+    mountHeads(el, both, abort.signal);
+    await drawn();
+    const shown = () => one(".csw-head-scale").textContent;
+    const { readings, snapshot } = both.data.value;
+    const of = (t: number) => [...(readings.headDirect(1, t) as Float32Array)];
+    const means = of(1).map((v, i) => (v + of(4)[i]) / 2);
+    const most = Math.max(...means.map(Math.abs));
+    expect(shown()).toBe(`−${number(most)}0+${number(most)}`);
+    const at = means.findIndex((v) => Math.abs(v) === most);
+    const [block, head] = [Math.floor(at / snapshot.H) + 1, at % snapshot.H];
+    expect(one(".csw-readout").textContent).toContain(
+      `largest: block ${block} head ${head} ${signed(means[at])}`,
+    );
+    both.addVariant(quarter());
+    const seen: string[] = [];
+    const each = async () => {
+      seen.length = 0;
+      for (const pass of passes) {
+        both.set({ shown: pass });
+        await drawn();
+        seen.push(shown() ?? "");
+      }
+    };
+    await each();
+    expect(new Set(seen)).toEqual(new Set([`−${number(most)}0+${number(most)}`]));
+    click(one(".csw-toggle"));
+    await each();
+    expect(seen[1]).toBe(`−${number(most / 4)}0+${number(most / 4)}`);
+    expect(seen[2]).toBe(`−${number((most * 3) / 4)}0+${number((most * 3) / 4)}`);
+    both.dispose();
+  });
+
+  it("in the bars", async () => {
+    const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1 });
+    both.addVariant(quarter());
+    mountBars(el, both, abort.signal);
+    const ticks = () => all(".csw-tick").map((tick) => `${tick.textContent} ${tick.getAttribute("y")}`);
+    const seen: string[] = [];
+    for (const pass of passes) {
+      both.set({ shown: pass });
+      await drawn();
+      seen.push(ticks().join());
+    }
+    expect(new Set(seen).size).toBe(1);
+    click(one(".csw-toggle"));
+    await drawn();
+    expect(ticks().join()).not.toBe(seen[0]);
+    both.dispose();
+  });
+
+  it("in the trajectories and in the slider's curve", async () => {
+    const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1 });
+    both.addVariant(quarter());
+    mountPaths(el, both, abort.signal);
+    mountSlider(el, both, abort.signal);
+    one<HTMLInputElement>("input[value=logit]").click();
+    click(one(".csw-slider-foot .csw-link:last-child"));
+    const seen: string[] = [];
+    for (const shown of ["baseline", "intervened"] as const) {
+      both.set({ shown });
+      await drawn();
+      seen.push(
+        all(".csw-trajectories .csw-tick, .csw-spark text")
+          .map((t) => t.textContent)
+          .join(),
+      );
+    }
+    expect(seen[0]).toBe(seen[1]);
+    both.dispose();
   });
 });
 

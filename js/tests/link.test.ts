@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { link } from "../src/core/link";
+import { fits, link } from "../src/core/link";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { fixture } from "./model";
@@ -38,5 +38,16 @@ describe("link", () => {
     expect(b.state.tokens.value).toEqual([]);
     a.set({ tokens: [1] });
     expect(b.state.tokens.value).toEqual([1]);
+  });
+
+  it("takes the last class, block, head and token there are, and none beyond", () => {
+    const store = open("all");
+    const { C, L, H, V } = store.baseline.value.snapshot;
+    expect([fits(store, "class_index", C - 1), fits(store, "class_index", C)]).toEqual([true, false]);
+    expect([fits(store, "compare_index", null), fits(store, "compare_index", C)]).toEqual([true, false]);
+    expect([fits(store, "block", L), fits(store, "block", L + 1)]).toEqual([true, false]);
+    expect([fits(store, "head", [L, H - 1]), fits(store, "head", [L, H])]).toEqual([true, false]);
+    expect([fits(store, "head", null), fits(store, "head", [L + 1, 0])]).toEqual([true, false]);
+    expect([fits(store, "tokens", [V - 1]), fits(store, "tokens", [0, V])]).toEqual([true, false]);
   });
 });

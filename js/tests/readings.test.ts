@@ -1,9 +1,13 @@
 /** Readings against counting by hand: removed tokens, points that are filled later, classes that are let go. */
 import { describe, expect, it } from "vitest";
-import { pack, unpack } from "../src/core/codec";
+import { floats, pack, unpack } from "../src/core/codec";
 import * as derive from "../src/core/derive";
+import { fieldOf } from "../src/core/field";
+import { robustPeak } from "../src/core/fieldScale";
 import { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
+import type { State } from "../src/core/state";
+import { Store } from "../src/core/store";
 import { meanRank, topClasses } from "../src/views/ranking";
 import { fixture } from "./model";
 import { C, T, tinySnapshot } from "./tiny";
@@ -180,5 +184,104 @@ describe("equal logits", () => {
       derive.findRanks(sorted, all.subarray(id, id + 1), 4, found);
       expect([counted[0], found[0]]).toEqual([rank, rank]);
     }
+  });
+});
+
+describe("scales and differences", () => {
+  const at = (store: Store) => fieldOf(store);
+  const live = (state: Partial<State>) => new Store(Snapshot.parse(fixture("all")), null, state);
+  /** The fixture with other readings: those of the next class, made larger. */
+  const other = () => {
+    const { meta, arrays } = unpack(fixture("all"));
+    const list = [...arrays.values()].map((a) =>
+      a.name === "raw" || a.name === "head_raw"
+        ? { ...a, data: Float32Array.from(floats(a), (v) => 3 * v + 0.2), dtype: "f4" as const }
+        : a,
+    );
+    return pack({ ...meta }, list);
+  };
+
+  it("of logits: one for all residual streams, another for what sublayers add", () => {
+    const store = live({ reading: "logit", class_index: 1 });
+    const { snapshot, readings } = store.data.value;
+    const all = readings.logits(1) as Float32Array;
+    for (const [stream, parity] of [
+      ["residual", 0],
+      ["output", 1],
+    ] as const) {
+      store.set({ stream, block: 1, sublayer: "mlp" });
+      const seen: number[] = [];
+      for (let s = 0; s < snapshot.S; s++) {
+        if (s % 2 !== parity && s !== 0) continue;
+        for (let t = snapshot.prefix; t < snapshot.T; t++) seen.push(all[s * snapshot.V + t]);
+      }
+      expect(at(store).low).toBe(Math.min(...seen));
+      expect(at(store).high).toBe(Math.max(...seen));
+    }
+  });
+
+  it("end at the value that 99.5 of 100 image tokens do not exceed", () => {
+    const snapshot = tinySnapshot();
+    const size = 1000 * T;
+    const values = Float32Array.from({ length: size }, (_, i) => (i % T === 0 ? 1e6 : -i));
+    const sizes = [...values]
+      .filter((_, i) => i % T !== 0)
+      .map(Math.abs)
+      .sort((a, b) => a - b);
+    expect(robustPeak(values, snapshot)).toBe(sizes[Math.floor((sizes.length - 1) * 0.995)]);
+  });
+
+  it("are the same before and after an intervention, in the map, the heads and the bars", async () => {
+    const store = live({ reading: "logit", class_index: 1, tokens: [2] });
+    store.addVariant(other());
+    for (const reading of ["logit", "direct", "step"] as const) {
+      store.set({ reading, block: 1, sublayer: "mlp" });
+      const [before, after] = (["baseline", "intervened"] as const).map((shown) => {
+        store.set({ shown });
+        return at(store);
+      });
+      expect([before.low, before.high]).toEqual([after.low, after.high]);
+      expect(before.place(0.3)).toBe(after.place(0.3));
+      for (const f of [before, after]) {
+        for (let t = 1; t < 7; t++) expect(f.values[t] >= f.low - 1e-6 || f.clipped).toBe(true);
+      }
+    }
+  });
+
+  it("of a head: the mean over the selected tokens, the first class minus the second", () => {
+    const store = live({ reading: "source", class_index: 1, compare_index: 4, head: [2, 1], tokens: [2, 5] });
+    const { readings, snapshot } = store.data.value;
+    const of = (id: number, token: number) => readings.source(id, 2, 1, token) as Float32Array;
+    for (let s = 0; s < snapshot.T; s++) {
+      const mean = (of(1, 2)[s] - of(4, 2)[s] + of(1, 5)[s] - of(4, 5)[s]) / 2;
+      expect(at(store).values[s]).toBeCloseTo(mean, 5);
+    }
+    store.set({ reading: "attention", compare_index: null });
+    for (let s = 0; s < snapshot.T; s++) {
+      const mean = [2, 5].reduce((sum, t) => sum + (snapshot.attention(2, 1, t)?.[s] ?? 0), 0) / 2;
+      expect(at(store).values[s]).toBeCloseTo(mean, 6);
+    }
+    // Weights of a token add up to 1, but for their eight bits.
+    const weights = snapshot.attention(2, 1, 5) as Float32Array;
+    expect(weights.reduce((a, b) => a + b)).toBeCloseTo(1, 1);
+  });
+});
+
+describe("equal logits of all classes", () => {
+  it("are read as the class that comes first, in every list", () => {
+    const { meta, arrays } = unpack(fixture("all"));
+    const C = (meta.classes as { count: number }).count;
+    const same = [...arrays.values()].map((a) =>
+      a.name === "raw"
+        ? { ...a, data: Float32Array.from(a.data, (_, i) => a.data[i % (a.data.length / C)]) }
+        : a.name === "offset"
+          ? { ...a, data: new Float32Array(C) }
+          : a,
+    );
+    const snapshot = Snapshot.parse(pack({ ...meta }, same));
+    const readings = new Readings(snapshot);
+    expect([...(readings.top1(3) as Int32Array)].every((id) => id === 0)).toBe(true);
+    expect(topClasses({ snapshot, readings }, 3, [1, 2], 3).map((e) => e.id)).toEqual([0, 1, 2]);
+    expect((readings.ranks(C - 1) as Float32Array).every((rank) => rank === 0)).toBe(true);
   });
 });
