@@ -97,12 +97,12 @@ describe("ContributionBars", () => {
 });
 
 describe("one scale for the passes before and after, and for their change", () => {
-  /** A pass whose readings are a quarter of the baseline's. */
-  function quarter(): Uint8Array {
+  /** A pass whose readings are a part of the baseline's, or a multiple. */
+  function quarter(times = 0.25): Uint8Array {
     const { meta, arrays } = unpack(fixture("all"));
     const list = [...arrays.values()].map((a) =>
       a.name === "raw" || a.name === "head_raw"
-        ? { ...a, dtype: "f4" as const, data: Float32Array.from(floats(a), (v) => v / 4) }
+        ? { ...a, dtype: "f4" as const, data: Float32Array.from(floats(a), (v) => v * times) }
         : a,
     );
     return pack({ ...meta }, list);
@@ -161,9 +161,9 @@ describe("one scale for the passes before and after, and for their change", () =
     both.dispose();
   });
 
-  it("in the trajectories and in the slider's curve", async () => {
+  it.each([0.25, 4])("in the trajectories and in the slider's curve (%f times)", async (times) => {
     const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1 });
-    both.addVariant(quarter());
+    both.addVariant(quarter(times));
     mountPaths(el, both, abort.signal);
     mountSlider(el, both, abort.signal);
     one<HTMLInputElement>("input[value=logit]").click();

@@ -191,11 +191,11 @@ describe("scales and differences", () => {
   const at = (store: Store) => fieldOf(store);
   const live = (state: Partial<State>) => new Store(Snapshot.parse(fixture("all")), null, state);
   /** The fixture with other readings: those of the next class, made larger. */
-  const other = () => {
+  const other = (times: number) => {
     const { meta, arrays } = unpack(fixture("all"));
     const list = [...arrays.values()].map((a) =>
       a.name === "raw" || a.name === "head_raw"
-        ? { ...a, data: Float32Array.from(floats(a), (v) => 3 * v + 0.2), dtype: "f4" as const }
+        ? { ...a, data: Float32Array.from(floats(a), (v) => times * v + 0.2), dtype: "f4" as const }
         : a,
     );
     return pack({ ...meta }, list);
@@ -231,9 +231,9 @@ describe("scales and differences", () => {
     expect(robustPeak(values, snapshot)).toBe(sizes[Math.floor((sizes.length - 1) * 0.995)]);
   });
 
-  it("are the same before and after an intervention, in the map, the heads and the bars", async () => {
+  it.each([3, 0.3])("are the same before and after an intervention (%f times)", (times) => {
     const store = live({ reading: "logit", class_index: 1, tokens: [2] });
-    store.addVariant(other());
+    store.addVariant(other(times));
     for (const reading of ["logit", "direct", "step"] as const) {
       store.set({ reading, block: 1, sublayer: "mlp" });
       const [before, after] = (["baseline", "intervened"] as const).map((shown) => {
