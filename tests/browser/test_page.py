@@ -21,13 +21,18 @@ SLIDER = ".csw-slider input.csw-range"
 POSITIONS = (Path(__file__).parent / "positions.js").read_text().split("\n", 1)[1]
 
 
+def noise(spread: float) -> Image.Image:
+    """Grey noise, the same every time."""
+    pixels = np.random.default_rng(0).normal(128, spread, (64, 64)).clip(0, 255).astype(np.uint8)
+    return Image.fromarray(pixels).convert("RGB")
+
+
 @pytest.fixture(scope="module")
 def trace():
     torch.manual_seed(0)
     space = tiny_vit(img_size=64)
     space.class_names = ("fish", "boat", "cactus", "<img src=x onerror=window.broken=1>", "snowman", "rocket", "key")
-    picture = Image.effect_noise((64, 64), 80).convert("RGB")
-    return space.trace(picture, attention=True, heads=True)
+    return space.trace(noise(80), attention=True, heads=True)
 
 
 def only_the_file(watched) -> bool:
@@ -391,7 +396,7 @@ def test_a_converted_notebook_shows_the_working_view_or_without_scripts_a_pictur
 def test_linked_explorers_move_together_in_a_page_too(trace, tmp_path, offline):
     from classspace_widgets import Session, link
 
-    other = trace.space.trace(Image.effect_noise((64, 64), 20).convert("RGB"), attention=True, heads=True)
+    other = trace.space.trace(noise(20), attention=True, heads=True)
     first, second = Explorer(trace), Explorer(other)
     alone = Explorer(Session(trace.snapshot()))
     link(first, second)
