@@ -79,6 +79,19 @@ describe("the page's address", () => {
     expect(location.hash).toBe("#1.tokens=2");
   });
 
+  it("takes a box over all tokens, and none that is larger", () => {
+    const { V } = open().baseline.value.snapshot;
+    const taken = (tokens: string) => {
+      const store = open("all", { tokens: [1] });
+      location.hash = `#tokens=${tokens}`;
+      new Fragment(store, 0).take();
+      return store.state.tokens.value;
+    };
+    expect(taken(`0-${V - 1}`)).toEqual(Array.from({ length: V }, (_, token) => token));
+    expect(taken("2-2")).toEqual([2]);
+    for (const tokens of [`0-${V}`, "3-2", "0-99999999999"]) expect(taken(tokens), tokens).toEqual([1]);
+  });
+
   it("sets nothing that makes no sense here", () => {
     const store = open();
     const before = JSON.stringify(Object.values(store.state).map((s) => s.peek()));
