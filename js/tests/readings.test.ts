@@ -112,6 +112,44 @@ describe("classes whose readings are kept", () => {
   });
 });
 
+describe("what is at hand", () => {
+  it("is every class that there is and no other, where increments travel", () => {
+    const readings = new Readings(Snapshot.parse(fixture("increments")));
+    const { C: count } = readings.snapshot;
+    expect([-1, 0, count - 1, count].map((id) => readings.has(id))).toEqual([false, true, true, false]);
+    expect(readings.logits(count)).toBeNull();
+  });
+
+  it("is forgotten for the class that is named, class 0 too", () => {
+    const readings = new Readings(tinySnapshot());
+    for (const id of [0, 3]) {
+      const before = [0, 3].map((c) => readings.logits(c));
+      readings.forget(id);
+      expect([0, 3].map((c, i) => readings.logits(c) === before[i])).toEqual([id !== 0, id !== 3]);
+    }
+  });
+
+  it("is as many top classes as are asked for, of those that are stored", () => {
+    const readings = new Readings(Snapshot.parse(fixture("classes")));
+    const stored = readings.snapshot.storedTop(3, 1);
+    expect(stored?.length).toBe(5);
+    for (const k of [1, 3, 5]) expect(readings.top(3, 1, k)).toEqual(stored?.slice(0, k));
+  });
+
+  it("is approximate where ranks are counted from rounded values, and exact where they came", () => {
+    const ranks = (said: string) =>
+      new Readings(changed("increments", (meta) => ({ ...meta, exactness: { logits: said, ranks: said } })));
+    const [rough, exact] = [ranks("approximate"), ranks("exact")];
+    const kept = rough.snapshot.keptClasses;
+    for (let id = 0; id < rough.snapshot.C; id++) {
+      expect(rough.ranksApproximate(id)).toBe(!kept.includes(id));
+      expect(exact.ranksApproximate(id)).toBe(false);
+    }
+    expect(kept.length).toBeGreaterThan(0);
+    expect(kept.length).toBeLessThan(rough.snapshot.C);
+  });
+});
+
 describe("means over tokens", () => {
   const snapshot = tinySnapshot();
   const readings = new Readings(snapshot);

@@ -235,6 +235,10 @@ def test_foreign_class_embeddings():
     with torch.inference_mode():
         features = tower(pixels(space))
     assert torch.allclose(trace.output, features @ text.T, atol=1e-5)
+    assert tower.head.bias is not None
+    shift = torch.randn(5)
+    biased = ClassSpace(tower, class_embedding=text, class_bias=shift).trace(pixels(space))
+    assert torch.allclose(biased.output, features @ text.T + shift, atol=1e-5)
     headless = perturbed(timm.create_model("vit_base_patch16_siglip_224", **{**SMALL, "num_classes": 0}))
     own = ClassSpace(headless, class_embedding=torch.randn(5, 32), class_bias=torch.randn(5), class_norm="none")
     vectors = own.trace(pixels(own)).stream("residual", 2)
