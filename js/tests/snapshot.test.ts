@@ -2,6 +2,8 @@
 import { describe, expect, it } from "vitest";
 import { type NdArray, pack, unpack } from "../src/core/codec";
 import { Readings } from "../src/core/readings";
+import { Snapshot } from "../src/core/snapshot";
+import { fixture } from "./model";
 import { C, H, L, S, T, tinySnapshot } from "./tiny";
 
 const array = (name: string, shape: number[], data: NdArray["data"], dtype: NdArray["dtype"] = "f4") => ({
@@ -12,6 +14,57 @@ const array = (name: string, shape: number[], data: NdArray["data"], dtype: NdAr
 });
 const part = (meta: object, arrays: NdArray[]) =>
   unpack(pack({ kind: "part", classes: { kept: [] }, ...meta }, arrays));
+
+describe("places", () => {
+  it.each([
+    ["all", 2],
+    ["all_parallel", 1],
+  ] as const)("end at the first and the last there are (%s)", (name, perBlock) => {
+    const snapshot = Snapshot.parse(fixture(name));
+    const last = { block: snapshot.L, sublayer: "mlp" };
+    expect(snapshot.N).toBe(perBlock * snapshot.L + 1);
+    for (const beyond of [0, 1, 5]) {
+      expect(snapshot.positionOf(snapshot.L + beyond, "mlp")).toBe(snapshot.N - 1);
+      expect(snapshot.placeOf(snapshot.N - 1 + beyond)).toEqual(last);
+      expect(snapshot.placeOf(-beyond)).toEqual({ block: 0, sublayer: "embedding" });
+    }
+    expect(snapshot.positionOf(snapshot.L + 1, "attention")).toBe(
+      snapshot.positionOf(snapshot.L, "attention"),
+    );
+  });
+
+  it("of tokens are told by row and column", () => {
+    const snapshot = Snapshot.parse(fixture("all_pooled"));
+    expect([snapshot.rows, snapshot.columns]).toEqual([2, 3]);
+    expect(Array.from({ length: snapshot.V }, (_, t) => snapshot.tokenName(t))).toEqual([
+      "[CLS]",
+      "patch 1, 1",
+      "patch 1, 2",
+      "patch 1, 3",
+      "patch 2, 1",
+      "patch 2, 2",
+      "patch 2, 3",
+      "mean of patches",
+    ]);
+    const images = Array.from({ length: snapshot.V }, (_, t) => snapshot.isImageToken(t));
+    expect(images).toEqual([false, true, true, true, true, true, true, false]);
+  });
+});
+
+describe("what the model answers", () => {
+  it("is five classes, most likely first, with their share among all classes", () => {
+    const snapshot = tinySnapshot();
+    const logits = [...snapshot.outputLogits];
+    const sum = logits.reduce((all, z) => all + Math.exp(z), 0);
+    const order = [...logits.keys()].sort((a, b) => logits[b] - logits[a]);
+    expect(snapshot.predicted().map((p) => p.id)).toEqual(order.slice(0, 5));
+    expect(snapshot.predicted(2).map((p) => p.id)).toEqual(order.slice(0, 2));
+    for (const { id, logit, probability } of snapshot.predicted(C)) {
+      expect(logit).toBe(logits[id]);
+      expect(probability).toBeCloseTo(Math.exp(logits[id]) / sum, 6);
+    }
+  });
+});
 
 describe("maps that arrive", () => {
   const maps = (...named: [string, number][]) =>

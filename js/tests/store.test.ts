@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
-import { pack } from "../src/core/codec";
+import { pack, unpack } from "../src/core/codec";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { FakeModel, fixture } from "./model";
@@ -164,6 +164,50 @@ describe("what-if states", () => {
   });
 });
 
+describe("passes that came with a page", () => {
+  it("are shown one at a time, the first to begin with", () => {
+    const store = new Store(Snapshot.parse(fixture("all")), null);
+    for (let i = 0; i < 2; i++) store.addVariant(fixture("all"));
+    const [first, second] = store.pinned.value;
+    expect(first).not.toBe(second);
+    expect(store.variant.value).toBe(first);
+    store.showPinned(1);
+    expect(store.variant.value).toBe(second);
+    expect(store.state.shown.value).toBe("intervened");
+    // Whoever looks at the difference goes on looking at it.
+    store.set({ shown: "difference" });
+    store.showPinned(0);
+    expect([store.variant.value, store.state.shown.value]).toEqual([first, "difference"]);
+    store.showPinned(7);
+    expect(store.variant.value).toBe(first);
+    store.dispose();
+  });
+
+  it("are refused where their sizes are not those of the baseline", () => {
+    const { meta, arrays } = unpack(fixture("all"));
+    const heads = ["attention", "head_raw", "value_raw"];
+    const other = (group: "model" | "tokens", change: object) => {
+      const { attention: _, ...rest } = meta;
+      const own = { ...rest, [group]: { ...(meta[group] as object), ...change } };
+      return pack(
+        own,
+        [...arrays.values()].filter(({ name }) => !heads.includes(name)),
+      );
+    };
+    const store = new Store(Snapshot.parse(fixture("all")), null);
+    for (const bytes of [
+      other("tokens", { grid: [3, 2] }),
+      other("tokens", { grid: [5, 1], prefix: ["[CLS]", "[DIST]"] }),
+      other("model", { heads: 5 }),
+    ]) {
+      expect(() => store.addVariant(bytes)).toThrow("the intervened pass is of another model");
+    }
+    store.addVariant(other("model", {}));
+    expect(store.pinned.value).toHaveLength(1);
+    store.dispose();
+  });
+});
+
 describe("classes on request", () => {
   /** The answer of a kernel that knows these classes. */
   const answer = (snapshot: Snapshot, classes: number[]) => {
@@ -192,6 +236,23 @@ describe("classes on request", () => {
     store.set({ class_index: 4 });
     store.set({ class_index: 0 });
     expect(model.sent).toHaveLength(1);
+  });
+
+  it("reads anew what was read less exactly before the answer", async () => {
+    const { store, model, snapshot } = open("increments");
+    const id = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;
+    const before = store.data.value.readings.logits(id)?.[0];
+    expect(store.data.value.readings.ranks(id)?.[0]).toBeNaN();
+    void store.request("classes", { classes: [id] });
+    const sent = model.sent[model.sent.length - 1];
+    model.message({ type: "response", id: sent.id, ok: true, result: {} }, [answer(snapshot, [id])]);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(store.data.value.readings.ranks(id)?.[0]).toBe(2);
+    expect(store.data.value.readings.logits(id)?.[0]).toBeCloseTo(
+      1 / snapshot.sigma[0] + snapshot.offset[id],
+      5,
+    );
+    expect(store.data.value.readings.logits(id)?.[0]).not.toBe(before);
   });
 
   it("asks only for the last of many wishes while one is under way", async () => {
