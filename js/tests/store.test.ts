@@ -197,7 +197,7 @@ describe("passes that came with a page", () => {
     const store = new Store(Snapshot.parse(fixture("all")), null);
     for (const bytes of [
       other("tokens", { grid: [3, 2] }),
-      other("tokens", { grid: [5, 1], prefix: ["[CLS]", "[DIST]"] }),
+      other("tokens", { grid: [1, 3], prefix: ["[CLS]", "a", "b", "c"] }),
       other("model", { heads: 5 }),
     ]) {
       expect(() => store.addVariant(bytes)).toThrow("the intervened pass is of another model");
