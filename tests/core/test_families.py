@@ -219,3 +219,19 @@ def test_the_table_in_the_docs_is_true():
         TABLE.write_text(text)
     # An older timm lacks some of the families; what it has must read the same.
     assert set(text.splitlines()) <= set(TABLE.read_text().splitlines())
+
+
+@pytest.mark.parametrize(
+    ("family", "prefix"),
+    [
+        ("ViT", ("[CLS]",)),
+        ("SigLIP, GAP", ()),
+        ("DeiT, distilled", ("[CLS]", "[DIST]")),
+        ("DINOv2 with registers", ("[CLS]", "register 1", "register 2", "register 3", "register 4")),
+        ("Registers, GAP", ("register 1", "register 2", "register 3", "register 4")),
+    ],
+)
+def test_tokens_before_the_image_have_names(family, prefix):
+    model = build(family)
+    assert adapt(model).prefix == prefix
+    assert len(prefix) == model.num_prefix_tokens

@@ -212,6 +212,9 @@ def test_attention_by_block_and_head(space, trace):
     assert list(some.head_inputs) == [1]
     with pytest.raises(ValueError, match=r"1\.\.2"):
         space.trace(pixels(space), attention=[3])
+    for choice in ({0: [1]}, {3: [1]}, {2: [-1]}, {2: [4]}):
+        with pytest.raises(ValueError, match=r"a head must be in 0\.\.3|a block must be in 1\.\.2"):
+            space.trace(pixels(space), attention=choice)
     with pytest.raises(ValueError, match="were not kept"):
         some.values(2)
 
