@@ -187,7 +187,7 @@ class LiveSource:
             raise ValueError(f"spec must be a list of 1 to {MOST_STEPS} interventions")
         interventions = from_spec(spec)
         label, payload = _words(params, "label"), params.get("payload")
-        labels = params.get("labels", [step.to_code() for step in interventions])
+        labels = params.get("labels", [repr(step) for step in interventions])
         if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise ValueError("labels must be a list of texts, one for each intervention")
         if len(labels) != len(interventions):
@@ -223,7 +223,7 @@ class LiveSource:
             "label": label,
             "code": to_code(interventions),
             "spec": to_spec(interventions),
-            "labels": [intervention.to_code() for intervention in interventions],
+            "labels": [repr(intervention) for intervention in interventions],
         }
         return variant
 

@@ -231,7 +231,14 @@ class Session(Widget):
             steps = list(given) if isinstance(given, (list, tuple)) else [given]
             if not steps:
                 raise ValueError(f"the pinned state {label!r} has no intervention")
-            made.append({"label": label, "steps": [{"spec": i.to_dict(), "label": i.to_code()} for i in steps]})
+            # One alone is called what the state is called: a mask, or a list of tokens, would be pages of numbers.
+            names = [label] if len(steps) == 1 else [repr(step) for step in steps]
+            made.append(
+                {
+                    "label": label,
+                    "steps": [{"spec": i.to_dict(), "label": name} for i, name in zip(steps, names, strict=True)],
+                }
+            )
         self._pins = made
 
     # -- validation --------------------------------------------------------------------------------------------------

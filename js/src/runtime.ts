@@ -1,6 +1,6 @@
 /** Mounting a view by name: its frame, its styles, its theme, and words where it cannot be shown. */
 
-import { h } from "./core/dom";
+import { attach, claim, h } from "./core/dom";
 import type { Store } from "./core/store";
 import { followTheme } from "./core/theme";
 import base from "./styles/base.css";
@@ -30,10 +30,9 @@ function addStyles(el: HTMLElement): void {
 export function frameIn(el: HTMLElement, abort: AbortSignal): HTMLElement {
   // Without the mark, JupyterLab takes keys for its own: D twice would delete the cell.
   const root = h("div", { class: "csw", "data-lm-suppress-shortcuts": "true" });
-  el.append(root);
+  attach(el, root, abort);
   addStyles(root);
   followTheme(root, abort);
-  abort.addEventListener("abort", () => root.remove());
   return root;
 }
 
@@ -49,8 +48,7 @@ function toggleShown(event: KeyboardEvent, store: Store): void {
   if (event.key.toLowerCase() !== "d" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
   if (!store.variant.peek()) return;
   store.nextShown();
-  event.preventDefault();
-  event.stopPropagation();
+  claim(event);
 }
 
 export function mountView(

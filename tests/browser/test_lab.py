@@ -320,6 +320,29 @@ def test_a_saved_notebook_shows_the_working_view_without_a_kernel(notebook, lab,
     context.close()
 
 
+def test_a_pin_from_python_is_chosen_by_its_name(notebook):
+    nb = notebook(
+        [
+            SETUP + "from classspace_widgets.interventions import RemoveTokens\n"
+            "corner = np.zeros((32, 32), bool); corner[:16, :16] = True",
+            "Explorer(trace, class_name='boat', pins={'no corner': RemoveTokens(mask=corner)})",
+        ],
+        height=1500,
+    )
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=30_000)
+    panel = page.locator(".jp-OutputArea .csw-whatif")
+    chooser = panel.locator("select[aria-label='Pinned interventions']")
+    chooser.select_option(label="no corner")
+    panel.locator(".csw-steps li").wait_for(timeout=20_000)
+    assert panel.locator(".csw-steps li").all_inner_texts() == ["no corner ✕"]
+    assert page.locator(".jp-OutputArea .csw-doing").inner_text().strip() == "no corner"
+    assert chooser.evaluate("s => s.selectedOptions[0].text") == "no corner"
+    panel.locator("button:text-is('Unpin')").wait_for()
+    assert nb.watched.errors == []
+
+
 def test_what_if_is_painted_applied_and_undone(notebook):
     nb = notebook(
         [

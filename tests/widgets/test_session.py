@@ -10,6 +10,7 @@ import json
 import signal
 import weakref
 
+import numpy as np
 import pytest
 import traitlets
 from make_fixtures import synthetic
@@ -420,6 +421,16 @@ def test_pins_go_both_ways():
     assert explorer.pins == {"x": [RemoveTokens([3])]}
     with pytest.raises(ValueError, match="no intervention"):
         explorer.pins = {"nothing": []}
+
+
+def test_steps_of_a_pin_have_short_names():
+    from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+
+    mask = RemoveTokens(mask=np.eye(96, dtype=bool))
+    explorer = Explorer(synthetic("all"), pins={"no line": mask, "both": [mask, KnockOutAttention("no_cls")]})
+    names = [[step["label"] for step in pin["steps"]] for pin in explorer.session._pins]
+    assert names == [["no line"], ["RemoveTokens(mask=bool [96, 96])", "KnockOutAttention(kind='no_cls')"]]
+    assert explorer.pins["no line"] == [mask]
 
 
 def test_the_view_can_clear_the_intervened_pass():

@@ -33,6 +33,18 @@ export function assign(node: Element, props: Props): void {
   }
 }
 
+/** Put a node into `el`; taken out again on abort. */
+export function attach(el: Element, node: Element, abort: AbortSignal): void {
+  el.append(node);
+  abort.addEventListener("abort", () => node.remove());
+}
+
+/** An event that was acted on: neither the browser nor what is around the view acts on it too. */
+export function claim(event: Event): void {
+  event.preventDefault();
+  event.stopPropagation();
+}
+
 /** Set text only where it differs: writing it again would make screen readers repeat it. */
 export function say(node: Node, text: string): void {
   if (node.textContent !== text) node.textContent = text;

@@ -3,7 +3,7 @@
 import { computed, signal, untracked } from "@preact/signals-core";
 import { barPath, blockAxis, heightOf, LEFT, label, RIGHT, slotWidth, TOP, valueAxis } from "../charts/marks";
 import { extentWithZero, linear, ticks } from "../charts/scale";
-import { h, say, svg } from "../core/dom";
+import { claim, h, say, svg } from "../core/dom";
 import { hundredths, number, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import { type Contribution, SHOWN, type Shown } from "../core/state";
@@ -221,8 +221,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         focus(next);
         bars[next].focus();
       }
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
     },
     options,
   );

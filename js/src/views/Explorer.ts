@@ -1,6 +1,6 @@
 /** All views of a session, composed for any width from a phone to a full page. */
 
-import { assign, h, say } from "../core/dom";
+import { assign, attach, claim, h, say } from "../core/dom";
 import { approximateNote, count, percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
@@ -11,7 +11,7 @@ import { mount as HeatGrid } from "./HeatGrid";
 import type { Mount } from "./index";
 import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
-import { passes, protect, statusLine, whatIfPossible } from "./parts";
+import { choosesClass, passes, protect, statusLine, whatIfPossible } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import { mount as WhatIf } from "./WhatIf";
@@ -69,8 +69,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     layout,
     notes,
   );
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   for (const [area, views] of AREAS) {
     const place = h("div", { class: "csw-area", "data-area": area });
@@ -93,7 +92,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       image?.name ?? "",
       typeof label === "number" ? `labelled ${shortName(snapshot.className(label))}` : "",
       `${model.blocks} blocks`,
-      `${tokens.grid[0]} × ${tokens.grid[1]} patches`,
+      `${tokens.grid[0]}\u00a0×\u00a0${tokens.grid[1]} patches`,
       `${count(snapshot.C)} classes`,
     ];
     say(about, words.filter(Boolean).join("  ·  "));
@@ -126,14 +125,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     );
     notes.hidden = notes.childElementCount === 0;
   });
-  predicted.addEventListener(
-    "click",
-    (event) => {
-      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
-      if (id !== undefined) store.set({ class_index: Number(id) });
-    },
-    on,
-  );
+  choosesClass(predicted, store, abort);
 
   watch(abort, () => {
     title.classList.toggle("csw-roomy", whatIfPossible(store));
@@ -179,8 +171,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     (event) => {
       root.classList.remove("csw-drop");
       if (!carriesFile(event)) return;
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
       const dropped = [...(event.dataTransfer?.files ?? [])].find((f) => f.type.startsWith("image/"));
       if (dropped) void send(dropped);
       else store.fail(new Error("what was dropped is no picture"));

@@ -2,7 +2,7 @@
 
 import { computed, signal, untracked } from "@preact/signals-core";
 import { thin } from "../charts/scale";
-import { h, say } from "../core/dom";
+import { claim, h, say } from "../core/dom";
 import { peakOf } from "../core/fieldScale";
 import { number, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
@@ -256,8 +256,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         cells[next].focus();
       } else if (event.key === "Enter" || event.key === " ") pick(index);
       else return;
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
     },
     options,
   );

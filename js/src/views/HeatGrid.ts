@@ -4,7 +4,7 @@ import { signal } from "@preact/signals-core";
 import { thin } from "../charts/scale";
 import { floats, unpack } from "../core/codec";
 import { css, gradient, table, tableFor } from "../core/color";
-import { assign, h, pointIn, say } from "../core/dom";
+import { assign, attach, claim, h, pointIn, say } from "../core/dom";
 import { percent, shortName, signed } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
@@ -97,8 +97,7 @@ export function heatGrid(
       if (next !== null) at.value = [Math.floor(next / length), next % length];
       else if (event.key === "Enter" || event.key === " ") pick(row, column);
       else return;
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
     },
     on,
   );
@@ -192,8 +191,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   );
   const about = h("p", { class: "csw-note" });
   const root = h("section", { class: "csw-view csw-sweep", "aria-label": "Sweep over blocks" }, head, about);
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   heatGrid(
     root,

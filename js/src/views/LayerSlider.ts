@@ -1,7 +1,7 @@
 /** Steps through the embedding, then attention and MLP of every block; a sparkline shows the class over the depth. */
 
 import { computed, signal } from "@preact/signals-core";
-import { assign, h, pointIn, say, svg } from "../core/dom";
+import { assign, attach, h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Data, Store } from "../core/store";
@@ -62,8 +62,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const foot = h("div", { class: "csw-slider-foot" }, keys, first, toggle);
   const head = h("div", { class: "csw-slider-head" }, play, where, value);
   const root = h("section", { class: "csw-view csw-slider", "aria-label": "Layer slider" }, head, body, foot);
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   const observer = new ResizeObserver(() => {
     if (body.clientWidth > 0) width.value = body.clientWidth;

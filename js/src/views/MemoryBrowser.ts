@@ -2,7 +2,7 @@
 
 import { batch, computed, type Signal, signal } from "@preact/signals-core";
 import type { Atlas, Hit, Place } from "../core/atlas";
-import { h, say } from "../core/dom";
+import { attach, h, say } from "../core/dom";
 import { count, number, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import { indexClasses, searchClasses } from "./classSearch";
@@ -106,8 +106,7 @@ export function mountMemories(el: HTMLElement, atlas: Atlas, looking: Looking, a
     { class: "csw-view csw-chart csw-memories", "aria-label": "Memory browser" },
     h("div", { class: "csw-memory-layout" }, side, main),
   );
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   const choose = () => {
     looking.neuron.value = atlas.placeOf(

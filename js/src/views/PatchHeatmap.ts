@@ -1,7 +1,7 @@
 /** The picture under a map of any reading, patch by patch; patches are selected by pointer or keyboard. */
 
 import { computed } from "@preact/signals-core";
-import { h, say, unique } from "../core/dom";
+import { attach, h, say, unique } from "../core/dom";
 import { fieldOf, pairOf } from "../core/field";
 import { approximateNote, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
@@ -64,8 +64,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   // Last, and in the explorer with room of its own: what it says may come and go, and moves nothing.
   note.classList.toggle("csw-kept", options.composed === true);
   root.append(note, keys, live);
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   onFrame(abort, () => {
     const { snapshot } = store.data.value;

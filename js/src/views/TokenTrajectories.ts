@@ -13,7 +13,7 @@ import {
   valueAxis,
 } from "../charts/marks";
 import { linear, log1, rankTicks, ticks } from "../charts/scale";
-import { h, pointIn, say, svg } from "../core/dom";
+import { claim, h, pointIn, say, svg } from "../core/dom";
 import { count, number, shortCount, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
@@ -161,9 +161,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const text = (v: number) => (kind === "rank" ? shortCount(v) : number(v, v % 1 === 0 ? 0 : 1));
     plot.replaceChildren(
       ...valueAxis(marks, scale, right, text),
-      ...(chance !== null && chance <= highest ? chanceLine(scale(chance), right) : []),
       // Drawn last to first: the output token lies on top.
       ...[...lines].reverse().map(path),
+      ...(chance !== null && chance <= highest ? chanceLine(scale(chance), right) : []),
       ...blockAxis(snapshot.L, perBlock, pitch, height - 4),
     );
     chart.setAttribute("viewBox", `0 0 ${W} ${height}`);
@@ -233,8 +233,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       const next = steps[event.key];
       if (next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
       store.setPosition(Math.max(0, Math.min(slot.count - 1, next)));
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
     },
     options,
   );

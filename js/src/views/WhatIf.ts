@@ -1,12 +1,12 @@
 /** What if: cut, remove and switch off parts of the model, and see what the class evidence becomes. */
 
 import { computed, signal } from "@preact/signals-core";
-import { h, say } from "../core/dom";
+import { attach, h, say } from "../core/dom";
 import { percent, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import { ACTIONS, type Choice, describe, obstacle } from "../core/interventions";
 import type { PinnedStep, Store } from "../core/store";
-import { keepPlace, passes } from "./parts";
+import { choosesClass, keepPlace, passes } from "./parts";
 
 /** Classes of the output before and after. */
 const TOP = 5;
@@ -72,8 +72,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     table,
     list,
   );
-  el.append(root);
-  abort.addEventListener("abort", () => root.remove());
+  attach(el, root, abort);
 
   const choice = computed((): Choice => {
     const { snapshot } = store.baseline.value;
@@ -93,12 +92,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   const labelOf = (list: readonly PinnedStep[]) => list.map((step) => step.label).join("; ");
 
   /** Run the model with these steps; the old state stays until the answer is there. */
-  const run = async (next: readonly PinnedStep[]) => {
+  const run = async (next: readonly PinnedStep[], label = labelOf(next)) => {
     problem.value = "";
     if (next.length === 0) return store.clearVariant();
     const { mode } = store.baseline.peek().snapshot.meta.payload;
     const [spec, labels] = [next.map((step) => step.spec), next.map((step) => step.label)];
-    const params = { spec, labels, label: labelOf(next), payload: mode };
+    const params = { spec, labels, label, payload: mode };
     running.value = true;
     const answer = await store.request("whatif", params, [], "running the model with the intervention");
     running.value = false;
@@ -174,8 +173,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     "change",
     () => {
       const at = Number(pinned.value);
+      const pin = store.pins.peek()[at];
       if (store.kernel.peek() !== "live") store.showPinned(at);
-      else void run(at < 0 ? [] : store.pins.peek()[at].steps);
+      else void run(pin?.steps ?? [], pin?.label);
     },
     on,
   );
@@ -282,12 +282,5 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
       ...(variant ? [column("after", variant, snapshot, "new", "before")] : []),
     );
   });
-  table.addEventListener(
-    "click",
-    (event) => {
-      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
-      if (id !== undefined) store.set({ class_index: Number(id) });
-    },
-    on,
-  );
+  choosesClass(table, store, abort);
 }

@@ -4,7 +4,7 @@
  * The list opens in the browser's top layer, so a notebook's scrolling output area does not cut it off.
  */
 
-import { h, unique } from "../core/dom";
+import { claim, h, unique } from "../core/dom";
 
 export interface Option {
   readonly id: number;
@@ -212,8 +212,7 @@ export function combobox(
           // Letters are text here, never a shortcut of the views around or of the notebook.
           return event.stopPropagation();
       }
-      event.preventDefault();
-      event.stopPropagation();
+      claim(event);
     },
     listen,
   );

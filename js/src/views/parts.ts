@@ -2,7 +2,7 @@
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import { message } from "../core/codec";
-import { h, say, unique } from "../core/dom";
+import { attach, claim, h, say, unique } from "../core/dom";
 import { shortName } from "../core/format";
 import { guard, watch } from "../core/frame";
 import type { Snapshot } from "../core/snapshot";
@@ -11,8 +11,7 @@ import type { Store } from "../core/store";
 /** The view's root inside `el`; taken out again on abort. */
 export function root(el: HTMLElement, abort: AbortSignal, kind: string, label: string): HTMLElement {
   const node = h("section", { class: `csw-view csw-chart csw-${kind}`, "aria-label": label });
-  el.append(node);
-  abort.addEventListener("abort", () => node.remove());
+  attach(el, node, abort);
   return node;
 }
 
@@ -34,8 +33,7 @@ export function protect(
     own.abort();
     console.error(error);
     const words = problem(`${name} cannot be shown`, error);
-    el.append(words);
-    abort.addEventListener("abort", () => words.remove());
+    attach(el, words, abort);
   };
   abort.addEventListener("abort", () => own.abort());
   guard(own.signal, fail);
@@ -191,6 +189,18 @@ export function passes(store: Store, abort: AbortSignal): HTMLElement {
   return whileVaried(choice, store, abort);
 }
 
+/** A click on what carries a class (`data-class`) chooses it. */
+export function choosesClass(node: HTMLElement, store: Store, abort: AbortSignal): void {
+  node.addEventListener(
+    "click",
+    (event) => {
+      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
+      if (id !== undefined) store.set({ class_index: Number(id) });
+    },
+    { signal: abort },
+  );
+}
+
 /** Arrow keys, Home and End over `count` places in a row; null when the key is not one of them. */
 export function stepKey(key: string, index: number, count: number): number | null {
   if (key === "ArrowRight" || key === "ArrowDown") return Math.min(index + 1, count - 1);
@@ -233,6 +243,5 @@ export function walk(event: KeyboardEvent): void {
   const next = index < 0 ? null : stepKey(event.key, index, buttons.length);
   if (next === null) return;
   buttons[next].focus();
-  event.preventDefault();
-  event.stopPropagation();
+  claim(event);
 }

@@ -7,6 +7,7 @@ import { type Field, READING_HELP } from "../../core/field";
 import { count, shortName } from "../../core/format";
 import { onFrame } from "../../core/frame";
 import type { Store } from "../../core/store";
+import { choosesClass } from "../parts";
 
 /** Classes named in the legend of the top-1 map. */
 const NAMED = 8;
@@ -30,14 +31,7 @@ export function legend(
     else if (f.kind === "categorical") node.replaceChildren(title, classes(store, f, leading.value));
     else node.replaceChildren(title, ramp(store, f, f.kind), numbers(f));
   });
-  node.addEventListener(
-    "click",
-    (event) => {
-      const id = (event.target as Element).closest<HTMLElement>("[data-class]")?.dataset.class;
-      if (id !== undefined) store.set({ class_index: Number(id) });
-    },
-    { signal: abort },
-  );
+  choosesClass(node, store, abort);
   return node;
 }
 

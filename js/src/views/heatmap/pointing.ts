@@ -1,7 +1,7 @@
 /** Pointing at patches and selecting them, by pointer (click, shift-click, drag a box) and by keyboard. */
 
 import { type Signal, signal } from "@preact/signals-core";
-import { pointIn } from "../../core/dom";
+import { claim, pointIn } from "../../core/dom";
 import type { Store } from "../../core/store";
 import { gridKey } from "../parts";
 
@@ -121,9 +121,8 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
       } else if (event.key === "Enter" || event.key === " ") store.selectToken(prefix + at, event.shiftKey);
       else if (event.key === "Escape") store.set({ tokens: [] });
       else return;
-      event.preventDefault();
       // The notebook would move to another cell, or leave the output.
-      event.stopPropagation();
+      claim(event);
     },
     on,
   );
