@@ -513,6 +513,30 @@ def test_the_best_classes_are_exact_in_increments(trace):
     assert snapshot.meta["classes"]["kept"] == list(dict.fromkeys([6, *best]))
 
 
+def test_some_classes_are_the_likeliest_and_those_that_are_first_most_often():
+    space = tiny_vit(num_classes=60)
+    snapshot = capture(space.trace(images_for(space)), payload="classes")
+    best = np.argsort(-snapshot.arrays["output_logits"], kind="stable")[:5].tolist()
+    kept = snapshot.meta["classes"]["kept"]
+    assert kept[:5] == best
+    firsts = snapshot.arrays["top"][..., 0].ravel()
+    often = {c: int((firsts == c).sum()) for c in set(firsts.tolist()) - set(best)}
+    assert len(often) > 5
+    assert len(kept) == len(set(kept)) == 10
+    assert [often[c] for c in kept[5:]] == sorted(often.values(), reverse=True)[:5]
+
+
+def test_a_picture_has_its_own_name():
+    space = tiny_vit()
+    trace = space.trace(images_for(space))
+    trace.image_names = ("one.png", "two.png")
+    assert [capture(trace, image=i).meta["image"]["name"] for i in (0, 1)] == ["one.png", "two.png"]
+    assert capture(trace, image=1, title="mine").meta["image"]["name"] == "mine"
+    live = trace.snapshot(image=1)
+    assert live.meta["image"]["name"] == "two.png"
+    assert live.source.intervened(RemoveTokens([3])).meta["image"]["name"] == "two.png"
+
+
 def test_what_the_output_cannot_reach_is_the_last_block(trace):
     snapshot = capture(trace)
     reached = trace.pooling != "token"
