@@ -282,3 +282,15 @@ def test_one_picture_has_no_interval():
     value, low, high, _ = tally.estimate()
     assert value.item() == pytest.approx(1 / 3)
     assert np.isnan([low.item(), high.item()]).all()
+
+
+@pytest.mark.parametrize("level", [0.5, 0.9, 0.95])
+def test_the_interval_of_a_mean_has_the_level_that_was_asked_for(level):
+    """Means of many pictures are normal: the interval is z standard errors to both sides."""
+    values = np.random.default_rng(3).normal(2.0, 5.0, 400)
+    low, high = bootstrap_ci(values, level=level, replicates=20_000)
+    half = stats.norm.ppf(0.5 + level / 2) * values.std() / len(values) ** 0.5
+    assert float(low) == pytest.approx(values.mean() - half, abs=0.05 * half)
+    assert float(high) == pytest.approx(values.mean() + half, abs=0.05 * half)
+    again, other = (bootstrap_ci(values, level=level, replicates=100, seed=seed)[0] for seed in (0, 1))
+    assert again == bootstrap_ci(values, level=level, replicates=100)[0] != other
