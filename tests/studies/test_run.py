@@ -136,6 +136,7 @@ def test_broken_pictures_are_listed_and_limited(space):
     assert results.skipped[0][1] == "OSError: truncated file 2"
     assert results.provenance["pictures"] == 10
     assert results["accuracy"].table["count"].tolist() == [10, 10]
+    equal(go(space, Pictures(broken=(2, 5, 12)), max_skipped=3), results)
     with pytest.raises(DatasetError, match=r"more than max_skipped=2 \(2: OSError"):
         go(space, Pictures(broken=(2, 5, 12)), max_skipped=2)
     with pytest.raises(DatasetError, match="none of the 13 pictures"):
