@@ -63,6 +63,27 @@ def test_points_that_do_not_exist():
         found.point("block", 1)
 
 
+def test_what_is_not_a_number_has_no_rank():
+    space = ClassSpace(build("ViT"))
+    images = pixels(space)
+
+    def broken(_module, _inputs, output):
+        return output.index_fill(1, torch.tensor([2]), float("nan"))
+
+    hook = space.model.blocks[1].mlp.register_forward_hook(broken)
+    try:
+        found, trace = space.stream_readings(images, [0, 7]), space.trace(images)
+    finally:
+        hook.remove()
+    assert found.top_classes.shape[-1] == 5
+    for stream in trace.streams:
+        for block in (1, 2):
+            ranks = found.ranks[found.point(stream, block)]
+            assert torch.equal(ranks.long(), trace.ranks(stream, block, [0, 7]).long())
+            assert bool((ranks[:, 2] == -1).all()) is (block == 2 and stream in ("mlp", "residual"))
+            assert int(ranks[:, [0, 1, 3]].min()) >= 0
+
+
 @pytest.mark.parametrize(("classes", "k"), [(300, 200), (40_000, 300), (40_000, 2)])
 def test_very_many_classes_and_top_classes(classes, k):
     """Places of classes beyond 32,767 need more than 16 bits."""
