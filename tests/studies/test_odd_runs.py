@@ -30,6 +30,22 @@ def test_a_pass_that_overflows_is_no_perfect_rank():
         run_study(space, Pictures(4), "accuracy", progress=False)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_an_answer_that_overflows_stops_the_run(value):
+    """The residual stream may be sound where the classifier's own numbers are not."""
+    space = tiny_vit()
+
+    def overflowing(_module, _inputs, output):
+        return output.index_fill(1, torch.tensor([3]), value)
+
+    hook = space.model.head.register_forward_hook(overflowing)
+    try:
+        with pytest.raises(DatasetError, match=r"pictures \[0, 1\] gave NaN or infinite values"):
+            run_study(space, Pictures(2), "accuracy", progress=False)
+    finally:
+        hook.remove()
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_every_precision(dtype):
     space, data = ClassSpace(tiny_vit().model, dtype=dtype), Pictures(12)
