@@ -316,6 +316,17 @@ def test_a_new_picture_on_request():
     assert "attention" in answer.snapshot.arrays
 
 
+def test_steps_of_an_intervened_pass_have_short_names(trace):
+    mask = np.zeros(trace.pictures[0].shape[:2], bool)
+    mask[:8, :8] = True
+    source = trace.snapshot(image=1).source
+    spec = [RemoveTokens(mask=mask).to_dict()]
+    asked = ask(trace.snapshot(image=1), "whatif", spec=spec, label="no corner").variant
+    for variant in (source.intervened(RemoveTokens(mask=mask)), asked):
+        rows, columns = mask.shape
+        assert variant.meta["intervention"]["labels"] == [f"RemoveTokens(mask=bool [{rows}, {columns}])"]
+
+
 def test_an_intervention_on_request(space, trace):
     snapshot = trace.snapshot(image=1)
     spec = [{"type": "KnockOutAttention", "kind": "self_only"}]
