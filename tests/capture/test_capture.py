@@ -516,6 +516,8 @@ def test_a_picture_taken_again_keeps_what_was_said_of_it():
 def test_classes_named_twice_are_carried_once(trace):
     assert capture(trace, classes=[3, "class 3", 1], payload="classes").meta["classes"]["kept"] == [3, 1]
     assert portable(trace.snapshot(), [3, "class 3", 1]).meta["classes"]["kept"] == [3, 1]
+    alone = capture(trace)  # with no model behind it, so that it can only be narrowed
+    assert portable(alone, [3, "class 3", 1]).meta["classes"]["kept"] == [3, 1]
 
 
 def test_the_best_classes_are_exact_in_increments(trace):
