@@ -43,6 +43,8 @@ def test_shares_are_those_of_explain_and_add_up(trace, method):
     if split:
         assert shares.shape[:3] == (2, 3, 3)
         np.testing.assert_allclose(shares[..., :n], found.by_head[0], atol=1e-5, rtol=1e-4)
+    else:
+        assert shares.shape[:3] == (2, 1, 1)
 
 
 def test_methods_of_the_session_are_those_that_exist():
