@@ -141,8 +141,8 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
 # Model, held-out scenes and random twins: every twin costs as much as the model itself.
 STUDIED = {
     "default": ("bundled", 300, 5),
-    "gap": ("bundled/gap", 100, 3),
-    "contrast": ("bundled/contrast", 100, 3),
+    "gap": ("bundled/gap", 300, 5),
+    "contrast": ("bundled/contrast", 300, 5),
 }
 MEASURED = [
     "accuracy", "identifiability", "identifiability_change", "place_difference", "similarity_change",
@@ -191,7 +191,7 @@ def study() -> None:
 
 Every measurement of the paper, over held-out scenes with 0 to 2 smaller objects, with 95 % bootstrap intervals over pictures
 (2,000 resamples), beside several random twins: the same architecture with fresh weights, drawn several times, since one draw
-may be an odd one. Each twin costs as much as the model itself, so the second and third model have fewer scenes and twins.
+may be an odd one. Each twin costs as much as the model itself.
 
 A finding is a difference with a direction. What is measured on the same pictures is compared on the same resamples of them; a
 claim against random weights must hold against every twin; a rise must exceed the rise of every twin. The p values of
@@ -240,7 +240,7 @@ def evidence() -> None:
     from classspace_widgets.scenes import ScenesDataset
     from classspace_widgets.studies import ExplanationStudy, findings, run_study, write_report
 
-    count, seed, orders = 48, 12, 1
+    count, seed, orders = 150, 12, 3
     parts = []
     for name in ("default", "contrast"):
         space = ClassSpace.bundled(name, device="cpu")
