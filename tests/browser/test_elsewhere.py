@@ -54,11 +54,20 @@ def serving(command: list[str], folder: Path, path: str) -> Iterator[str]:
         log.close()
 
 
+def settled(page, selector: str):
+    """A part that stays: a notebook may draw its outputs anew while it finds its layout."""
+    for _ in range(40):
+        part = page.wait_for_selector(selector, timeout=90_000)
+        page.wait_for_timeout(1_000)
+        if part.evaluate("e => e.isConnected"):
+            return part
+    raise AssertionError(f"{selector} is drawn anew again and again")
+
+
 def use(watched: Watched) -> None:
     """Move the slider, pick a class, take patches away, and see the map follow."""
     page = watched.page
-    page.locator(SLIDER).first.wait_for(timeout=90_000)
-    page.locator(SLIDER).first.scroll_into_view_if_needed()
+    settled(page, SLIDER).scroll_into_view_if_needed()
     seen = [page.locator(MAP).first.evaluate("c => c.toDataURL()")]
 
     def changed() -> None:

@@ -40,8 +40,8 @@ def run_cell(nb, index: int, expect: str) -> None:
 
 def press_run(nb, index: int) -> None:
     """Click into a cell's editor and run it, once the editor has the keyboard."""
+    # A click scrolls there by itself, and once more where the notebook draws its cells anew meanwhile.
     cell = nb.page.locator(".jp-Notebook .jp-CodeCell").nth(index)
-    cell.scroll_into_view_if_needed()
     cell.locator(".cm-content").click()
     cell.locator(".cm-editor.cm-focused").wait_for(timeout=30_000)
     nb.page.keyboard.press("Control+Enter")
