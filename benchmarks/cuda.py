@@ -389,8 +389,8 @@ def photographs(bench: Bench) -> None:
     """Training steps a second of the model of photographs."""
     import numpy as np
 
-    from classspace_widgets.photos.data import Photographs
-    from classspace_widgets.photos.train import Recipe, Run
+    from classspace_widgets.training.photos.data import Photographs
+    from classspace_widgets.training.photos.train import Recipe, Run
 
     count = 640 if bench.tiny else 5_120
     made = np.random.default_rng(0).integers(0, 256, (count, 3, 64, 64), dtype=np.uint8)

@@ -15,9 +15,9 @@ import timm
 import torch
 
 from classspace_widgets import ClassSpace
+from classspace_widgets.data import ArrayDataset
 from classspace_widgets.probing import collect_sums, probe_points
 from classspace_widgets.probing.ridge import RidgeSums
-from classspace_widgets.studies import ArrayDataset
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets._version import __version__
 
 if TYPE_CHECKING:
-    from classspace_widgets.snapshot import Snapshot
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.snapshot.snapshot import Snapshot
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
 _HOME = {
@@ -37,9 +37,9 @@ _HOME = {
 
 _MODULES = (
     "causal",
+    "data",
     "explain",
     "export",
-    "filmstrip",
     "interventions",
     "lens",
     "memories",
@@ -51,7 +51,6 @@ _MODULES = (
     "scenes",
     "snapshot",
     "space",
-    "streaming",
     "studies",
     "trace",
     "widgets",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.picture_files import open_picture, shown_name, unreadable
+from classspace_widgets.pictures import open_picture, shown_name, unreadable
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -236,9 +236,10 @@ def _curve_rows(results, name) -> str:  # type: ignore[no-untyped-def]
 def evidence() -> None:
     """Every method of token importance on held-out scenes, put to the test: docs/evidence.md and a report."""
     from classspace_widgets import ClassSpace
+    from classspace_widgets.plots import write_report
     from classspace_widgets.probing import LensScores, ProbeScores, fit_probes, probe_accuracy
     from classspace_widgets.scenes import ScenesDataset
-    from classspace_widgets.studies import ExplanationStudy, findings, run_study, write_report
+    from classspace_widgets.studies import ExplanationStudy, findings, run_study
 
     count, seed, orders = 150, 12, 3
     parts = []

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from classspace_widgets.export.portable import reduced
-from classspace_widgets.snapshot import Array, Snapshot, in_planes
+from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.snapshot import Array, in_planes
 
 FOLDER = Path(__file__).parent / "fixtures"
 # A PNG of one pixel.

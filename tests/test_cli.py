@@ -13,9 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 from PIL import Image
 
-from classspace_widgets import ClassSpace, __version__, doctor
-from classspace_widgets.cli import demo, main
-from classspace_widgets.scenes import gallery, variants
+from classspace_widgets import ClassSpace, __version__
+from classspace_widgets.cli import demo, doctor, main
+from classspace_widgets.models import variants
+from classspace_widgets.scenes import gallery
 
 
 def test_version(capsys):

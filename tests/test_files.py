@@ -25,14 +25,15 @@ from study_helpers import Pictures
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import Trace, files
-from classspace_widgets.atlas import MemoryAtlas
 from classspace_widgets.cli import main
 from classspace_widgets.export import export_html
 from classspace_widgets.files import deflated, inflated, parsed, readable, replacing, write_whole
-from classspace_widgets.memory_atlas import memory_atlas
+from classspace_widgets.memories import memory_atlas
+from classspace_widgets.plots import write_report
 from classspace_widgets.snapshot import Snapshot, SnapshotError, pack, unpack
-from classspace_widgets.still import still
-from classspace_widgets.studies import CheckpointError, StudyResult, StudyResults, run_study, write_report
+from classspace_widgets.snapshot.atlas import MemoryAtlas
+from classspace_widgets.snapshot.still import still
+from classspace_widgets.studies import CheckpointError, StudyResult, StudyResults, run_study
 from classspace_widgets.studies.checkpoint import load_checkpoint, save_checkpoint
 
 IDENTITY = {"model": "tiny", "seed": 0}

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from make_fixtures import synthetic
 
-from classspace_widgets.filmstrip import LINE, MARGIN, filmstrip, map_row, picture_row
-from classspace_widgets.still import viridis
+from classspace_widgets.snapshot.filmstrip import LINE, MARGIN, filmstrip, map_row, picture_row
+from classspace_widgets.snapshot.still import viridis
 
 
 def pixel(picture, x, y):

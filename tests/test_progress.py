@@ -13,17 +13,18 @@ from study_helpers import Pictures
 from tiny_models import tiny_vit
 from tqdm import tqdm
 
-from classspace_widgets import Explorer, export_html, packed, progress, show_progress
+from classspace_widgets import Explorer, export_html, progress, show_progress
 from classspace_widgets.capture import payload
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.perturbation import perturbation
+from classspace_widgets.export import packed
 from classspace_widgets.interventions import RemoveTokens, subsets
-from classspace_widgets.memories import most_activating
-from classspace_widgets.memory_atlas import memory_atlas
+from classspace_widgets.memories import memory_atlas, most_activating
+from classspace_widgets.plots import write_report
 from classspace_widgets.probing import fit_probes, probe_accuracy
-from classspace_widgets.streaming import stream_readings
-from classspace_widgets.studies import run_study, write_report
+from classspace_widgets.space import stream_readings
+from classspace_widgets.studies import run_study
 
 
 @pytest.fixture

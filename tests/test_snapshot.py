@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from make_fixtures import CASES, FOLDER, derived, expected, synthetic
 
-from classspace_widgets.snapshot import Snapshot, SnapshotError, in_planes, pack, unpack
+from classspace_widgets.snapshot import Snapshot, SnapshotError, pack, unpack
+from classspace_widgets.snapshot.snapshot import in_planes
 
 DTYPES = [np.uint8, np.uint16, np.uint32, np.int32, np.float16, np.float32]
 any_array = st.sampled_from(DTYPES).flatmap(
@@ -107,7 +108,7 @@ def test_ranks_counted_from_readings_equal_the_stored_ones():
 
 @pytest.mark.parametrize("limit", [1, 32_000_000])
 def test_ranks_counted_from_increments_equal_those_counted_class_by_class(limit: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("classspace_widgets.snapshot.SCAN_LIMIT", limit)
+    monkeypatch.setattr("classspace_widgets.snapshot.snapshot.SCAN_LIMIT", limit)
     found = synthetic("increments")
     logits = np.stack([found.logits(c) for c in range(7)])
     assert len(found.meta["classes"]["kept"]) < 7

@@ -17,12 +17,12 @@ from classspace_widgets.capture.reader import Reader
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import whole_number
-from classspace_widgets.snapshot import Array, Snapshot, pack
+from classspace_widgets.snapshot.snapshot import Array, Snapshot, pack
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
 MOST_CLASSES = 50
@@ -246,7 +246,7 @@ class LiveSource:
 
     def _sweep(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         """Effect of an intervention at every (block, head) or (block, token) on the class logit."""
-        from classspace_widgets.causal import head_steps, token_steps
+        from classspace_widgets.causal.sweeps import head_steps, token_steps
 
         kind, wanted = _words(params, "kind", "heads"), _asked_class(params, self.trace.n_classes)
         if kind not in ("heads", "tokens"):

@@ -16,7 +16,7 @@ from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.snapshot import Array, Snapshot
+from classspace_widgets.snapshot.snapshot import Array, Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -235,7 +235,7 @@ def _add_mask(
             f"mask must have the displayed picture's shape {expected}, got {mask.shape}; "
             "space.placed_mask(mask) cuts and scales a mask of the picture's own size as the picture was"
         )
-    from classspace_widgets.studies.prepare import object_numbers
+    from classspace_widgets.masks import object_numbers
 
     mask = object_numbers(mask)
     numbers = sorted(set(mask.ravel().tolist()) - {0})

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.snapshot import Array
+    from classspace_widgets.snapshot.snapshot import Array
     from classspace_widgets.trace import Trace
 
 ATTENTION_LIMIT = 2_500_000

@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _doctor(_arguments: argparse.Namespace) -> int:
-    from classspace_widgets.doctor import report
+    from classspace_widgets.cli.doctor import report
 
     lines, healthy = report()
     print("\n".join(lines))

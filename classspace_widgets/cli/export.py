@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from classspace_widgets.cli.model import add_model, check_page, expanded, space_of
-from classspace_widgets.picture_files import shown_name
+from classspace_widgets.pictures import shown_name
 
 EXAMPLES = """\
 examples:

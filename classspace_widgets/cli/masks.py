@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
 
 def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
@@ -29,8 +29,8 @@ def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
     dict
         ``mask``, of the size that the model sees, and ``objects``, those too that were cut off.
     """
-    from classspace_widgets.picture_files import open_picture
-    from classspace_widgets.studies.prepare import object_numbers
+    from classspace_widgets.masks import object_numbers
+    from classspace_widgets.pictures import open_picture
 
     values = np.asarray(open_picture(path.read_bytes(), f"--mask: {path}"))
     if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import argparse
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
 
 def expanded(text: str) -> Path:
@@ -35,7 +35,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def bundled_names() -> list[str]:
     """What ``--model`` calls the models that come with the package, the default first."""
-    from classspace_widgets.scenes.model import variants
+    from classspace_widgets.models.bundled import variants
 
     return ["bundled (the default)", *(f"bundled/{name}" for name in variants() if name != "default")]
 
@@ -52,7 +52,7 @@ def check_page(out: Path) -> None:
 
 def space_of(arguments: argparse.Namespace) -> ClassSpace:
     """The class space that the options name."""
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
     names = ("checkpoint", "mean", "std", "crop", "image_size")
     options = {name: given for name in names if (given := getattr(arguments, name, None)) is not None}

@@ -76,8 +76,8 @@ def _study(arguments: argparse.Namespace) -> int:
     class_map = None if arguments.class_map is None else _class_map(arguments.class_map)
     import torch
 
+    from classspace_widgets.data.named import named_dataset
     from classspace_widgets.studies import run_study
-    from classspace_widgets.studies.named import named_dataset
 
     dataset = named_dataset(arguments.data)
     space = space_of(arguments)
@@ -121,7 +121,8 @@ def _report(arguments: argparse.Namespace) -> int:
         waiting = (arguments.results / CHECKPOINT).exists()
         hint = "the study is not finished: run it again with --resume" if waiting else "run `classspace study` first"
         raise FileNotFoundError(f"no results in {arguments.results}; {hint}")
-    from classspace_widgets.studies import StudyResults, write_report
+    from classspace_widgets.plots.report import write_report
+    from classspace_widgets.studies import StudyResults
 
     target = write_report(StudyResults.load(path), arguments.out, title=arguments.title)
     print(f"{target}: {target.stat().st_size / 1e6:.2f} MB")

@@ -19,7 +19,7 @@ from classspace_widgets.progress import over_blocks
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
     Labels = int | str | Sequence[int | str] | Tensor | None

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.describe import curves_html, short_repr
+from classspace_widgets.describe import short_repr
+from classspace_widgets.explain.describe import curves_html
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.subsets import run_subsets
@@ -22,7 +23,7 @@ from classspace_widgets.lookup import items_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
 ORDERS = ("negative", "positive")
 

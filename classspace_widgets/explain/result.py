@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.describe import importance_html, short_repr
+from classspace_widgets.describe import short_repr
+from classspace_widgets.explain.describe import importance_html
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from classspace_widgets.plots import PaperFigure
+    from classspace_widgets.snapshot.paper import PaperFigure
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,6 @@ class TokenImportance:
         PaperFigure
             ``.save("figure.png", dpi=300)``, also as SVG or PDF.
         """
-        from classspace_widgets.plots.strips import importance_figure
+        from classspace_widgets.explain.strips import importance_figure
 
         return importance_figure(self, scale=scale, title=title, width=width, theme=theme)

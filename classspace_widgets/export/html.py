@@ -16,11 +16,11 @@ from classspace_widgets.export import page
 from classspace_widgets.export.portable import lighter, numbers, portable, reduced
 from classspace_widgets.export.size import Foreseen, fitting, looked_at, snapshot_size, still_size
 from classspace_widgets.files import write_whole
-from classspace_widgets.filmstrip import filmstrip, with_lines
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.snapshot import Snapshot
-from classspace_widgets.still import caption, with_readable_picture
-from classspace_widgets.widgets.state import STATE
+from classspace_widgets.snapshot.filmstrip import filmstrip, with_lines
+from classspace_widgets.snapshot.snapshot import Snapshot
+from classspace_widgets.snapshot.still import caption, with_readable_picture
+from classspace_widgets.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

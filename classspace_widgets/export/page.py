@@ -7,16 +7,16 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from classspace_widgets.packed import UNPACK, packed, packed_scripts, policy
+from classspace_widgets.export.packed import UNPACK, packed, packed_scripts, policy
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.snapshot import in_planes
-from classspace_widgets.still import caption, data_uri, still, with_readable_picture
+from classspace_widgets.snapshot.snapshot import in_planes
+from classspace_widgets.snapshot.still import caption, data_uri, still, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from classspace_widgets.progress import Bar
-    from classspace_widgets.snapshot import Snapshot
+    from classspace_widgets.snapshot.snapshot import Snapshot
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.lookup import class_index, items_of
-from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

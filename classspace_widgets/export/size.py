@@ -11,12 +11,12 @@ import numpy as np
 
 from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried, stream_points
 from classspace_widgets.lookup import class_index
-from classspace_widgets.still import data_uri, picture_of, with_readable_picture
+from classspace_widgets.snapshot.still import data_uri, picture_of, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from classspace_widgets.snapshot import Array, Snapshot
+    from classspace_widgets.snapshot.snapshot import Array, Snapshot
 
 SAMPLE = 1 << 16
 """Bytes of each of four samples by which a large array's packed size is judged."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.spec import ReplaceClassEmbedding
     from classspace_widgets.models import Adapter
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
 
 @contextmanager

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.attention import Drop
     from classspace_widgets.models import Adapter
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
 

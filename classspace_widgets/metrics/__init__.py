@@ -10,7 +10,6 @@ from classspace_widgets.metrics.contributions import (
     contributions,
     direct_by_head,
     direct_by_source,
-    head_table,
     output_by_head,
     output_contributions,
 )
@@ -31,7 +30,6 @@ __all__ = [
     "contributions",
     "direct_by_head",
     "direct_by_source",
-    "head_table",
     "identifiability",
     "output_by_head",
     "output_contributions",

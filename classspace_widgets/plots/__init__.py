@@ -5,15 +5,17 @@ Their backgrounds are transparent and their inks of middle lightness, so that th
 The ``_strip`` functions return a `PaperFigure`, which is written as PNG, SVG or PDF and needs no browser.
 """
 
+from classspace_widgets.explain.strips import importance_strip
 from classspace_widgets.plots.contributions import plot_contributions, plot_heads
 from classspace_widgets.plots.explanation import plot_explanation
 from classspace_widgets.plots.files import figures_in, save_figure
 from classspace_widgets.plots.heat import plot_heat_table
-from classspace_widgets.plots.paper import PaperFigure
 from classspace_widgets.plots.probes import plot_probes
+from classspace_widgets.plots.report import write_report
 from classspace_widgets.plots.results import plot_overview, plot_result
 from classspace_widgets.plots.show import ShownFigure, show_figure
-from classspace_widgets.plots.strips import identifiability_strip, importance_strip
+from classspace_widgets.plots.strips import identifiability_strip
+from classspace_widgets.snapshot.paper import PaperFigure
 
 __all__ = [
     "PaperFigure",
@@ -30,4 +32,5 @@ __all__ = [
     "plot_result",
     "save_figure",
     "show_figure",
+    "write_report",
 ]

@@ -104,7 +104,7 @@ def plot_heads(
     Parameters
     ----------
     effects : array [L, H], or DataFrame
-        Blocks by heads, such as ``effect[0]`` of `causal.sweep_heads`; or the table of one class that `metrics.head_table`
+        Blocks by heads, such as ``effect[0]`` of `causal.sweep_heads`; or the table of one class that `studies.head_table`
         gives, whose intervals then stand in the tooltips, and whose heads are faint where the interval holds 0.
     title, quantity : str
         What the figure says above, and in its tooltips.
@@ -122,7 +122,7 @@ def plot_heads(
 
     Examples
     --------
-    >>> from classspace_widgets.causal import sweep_heads
+    >>> from classspace_widgets.causal.sweeps import sweep_heads
     >>> from classspace_widgets.scenes import gallery
     >>> swept = sweep_heads(ClassSpace.bundled(), gallery()[0].picture, "fish")
     >>> plot_heads(swept.effect[0], title="without the head").title.text

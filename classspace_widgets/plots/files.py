@@ -9,7 +9,7 @@ from typing import Any
 from bokeh.plotting import figure
 
 from classspace_widgets.files import write_whole
-from classspace_widgets.plots.paper import PaperFigure
+from classspace_widgets.snapshot.paper import PaperFigure
 
 SCREEN = 96
 """Pixels to the inch in which Bokeh counts."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from bokeh.models import Row
 
+from classspace_widgets.export.packed import packed_scripts
 from classspace_widgets.export.page import bokeh_figure
-from classspace_widgets.packed import packed_scripts
 
 # A frame of the same colour scheme as its page lets the notebook's background through, in dark themes too.
 _HEAD = "<!doctype html><meta charset=utf-8><style>body { margin: 0; }</style>"

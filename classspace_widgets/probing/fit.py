@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
 
@@ -297,9 +297,10 @@ def _streams(trace: Trace, points: Sequence[Point]) -> Iterable[Tensor]:
 def _batches(
     space: ClassSpace, dataset: Any, k_shot: int | None, batch_size: int, workers: int, seed: int
 ) -> tuple[list[int], Iterable[tuple[Tensor, Tensor]]]:
-    from classspace_widgets.studies.classes import class_table
-    from classspace_widgets.studies.data import as_dataset
-    from classspace_widgets.studies.prepare import Item, PixelTransform, Preparer, in_order
+    from classspace_widgets.data.classes import class_table
+    from classspace_widgets.data.prepare import Item, Preparer, in_order
+    from classspace_widgets.data.sets import as_dataset
+    from classspace_widgets.space.pixels import PixelTransform
 
     if batch_size < 1 or (k_shot is not None and k_shot < 1):
         raise ValueError(f"batch_size and k_shot must be at least 1, got {batch_size} and {k_shot}")
@@ -324,7 +325,7 @@ def _batches(
 
 def _draw(data: Any, prepare: Any, k_shot: int, seed: int) -> list[int]:
     """Positions of at most ``k_shot`` random pictures a class; labels are read from the data set's list if it has one."""
-    from classspace_widgets.studies.prepare import Item
+    from classspace_widgets.data.prepare import Item
 
     listed = getattr(data, "labels", None)
     order = np.random.default_rng(seed).permutation(len(data))

@@ -1,7 +1,4 @@
-"""The bundled world: drawn scenes with exact masks, and small vision transformers that learned it.
-
-Drawing needs numpy and Pillow alone; torch and timm are imported when a model is first asked for.
-"""
+"""The drawn world: scenes of objects in contexts, with exact masks. Needs numpy and Pillow alone."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ from classspace_widgets.scenes.contexts import CONTEXTS
 from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.scenes.gallery import gallery
 from classspace_widgets.scenes.generator import Layout, Placed, Scene, make_scene
-from classspace_widgets.scenes.model import load_bundled, read_card, variants
 from classspace_widgets.scenes.shapes import CLASSES, HOMES
 from classspace_widgets.scenes.sheet import contact_sheet
 
@@ -23,8 +19,5 @@ __all__ = [
     "ScenesDataset",
     "contact_sheet",
     "gallery",
-    "load_bundled",
     "make_scene",
-    "read_card",
-    "variants",
 ]

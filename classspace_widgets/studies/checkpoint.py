@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from classspace_widgets._version import __version__
+from classspace_widgets.data.sets import parts_of
 from classspace_widgets.files import parsed, refusing, replacing
-from classspace_widgets.studies.data import parts_of
 from classspace_widgets.wellformed import Fields, skipped_pictures
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from classspace_widgets.studies.protocol import ShareStudy
 
 if TYPE_CHECKING:
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]

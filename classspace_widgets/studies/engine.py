@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.data.prepare import Broken, Item, Preparer, in_order
 from classspace_widgets.images import Prepared
+from classspace_widgets.masks import DatasetError
 from classspace_widgets.progress import quiet
-from classspace_widgets.studies.data import DatasetError
-from classspace_widgets.studies.prepare import Broken, Item, Preparer, in_order
 from classspace_widgets.studies.readings import Readings, under_autocast
 from classspace_widgets.trace.hooks import alone
 
 if TYPE_CHECKING:
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.protocol import Study
     from classspace_widgets.trace import Trace
 
@@ -186,7 +186,7 @@ def read_batch(
         stack.enter_context(alone(space.model))
         stack.enter_context(under_autocast(space.device, autocast))
         if "active" in needs:
-            from classspace_widgets.memories import recording_active
+            from classspace_widgets.memories.values import recording_active
 
             active = stack.enter_context(recording_active(space))
         pixels = pixels.to(space.dtype)

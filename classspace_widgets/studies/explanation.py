@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.explain.perturbation import PerturbationCurves
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
     Scorer = Callable[[Readings], Tensor]

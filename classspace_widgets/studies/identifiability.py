@@ -14,7 +14,7 @@ from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
 
 if TYPE_CHECKING:
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]

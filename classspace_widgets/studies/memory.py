@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from classspace_widgets.memories import SUBLAYERS, value_vectors
+from classspace_widgets.memories.values import SUBLAYERS, value_vectors
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.statistics import bootstrap_ci, least_wilcoxon_p, wilcoxon_greater
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]

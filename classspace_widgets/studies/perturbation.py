@@ -16,7 +16,7 @@ from classspace_widgets.studies.readings import GROUPS
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]

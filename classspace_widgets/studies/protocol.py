@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
 
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.contrasts import Cell, Sample
     from classspace_widgets.trace import Trace
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.studies.data import ONE_HOT
+from classspace_widgets.data.sets import ONE_HOT
 from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
 
 if TYPE_CHECKING:

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.data.classes import class_table
+from classspace_widgets.data.prepare import Preparer
+from classspace_widgets.data.sets import as_dataset
+from classspace_widgets.masks import DatasetError
 from classspace_widgets.progress import progress_bar, quiet
+from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
     load_checkpoint,
@@ -19,16 +24,13 @@ from classspace_widgets.studies.checkpoint import (
     save_checkpoint,
     versions,
 )
-from classspace_widgets.studies.classes import class_table
-from classspace_widgets.studies.data import DatasetError, as_dataset
 from classspace_widgets.studies.engine import Job, Progress, run_here
-from classspace_widgets.studies.prepare import PixelTransform, Preparer
 from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.twin import on_device
 from classspace_widgets.studies.twin import random_twin as make_twin
 
 if TYPE_CHECKING:
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.protocol import Study
 
 # Share of the run's time that writing checkpoints may take.

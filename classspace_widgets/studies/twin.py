@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from classspace_widgets.models.placing import copied
 
 if TYPE_CHECKING:
-    from classspace_widgets.space import ClassSpace
+    from classspace_widgets.space.space import ClassSpace
 
 
 def random_twin(space: ClassSpace, *, seed: int = 0) -> ClassSpace:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from classspace_widgets.describe import trace_html, trace_text
 from classspace_widgets.lens import class_ranks, pooled_logits
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.progress import over
+from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import recording
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.lens import ClassLens
     from classspace_widgets.models import AttentionParts
-    from classspace_widgets.snapshot import Snapshot
+    from classspace_widgets.snapshot.snapshot import Snapshot
 
     Blocks = int | Sequence[int] | None
     Labels = int | str | Sequence[int | str] | Tensor | None

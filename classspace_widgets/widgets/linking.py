@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+from classspace_widgets.state import STATE
 from classspace_widgets.widgets.session import Session
-from classspace_widgets.widgets.state import STATE
 
 LINKABLE = tuple(name for name, entry in STATE.items() if entry.linkable)
 DEFAULT = tuple(name for name, entry in STATE.items() if entry.linked)

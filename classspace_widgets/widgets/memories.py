@@ -6,8 +6,8 @@ from typing import Any
 
 import traitlets as t
 
-from classspace_widgets.atlas import MemoryAtlas
 from classspace_widgets.lookup import class_index
+from classspace_widgets.snapshot.atlas import MemoryAtlas
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
 
@@ -104,6 +104,6 @@ def _as_atlas(data: Any, dataset: Any, options: dict[str, Any]) -> MemoryAtlas:
         return data
     if not hasattr(data, "adapter"):
         raise TypeError(f"expected a ClassSpace or a MemoryAtlas, got {type(data).__name__}")
-    from classspace_widgets.memory_atlas import memory_atlas
+    from classspace_widgets.memories.atlas import memory_atlas
 
     return memory_atlas(data, dataset, **options)

@@ -13,10 +13,10 @@ import traitlets as t
 
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.progress import quiet
-from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.snapshot import Snapshot
+from classspace_widgets.state import STATE
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
-from classspace_widgets.widgets.state import STATE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
 
-from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.snapshot import Snapshot
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
 from classspace_widgets.widgets.session import CAPTURED, Session, not_of_a_snapshot

@@ -9,10 +9,11 @@ from typing import Any
 def write_pages(folder: Path) -> None:
     """Four pages: a scene with pinned what-ifs, several scenes, a model beside its random twin, and a study's report."""
     from classspace_widgets import ClassSpace, export_html
-    from classspace_widgets.filmstrip import filmstrip
     from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
+    from classspace_widgets.plots import write_report
     from classspace_widgets.scenes import ScenesDataset, gallery
-    from classspace_widgets.studies import run_study, write_report
+    from classspace_widgets.snapshot.filmstrip import filmstrip
+    from classspace_widgets.studies import run_study
 
     folder.mkdir(parents=True, exist_ok=True)
     space, scenes = ClassSpace.bundled(device="cpu"), gallery()

@@ -15,7 +15,7 @@ from tiny_models import tiny_vit
 from classspace_widgets import Explorer
 from classspace_widgets.export import export_html
 from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
-from classspace_widgets.snapshot import in_planes
+from classspace_widgets.snapshot.snapshot import in_planes
 
 SLIDER = ".csw-slider input.csw-range"
 POSITIONS = (Path(__file__).parent / "positions.js").read_text().split("\n", 1)[1]

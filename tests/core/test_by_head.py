@@ -11,7 +11,7 @@ from tiny_models import images_for, tiny_vit
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
 from classspace_widgets.scenes import gallery
-from classspace_widgets.studies import bootstrap_ci
+from classspace_widgets.studies import bootstrap_ci, head_table
 from core.families import build_double, pixels
 
 KINDS = {
@@ -102,7 +102,7 @@ def test_both_classifiers_of_a_distilled_model():
 
 def test_a_table_of_means_with_intervals(space):
     pictures = [Image.new("RGB", (32, 32), (40 * i, 90, 200 - 30 * i)) for i in range(5)]
-    table = m.head_table(space, [1, 4], images=pictures, batch_size=2, replicates=200, seed=3)
+    table = head_table(space, [1, 4], images=pictures, batch_size=2, replicates=200, seed=3)
     assert len(table) == 2 * 3 * 3
     assert (table["count"] == 5).all()
     assert table["value"].is_monotonic_decreasing
@@ -114,38 +114,38 @@ def test_a_table_of_means_with_intervals(space):
         low, high = bootstrap_ci(own, replicates=200, seed=3)
         assert (row.low, row.high) == (pytest.approx(float(low), abs=1e-5), pytest.approx(float(high), abs=1e-5))
         assert row.low <= row.value <= row.high
-    of_a_trace = m.head_table(space.trace(pictures, heads=True), [1, 4], replicates=200, seed=3)
+    of_a_trace = head_table(space.trace(pictures, heads=True), [1, 4], replicates=200, seed=3)
     assert of_a_trace.equals(of_a_trace.sort_values("value", ascending=False, ignore_index=True, kind="stable"))
     merged = table.merge(of_a_trace, on=["class_name", "block", "head"])
     np.testing.assert_allclose(
         merged[["value_x", "low_x", "high_x"]], merged[["value_y", "low_y", "high_y"]], atol=1e-5
     )
-    narrow = m.head_table(space, 1, images=pictures, level=0.5)
-    wide = m.head_table(space, 1, images=pictures)
+    narrow = head_table(space, 1, images=pictures, level=0.5)
+    wide = head_table(space, 1, images=pictures)
     assert ((narrow["high"] - narrow["low"]) < (wide["high"] - wide["low"])).all()
 
 
 def test_one_picture_has_no_interval(space):
     array = np.zeros((32, 32, 3), np.uint8)
     for images in (array, array[None], [array]):
-        table = m.head_table(space, 1, images=images)
+        table = head_table(space, 1, images=images)
         assert (table["count"] == 1).all()
         assert table[["low", "high"]].isna().all(axis=None)
 
 
 def test_what_a_table_of_heads_refuses(space, trace):
     with pytest.raises(TypeError, match=r"a ClassSpace \(with images=\) or a Trace, got str"):
-        m.head_table("model", 1)
+        head_table("model", 1)
     with pytest.raises(ValueError, match="needs images="):
-        m.head_table(space, 1)
+        head_table(space, 1)
     with pytest.raises(ValueError, match="at least one picture"):
-        m.head_table(space, 1, images=[])
+        head_table(space, 1, images=[])
     with pytest.raises(ValueError, match="brings its own images"):
-        m.head_table(trace, 1, images=[1])
+        head_table(trace, 1, images=[1])
     with pytest.raises(ValueError, match="heads of block 1 were not kept; trace with heads=True"):
-        m.head_table(space.trace(images_for(space)), 1)
+        head_table(space.trace(images_for(space)), 1)
     with pytest.raises(ValueError, match="batch_size"):
-        m.head_table(space, 1, images=images_for(space), batch_size=0)
+        head_table(space, 1, images=images_for(space), batch_size=0)
 
 
 def test_predictions_are_names_and_probabilities(space):

@@ -20,8 +20,9 @@ from PIL import Image
 
 import classspace_widgets
 from classspace_widgets import ClassSpace, Explorer, Snapshot, export_html
+from classspace_widgets.data import ArrayDataset
 from classspace_widgets.metrics import direct_by_head
-from classspace_widgets.studies import ArrayDataset, run_study
+from classspace_widgets.studies import run_study
 from core.families import build, pixels
 
 MODULES = sorted(
@@ -187,7 +188,7 @@ def test_the_messages_that_the_page_explains_are_those_that_come(tmp_path, monke
     hooked = timm.create_model("test_vit")
     hooked.blocks[0].register_forward_hook(lambda _module, _inputs, out: out + 1)
     pictures = ArrayDataset(np.zeros((1, 96, 96, 3), np.uint8), np.array([0]), ("cat",))
-    weights = Path(classspace_widgets.__file__).parent / "scenes" / "weights" / "default.safetensors"
+    weights = Path(classspace_widgets.__file__).parent / "models" / "weights" / "default.safetensors"
     provoked = []
     for call in (
         lambda: ClassSpace.from_timm("vit_tiny_patch16_224"),

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 
 from classspace_widgets import ClassSpace
+from classspace_widgets.data.sets import IMAGE_SUFFIXES
 from classspace_widgets.images import Prepared, read_picture
-from classspace_widgets.picture_files import FORMATS
-from classspace_widgets.studies.data import IMAGE_SUFFIXES
+from classspace_widgets.pictures import FORMATS
 from core.families import build
 
 # Four flat colours, in blocks of 8 x 16 pixels: what survives lossy formats.

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
 from classspace_widgets.interventions import Ablate, RemoveTokens, ReplaceClassEmbedding, intervene
-from classspace_widgets.streaming import _read
+from classspace_widgets.space.streaming import _read
 from classspace_widgets.studies.hidden import read_hidden
 
 CUDA = "cuda:0"

@@ -19,7 +19,7 @@ from make_fixtures import synthetic
 from classspace_widgets.export import estimate_bytes, export_html, page
 from classspace_widgets.export.portable import narrowed, portable, reduced, stream_points
 from classspace_widgets.snapshot import Snapshot
-from classspace_widgets.still import caption, identifiability, still, viridis
+from classspace_widgets.snapshot.still import caption, identifiability, still, viridis
 
 
 def container(text: str) -> bytes:
@@ -128,8 +128,9 @@ def test_the_policy_is_this_one_word_for_word(tmp_path: Path):
 def test_reports_have_the_policy_of_pages(tmp_path: Path):
     import pandas as pd
 
-    from classspace_widgets.packed import UNPACK
-    from classspace_widgets.studies import StudyResult, StudyResults, write_report
+    from classspace_widgets.export.packed import UNPACK
+    from classspace_widgets.plots import write_report
+    from classspace_widgets.studies import StudyResult, StudyResults
 
     table = pd.DataFrame(
         {"weights": ["trained"] * 2, "block": [1, 2], "stream": ["residual"] * 2, "tokens": ["image"] * 2}

@@ -12,10 +12,9 @@ from PIL import Image
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.atlas import MemoryAtlas
-from classspace_widgets.memories import most_activating, value_vectors
-from classspace_widgets.memory_atlas import memory_atlas
+from classspace_widgets.memories import memory_atlas, most_activating, value_vectors
 from classspace_widgets.snapshot import Snapshot, SnapshotError
+from classspace_widgets.snapshot.atlas import MemoryAtlas
 from classspace_widgets.widgets import MemoryBrowser
 
 KEYS = [(b, s) for b in (1, 2, 3) for s in ("attention", "mlp")]

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classspace_widgets.photos.augment import mix, normalise, vary
-from classspace_widgets.photos.data import pack, read
-from classspace_widgets.photos.train import Recipe, Run, answers, build, score
+from classspace_widgets.training.photos.augment import mix, normalise, vary
+from classspace_widgets.training.photos.data import pack, read
+from classspace_widgets.training.photos.train import Recipe, Run, answers, build, score
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 TINY = replace(Recipe(), timm=TIMM, batch=4, warm_up=2, held_back=2)

@@ -17,7 +17,7 @@ from bokeh.plotting import figure
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.metrics import contributions, head_table
+from classspace_widgets.metrics import contributions
 from classspace_widgets.plots import (
     figures_in,
     plot_contributions,
@@ -29,8 +29,9 @@ from classspace_widgets.plots import (
     plot_result,
     save_figure,
     show_figure,
+    write_report,
 )
-from classspace_widgets.studies import ExplanationStudy, StudyResult, StudyResults, all_studies, run_study, write_report
+from classspace_widgets.studies import ExplanationStudy, StudyResult, StudyResults, all_studies, head_table, run_study
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +239,7 @@ def test_nothing_to_show_is_said():
 
 
 def write_like(results):
-    from classspace_widgets.studies.report import report_html
+    from classspace_widgets.plots.report import report_html
 
     return report_html(results)
 

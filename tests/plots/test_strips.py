@@ -18,9 +18,9 @@ from classspace_widgets import ClassSpace
 from classspace_widgets.explain import importance
 from classspace_widgets.metrics import class_identifiability
 from classspace_widgets.plots import files, identifiability_strip, importance_strip, save_figure
-from classspace_widgets.plots.paper import PaperFigure, Raster, Words
-from classspace_widgets.plots.strips import colours_of
 from classspace_widgets.scenes import gallery
+from classspace_widgets.snapshot.paper import PaperFigure, Raster, Words
+from classspace_widgets.snapshot.strips import colours_of
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from classspace_widgets.scenes import CLASSES, ScenesDataset, load_bundled, read_card, variants
-from classspace_widgets.scenes.augment import normalise
-from classspace_widgets.scenes.cache import draw_all
-from classspace_widgets.scenes.model import WEIGHTS
-from classspace_widgets.scenes.phenomena import measure
+from classspace_widgets.models import load_bundled, read_card, variants
+from classspace_widgets.models.bundled import WEIGHTS
+from classspace_widgets.scenes import CLASSES, ScenesDataset
+from classspace_widgets.training.augment import normalise
+from classspace_widgets.training.cache import draw_all
+from classspace_widgets.training.phenomena import measure
 
 # Top-1 on 200 held-out scenes must not fall below this; the cards have the accuracy on 2,000.
 LEAST = {"default": 0.96, "gap": 0.96, "contrast": 0.92}

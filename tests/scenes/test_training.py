@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from classspace_widgets.scenes import ScenesDataset, load_bundled
-from classspace_widgets.scenes.augment import CONTEXT, IGNORED, augment, flip, normalise, token_targets
-from classspace_widgets.scenes.cache import draw_all
-from classspace_widgets.scenes.model import build
-from classspace_widgets.scenes.phenomena import attention_cut, identifiability, interval, measure, streams, wilson
-from classspace_widgets.scenes.recipe import RECIPES, Recipe
-from classspace_widgets.scenes.train import keep_some, losses, share_of_rate, take_over, train
+from classspace_widgets.models import load_bundled
+from classspace_widgets.models.bundled import build
+from classspace_widgets.scenes import ScenesDataset
+from classspace_widgets.training.augment import CONTEXT, IGNORED, augment, flip, normalise, token_targets
+from classspace_widgets.training.cache import draw_all
+from classspace_widgets.training.phenomena import attention_cut, identifiability, interval, measure, streams, wilson
+from classspace_widgets.training.recipe import RECIPES, Recipe
+from classspace_widgets.training.scenes import keep_some, losses, share_of_rate, take_over, train
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "global_pool": "token"}
 TINY = Recipe(timm=TIMM, vary=True, scenes=16, steps=6, batch=4, warm_up=2, keep=0.5, keep_until=0.7)

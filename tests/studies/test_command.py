@@ -16,9 +16,9 @@ from PIL import Image
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.cli import main
+from classspace_widgets.data.named import named_dataset
 from classspace_widgets.scenes import ScenesDataset
 from classspace_widgets.studies import StudyResults, run_study
-from classspace_widgets.studies.named import named_dataset
 
 STUDY = ["study", "--device", "cpu", "--studies", "accuracy", "identifiability"]
 

@@ -10,8 +10,7 @@ from study_helpers import slow_token_mask
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.images import read_picture
-from classspace_widgets.studies import (
+from classspace_widgets.data import (
     ArrayDataset,
     ClassMismatchError,
     DatasetError,
@@ -21,10 +20,12 @@ from classspace_widgets.studies import (
     image_folder,
     imagenet_s,
     match_classes,
-    run_study,
     token_mask,
 )
-from classspace_widgets.studies.prepare import PixelTransform, Preparer
+from classspace_widgets.data.prepare import Preparer
+from classspace_widgets.images import read_picture
+from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.studies import run_study
 
 
 def noise(height, width, seed=0):

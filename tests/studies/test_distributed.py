@@ -11,7 +11,8 @@ import pytest
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.studies import DatasetError, run_study
+from classspace_widgets.data import DatasetError
+from classspace_widgets.studies import run_study
 
 distributed = pytest.importorskip("distributed")
 

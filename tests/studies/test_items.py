@@ -14,19 +14,14 @@ from torchvision.transforms import InterpolationMode
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.causal import sweep_heads
+from classspace_widgets.data import DatasetError, PictureFiles, imagenet_s, token_mask
+from classspace_widgets.data.prepare import Broken, Preparer
 from classspace_widgets.explain import perturbation
 from classspace_widgets.interventions import KnockOutAttention, run_with
+from classspace_widgets.masks import binary_mask
 from classspace_widgets.probing import fit_probes
-from classspace_widgets.studies import (
-    DatasetError,
-    ExplanationStudy,
-    PictureFiles,
-    all_studies,
-    imagenet_s,
-    run_study,
-    token_mask,
-)
-from classspace_widgets.studies.prepare import Broken, PixelTransform, Preparer, binary_mask
+from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.studies import ExplanationStudy, all_studies, run_study
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 

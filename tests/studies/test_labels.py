@@ -14,9 +14,7 @@ from PIL import Image
 from tiny_models import tiny_vit
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, random_split
 
-from classspace_widgets.lookup import class_index, close_matches
-from classspace_widgets.memory_atlas import memory_atlas
-from classspace_widgets.studies import (
+from classspace_widgets.data import (
     ArrayDataset,
     ClassMismatchError,
     DatasetError,
@@ -26,12 +24,15 @@ from classspace_widgets.studies import (
     image_folder,
     imagenet_s,
     match_classes,
-    run_study,
 )
+from classspace_widgets.data.classes import class_table, label_names
+from classspace_widgets.data.named import named_dataset
+from classspace_widgets.data.prepare import Preparer
+from classspace_widgets.lookup import class_index, close_matches
+from classspace_widgets.memories import memory_atlas
+from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.studies import run_study
 from classspace_widgets.studies.checkpoint import CheckpointError, dataset_fingerprint
-from classspace_widgets.studies.classes import class_table, label_names
-from classspace_widgets.studies.named import named_dataset
-from classspace_widgets.studies.prepare import PixelTransform, Preparer
 
 MODEL = ("bear", "cat", "dog", "owl")
 NAMES = ("dog", "cat")

@@ -12,13 +12,13 @@ from timm.models.vision_transformer import VisionTransformer
 from tiny_models import PICTURES, perturb, tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.memories import most_activating
-from classspace_widgets.memory_atlas import memory_atlas
+from classspace_widgets.data import DatasetError
+from classspace_widgets.memories import memory_atlas, most_activating
 from classspace_widgets.probing import fit_probes, probe_accuracy
-from classspace_widgets.studies import DatasetError, run_study
+from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.studies import run_study
 from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.explanation import ExplanationStudy
-from classspace_widgets.studies.prepare import PixelTransform
 
 
 def test_a_pass_that_overflows_is_no_perfect_rank():

@@ -12,10 +12,10 @@ import torch
 from study_helpers import Pictures, readings_of
 from tiny_models import FAMILIES, tiny_vit
 
+from classspace_widgets.data import DatasetError
 from classspace_widgets.studies import (
     Accuracy,
     CheckpointError,
-    DatasetError,
     Identifiability,
     all_studies,
     random_twin,

@@ -8,7 +8,7 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.explain import importance
 from classspace_widgets.snapshot import unpack
-from classspace_widgets.widgets.state import CHOICES
+from classspace_widgets.state import CHOICES
 
 
 @pytest.fixture(

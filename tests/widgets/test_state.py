@@ -13,9 +13,9 @@ import pytest
 from make_fixtures import synthetic
 
 from classspace_widgets.export import export_html
+from classspace_widgets.state import CHOICES, STATE
 from classspace_widgets.widgets import Explorer, LayerSlider, PatchHeatmap, Session, link
 from classspace_widgets.widgets.linking import DEFAULT, LINKABLE
-from classspace_widgets.widgets.state import CHOICES, STATE
 
 # Of every value another one than where it starts, which the fixture can show.
 OTHER: dict[str, Any] = {
@@ -69,9 +69,7 @@ def test_links_are_of_the_same_list():
 
 
 def test_the_list_is_read_without_a_notebook():
-    code = (
-        "import sys; sys.modules['anywidget'] = None; from classspace_widgets.widgets.state import STATE; print(*STATE)"
-    )
+    code = "import sys; sys.modules['anywidget'] = None; from classspace_widgets.state import STATE; print(*STATE)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.split() == list(STATE)
 

@@ -1,0 +1,469 @@
+"""Data sets for studies: anything indexed that yields (image, label[, mask]), and the usual layouts on disk."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classspace_widgets.images import read_picture
+from classspace_widgets.masks import IGNORED, DatasetError
+from classspace_widgets.pictures import open_picture, shown_name
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
+COLUMNS = {"image": ("image", "img", "pixel_values"), "label": ("label", "labels", "fine_label", "class")}
+"""What columns of rows are called, by habit."""
+_COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
+
+
+class NoFolderError(DatasetError, FileNotFoundError):
+    """A folder of pictures is not there."""
+
+
+@dataclass(frozen=True)
+class PictureFiles:
+    """Picture files with labels and, where there are any, masks.
+
+    Made by `image_folder` and `imagenet_s`.
+
+    Attributes
+    ----------
+    paths : sequence of Path
+    labels : sequence of int
+    class_names : tuple of str
+    masks : sequence of Path or None
+    read_mask : callable (path, label) -> array [height, width] or None
+        1 inside the object, 0 outside, 255 to leave out; None where the picture has no object. By default the values of a
+        mask's file as they are.
+    name : str
+    """
+
+    paths: Sequence[Path]
+    labels: Sequence[int]
+    class_names: tuple[str, ...] = ()
+    masks: Sequence[Path | None] | None = None
+    read_mask: Callable[[Path, int], np.ndarray[Any, Any] | None] | None = None
+    name: str = "pictures"
+
+    def __post_init__(self) -> None:
+        """Check that there are as many labels, and masks, as pictures."""
+        for what, listed in (("labels", self.labels), ("masks", self.masks)):
+            if listed is not None and len(listed) != len(self.paths):
+                raise DatasetError(f"{what} must be as many as paths ({len(self.paths)}), got {len(listed)}")
+
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=self.masks is not None)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> tuple[Any, int, Any]:
+        """Image, label and mask (None if there is none)."""
+        path = self.masks[index] if self.masks is not None else None
+        label = whole_label(self.labels[index], index)
+        mask = None if path is None else (self.read_mask or _mask_values)(path, label)
+        return read_picture(self.paths[index], upright=mask is None)[0], label, mask
+
+
+def _mask_values(path: Path, _label: int) -> np.ndarray[Any, Any]:
+    return np.asarray(_opened(path))
+
+
+def _opened(path: Path) -> Any:
+    path = Path(path).expanduser()
+    return open_picture(path.read_bytes(), shown_name(path.name))
+
+
+def _folders(root: Path) -> list[Path]:
+    """Folders in a folder, without those that systems and programs keep copies in."""
+    return sorted(p for p in root.iterdir() if p.is_dir() and not _is_copy(p.name))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """Picture files anywhere in a folder, without hidden ones (``._1.png`` and ``.ipynb_checkpoints`` are copies)."""
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    return sorted(p for p in found if not any(_is_copy(part) for part in p.relative_to(folder).parts))
+
+
+def _is_copy(name: str) -> bool:
+    return name.startswith(".") or name in _COPIES
+
+
+def image_folder(root: str | Path) -> PictureFiles:
+    """Pictures in one folder a class: ``root/<class>/<picture>``; classes are the folders in alphabetical order.
+
+    Hidden files and folders (``._1.png``, ``.ipynb_checkpoints``) are left out, and so are ``__MACOSX`` and ``@eaDir``.
+
+    Parameters
+    ----------
+    root : path
+
+    Returns
+    -------
+    PictureFiles
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or no picture in it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from classspace_widgets.scenes import make_scene
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("boat", "fish"):
+    ...         (Path(folder) / name).mkdir()
+    ...         make_scene(1, label=name).picture.save(Path(folder) / name / "1.png")
+    ...     data = image_folder(folder)
+    >>> len(data), data.class_names
+    (2, ('boat', 'fish'))
+    """
+    root = _folder(root)
+    classes = _folders(root)
+    if not classes:
+        raise DatasetError(f"{root} has no sub-folders; expected {root}/<class>/<picture>")
+    paths: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(classes):
+        found = _pictures(folder)
+        paths += found
+        labels += [label] * len(found)
+    if not paths:
+        raise DatasetError(
+            f"{root} has {len(classes)} class folders and no picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
+        )
+    return PictureFiles(paths, labels, tuple(shown_name(p.name) for p in classes), name=shown_name(root.name))
+
+
+def imagenet_s(root: str | Path, *, split: str = "validation", categories: str | Path | None = None) -> PictureFiles:
+    """ImageNet-S: ``root/<split>/<wnid>/*.JPEG`` and ``root/<split>-segmentation/<wnid>/*.png``.
+
+    Parameters
+    ----------
+    root : path
+        Also with a number in the root's name, ``ImageNetS50``, ``300``, ``919``.
+    split : str
+        ``"validation"``, or ``"train-semi"``.
+    categories : path, optional
+        The category list: one wnid a line, in the order of the segmentation ids (line 1 is id 1); by default
+        ``root/ImageNetS_categories_im*.txt``, else the sorted folder names.
+
+    Returns
+    -------
+    PictureFiles
+        Class names are wnids. A mask's object is the label's own category; 1000 marks pixels to leave out. A mask without
+        a pixel of that category counts as none.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, or no picture in it.
+
+    Notes
+    -----
+    Segmentation PNGs hold ids in two bytes: ``id = red + 256 * green``.
+
+    Examples
+    --------
+    >>> data = imagenet_s("ImageNetS50", split="validation")  # doctest: +SKIP
+    """
+    root = _folder(root)
+    pictures, drawn = _folder(root / split), _folder(root / f"{split}-segmentation")
+    listed = (
+        Path(categories).expanduser()
+        if categories
+        else next(iter(sorted(root.glob("ImageNetS_categories*.txt"))), None)
+    )
+    if listed is not None:
+        wnids = [line.split()[0] for line in listed.read_text().splitlines() if line.strip()]
+    else:
+        wnids = [p.name for p in _folders(pictures)]
+    if not wnids:
+        raise DatasetError(f"{listed or pictures} names no category")
+    number = {wnid: i for i, wnid in enumerate(wnids)}
+    paths, labels, masks = [], [], []
+    for folder in _folders(pictures):
+        if folder.name not in number:
+            raise DatasetError(
+                f"{folder} is not in the category list {listed}; is the list that of another ImageNet-S?"
+            )
+        for path in _pictures(folder):
+            mask = drawn / folder.name / f"{path.stem}.png"
+            paths.append(path)
+            labels.append(number[folder.name])
+            masks.append(mask if mask.is_file() else None)
+    if not paths:
+        raise DatasetError(f"{pictures} holds no picture")
+    return PictureFiles(paths, labels, tuple(wnids), masks, _imagenet_s_mask, name=shown_name(f"{root.name}/{split}"))
+
+
+def _imagenet_s_mask(path: Path, label: int) -> np.ndarray[Any, Any] | None:
+    ids = np.asarray(_opened(path).convert("RGB")).astype(np.int64)
+    ids = ids[..., 0] + 256 * ids[..., 1]
+    if not (ids == label + 1).any():
+        return None
+    mask: np.ndarray[Any, Any] = (ids == label + 1).astype(np.uint8)
+    mask[ids == 1000] = IGNORED
+    return mask
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """Pictures in one array, CIFAR-style.
+
+    Attributes
+    ----------
+    images : ndarray [N, height, width, 3] or [N, 3, height, width], uint8
+    labels : ndarray [N]
+    class_names : tuple of str
+    masks : ndarray [N, height, width] or None
+
+    Examples
+    --------
+    >>> data = ArrayDataset(np.zeros((2, 32, 32, 3), np.uint8), np.array([0, 1]), ("cat", "dog"))
+    >>> picture, label, mask = data[1]
+    >>> picture.size, label
+    ((32, 32), 1)
+    """
+
+    images: np.ndarray[Any, Any]
+    labels: np.ndarray[Any, Any]
+    class_names: tuple[str, ...] = ()
+    masks: np.ndarray[Any, Any] | None = None
+    name: str = "arrays"
+
+    def __post_init__(self) -> None:
+        """Check shapes."""
+        for what in ("images", "labels", "masks"):
+            if getattr(self, what) is not None:
+                object.__setattr__(self, what, np.asarray(getattr(self, what)))
+        if self.images.ndim != 4 or 3 not in (self.images.shape[1], self.images.shape[3]):
+            raise DatasetError(
+                f"images must have shape [N, height, width, 3] or [N, 3, height, width], got {self.images.shape}; "
+                "CIFAR's rows of 3072 need .reshape(-1, 3, 32, 32), grey pictures images[..., None].repeat(3, axis=-1)"
+            )
+        if self.images.dtype != np.uint8:
+            raise DatasetError(
+                f"images must be uint8, 0 to 255, got {self.images.dtype}; of floats in 0..1 make "
+                "(images * 255).round().astype(np.uint8)"
+            )
+        for what, array in (("labels", self.labels), ("masks", self.masks)):
+            if array is not None and (array.ndim == 0 or len(array) != len(self.images)):
+                raise DatasetError(
+                    f"{what} must be as many as images ({len(self.images)}), got {len(array) if array.ndim else 1}"
+                )
+        if self.labels.ndim != 1:
+            raise DatasetError(
+                f"labels must have shape [N]=({len(self.images)},), got {self.labels.shape}; "
+                + (
+                    "try labels.squeeze(1)"
+                    if self.labels.size == len(self.images)
+                    else ONE_HOT.format("labels", "(axis=1)")
+                )
+            )
+        if not np.issubdtype(self.labels.dtype, np.integer) and len(self.labels):
+            raise DatasetError(f"labels must be integers, got {self.labels.dtype}")
+
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=self.masks is not None)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Any, int, Any]:
+        """Image, label and mask (None if there is none)."""
+        from PIL import Image
+
+        picture = self.images[index]
+        if picture.shape[-1] != 3:
+            picture = picture.transpose(1, 2, 0)
+        mask = None if self.masks is None else self.masks[index]
+        return Image.fromarray(np.ascontiguousarray(picture)), int(self.labels[index]), mask
+
+
+@dataclass(frozen=True)
+class RowDataset:
+    """Rows that are dicts, such as a Hugging Face ``datasets.Dataset``, as (image, label, mask).
+
+    Attributes
+    ----------
+    rows : indexed sequence of mappings
+    image, label, mask : str
+        Column names; found by habit if not given.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import make_scene
+    >>> data = RowDataset([{"image": make_scene(1).picture, "label": 3}])
+    >>> data[0][1]
+    3
+    """
+
+    rows: Any
+    image: str = ""
+    label: str = ""
+    mask: str = ""
+    class_names: tuple[str, ...] = field(default=())
+    name: str = "rows"
+
+    def __post_init__(self) -> None:
+        """Find columns and class names."""
+        columns = list(getattr(self.rows, "column_names", None) or (self.rows[0] if len(self.rows) else {}))
+        for what, names in COLUMNS.items():
+            given: str = getattr(self, what)
+            found: str = given or next((n for n in names if n in columns), "")
+            if found not in columns:
+                raise DatasetError(f"no column for the {what} among {columns}; pass {what}=<column>")
+            object.__setattr__(self, what, found)
+        if self.mask and self.mask not in columns:
+            raise DatasetError(f"no column {self.mask!r} for the mask among {columns}")
+        listed = feature_names(self.rows, self.label)
+        if listed and not len(self.class_names):
+            object.__setattr__(self, "class_names", listed)
+
+    def __repr__(self) -> str:
+        return _data_repr(self, self.class_names, masks=bool(self.mask))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Any, int, Any]:
+        """Image, label and mask (None if there is none)."""
+        row = self.rows[index]
+        return row[self.image], whole_label(row[self.label], index), row[self.mask] if self.mask else None
+
+
+def parts_of(dataset: Any) -> list[Any]:
+    """The data sets that another is made of: those of a ``ConcatDataset``, the one of a ``Subset``, the rows of rows, timm's reader.
+
+    Parameters
+    ----------
+    dataset : Any
+
+    Returns
+    -------
+    list
+        None for a data set that stands for itself.
+
+    Examples
+    --------
+    >>> from torch.utils.data import Subset
+    >>> parts_of(Subset([1, 2], [0])), parts_of([1, 2])
+    ([[1, 2]], [])
+    """
+    several = getattr(dataset, "datasets", None)
+    inner = list(several) if isinstance(several, (list, tuple)) else []
+    inner += [getattr(dataset, name, None) for name in ("dataset", "rows", "reader")]
+    return [
+        part for part in inner if part is not dataset and hasattr(part, "__getitem__") and not isinstance(part, str)
+    ]
+
+
+def feature_names(rows: Any, label: str = "") -> tuple[str, ...]:
+    """Class names in the features of a Hugging Face data set; none where there are none."""
+    features = getattr(rows, "features", None)
+    if not isinstance(features, Mapping):
+        return ()
+    column = label or next((name for name in COLUMNS["label"] if name in features), "")
+    return tuple(getattr(features.get(column), "names", None) or ())
+
+
+ONE_HOT = "of one-hot or soft labels give the most likely class: {}.argmax{}"
+
+
+def whole_label(label: Any, index: int) -> int:
+    """A label as Python's own integer; anything else, True and False too, raises with the picture's number.
+
+    Examples
+    --------
+    >>> whole_label(np.array([3]), 0)
+    3
+    >>> whole_label(np.eye(4)[1], 7)
+    Traceback (most recent call last):
+    classspace_widgets.masks.DatasetError: picture 7: its label must be one integer, ... label.argmax()
+    """
+    shape = getattr(label, "shape", None)
+    value = label.reshape(-1).tolist() if shape is not None and hasattr(label, "tolist") else label
+    value = value[0] if shape is not None and isinstance(value, list) and len(value) == 1 else value
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        several = shape is not None and isinstance(value, list)
+        got = f"{label.dtype} of shape {tuple(label.shape)}" if several else repr(label)[:80]
+        hint = "; " + ONE_HOT.format("label", "()") if several and len(shape or ()) == 1 else ""
+        if isinstance(label, (list, tuple)) and len(label) > 1:
+            hint = "; " + ONE_HOT.format("np.array(label)", "()")
+        if isinstance(value, str):
+            hint = "; number the classes, and list their names in that order as the data set's `classes`"
+        raise DatasetError(
+            f"picture {index}: its label must be one integer, the number of its class, got {got}{hint}"
+        ) from None
+
+
+def as_dataset(source: Any) -> Any:
+    """Whatever a study can read: a path, a Hugging Face data set, or any data set yielding (image, label[, mask]).
+
+    A path with ``<split>-segmentation`` folders is read as ImageNet-S, any other as an image folder.
+
+    Parameters
+    ----------
+    source : path, or data set
+
+    Returns
+    -------
+    data set
+        With a length and numbered items (image, label, mask).
+
+    Raises
+    ------
+    DatasetError
+        If there is no such folder, no picture in it, or nothing in the data set.
+    TypeError
+        For what is no data set.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> len(as_dataset(ScenesDataset(8, seed=2)))
+    8
+    """
+    if isinstance(source, (str, Path)):
+        root = _folder(source)
+        for split in ("validation", "train-semi", "test"):
+            if (root / f"{split}-segmentation").is_dir():
+                return imagenet_s(root, split=split)
+        return image_folder(root)
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
+        raise TypeError(
+            f"a data set needs a length and numbered items (image, label[, mask]), got {type(source).__name__}; "
+            + (
+                "give its data set: loader.dataset"
+                if hasattr(source, "dataset")
+                else "streams and iterable data sets must be saved or listed first: list(data)"
+            )
+        )
+    if len(source) == 0:
+        raise DatasetError("the data set is empty")
+    if hasattr(source, "column_names") or (isinstance(source, Sequence) and isinstance(source[0], Mapping)):
+        return RowDataset(source)
+    return source
+
+
+def _data_repr(data: Any, class_names: Sequence[str], *, masks: bool) -> str:
+    known = f", {len(class_names)} class{'' if len(class_names) == 1 else 'es'}" if len(class_names) else ""
+    return f"{type(data).__name__}({data.name}: {len(data)} picture{'' if len(data) == 1 else 's'}{known}{', with masks' if masks else ''})"
+
+
+def _folder(path: str | Path) -> Path:
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise NoFolderError(f"no such folder: {path}{' (it is a file)' if path.exists() else ''}")
+    return path

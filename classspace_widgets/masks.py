@@ -1,0 +1,123 @@
+"""Masks of objects: which numbers they may hold, and what they become on a model's grid of patches."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+IGNORED = 255
+"""Pixels that belong neither to the object nor to its context."""
+_LARGEST_NUMBER = 191
+"""Beside 255, larger values are the greys of an edge rather than numbers of objects."""
+_MOST_NUMBERS = 64
+
+
+class DatasetError(ValueError):
+    """The data set does not fit the model, or itself: not the fault of one broken picture, so the run stops."""
+
+
+def token_mask(
+    mask: np.ndarray[Any, Any], grid: tuple[int, int], *, coverage: float = 0.5
+) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """Reduce a picture's mask to its tokens.
+
+    Parameters
+    ----------
+    mask : ndarray [height, width]
+        Boolean, or whole numbers: 1 inside the object, 255 to leave out, anything else context. A mask of 0 and 255 alone
+        has its object in 255, as picture editors write it.
+    grid : tuple of int
+        Rows and columns of image tokens.
+    coverage : float
+        Share of a patch that the object must cover.
+
+    Returns
+    -------
+    ndarray [P], int8
+        1 class token, 0 context token, -1 neither.
+
+    Raises
+    ------
+    DatasetError
+        For a mask coarser than the grid, and for values that do not say which object is meant: other numbers and no 1,
+        fractions, numbers below 0, grey edges.
+
+    Examples
+    --------
+    >>> token_mask(np.tri(96), (3, 3))
+    array([1, 0, 0, 1, 1, 0, 1, 1, 1], dtype=int8)
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise DatasetError(f"a mask must have shape [height, width], got {mask.shape}")
+    if mask.shape[0] < grid[0] or mask.shape[1] < grid[1]:
+        raise DatasetError(f"a mask must be at least as fine as the {grid[0]} x {grid[1]} patch grid, got {mask.shape}")
+    return tokens_inside(binary_mask(mask), grid, coverage)
+
+
+def tokens_inside(
+    mask: np.ndarray[Any, Any], grid: tuple[int, int], coverage: float
+) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """`token_mask` of what `binary_mask` gave, or of a part of it."""
+    inside, ignored = _shares(mask == 1, grid), _shares(mask == IGNORED, grid)
+    tokens = np.where(inside >= coverage - 1e-9, 1, 0)
+    return np.where(ignored > 0.5, -1, tokens).astype(np.int8).ravel()
+
+
+def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """1 inside the object, 255 to leave out, 0 elsewhere; see `token_mask` for what is understood and what is refused."""
+    numbers = _numbers(mask)
+    if numbers == [0, IGNORED]:
+        return np.asarray(mask == IGNORED, np.uint8)
+    others = [n for n in numbers if n != 0]
+    if others and 1 not in others:
+        which = others[0] if len(others) == 1 else "<the object's number>"
+        raise DatasetError(
+            f"a mask has its object in 1, and this one holds {', '.join(map(str, numbers[:6]))} and no 1; "
+            f"give mask == {which}, or no mask for a picture without its object"
+        )
+    known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
+    return known
+
+
+def object_numbers(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """The number of the object at each pixel, 0 for context, of a mask of several objects.
+
+    As in `binary_mask`, a mask of 0 and 255 alone has one object, and beside other numbers 255 is no object.
+    """
+    numbers = _numbers(mask)
+    if set(numbers) <= {0, IGNORED}:
+        return np.asarray(mask == IGNORED, np.uint8)
+    if numbers[-1] > IGNORED:
+        raise DatasetError(f"a mask must hold 0 for context and 1..254 for objects, got {numbers[-1]}")
+    return np.where(mask == IGNORED, 0, mask).astype(np.uint8)
+
+
+def _numbers(mask: np.ndarray[Any, Any]) -> list[int]:
+    """The different numbers in a mask; raises where it holds anything but numbers of objects."""
+    if mask.dtype.kind == "b":
+        return [int(value) for value in np.unique(mask)]
+    if mask.dtype.kind not in "iuf":
+        raise DatasetError(f"a mask must hold numbers or be boolean, got {mask.dtype}")
+    values = np.unique(mask)
+    if not np.array_equal(values, np.trunc(values)):  # NaN too is no whole number
+        fraction = values[values != np.trunc(values)][0]
+        raise DatasetError(f"a mask must hold whole numbers, got {fraction:.3g}; of probabilities give mask > 0.5")
+    numbers = [int(value) for value in values]
+    if numbers and numbers[0] < 0:
+        raise DatasetError(f"a mask must not hold {numbers[0]}; 255 leaves pixels out: np.where(mask < 0, 255, mask)")
+    grey = IGNORED in numbers and any(_LARGEST_NUMBER < n < IGNORED for n in numbers)
+    if grey or len(numbers) > _MOST_NUMBERS:
+        raise DatasetError(
+            f"a mask holds {len(numbers)} different values up to {numbers[-1]}, as grey edges give them; "
+            "give mask > 127, or 1 for the object and other whole numbers for the rest"
+        )
+    return numbers
+
+
+def _shares(inside: np.ndarray[Any, Any], grid: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+    edges = [np.round(np.linspace(0, n, k + 1)).astype(int) for n, k in zip(inside.shape, grid, strict=True)]
+    total = np.add.reduceat(np.add.reduceat(inside.astype(np.int64), edges[0][:-1], axis=0), edges[1][:-1], axis=1)
+    shares: np.ndarray[Any, np.dtype[np.float64]] = total / np.outer(np.diff(edges[0]), np.diff(edges[1]))
+    return shares

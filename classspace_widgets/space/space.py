@@ -1,0 +1,613 @@
+"""`ClassSpace`: a model, its class embedding and its preprocessing, ready to trace images."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from classspace_widgets.images import Prepared, Preprocessing, prepare, prepare_input
+from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
+from classspace_widgets.lookup import at_least, class_index
+from classspace_widgets.models import adapt
+from classspace_widgets.models.adapter import unwrapped
+from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.models.names import given_names, names_of, wordnet_ids
+from classspace_widgets.models.placing import device_of, placed
+from classspace_widgets.progress import over_blocks
+from classspace_widgets.space.describe import space_html, space_text
+from classspace_widgets.space.verify import check_tokens, tensor_output, verify
+from classspace_widgets.trace import Trace
+from classspace_widgets.trace.hooks import Recording, alone, evaluating, passing, recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    from torch import Tensor, nn
+
+    from classspace_widgets.models import Adapter
+    from classspace_widgets.space.streaming import StreamReadings
+    from classspace_widgets.trace.hooks import Choice
+
+__all__ = ["ClassSpace"]
+
+HARDLY = 0.001
+"""A stream that moves by less of itself, from the embedding to the last block, is the embedding's."""
+
+
+class ClassSpace:
+    """A vision transformer read in its own class embedding space.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A timm vision transformer, in whatever state the caller keeps it.  It is used as it is and left as it was:
+        mode, flags, hooks and random state.  Where another ``device`` or ``dtype`` is asked for, a copy is moved.  A
+        compiled or replicated model is taken without its wrapper.  Hooks are on the model during a pass, so passes
+        of several threads wait for one another.
+    device : str
+        ``"auto"`` (where the model is), or anything that torch takes.
+    dtype : torch.dtype, optional
+        Of the forward pass; readings are float32 whatever it is.
+    class_names : sequence of str, optional
+        Names of the C classes; by default from the model's timm configuration.
+    class_embedding : Tensor [C, D], optional
+        Read through this matrix instead of the classifier, for instance zero-shot text embeddings for a CLIP tower
+        (``[C, D']`` of the joint space where the model's head is the projection to it).
+    class_bias : Tensor [C], optional
+        Bias that goes with ``class_embedding``.
+    class_norm : str
+        Whether the model's final norm comes before ``class_embedding``: ``"final"`` or ``"none"``.
+    mean, std : float, or one for each channel, optional
+        How pictures are normalised, ``(pixel - mean) / std`` with pixels in 0..1; by default as the model's timm
+        configuration says.  For a model without one ImageNet's are assumed, and the first picture is met with a warning.
+    crop : float, optional
+        Share of the resized picture's sides that the centre crop keeps, in (0, 1]; by default likewise.
+    image_size : int, or height and width, optional
+        Of the model's input, in pixels; by default what the model was built for.
+    name : str
+        For display.
+    check : bool
+        Run one pass to check the identities that readings rest on (about one forward pass).
+
+    Raises
+    ------
+    UnsupportedModelError
+        Where the class embedding space is not well defined, with the reason and what to do.
+
+    Examples
+    --------
+    >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+    >>> trace = space.trace(torch.zeros(1, 3, 160, 160))
+    >>> trace.logits("residual", trace.n_blocks, classes=["goldfish"]).shape  # [B, T, K]
+    torch.Size([1, 101, 1])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+        class_names: Sequence[str] | None = None,
+        class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
+        class_bias: Tensor | np.ndarray[Any, Any] | None = None,
+        class_norm: str = "final",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        crop: float | None = None,
+        image_size: int | Sequence[int] | None = None,
+        name: str = "",
+        check: bool = True,
+    ) -> None:
+        if not isinstance(model, torch.nn.Module):
+            raise TypeError(
+                f"model must be a torch.nn.Module, got {type(model).__name__}; ClassSpace.from_timm takes a name"
+            )
+        if class_bias is not None and class_embedding is None:
+            raise ValueError("class_bias goes with class_embedding; without one the model's own classifier is read")
+        embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
+        bias = None if class_bias is None else torch.as_tensor(class_bias)
+        model = unwrapped(model)
+        adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        if any(parameter.is_meta for parameter in model.parameters()):
+            raise ValueError(
+                f"{type(model).__name__} is on the meta device, so it has no weights to read; load them first, "
+                "for instance model.to_empty(device='cpu') and model.load_state_dict(weights)"
+            )
+        model = placed(model, device_of(device, model), dtype)
+        self.adapter = adapter = adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
+        self.model = model
+        parameter = adapter.embedding
+        self.device, self.dtype = parameter.device, parameter.dtype
+        self.live_lens = LiveLens(adapter.norm, adapter.weights)
+        self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
+        count = parameter.shape[0]
+        own = embedding is None
+        self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
+        config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
+        self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
+        self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
+        if count == 1:
+            warnings.warn(_one_class(adapter, self.name), stacklevel=2)
+        self.identities = self.check() if check else {}
+
+    def __repr__(self) -> str:
+        return space_text(self)
+
+    def _repr_html_(self) -> str:
+        return space_html(self)
+
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        *,
+        pretrained: bool = True,
+        checkpoint: str | PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+        class_names: Sequence[str] | None = None,
+        class_embedding: Tensor | np.ndarray[Any, Any] | None = None,
+        class_bias: Tensor | np.ndarray[Any, Any] | None = None,
+        class_norm: str = "final",
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        crop: float | None = None,
+        image_size: int | Sequence[int] | None = None,
+        **options: Any,
+    ) -> ClassSpace:
+        """A timm model by name.
+
+        Parameters
+        ----------
+        name : str
+            For instance ``"vit_base_patch16_224"``.
+        pretrained : bool
+            With timm's published weights (downloaded) or fresh ones.
+        checkpoint : path, optional
+            Local weights instead: safetensors, or a torch file, which is read with ``weights_only=True``.  They may be nested,
+            prefixed, and stand beside an optimizer, a loss or settings; averaged weights (EMA) come first, and
+            position embeddings of another grid are resampled as timm does.
+        device, dtype, class_names, class_embedding, class_bias, class_norm, mean, std, crop
+            As in `ClassSpace`; ``device="auto"`` is CUDA where there is one.
+        image_size : int, or height and width, optional
+            The model is built for pictures of this size (timm's ``img_size``).
+        **options
+            For ``timm.create_model``: ``num_classes``, ``img_size``, ...
+
+        Returns
+        -------
+        ClassSpace
+
+        Raises
+        ------
+        ValueError
+            For an unknown name (with close matches), or a checkpoint that does not fit.
+        RuntimeError
+            Where weights cannot be downloaded, with what to do.
+
+        Examples
+        --------
+        >>> ClassSpace.from_timm("vit_bse_patch16_224")
+        Traceback (most recent call last):
+        ValueError: ... close matches: vit_base_patch16_224, ...
+        """
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if image_size is not None:
+            wanted = image_size if isinstance(image_size, int) else tuple(image_size)
+            if options.setdefault("img_size", wanted) != wanted:
+                raise ValueError(f"image_size={image_size} and img_size={options['img_size']} say two things; give one")
+        model = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options)
+        return cls(
+            model.eval(),
+            device=device,
+            dtype=dtype,
+            class_names=class_names,
+            class_embedding=class_embedding,
+            class_bias=class_bias,
+            class_norm=class_norm,
+            mean=mean,
+            std=std,
+            crop=crop,
+            image_size=image_size,
+            name=name,
+        )
+
+    @classmethod
+    def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:
+        """The small model that comes with the package, trained on `classspace_widgets.scenes`.
+
+        Parameters
+        ----------
+        variant : str
+            ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or ``"contrast"`` ([CLS],
+            one label per picture).
+        device : str
+            ``"auto"`` is CUDA where there is one.
+
+        Returns
+        -------
+        ClassSpace
+
+        Examples
+        --------
+        >>> ClassSpace.bundled("gap").n_classes
+        24
+        """
+        from classspace_widgets.models.bundled import load_bundled
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_bundled(variant), device=device, name=f"bundled/{variant}")
+
+    def random_twin(self, seed: int = 0) -> ClassSpace:
+        """The same architecture with fresh weights: the control of every measurement.
+
+        The class embedding is fresh too; a foreign ``class_embedding`` has no fresh version and is kept.  So are the gains
+        of the residual branches (LayerScale's gamma): they start from a constant near 0, with which a twin's stream
+        would stay its embedding; with the model's, its blocks add about as much as the model's do.  A twin whose stream
+        hardly moves all the same (of a model that was not trained either) is warned about.
+
+        Parameters
+        ----------
+        seed : int
+            Of the fresh weights; the caller's random state is left alone.
+
+        Returns
+        -------
+        ClassSpace
+
+        Raises
+        ------
+        ValueError
+            Where the model cannot be copied: a replaced ``forward``, or a hook, holds on to its own modules.
+
+        Warns
+        -----
+        UserWarning
+            Where the twin's stream hardly moves, so that its readings at every block are those of its embedding.
+
+        Examples
+        --------
+        >>> ClassSpace.bundled().random_twin(seed=1).n_classes
+        24
+        """
+        twin = self.of_model(fresh_copy(self.model, seed), name=f"{self.name} (random weights, seed {seed})")
+        trace, last = twin._on_noise()
+        twin.identities = verify(trace, last, own_output=twin.adapter.own_output)
+        moved = float((last - trace.increments[0]).norm() / trace.increments[0].norm().clamp_min(1e-12))
+        if not moved >= HARDLY:
+            warnings.warn(
+                f"{twin.name}: its residual stream moves by {moved:.1g} of itself from the embedding to the last block, so it is "
+                "no control: its readings at every block are its embedding's. The gains of its residual branches "
+                "(LayerScale's gamma), which are the model's, are near 0, as before training",
+                stacklevel=2,
+            )
+        return twin
+
+    def of_model(self, model: nn.Module, *, name: str = "", device: str | torch.device = "auto") -> ClassSpace:
+        """Another model of the same architecture, read and given pictures in the same way; unchecked.
+
+        Parameters
+        ----------
+        model : nn.Module
+        name : str
+            By default this space's own.
+        device : str
+
+        Returns
+        -------
+        ClassSpace
+        """
+        own = self.adapter.own_output
+        made = ClassSpace(
+            model,
+            device=device,
+            class_names=self.class_names,
+            class_embedding=None if own else self.adapter.embedding,
+            class_bias=None if own else self.adapter.bias,
+            class_norm="final" if own or self.adapter.norm is not None else "none",
+            name=name or self.name,
+            check=False,
+        )
+        made.preprocessing = self.preprocessing
+        return made
+
+    @property
+    def lens(self) -> ClassLens:
+        """The lens of the model's norm and classifier as they are now: a model may go on learning.
+
+        Raises
+        ------
+        ValueError
+            Where the model has come to have another number of classes.
+        """
+        lens = self.live_lens()
+        if lens.offset.shape[0] != len(self.class_names):
+            raise ValueError(
+                f"{self.name} had {len(self.class_names)} classes when this ClassSpace was made, now its classifier has "
+                f"{lens.offset.shape[0]}; make a new one of the model: ClassSpace(model)"
+            )
+        return lens
+
+    @property
+    def second_lens(self) -> ClassLens | None:
+        """The lens of a distilled model's second classifier."""
+        return None if self._second_lens is None else self._second_lens()
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C."""
+        return int(self.lens.offset.shape[0])
+
+    @property
+    def wordnet_ids(self) -> tuple[str, ...]:
+        """WordNet ids of the classes (``"n01443537"``), where they are ImageNet's; else none."""
+        return wordnet_ids(self.model, self.class_names)
+
+    def class_index(self, wanted: int | str) -> int:
+        """Index of a class given by index or name; an unknown one raises, with close matches.
+
+        Parameters
+        ----------
+        wanted : int or str
+
+        Returns
+        -------
+        int
+            0..C-1.
+
+        Raises
+        ------
+        ValueError
+            For a class that does not exist, with close matches.
+
+        Examples
+        --------
+        >>> ClassSpace.bundled().class_index("boat")
+        1
+        """
+        return class_index(self.class_names, wanted)
+
+    def preprocess(self, images: Any) -> tuple[Tensor, np.ndarray[Any, Any] | None, tuple[str, ...]]:
+        """Pixels for the model, pictures of what it will see, and names; see `images.prepare`.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+
+        Returns
+        -------
+        tuple
+            Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
+        """
+        pixels, pictures, names = prepare(images, self.preprocessing)
+        return pixels.to(self.device, self.dtype), pictures, names
+
+    def pixels(self, images: Any) -> Tensor:
+        """Pixels ``[B, 3, height, width]`` for the model, on its device: `preprocess` where nobody looks at pictures.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+
+        Returns
+        -------
+        Tensor [B, 3, height, width]
+        """
+        return prepare_input(images, self.preprocessing)[0].to(self.device, self.dtype)
+
+    def placed_mask(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """A mask of a picture's own size, cut and scaled as preprocessing does it with the picture.
+
+        What comes out is in the pixels of `Trace.pictures`, as `Trace.snapshot` and `Explorer` take it for ``mask=``.
+
+        Parameters
+        ----------
+        mask : ndarray [height, width]
+            Numbers of objects, 0 for context, as `capture.capture` takes them; of the size of the upright picture.
+
+        Returns
+        -------
+        ndarray [height, width], uint8
+            Of the size that the model sees, with the same numbers.
+
+        Raises
+        ------
+        ValueError
+            If the mask does not have two dimensions, or holds anything but numbers of objects.
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import make_scene
+        >>> large = make_scene(3, size=384)
+        >>> ClassSpace.bundled().placed_mask(large.mask).shape
+        (96, 96)
+        """
+        from classspace_widgets.masks import object_numbers
+        from classspace_widgets.space.pixels import PixelTransform
+
+        mask = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+        if mask.ndim != 2 or not mask.size:
+            raise ValueError(f"a mask must have shape [height, width], got {list(mask.shape)}")
+        return PixelTransform.of(self).mask(object_numbers(mask))
+
+    def trace(
+        self,
+        images: Any,
+        *,
+        attention: Choice = False,
+        heads: Choice = False,
+        keys: Choice = False,
+        chunk: int | None = None,
+    ) -> Trace:
+        """One forward pass over images, as a `Trace`.
+
+        Parameters
+        ----------
+        images : path, PIL image, ndarray, tensor, or list of them
+            A float tensor ``[B, 3, height, width]`` is taken as ready input; all else is preprocessed as timm says.
+        attention : bool, sequence of int, or mapping of int to sequence of int
+            Keep attention weights ``[B, H, T, T]``: of all blocks, of some, or of some heads of some blocks.
+        heads : bool or sequence of int
+            Keep the heads' outputs (and what their values follow from), of all blocks or of some.
+        keys : bool or sequence of int
+            Keep the MLPs' key coefficients ``[B, T, M]``, of all blocks or of some.
+        chunk : int, optional
+            Images per forward pass; by default all, and fewer where a GPU's memory does not suffice.
+
+        Returns
+        -------
+        Trace
+
+        Examples
+        --------
+        >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+        >>> space.trace(torch.zeros(2, 3, 160, 160), attention=[6]).attention_weights[6].shape
+        torch.Size([2, 2, 101, 101])
+        """
+        pixels, pictures, names = self.preprocess(images)
+        parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads, keys), chunk)
+        kept = parts[0][0] if len(parts) == 1 else Recording.joined([record for record, _ in parts])
+        trace = self._traced(kept, torch.cat([output for _, output in parts]), pixels)
+        trace.pictures, trace.image_names = pictures, names
+        return trace
+
+    def trace_pixels(
+        self,
+        pixels: Tensor | Prepared,
+        *,
+        attention: Choice = False,
+        heads: Choice = False,
+        keys: Choice = False,
+    ) -> Trace:
+        """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
+        ready = self.preprocessing.ready(pixels).to(self.device, self.dtype)
+        return self._traced(*self._pass(ready, attention, heads, keys), ready)
+
+    def stream_readings(self, images: Any, classes: Any = None, **options: Any) -> StreamReadings:
+        """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`.
+
+        Parameters
+        ----------
+        images, classes, **options
+            As in `streaming.stream_readings`.
+
+        Returns
+        -------
+        StreamReadings
+        """
+        from classspace_widgets.space.streaming import stream_readings
+
+        return stream_readings(self, images, classes, **options)
+
+    def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], Any], chunk: int | None = None) -> list[Any]:
+        """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
+        size = len(pixels) if chunk is None else min(at_least(chunk, "chunk (images per pass)", 1), len(pixels))
+        done: list[Any] = []
+        start = 0
+        with alone(self.model), over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
+            while start < len(pixels):
+                part = slice(start, min(start + size, len(pixels)))
+                try:
+                    with passing(part, len(pixels)):
+                        done.append(run(pixels[part]))
+                    start += size
+                except torch.OutOfMemoryError as error:
+                    if size == 1:
+                        raise RuntimeError(
+                            "the GPU's memory does not suffice for one image at a time; use a smaller model, "
+                            "dtype=torch.bfloat16, or device='cpu'"
+                        ) from error
+                    size = (size + 1) // 2
+                    torch.cuda.empty_cache()
+        return done
+
+    def check(self) -> dict[str, float]:
+        """Check the identities that readings rest on, on a noise image; see `models.verify`.
+
+        Returns
+        -------
+        dict
+            Relative errors: ``"residual"`` (increments against the last residual stream) and ``"output"`` (lens against the
+            model's own output, where that is a class reading).
+
+        Raises
+        ------
+        UnsupportedModelError
+            Where an identity does not hold.
+        """
+        trace, last = self._on_noise()
+        return verify(trace, last, own_output=self.adapter.own_output)
+
+    def _on_noise(self) -> tuple[Trace, Tensor]:
+        """The trace of one picture of noise, and the output ``[1, T, D]`` of its last block."""
+        generator = torch.Generator("cpu").manual_seed(0)
+        shape = (1, len(self.preprocessing.mean), *self.preprocessing.size)
+        pixels = torch.randn(shape, generator=generator, device="cpu").to(self.device, self.dtype)
+        with in_full(pixels):
+            record, output = self._pass(pixels)
+            assert record.last is not None
+            return self._traced(record, output, pixels), record.last
+
+    def _pass(
+        self, pixels: Tensor, attention: Choice = False, heads: Choice = False, keys: Choice = False
+    ) -> tuple[Recording, Tensor]:
+        adapter = self.adapter
+        with (
+            evaluating(self.model),
+            torch.no_grad(),
+            recording(adapter, attention=attention, heads=heads, keys=keys) as record,
+        ):
+            output = self.model(pixels)
+        if record.last is not None:
+            check_tokens(record, record.last, 2 if adapter.layout == "sequential" else 1, self.name)
+        if not adapter.own_output:
+            return record, pixels.new_zeros(len(pixels), 0)
+        return record, tensor_output(output, adapter, self.name)
+
+    def _traced(self, record: Recording, output: Tensor, pixels: Tensor) -> Trace:
+        adapter = self.adapter
+        trace = Trace(
+            increments=list(record),
+            output=output,
+            lens=self.lens,
+            prefix=adapter.prefix,
+            grid=adapter.grid_of(*pixels.shape[2:]),
+            pooling=adapter.pooling,
+            layout=adapter.layout,
+            class_names=self.class_names,
+            model_name=self.name,
+            heads=adapter.heads,
+            attention_weights=record.attention_weights,
+            head_inputs=record.head_inputs,
+            attention_inputs=record.attention_inputs,
+            mlp_keys=record.mlp_keys,
+            pool_prefix=adapter.pool_prefix,
+            second_lens=self.second_lens,
+            space=self,
+        )
+        if not adapter.own_output:
+            with torch.no_grad():
+                trace.output = trace.readout()
+        return trace
+
+
+def _one_class(adapter: Adapter, name: str) -> str:
+    """What is to be said about a model of one class."""
+    remedy = "give class_embedding=[C, D] two rows or more"
+    if adapter.own_output:
+        bias = "" if adapter.bias is None else "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, "
+        remedy = (
+            "of a head of one logit (yes or no) make two classes: ClassSpace(model, class_embedding="
+            f"torch.cat([-model.head.weight, model.head.weight]) / 2, {bias}class_names=['no', 'yes'])"
+        )
+    return (
+        f"{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
+        f"its logits say anything; {remedy}"
+    )
