@@ -11,7 +11,7 @@ interface Entry {
   readonly address?: string;
   readonly linked?: boolean;
 }
-const path = new URL("../../classspace_widgets/widgets/state.json", import.meta.url);
+const path = new URL("../../classspace_widgets/state.json", import.meta.url);
 const list = Object.entries(JSON.parse(readFileSync(path, "utf8")) as Record<string, Entry>);
 
 describe("the shared state", () => {
