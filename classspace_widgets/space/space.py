@@ -496,7 +496,7 @@ class ClassSpace:
         Parameters
         ----------
         images, classes, **options
-            As in `streaming.stream_readings`.
+            As in `stream_readings`.
 
         Returns
         -------
@@ -529,7 +529,7 @@ class ClassSpace:
         return done
 
     def check(self) -> dict[str, float]:
-        """Check the identities that readings rest on, on a noise image; see `models.verify`.
+        """Check the identities that readings rest on, on a noise image; see `verify`.
 
         Returns
         -------

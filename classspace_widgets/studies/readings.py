@@ -85,7 +85,7 @@ class Readings:
             if tuple(self.token_masks.shape) != (count, patches):
                 raise ValueError(
                     f"token masks must have shape [B, P]=({count}, {patches}), got {tuple(self.token_masks.shape)}; "
-                    "reduce picture masks to the patch grid with studies.data.token_mask"
+                    "reduce picture masks to the patch grid with classspace_widgets.data.token_mask"
                 )
             if not self.checked and not bool(_is_token_mask(self.token_masks)):
                 raise ValueError(

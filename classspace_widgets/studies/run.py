@@ -62,7 +62,7 @@ def run_study(
     ----------
     space : ClassSpace
     dataset : Any
-        A folder, or anything with a length and numbered items (image, label[, mask]); see `studies.data`.
+        A folder, or anything with a length and numbered items (image, label[, mask]); see `data`.
     studies : study, name, or several, optional
         By default all that need one pass: see `standard_studies`.
     batch_size : int

@@ -22,6 +22,7 @@ from classspace_widgets.models.bundled import WEIGHTS, build, load_bundled, save
 from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.training.augment import CONTEXT, augment, flip, normalise, token_targets
 from classspace_widgets.training.cache import draw_all
+from classspace_widgets.training.optimizers import optimizers
 from classspace_widgets.training.recipe import RECIPES, Recipe
 
 if TYPE_CHECKING:
@@ -76,23 +77,6 @@ def share_of_rate(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def optimizers(model: VisionTransformer, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for the rest, which decays no vector."""
-    if not hasattr(torch.optim, "Muon"):
-        raise RuntimeError(
-            f"training needs torch 2.9 or later (for its optimizer Muon), this is torch {torch.__version__}"
-        )
-    matrices = [p for p in model.blocks.parameters() if p.ndim == 2]
-    held = {id(p) for p in matrices}
-    heavy = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in held]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
-    return [
-        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
-        torch.optim.Muon(matrices, lr=recipe.matrix_rate, weight_decay=recipe.decay, adjust_lr_fn="match_rms_adamw"),
-    ]
-
-
 def take_over(model: VisionTransformer, trained: VisionTransformer) -> None:
     """Begin with the weights of a trained model of the same width; a [CLS] token that `model` lacks is left behind."""
     weights = trained.state_dict()
@@ -140,7 +124,7 @@ def train(
     images, masks, classes = draw_all(data, cache or out / "cache", workers=workers)
     torch.manual_seed(seed)
     model = build(recipe.timm).to(device)
-    makers = optimizers(model, recipe)
+    makers = optimizers(model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
     highest = [[group["lr"] for group in maker.param_groups] for maker in makers]
     step, seconds, history = 0, 0.0, []
     place = out / f"{variant}.checkpoint.pt"

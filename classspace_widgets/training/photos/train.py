@@ -22,6 +22,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from classspace_widgets.files import replacing, write_whole
+from classspace_widgets.training.optimizers import optimizers
 from classspace_widgets.training.photos.augment import mix, normalise, vary
 from classspace_widgets.training.photos.data import Photographs, read
 
@@ -59,19 +60,6 @@ class Recipe:
     warm_up: int = 500
     average: float = 0.9995
     held_back: int = 40
-
-
-def optimizers(model: torch.nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of the blocks, AdamW for the rest, which decays no vector."""
-    blocks = [p for p in model.blocks.parameters() if p.ndim == 2]  # type: ignore[union-attr]
-    held = {id(p) for p in blocks}
-    heavy = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in held]
-    plain = [p for p in model.parameters() if p.ndim < 2]
-    groups = [{"params": heavy, "weight_decay": recipe.decay}, {"params": plain, "weight_decay": 0.0}]
-    return [
-        torch.optim.AdamW(groups, lr=recipe.rate, betas=(0.9, 0.98)),
-        torch.optim.Muon(blocks, lr=recipe.matrix_rate, weight_decay=recipe.decay, adjust_lr_fn="match_rms_adamw"),
-    ]
 
 
 def build(recipe: Recipe, classes: int) -> torch.nn.Module:
@@ -124,7 +112,7 @@ class Run:
         self.training, self.validation = photographs.split(recipe.held_back)
         self.model = build(recipe, len(photographs.folders)).to(device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.makers = optimizers(self.model, recipe)
+        self.makers = optimizers(self.model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
         self.highest = [[group["lr"] for group in maker.param_groups] for maker in self.makers]
         self.step, self.seconds, self.history = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.pixels = torch.from_numpy(self.training.pixels).to(device)
