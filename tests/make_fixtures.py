@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from classspace_widgets.export.portable import reduced
+from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.snapshot import Array, in_planes
 
@@ -134,6 +135,46 @@ def expected(snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
+def numbering(n_blocks: int, layout: str) -> dict[str, Any]:
+    """The whole numbering of stream points and increments of a model."""
+    points = Points(n_blocks, layout)
+    return {
+        "n_blocks": n_blocks,
+        "layout": layout,
+        "per_block": points.per_block,
+        "points": [
+            {
+                "number": number,
+                "block": point.block,
+                "stream": point.stream,
+                "increment": points.increment(point.stream, point.block),
+                "is_sum": points.is_sum(point.stream),
+                "name": point.name,
+            }
+            for number, point in enumerate(points)
+        ],
+        # Of an increment: its own point, the residual stream after it, and the increment before its block.
+        "increments": [
+            {
+                "number": number,
+                "block": points.added(number).block,
+                "stream": points.added(number).stream,
+                "added": points.index(points.added(number)),
+                "after": points.index(points.after(number)),
+                "block_input": points.block_input(number),
+                "name": points.added(number).name,
+            }
+            for number in range(points.n_increments)
+        ],
+    }
+
+
+def numberings() -> str:
+    """The numbering of models of several depths and both layouts, as JSON with a line for each."""
+    cases = [json.dumps(numbering(n, layout)) for layout in LAYOUTS for n in (0, 1, 2, 12)]
+    return "[\n" + ",\n".join(cases) + "\n]\n"
+
+
 def main() -> None:
     """Write all fixtures."""
     FOLDER.mkdir(exist_ok=True)
@@ -143,6 +184,7 @@ def main() -> None:
         (FOLDER / f"{name}.json").write_text(json.dumps(expected(snapshot)) + "\n")
     for name, data in derived().items():
         (FOLDER / f"{name}.bin").write_bytes(data)
+    (FOLDER / "points.json").write_text(numberings())
 
 
 if __name__ == "__main__":

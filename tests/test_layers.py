@@ -20,6 +20,7 @@ LAYERS = (
     # What everything may use; free of torch, but for images.
     "_version",
     "lookup",
+    "points",
     "progress",
     "files",
     "wellformed",
@@ -69,7 +70,7 @@ HOMES = {
 }
 """Who may import a heavy library, anywhere in a file."""
 
-WITHOUT_TORCH = ("state", "masks", "pictures", "snapshot", "widgets", "export", "scenes")
+WITHOUT_TORCH = ("points", "state", "masks", "pictures", "snapshot", "widgets", "export", "scenes")
 
 
 def name_of(module: Path) -> str:
