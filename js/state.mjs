@@ -1,9 +1,7 @@
 // Writes src/generated/state.ts: the state that views share, from the list that Python reads as well.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
-const list = JSON.parse(
-  readFileSync(new URL("../classspace_widgets/state.json", import.meta.url), "utf8"),
-);
+const list = JSON.parse(readFileSync(new URL("../classspace_widgets/state.json", import.meta.url), "utf8"));
 const TYPES = {
   int: "number",
   "int or null": "number | null",

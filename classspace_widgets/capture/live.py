@@ -106,7 +106,7 @@ class LiveSource:
 
     def _intervened_classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         yield Progress(0.0, "reading classes of the intervened pass")
-        return self._read_classes(Reader(self._intervened_trace(), 0), params, {"variant": True})
+        return self._read_classes(Reader(self._intervened_trace(), 0), params, {"intervened": True})
 
     def _intervened_trace(self) -> Trace:
         if self.intervened_trace is None:
@@ -131,7 +131,7 @@ class LiveSource:
     def _intervened_attention(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
         yield Progress(0.0, "reading attention of the intervened pass")
         self._require_attention()
-        return self._read_attention(Reader(self._intervened_trace(), 0), params, {"variant": True})
+        return self._read_attention(Reader(self._intervened_trace(), 0), params, {"intervened": True})
 
     def _read_attention(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
         with torch.inference_mode():

@@ -107,7 +107,7 @@ class Session(Widget):
     """
 
     _snapshot = t.Bytes().tag(sync=True)
-    _variant = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
+    _intervened = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
     _pins = t.List(t.Dict()).tag(sync=True)
     _links = t.List(t.Dict()).tag(sync=True)
     class_index = _trait("class_index")
@@ -173,7 +173,7 @@ class Session(Widget):
         same_classes = new.class_names == self._current.class_names
         self._current = new
         with self.hold_sync():
-            self._variant = b""
+            self._intervened = b""
             self.shown = "baseline"
             self.compare_index = self.compare_index if same_classes else None
             self.class_index = new.predicted[0]
@@ -346,7 +346,7 @@ class Session(Widget):
             if answer.snapshot is not None:
                 self.snapshot = answer.snapshot
             if answer.variant is not None:
-                self._variant = answer.variant.pack()
+                self._intervened = answer.variant.pack()
             parts = [answer.part] if answer.part is not None else []
             self.send({"type": "response", **sender, "ok": True, "result": answer.result}, buffers=parts)
             self.status = _IDLE

@@ -21,11 +21,11 @@ const SIZES: Readonly<Record<string, Size>> = {
 class Kernel implements WidgetModel {
   readonly #values = new Map<string, unknown>();
   readonly #listeners = new Map<string, (...args: never[]) => void>();
-  readonly #variant: Uint8Array;
+  readonly #intervened: Uint8Array;
 
-  constructor(snapshot: Uint8Array, variant: Uint8Array) {
+  constructor(snapshot: Uint8Array, intervened: Uint8Array) {
     this.#values.set("_snapshot", snapshot);
-    this.#variant = variant;
+    this.#intervened = intervened;
   }
   get(name: string): unknown {
     return this.#values.get(name);
@@ -46,8 +46,8 @@ class Kernel implements WidgetModel {
       const buffers: Uint8Array[] = [];
       let result: object = {};
       if (kind === "whatif") {
-        this.set("_variant", this.#variant);
-        this.#tell("change:_variant");
+        this.set("_intervened", this.#intervened);
+        this.#tell("change:_intervened");
         const list = (p: number) => [0, 4, 2, 7, 1].map((c, i) => [c, p / (i + 1) ** 2]);
         result = {
           before: list(0.9),

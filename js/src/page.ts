@@ -109,9 +109,9 @@ async function addPinned(store: Store, ids: readonly string[]): Promise<boolean>
   const problems: string[] = [];
   for (const [i, id] of ids.entries()) {
     try {
-      store.addVariant(await bytesOf(id));
+      store.addPinnedPass(await bytesOf(id));
     } catch (error) {
-      store.addVariant(null);
+      store.addPinnedPass(null);
       problems.push(`Pinned state ${i + 1} of ${ids.length} cannot be shown: ${message(error)}.`);
     }
   }

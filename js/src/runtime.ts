@@ -46,7 +46,7 @@ function toggleShown(event: KeyboardEvent, store: Store): void {
   const typing =
     event.target instanceof Element && event.target.matches("input:not([type=range]), textarea, select");
   if (event.key.toLowerCase() !== "d" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
-  if (!store.variant.peek()) return;
+  if (!store.intervened.peek()) return;
   store.nextShown();
   claim(event);
 }

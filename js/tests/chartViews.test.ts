@@ -124,7 +124,7 @@ describe("one scale for the passes before and after, and for their change", () =
     expect(one(".csw-readout").textContent).toContain(
       `largest: block ${block} head ${head} ${signed(means[at])}`,
     );
-    both.addVariant(quarter());
+    both.addPinnedPass(quarter());
     const seen: string[] = [];
     const each = async () => {
       seen.length = 0;
@@ -145,7 +145,7 @@ describe("one scale for the passes before and after, and for their change", () =
 
   it("in the bars", async () => {
     const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1 });
-    both.addVariant(quarter());
+    both.addPinnedPass(quarter());
     mountBars(el, both, abort.signal);
     const ticks = () => all(".csw-tick").map((tick) => `${tick.textContent} ${tick.getAttribute("y")}`);
     const seen: string[] = [];
@@ -163,7 +163,7 @@ describe("one scale for the passes before and after, and for their change", () =
 
   it.each([0.25, 4])("in the trajectories and in the slider's curve (%f times)", async (times) => {
     const both = new Store(Snapshot.parse(fixture("all")), null, { class_index: 1 });
-    both.addVariant(quarter(times));
+    both.addPinnedPass(quarter(times));
     mountPaths(el, both, abort.signal);
     mountSlider(el, both, abort.signal);
     one<HTMLInputElement>("input[value=logit]").click();

@@ -90,8 +90,8 @@ describe("fields", () => {
 
   it("shows what an intervention changed: after minus before", () => {
     const store = open("all", { shown: "difference", compare_index: null });
-    store.addVariant(moved());
-    const [before, after] = [store.baseline.value.readings, store.variant.value?.readings as Readings];
+    store.addPinnedPass(moved());
+    const [before, after] = [store.baseline.value.readings, store.intervened.value?.readings as Readings];
     const { V, N } = store.baseline.value.snapshot;
     let changes = 0;
     for (const reading of ["logit", "rank", "identifiability", "probability", "step", "direct"] as const) {
@@ -131,7 +131,7 @@ describe("fields", () => {
 
   it("shows that nothing changed where nothing did", () => {
     const store = open("all", { reading: "logit", shown: "difference" });
-    store.addVariant(fixture("all"));
+    store.addPinnedPass(fixture("all"));
     expect(fieldOf(store).values.every((v) => v === 0)).toBe(true);
     store.set({ reading: "top1" });
     expect(fieldOf(store).values.every(Number.isNaN)).toBe(true);

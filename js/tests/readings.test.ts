@@ -271,7 +271,7 @@ describe("scales and differences", () => {
 
   it.each([3, 0.3])("are the same before and after an intervention (%f times)", (times) => {
     const store = live({ reading: "logit", class_index: 1, tokens: [2] });
-    store.addVariant(other(times));
+    store.addPinnedPass(other(times));
     for (const reading of ["logit", "direct", "step"] as const) {
       store.set({ reading, block: 1, sublayer: "mlp" });
       const [before, after] = (["baseline", "intervened"] as const).map((shown) => {

@@ -108,11 +108,11 @@ describe("another picture", () => {
   it("replaces the data and keeps the state", () => {
     const { store, model } = open("all", { block: 1, sublayer: "attention" });
     const before = store.data.value;
-    model.fromKernel("_variant", fixture("all"));
+    model.fromKernel("_intervened", fixture("all"));
     store.hovered.value = 3;
     model.fromKernel("_snapshot", fixture("all_pooled"));
     // Of the other picture there is no pass with an intervention, and nothing is pointed at.
-    expect(store.variant.value).toBeNull();
+    expect(store.intervened.value).toBeNull();
     expect(store.hovered.value).toBeNull();
     expect(store.data.value).not.toBe(before);
     expect(store.data.value.snapshot.meta.tokens.pooled).toBe(true);
@@ -130,13 +130,13 @@ describe("another picture", () => {
 
   it("shows an intervened pass beside the baseline", () => {
     const { store, model } = open("all");
-    expect(store.variant.value).toBeNull();
-    model.fromKernel("_variant", fixture("all"));
+    expect(store.intervened.value).toBeNull();
+    model.fromKernel("_intervened", fixture("all"));
     store.set({ shown: "intervened" });
-    expect(store.data.value).toBe(store.variant.value);
+    expect(store.data.value).toBe(store.intervened.value);
     store.set({ shown: "difference" });
-    expect(store.data.value).toBe(store.variant.value);
-    model.fromKernel("_variant", new Uint8Array());
+    expect(store.data.value).toBe(store.intervened.value);
+    model.fromKernel("_intervened", new Uint8Array());
     expect(store.data.value).toBe(store.baseline.value);
   });
 });
@@ -144,11 +144,11 @@ describe("another picture", () => {
 describe("what-if states", () => {
   it("are forgotten by the kernel, too", () => {
     const { store, model } = open("all");
-    model.fromKernel("_variant", fixture("all"));
-    store.clearVariant();
-    expect(store.variant.value).toBeNull();
-    expect((model.values._variant as DataView).byteLength).toBe(0);
-    expect(model.saved.some((change) => "_variant" in change)).toBe(true);
+    model.fromKernel("_intervened", fixture("all"));
+    store.removeInterventions();
+    expect(store.intervened.value).toBeNull();
+    expect((model.values._intervened as DataView).byteLength).toBe(0);
+    expect(model.saved.some((change) => "_intervened" in change)).toBe(true);
   });
 
   it("are pinned for the kernel, and pinned by it", () => {
@@ -167,19 +167,19 @@ describe("what-if states", () => {
 describe("passes that came with a page", () => {
   it("are shown one at a time, the first to begin with", () => {
     const store = new Store(Snapshot.parse(fixture("all")), null);
-    for (let i = 0; i < 2; i++) store.addVariant(fixture("all"));
+    for (let i = 0; i < 2; i++) store.addPinnedPass(fixture("all"));
     const [first, second] = store.pinned.value;
     expect(first).not.toBe(second);
-    expect(store.variant.value).toBe(first);
+    expect(store.intervened.value).toBe(first);
     store.showPinned(1);
-    expect(store.variant.value).toBe(second);
+    expect(store.intervened.value).toBe(second);
     expect(store.state.shown.value).toBe("intervened");
     // Whoever looks at the difference goes on looking at it.
     store.set({ shown: "difference" });
     store.showPinned(0);
-    expect([store.variant.value, store.state.shown.value]).toEqual([first, "difference"]);
+    expect([store.intervened.value, store.state.shown.value]).toEqual([first, "difference"]);
     store.showPinned(7);
-    expect(store.variant.value).toBe(first);
+    expect(store.intervened.value).toBe(first);
     store.dispose();
   });
 
@@ -200,9 +200,9 @@ describe("passes that came with a page", () => {
       other("tokens", { grid: [1, 3], prefix: ["[CLS]", "a", "b", "c"] }),
       other("model", { heads: 5 }),
     ]) {
-      expect(() => store.addVariant(bytes)).toThrow("the intervened pass is of another model");
+      expect(() => store.addPinnedPass(bytes)).toThrow("the intervened pass is of another model");
     }
-    store.addVariant(other("model", {}));
+    store.addPinnedPass(other("model", {}));
     expect(store.pinned.value).toHaveLength(1);
     store.dispose();
   });
@@ -306,14 +306,14 @@ describe("classes on request", () => {
 
   it("reads the intervened pass for a class, too, when it is shown", async () => {
     const { store, model, snapshot } = open("classes", { class_index: 4 });
-    model.fromKernel("_variant", new DataView(fixture("classes").buffer));
+    model.fromKernel("_intervened", new DataView(fixture("classes").buffer));
     store.set({ class_index: 0 });
     expect(model.sent.map((m) => m.kind)).toEqual(["classes"]);
     store.set({ shown: "intervened" });
     expect(model.sent.map((m) => m.kind)).toEqual(["classes", "intervened classes"]);
     expect(model.sent[1].params).toEqual({ classes: [0] });
     const { N, V, S } = snapshot;
-    const part = pack({ kind: "part", variant: true, classes: { kept: [0] } }, [
+    const part = pack({ kind: "part", intervened: true, classes: { kept: [0] } }, [
       { name: "raw", dtype: "f4", shape: [1, N, V], data: new Float32Array(N * V).fill(1) },
       { name: "ranks", dtype: "u2", shape: [1, S, V], data: new Uint16Array(S * V).fill(5) },
     ]);
@@ -322,10 +322,10 @@ describe("classes on request", () => {
     expect(store.data.value.readings.ranks(0)?.[0]).toBe(5);
     expect(store.baseline.value.readings.has(0)).toBe(false);
     // Another intervention brings a pass of its own, which was not read for the class.
-    model.fromKernel("_variant", new DataView(fixture("classes").buffer.slice(0)));
+    model.fromKernel("_intervened", new DataView(fixture("classes").buffer.slice(0)));
     expect(model.sent.map((m) => m.kind)).toEqual(["classes", "intervened classes", "intervened classes"]);
     // Undone before the answer comes: there is nothing to merge it into, and nothing to complain of.
-    store.clearVariant();
+    store.removeInterventions();
     model.message({ type: "response", id: model.sent[2].id, ok: true, result: {} }, [part]);
     await vi.advanceTimersByTimeAsync(1);
     expect(store.notice.value.kind).not.toBe("error");
@@ -349,7 +349,7 @@ describe("mode increments", () => {
     const { store, model, snapshot } = open("increments");
     const missing = [...Array(snapshot.C).keys()].find((c) => !snapshot.classArrays(c)) as number;
     store.set({ class_index: missing });
-    model.fromKernel("_variant", fixture("increments"));
+    model.fromKernel("_intervened", fixture("increments"));
     store.set({ shown: "intervened" });
     const { readings } = store.data.value;
     expect(readings).not.toBe(store.baseline.value.readings);

@@ -280,7 +280,10 @@ describe("WhatIf", () => {
     const turned = [...arrays.values()].map((a) =>
       a === logits ? { ...a, data: (a.data as Float32Array).map((v) => -v) } : a,
     );
-    model.fromKernel("_variant", pack({ ...meta, intervention: { code: "trace = ...", ...params } }, turned));
+    model.fromKernel(
+      "_intervened",
+      pack({ ...meta, intervention: { code: "trace = ...", ...params } }, turned),
+    );
     model.message({ type: "response", id, ok: true, result: {} });
     return settle();
   };
@@ -289,7 +292,7 @@ describe("WhatIf", () => {
     const store = open();
     mountView("WhatIf", el, store, abort.signal);
     expect(one(".csw-whatif").hidden).toBe(true);
-    store.addVariant(fixture("all"));
+    store.addPinnedPass(fixture("all"));
     await settle();
     expect(one(".csw-whatif").hidden).toBe(false);
     expect(apply().hidden).toBe(true);
@@ -320,7 +323,7 @@ describe("WhatIf", () => {
     );
     const best = (data: typeof store.baseline.value | null) =>
       data?.snapshot.className(data.snapshot.predicted(1)[0].id);
-    expect(columns).toEqual([best(store.baseline.value), best(store.variant.value)]);
+    expect(columns).toEqual([best(store.baseline.value), best(store.intervened.value)]);
     expect(columns[0]).not.toBe(columns[1]);
     // What comes into the first five, and what leaves them, is said in words.
     const tags = (column: number) =>
@@ -330,7 +333,7 @@ describe("WhatIf", () => {
       ]);
     const first = (data: typeof store.baseline.value | null) =>
       data?.snapshot.predicted(5).map(({ id }) => id) ?? [];
-    const [was, is] = [first(store.baseline.value), first(store.variant.value)];
+    const [was, is] = [first(store.baseline.value), first(store.intervened.value)];
     expect(tags(1)).toEqual(was.map((id) => [id, is.includes(id) ? undefined : "gone"]));
     expect(tags(2)).toEqual(is.map((id) => [id, was.includes(id) ? undefined : "new"]));
     expect(el.querySelectorAll(".csw-tag").length).toBeGreaterThan(0);
@@ -352,7 +355,7 @@ describe("WhatIf", () => {
     await ran(model);
     click([...el.querySelectorAll("button")].find((b) => b.textContent === "Undo") as HTMLElement);
     await settle();
-    expect(store.variant.value).toBeNull();
+    expect(store.intervened.value).toBeNull();
     expect(store.state.shown.value).toBe("baseline");
   });
 
@@ -393,7 +396,7 @@ describe("WhatIf", () => {
     click(undo);
     await settle();
     expect(el.querySelectorAll(".csw-steps li")).toHaveLength(0);
-    expect(store.variant.value).toBeNull();
+    expect(store.intervened.value).toBeNull();
     for (const place of [...places, later]) place.remove();
   });
 
@@ -446,14 +449,14 @@ describe("WhatIf", () => {
     mountView(view, el, store, abort.signal);
     const choices = () => [...el.querySelectorAll<HTMLElement>("[aria-label=Pass]")].filter((c) => !c.hidden);
     expect(choices()).toHaveLength(0);
-    store.addVariant(fixture("all"));
+    store.addPinnedPass(fixture("all"));
     await settle();
     expect(choices()).toHaveLength(times);
   });
 
   it("goes round the passes with the key D", () => {
     const store = open();
-    store.addVariant(fixture("all"));
+    store.addPinnedPass(fixture("all"));
     mountView("LayerSlider", el, store, abort.signal);
     const seen = [1, 2, 3].map(() => {
       press(one("input[type=range]"), "d");

@@ -349,7 +349,7 @@ def test_what_if_is_painted_applied_and_undone(notebook):
             SETUP,
             "few = trace.snapshot(payload='classes', classes=['boat'])\n"
             "explorer = Explorer(few, class_name='boat', block=2, sublayer='mlp'); explorer",
-            "print('VARIANT', len(explorer.session._variant) > 0, explorer.session.shown)",
+            "print('INTERVENED', len(explorer.session._intervened) > 0, explorer.session.shown)",
             "print('PINS', *[type(i).__name__ for steps in explorer.pins.values() for i in steps])",
             "s = explorer.session; s.tokens, s.class_name = [], 'key'; print('SHOWN', s.shown)",
         ],
@@ -381,7 +381,7 @@ def test_what_if_is_painted_applied_and_undone(notebook):
     assert len(stood) > 25
     page.wait_for_function("a => document.querySelector(a[0]).toDataURL() !== a[1]", arg=[MAP, before])
     nb.watched.shot("lab_whatif")
-    run_cell(nb, 2, "VARIANT True")
+    run_cell(nb, 2, "INTERVENED True")
     panel.locator("button:text-is('Pin')").click()
     panel.locator("button:text-is('Unpin')").wait_for()
     run_cell(nb, 3, "PINS RemoveTokens")

@@ -354,11 +354,11 @@ def test_the_intervened_pass_is_read_for_more_classes(space, trace):
     removed = trace_with(space, snapshot.source._alone(), from_spec(spec), attention=True, heads=True)
     whole = capture(removed, payload="classes", classes=[3, 0])
     meta, arrays = unpack(ask(snapshot, "intervened classes", classes=[3, 0]).part)
-    assert meta["variant"] is True
+    assert meta["intervened"] is True
     for name in ("raw", "ranks"):
         np.testing.assert_array_equal(arrays[name], whole.arrays[name])
     baseline, other = unpack(ask(snapshot, "classes", classes=[3, 0]).part)
-    assert "variant" not in baseline
+    assert "intervened" not in baseline
     assert not np.array_equal(other["raw"], arrays["raw"], equal_nan=True)
     meta, arrays = unpack(ask(snapshot, "intervened attention", rows=[prefix], classes=[3]).part)
     np.testing.assert_array_equal(arrays["attention"], whole.arrays["attention"][:, :, [prefix]])

@@ -435,9 +435,9 @@ def test_steps_of_a_pin_have_short_names():
 
 def test_the_view_can_clear_the_intervened_pass():
     session = Session(synthetic("all"))
-    session._variant = synthetic("all").pack()
-    session.set_state({"_variant": memoryview(b"")})
-    assert session._variant == b""
+    session._intervened = synthetic("all").pack()
+    session.set_state({"_intervened": memoryview(b"")})
+    assert session._intervened == b""
 
 
 def test_options_that_a_view_does_not_have_are_named():

@@ -98,7 +98,7 @@ export const BY_CLASS: readonly Reading[] = [
 function field(store: Store, classes: Classes): Field {
   const { state } = store;
   if (state.reading.value === "importance") return single(store, store.baseline.value, classes);
-  const other = store.variant.value;
+  const other = store.intervened.value;
   const base = single(store, store.baseline.value, classes);
   if (!other) return base;
   const after = single(store, other, classes);

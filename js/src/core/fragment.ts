@@ -136,9 +136,9 @@ export class Fragment {
       const text = written(snapshot, name, this.#store.state[name].value);
       if (text !== written(snapshot, name, this.#opening[name] as State[keyof State])) out.set(key, text);
     }
-    const { pinned, variant } = this.#store;
-    const pass = pinned.value.indexOf(variant.value);
-    if (variant.value && pass > 0) out.set(PASS, String(pass));
+    const { pinned, intervened } = this.#store;
+    const pass = pinned.value.indexOf(intervened.value);
+    if (intervened.value && pass > 0) out.set(PASS, String(pass));
     return out;
   }
 

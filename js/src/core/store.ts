@@ -45,7 +45,7 @@ export class Store {
   /** What the views show: the baseline, or the intervened pass when `shown` says so. */
   readonly data: ReadonlySignal<Data>;
   readonly baseline: ReadonlySignal<Data>;
-  readonly variant: ReadonlySignal<Data | null>;
+  readonly intervened: ReadonlySignal<Data | null>;
   /** Intervened passes that a static page carries; null is one that is damaged. */
   readonly pinned: ReadonlySignal<readonly (Data | null)[]>;
   readonly pins: ReadonlySignal<readonly Pin[]>;
@@ -63,7 +63,7 @@ export class Store {
   readonly wishes: Wishes;
 
   readonly #base: Signal<Data>;
-  readonly #variant: Signal<Data | null> = signal(null);
+  readonly #intervened: Signal<Data | null> = signal(null);
   readonly #pinned: Signal<readonly (Data | null)[]> = signal([]);
   readonly #pins: Signal<readonly Pin[]> = signal([]);
   readonly #model: WidgetModel | null;
@@ -76,7 +76,7 @@ export class Store {
     const base = signal<Data>(dataOf(snapshot));
     this.#base = base;
     this.baseline = base;
-    this.variant = this.#variant;
+    this.intervened = this.#intervened;
     this.pinned = this.#pinned;
     this.pins = this.#pins;
     this.#model = model;
@@ -92,7 +92,7 @@ export class Store {
       STATE_NAMES.map((name) => [name, signal(model ? (model.get(name) ?? start[name]) : start[name])]),
     ) as unknown as Signals;
     const { state } = this;
-    this.data = computed(() => (state.shown.value !== "baseline" && this.#variant.value) || base.value);
+    this.data = computed(() => (state.shown.value !== "baseline" && this.#intervened.value) || base.value);
     this.position = computed(() => base.value.snapshot.positionOf(state.block.value, state.sublayer.value));
     this.point = computed(() => base.value.snapshot.pointOf(this.position.value, state.stream.value));
     this.activeTokens = computed(() => {
@@ -109,7 +109,7 @@ export class Store {
     this.wishes = new Wishes(this, {
       failed: () => this.#local.peek().kind === "error",
       grown: (readings) => {
-        const target = this.#variant.peek()?.readings === readings ? this.#variant : this.#base;
+        const target = this.#intervened.peek()?.readings === readings ? this.#intervened : this.#base;
         const now = target.peek();
         if (now?.readings === readings) target.value = { ...now };
       },
@@ -192,10 +192,10 @@ export class Store {
   }
 
   /** An intervened pass that came with a static page, null for a damaged one; the first is shown beside the baseline. */
-  addVariant(bytes: ArrayBufferView | null): void {
+  addPinnedPass(bytes: ArrayBufferView | null): void {
     const data = bytes && this.#passOf(bytes);
     this.#pinned.value = [...this.#pinned.peek(), data];
-    this.#variant.value ??= data;
+    this.#intervened.value ??= data;
   }
 
   /** Another pass of the same picture: what stands beside the baseline must be of its sizes. */
@@ -228,25 +228,25 @@ export class Store {
     const data = this.#pinned.peek()[index];
     if (!data) return;
     batch(() => {
-      this.#variant.value = data;
+      this.#intervened.value = data;
       if (this.state.shown.peek() === "baseline") this.set({ shown: "intervened" });
     });
   }
 
   /** Forget the intervened pass. */
-  clearVariant(): void {
+  removeInterventions(): void {
     batch(() => {
-      this.#variant.value = null;
+      this.#intervened.value = null;
       this.set({ shown: "baseline" });
     });
     // Else the kernel and other views would keep it, and applying it again would be no change to them.
-    this.#model?.set("_variant", new DataView(new ArrayBuffer(0)));
+    this.#model?.set("_intervened", new DataView(new ArrayBuffer(0)));
     this.#model?.save_changes();
   }
 
   /** Baseline, intervened, difference, and round again. */
   nextShown(): void {
-    if (!this.#variant.peek()) return;
+    if (!this.#intervened.peek()) return;
     const at = SHOWN.indexOf(this.state.shown.peek());
     this.set({ shown: SHOWN[(at + 1) % SHOWN.length] });
   }
@@ -270,11 +270,11 @@ export class Store {
     };
     listen("change:_pins", takePins);
     takePins();
-    listen("change:_variant", () => this.#setVariant(model.get("_variant")));
+    listen("change:_intervened", () => this.#setIntervened(model.get("_intervened")));
     listen("change:status", () => this.#setStatus(model.get("status")));
     listen("msg:custom", ((content: unknown, buffers: readonly ArrayBufferView[]) =>
       this.transport.receive(content, buffers ?? [])) as (...args: never[]) => void);
-    this.#setVariant(model.get("_variant"));
+    this.#setIntervened(model.get("_intervened"));
     this.#setStatus(model.get("status"));
   }
 
@@ -293,7 +293,7 @@ export class Store {
       const next = dataOf(Snapshot.parse(bytes as ArrayBufferView));
       batch(() => {
         this.hovered.value = null;
-        this.#variant.value = null;
+        this.#intervened.value = null;
         this.#base.value = next;
       });
     } catch (error) {
@@ -301,15 +301,15 @@ export class Store {
     }
   }
 
-  #setVariant(bytes: unknown): void {
+  #setIntervened(bytes: unknown): void {
     if (!ArrayBuffer.isView(bytes) || bytes.byteLength === 0) {
-      this.#variant.value = null;
+      this.#intervened.value = null;
       return;
     }
     try {
-      this.#variant.value = this.#passOf(bytes);
+      this.#intervened.value = this.#passOf(bytes);
     } catch (error) {
-      this.#variant.value = null;
+      this.#intervened.value = null;
       this.fail(error);
     }
   }
@@ -317,7 +317,7 @@ export class Store {
   #merge(buffer: ArrayBuffer | ArrayBufferView): void {
     const container = unpack(buffer);
     if (container.meta.kind !== "part") return;
-    const target = container.meta.variant === true ? this.#variant : this.#base;
+    const target = container.meta.intervened === true ? this.#intervened : this.#base;
     const data = target.peek();
     // An intervention was undone before its answer came.
     if (!data) return;

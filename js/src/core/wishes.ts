@@ -29,7 +29,7 @@ export class Wishes {
     const stops = [
       effect(() => this.#fetchClasses(store.baseline.value, "classes")),
       effect(() => {
-        const intervened = store.state.shown.value !== "baseline" && store.variant.value;
+        const intervened = store.state.shown.value !== "baseline" && store.intervened.value;
         if (intervened) this.#fetchClasses(intervened, "intervened classes");
       }),
       effect(() => this.#fillRanks()),
@@ -43,7 +43,7 @@ export class Wishes {
   /** Attention weights and head readings of these tokens, fetched where they are missing and a kernel is there. */
   attention(tokens: readonly number[]): void {
     this.#fetchAttention(this.#store.baseline.peek(), "attention", tokens);
-    const intervened = this.#store.state.shown.peek() !== "baseline" && this.#store.variant.peek();
+    const intervened = this.#store.state.shown.peek() !== "baseline" && this.#store.intervened.peek();
     if (intervened) this.#fetchAttention(intervened, "intervened attention", tokens);
   }
 

@@ -47,7 +47,7 @@ interface Model {
 function modelOf(store: Store, shown: Shown): Model | string {
   const { class_index, compare_index, contribution } = store.state;
   const before = store.baseline.value;
-  const data = (shown !== "baseline" && store.variant.value) || before;
+  const data = (shown !== "baseline" && store.intervened.value) || before;
   const mode = contribution.value;
   const changed = shown === "difference" && data !== before;
   const of = ({ snapshot, readings }: Data, id: number): Breakdown | null => {
@@ -99,7 +99,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const pointed = signal<number | null>(null);
   /** Values of the passes before and after and of the change: one scale for the three. */
   const others = () =>
-    own.value || !store.variant.value
+    own.value || !store.intervened.value
       ? []
       : SHOWN.flatMap((shown) => {
           const one = modelOf(store, shown);

@@ -85,7 +85,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     // An intervened pass is of the same picture, and does not say so again.
     const { image } = store.baseline.value.snapshot.meta;
     const shown = store.state.shown.value;
-    const { variant } = store;
+    const { intervened } = store;
     say(name, model.name);
     const label = image?.label;
     const words = [
@@ -96,7 +96,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       `${count(snapshot.C)} classes`,
     ];
     say(about, words.filter(Boolean).join("  ·  "));
-    const done = shown !== "baseline" && variant.value ? (intervention?.label ?? "intervened") : "";
+    const done = shown !== "baseline" && intervened.value ? (intervention?.label ?? "intervened") : "";
     say(doing, done);
     doing.title = done;
     const own = store.state.class_index.value;

@@ -42,7 +42,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   /** The tokens that are known, and their mean values, of a pass or of the change. */
   const of = (shown: Shown) => {
     const before = store.baseline.value;
-    const data = (shown !== "baseline" && store.variant.value) || before;
+    const data = (shown !== "baseline" && store.intervened.value) || before;
     const changed = shown === "difference" && data !== before;
     const ids = classes.value;
     let tokens: readonly number[] = knownTokens(data, ids, store.activeTokens.value);
@@ -58,7 +58,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const [fit, own] = fitButton(store, abort);
   /** The largest value of the passes before and after and of the change: one scale for the three. */
   const peak = computed(() => {
-    const some = own.value || !store.variant.value ? [now.value] : SHOWN.map(of);
+    const some = own.value || !store.intervened.value ? [now.value] : SHOWN.map(of);
     return Math.max(1e-9, ...some.map((one) => peakOf(one.values ?? [])));
   });
   section.append(h("header", {}, title, fit, legend), empty, grid, readout);

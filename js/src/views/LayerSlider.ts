@@ -149,12 +149,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const values = computed(() => curveOf(store.data.value));
   const reference = computed(() => {
     const { shown } = store.state;
-    return shown.value !== "baseline" && store.variant.value ? curveOf(store.baseline.value) : null;
+    return shown.value !== "baseline" && store.intervened.value ? curveOf(store.baseline.value) : null;
   });
   /** The pass that is not shown: the curve's scale has room for both. */
   const unshown = computed(() => {
-    const { variant, baseline, data } = store;
-    return variant.value && curveOf(data.value === baseline.value ? variant.value : baseline.value);
+    const { intervened, baseline, data } = store;
+    return intervened.value && curveOf(data.value === baseline.value ? intervened.value : baseline.value);
   });
   /** Where the rank is best for the first time; null as long as some are not known. */
   const best = computed(() => {

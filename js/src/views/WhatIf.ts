@@ -19,7 +19,7 @@ export interface WhatIfOptions {
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: WhatIfOptions = {}): void {
   const on = { signal: abort };
   /** What was done to the pass that is shown beside the baseline, whoever asked for it. */
-  const done = computed(() => store.variant.value?.snapshot.meta.intervention);
+  const done = computed(() => store.intervened.value?.snapshot.meta.intervention);
   const steps = computed((): readonly PinnedStep[] =>
     (done.value?.spec ?? []).map((spec, i) => ({
       spec,
@@ -94,7 +94,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   /** Run the model with these steps; the old state stays until the answer is there. */
   const run = async (next: readonly PinnedStep[], label = labelOf(next)) => {
     problem.value = "";
-    if (next.length === 0) return store.clearVariant();
+    if (next.length === 0) return store.removeInterventions();
     const { mode } = store.baseline.peek().snapshot.meta.payload;
     const [spec, labels] = [next.map((step) => step.spec), next.map((step) => step.label)];
     const params = { spec, labels, label, payload: mode };
@@ -193,7 +193,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   onFrame(abort, () => {
     const live = store.kernel.value === "live";
     const own = ACTIONS[chosen.value];
-    const has = store.variant.value !== null;
+    const has = store.intervened.value !== null;
     const names = live
       ? ["pinned …", ...store.pins.value.map((p) => p.label)]
       : store.pinned.value.map((d, i) =>
@@ -234,7 +234,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     }
     const held = kept();
     if (live) pinned.value = String(held ? store.pins.value.indexOf(held) : -1);
-    else if (store.variant.value) pinned.value = String(store.pinned.value.indexOf(store.variant.value));
+    else if (store.intervened.value)
+      pinned.value = String(store.pinned.value.indexOf(store.intervened.value));
   });
   onFrame(abort, () => {
     list.replaceChildren(
@@ -250,8 +251,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     const live = store.kernel.value === "live";
     list.hidden = !live;
     copy.textContent = "Copy as Python";
-    const variant = store.variant.value?.snapshot;
-    table.hidden = !variant && !live;
+    const intervened = store.intervened.value?.snapshot;
+    table.hidden = !intervened && !live;
     const { snapshot } = store.baseline.value;
     const column = (
       name: string,
@@ -277,9 +278,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
       );
     };
     table.replaceChildren(
-      column("before", snapshot, variant, "gone", "after"),
+      column("before", snapshot, intervened, "gone", "after"),
       // Without an intervention there is its place.
-      ...(variant ? [column("after", variant, snapshot, "new", "before")] : []),
+      ...(intervened ? [column("after", intervened, snapshot, "new", "before")] : []),
     );
   });
   choosesClass(table, store, abort);

@@ -154,8 +154,8 @@ export function keepPlace(node: HTMLElement, shown: boolean, possible: boolean):
 }
 
 /** Shown while there is a pass with an intervention. */
-function whileVaried(node: HTMLElement, store: Store, abort: AbortSignal): HTMLElement {
-  watch(abort, () => keepPlace(node, store.variant.value !== null, whatIfPossible(store)));
+function whileIntervened(node: HTMLElement, store: Store, abort: AbortSignal): HTMLElement {
+  watch(abort, () => keepPlace(node, store.intervened.value !== null, whatIfPossible(store)));
   return node;
 }
 
@@ -169,7 +169,7 @@ export function fitButton(store: Store, abort: AbortSignal): readonly [HTMLEleme
   };
   node.addEventListener("click", turn, { signal: abort });
   watch(abort, () => node.setAttribute("aria-pressed", String(own.value)));
-  return [whileVaried(node, store, abort), own];
+  return [whileIntervened(node, store, abort), own];
 }
 
 /** Which pass is shown: of all views of a session, so it stands once in what is composed of several. */
@@ -186,7 +186,7 @@ export function passes(store: Store, abort: AbortSignal): HTMLElement {
     (value) => store.set({ shown: value }),
   );
   choice.title = "The model's own pass, the pass with the intervention, or the change (key D)";
-  return whileVaried(choice, store, abort);
+  return whileIntervened(choice, store, abort);
 }
 
 /** A click on what carries a class (`data-class`) chooses it. */

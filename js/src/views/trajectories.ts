@@ -166,7 +166,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   }
   // Last, and with its place kept, so that the others stay where they are.
   const before = () => {
-    const some = shown.value !== "baseline" && store.variant.value;
+    const some = shown.value !== "baseline" && store.intervened.value;
     const values = some ? reader(store, store.baseline.value, measure)([output]) : [];
     if (whatIfPossible(store)) lines.push({ key: "before", name: `${name} before`, look: "before", values });
   };
@@ -179,7 +179,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   }
   before();
   // One scale for the passes before and after.
-  const every = [store.baseline.value, store.variant.value].flatMap((pass) => {
+  const every = [store.baseline.value, store.intervened.value].flatMap((pass) => {
     const of = pass && reader(store, pass, measure);
     return of ? Array.from({ length: snapshot.T }, (_, t) => of([t])) : [];
   });
