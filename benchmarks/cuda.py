@@ -398,9 +398,9 @@ def photographs(bench: Bench) -> None:
     batch = 32 if bench.tiny else 512
     run = Run(Recipe(batch=batch, held_back=1), held, bench.sheet.folder, device=bench.device)
     for _ in range(3):
-        run.one_step(1.0, 0.5, 0.7)
+        run.take_step(1.0, 0.5, 0.7)
     steps = 3 if bench.tiny else 30
-    taken = bench.seconds(lambda: [run.one_step(1.0, 0.5, 0.7) for _ in range(steps)])
+    taken = bench.seconds(lambda: [run.take_step(1.0, 0.5, 0.7) for _ in range(steps)])
     bench.sheet.note(
         f"model of photographs: {steps / taken:.1f} training steps a second at batch {batch}, half of the tokens: "
         f"an epoch of 36,000 photographs takes {36_000 / batch * taken / steps:.1f} s"

@@ -1,4 +1,4 @@
-"""What the paper asks of a model, measured on scenes: where the class shows, block by block, and what attention does."""
+"""The paper's questions, measured on scenes: where a class is identifiable, block by block, and what attention adds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from classspace_widgets.training.augment import CONTEXT, normalise, token_targets
-from classspace_widgets.training.cache import Drawn
+from classspace_widgets.training.cache import DrawnScenes
 
 if TYPE_CHECKING:
     from timm.models.vision_transformer import VisionTransformer
@@ -23,24 +23,24 @@ Floats = NDArray[np.float64]
 
 @contextmanager
 def streams(model: VisionTransformer) -> Iterator[list[Tensor]]:
-    """Collect the residual stream [B, T, D] in front of the first block and after each: L + 1 of them a pass."""
-    found: list[Tensor] = []
+    """Collect the residual stream [B, T, D] before the first block and after each block: L + 1 tensors for every pass."""
+    collected: list[Tensor] = []
     with ExitStack() as hooks:
-        first = model.blocks[0].register_forward_pre_hook(lambda _, given: found.append(given[0]))
+        first = model.blocks[0].register_forward_pre_hook(lambda _, inputs: collected.append(inputs[0]))
         hooks.callback(first.remove)
         for block in model.blocks:
-            hooks.callback(block.register_forward_hook(lambda _, given, out: found.append(out)).remove)
-        yield found
+            hooks.callback(block.register_forward_hook(lambda _, inputs, output: collected.append(output)).remove)
+        yield collected
 
 
 @contextmanager
 def attention_cut(model: VisionTransformer) -> Iterator[None]:
-    """Every image token attends to itself alone, in all blocks: its attention output is its own value, projected."""
+    """Every image token attends to itself only, in all blocks: its attention output is its own value, projected."""
     prefix = model.num_prefix_tokens
 
-    def own_value(attention: Any, given: tuple[Tensor, ...], out: Tensor) -> Tensor:
-        value = attention.qkv(given[0][:, prefix:])[..., -out.shape[-1] :]
-        return torch.cat([out[:, :prefix], attention.proj(value)], dim=1)
+    def own_value(attention: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        value = attention.qkv(inputs[0][:, prefix:])[..., -output.shape[-1] :]
+        return torch.cat([output[:, :prefix], attention.proj(value)], dim=1)
 
     with ExitStack() as hooks:
         for block in model.blocks:
@@ -76,37 +76,39 @@ def identifiability(logits: Tensor, labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Places:
-    """Mean identifiability per picture and stream, NaN where a picture has no such token; all [N, L + 1]."""
+    """Mean identifiability per picture and stream, [N, L + 1]: of one class on the tokens of one place.
+
+    NaN where a picture has no such token. ``correct`` [N] tells where the model's answer is right."""
 
     main_on_main: Floats
     main_on_context: Floats
     main_on_others: Floats
     others_on_others: Floats
-    right: NDArray[np.bool_]
+    correct: NDArray[np.bool_]
 
 
 @torch.no_grad()
-def measure(model: VisionTransformer, drawn: Drawn, *, batch: int = 50) -> Places:
+def measure(model: VisionTransformer, scenes: DrawnScenes, *, batch: int = 50) -> Places:
     """Read all image tokens of all scenes, block by block.
 
     Parameters
     ----------
-    drawn : tuple of ndarray
-        Images [N, S, S, 3], masks [N, S, S] and classes [N, objects], as `draw_all` gives them.
+    scenes : tuple of ndarray
+        Images [N, S, S, 3], masks [N, S, S] and classes [N, objects], from `draw_all`.
     """
     patch = model.patch_embed.patch_size[0]
     rows: dict[str, list[Tensor]] = {name: [] for name in Places.__dataclass_fields__}
-    for start in range(0, len(drawn[0]), batch):
-        images, masks, classes = (torch.from_numpy(array[start : start + batch]) for array in drawn)
+    for start in range(0, len(scenes[0]), batch):
+        images, masks, classes = (torch.from_numpy(array[start : start + batch]) for array in scenes)
         pixels = normalise(images)
-        with streams(model) as found:
+        with streams(model) as collected:
             output = model(pixels)
         labels, targets = classes[:, 0], token_targets(masks, classes, patch)
         on_main = targets == labels[:, None]
         on_others, on_context = (targets >= 0) & ~on_main, targets == CONTEXT
-        logits = [lens(model, stream)[:, model.num_prefix_tokens :] for stream in found]
-        of_main = torch.stack([identifiability(level, labels) for level in logits], 1)
-        of_own = torch.stack([identifiability(level, targets.clamp(min=0)) for level in logits], 1)
+        logits = [lens(model, stream)[:, model.num_prefix_tokens :] for stream in collected]
+        of_main = torch.stack([identifiability(layer, labels) for layer in logits], 1)
+        of_own = torch.stack([identifiability(layer, targets.clamp(min=0)) for layer in logits], 1)
         for name, values, where in (
             ("main_on_main", of_main, on_main),
             ("main_on_context", of_main, on_context),
@@ -114,13 +116,13 @@ def measure(model: VisionTransformer, drawn: Drawn, *, batch: int = 50) -> Place
             ("others_on_others", of_own, on_others),
         ):
             rows[name].append(values.masked_fill(~where[:, None], torch.nan).nanmean(-1))
-        rows["right"].append(output.argmax(-1) == labels)
+        rows["correct"].append(output.argmax(-1) == labels)
     arrays: dict[str, Any] = {name: torch.cat(parts).numpy() for name, parts in rows.items()}
-    return Places(**{k: v if k == "right" else v.astype(np.float64) for k, v in arrays.items()})
+    return Places(**{k: v if k == "correct" else v.astype(np.float64) for k, v in arrays.items()})
 
 
 def interval(values: Floats, *, replicates: int = 1000, seed: int = 0) -> tuple[float, float, float]:
-    """Mean over pictures and its 95 % bootstrap interval; pictures that are NaN do not count.
+    """Mean over pictures and its 95 % bootstrap interval; NaN are left out.
 
     Parameters
     ----------
@@ -133,14 +135,14 @@ def interval(values: Floats, *, replicates: int = 1000, seed: int = 0) -> tuple[
     return float(values.mean()), float(low), float(high)
 
 
-def wilson(right: int, n: int) -> tuple[float, float, float]:
-    """Share and its 95 % Wilson interval.
+def wilson(correct: int, n: int) -> tuple[float, float, float]:
+    """A share and its 95 % Wilson interval.
 
     Examples
     --------
     >>> [round(x, 3) for x in wilson(97, 100)]
     [0.97, 0.915, 0.99]
     """
-    z, share = 1.959964, right / n
+    z, share = 1.959964, correct / n  # z is the normal distribution's 97.5 % quantile
     middle, spread = share + z * z / (2 * n), z * (share * (1 - share) / n + z * z / (4 * n * n)) ** 0.5
     return share, (middle - spread) / (1 + z * z / n), (middle + spread) / (1 + z * z / n)

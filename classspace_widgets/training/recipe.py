@@ -1,4 +1,4 @@
-"""How each bundled model is trained: what it sees, what it is told, for how long."""
+"""How each bundled model is trained: its data, its targets, its schedule."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 
 def _timm(**changes: Any) -> dict[str, Any]:
-    plain = {"img_size": 96, "patch_size": 8, "embed_dim": 128, "depth": 8, "num_heads": 4, "global_pool": "token"}
-    return {**plain, **changes}
+    defaults = {"img_size": 96, "patch_size": 8, "embed_dim": 128, "depth": 8, "num_heads": 4, "global_pool": "token"}
+    return {**defaults, **changes}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model and its training, complete but for the seed.
+    """A model and its training: everything but the seed.
 
     Attributes
     ----------
@@ -22,17 +22,17 @@ class Recipe:
     token_weight : float
         Weight of the cross-entropy at image tokens covered by an object, to that object's own class.
     context_weight : float
-        Weight of the cross-entropy at image tokens without any object, to the even distribution.
+        Weight of the cross-entropy at image tokens without any object, to the uniform distribution over classes.
     rate, matrix_rate : float
         Highest learning rates: of AdamW (embeddings, norms, biases, classifier), and of Muon, which orthogonalises
-        the steps of the blocks' matrices.
+        the updates of the blocks' matrices.
     keep, keep_until : float
         Share of the image tokens kept at random in a step, for that share of the steps; afterwards all are kept.
     vary : bool
-        Whether pictures are turned, zoomed, shifted, flipped and recoloured at every use, or flipped alone; a run
-        that sees a picture a few times needs no more.
+        Whether pictures are rotated, zoomed, shifted, flipped and recoloured every time they are seen, or only flipped,
+        which is enough for a run that sees each picture only a few times.
     start_from : str, optional
-        Bundled model whose weights it begins with.
+        Bundled model whose weights the training starts from.
     """
 
     timm: dict[str, Any] = field(default_factory=_timm)

@@ -21,7 +21,7 @@ from classspace_widgets.files import replacing
 from classspace_widgets.models.bundled import WEIGHTS, build, load_bundled, save
 from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.training.augment import CONTEXT, augment, flip, normalise, token_targets
-from classspace_widgets.training.cache import draw_all
+from classspace_widgets.training.cache import DrawnScenes, draw_all
 from classspace_widgets.training.optimizers import optimizers
 from classspace_widgets.training.recipe import RECIPES, Recipe
 
@@ -43,7 +43,7 @@ def losses(
     targets : Tensor
         [B, P], from `token_targets`.
     kept : Tensor, optional
-        [B, K], the image tokens to keep in each picture; all of them when left out.
+        [B, K], the image tokens that the pass keeps in each picture; by default all.
     """
     prefix = model.num_prefix_tokens
     tokens = model._pos_embed(model.patch_embed(pixels))
@@ -53,15 +53,15 @@ def losses(
         targets = targets.gather(1, kept)
     tokens = model.norm(model.blocks(model.norm_pre(tokens)))
     output = model.forward_head(tokens).float()
-    every = model.head(model.fc_norm(tokens[:, prefix:])).float()
-    on_objects = functional.cross_entropy(every[targets >= 0], targets[targets >= 0])
-    on_context = -functional.log_softmax(every[targets == CONTEXT], dim=-1).mean()
+    token_logits = model.head(model.fc_norm(tokens[:, prefix:])).float()
+    on_objects = functional.cross_entropy(token_logits[targets >= 0], targets[targets >= 0])
+    on_context = -functional.log_softmax(token_logits[targets == CONTEXT], dim=-1).mean()
     label = functional.cross_entropy(output, classes[:, 0])
     return label, on_objects.nan_to_num(), on_context.nan_to_num()
 
 
-def keep_some(targets: Tensor, share: float, generator: torch.Generator) -> Tensor | None:
-    """An even random choice of image tokens [B, K], or None for all."""
+def random_tokens(targets: Tensor, share: float, generator: torch.Generator) -> Tensor | None:
+    """A random share of the image tokens of every picture, [B, K]; None for all of them."""
     if share >= 1:
         return None
     batch, tokens = targets.shape
@@ -77,11 +77,11 @@ def share_of_rate(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
-def take_over(model: VisionTransformer, trained: VisionTransformer) -> None:
-    """Begin with the weights of a trained model of the same width; a [CLS] token that `model` lacks is left behind."""
+def copy_weights(model: VisionTransformer, trained: VisionTransformer) -> None:
+    """Copy the weights of a trained model of the same width, without the [CLS] token if `model` has none."""
     weights = trained.state_dict()
-    surplus = trained.num_prefix_tokens - model.num_prefix_tokens
-    weights["pos_embed"] = weights["pos_embed"][:, surplus:]
+    extra = trained.num_prefix_tokens - model.num_prefix_tokens
+    weights["pos_embed"] = weights["pos_embed"][:, extra:]
     for part in ("weight", "bias"):
         if f"fc_norm.{part}" in model.state_dict() and f"norm.{part}" in weights:
             weights[f"fc_norm.{part}"] = weights.pop(f"norm.{part}")
@@ -91,13 +91,97 @@ def take_over(model: VisionTransformer, trained: VisionTransformer) -> None:
 
 
 def hardware(device: str) -> str:
-    """What a run ran on, for its card."""
+    """The machine that a run used, for the model card."""
     if device.startswith("cuda"):
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*:\s*(.+)", info.read_text()) if info.exists() else []
     name = names[0] if names else platform.processor() or platform.machine()
     return f"CPU ({name}), {torch.get_num_threads()} threads, bfloat16 autocast, torch {torch.__version__}"
+
+
+class Run:
+    """A training run that lives in a folder: model, optimizers and step, with what training printed on the way.
+
+    Every step draws its batch and its augmentation from (seed, step) only, so an interrupted run that goes on
+    gives the same model as one that was never interrupted.
+    """
+
+    def __init__(self, recipe: Recipe, scenes: DrawnScenes, out: Path, *, variant: str, seed: int, device: str) -> None:
+        torch.manual_seed(seed)
+        self.recipe, self.out, self.variant, self.seed, self.device = recipe, out, variant, seed, device
+        self.images, self.masks, self.classes = scenes
+        self.model = build(recipe.timm).to(device)
+        self.optimizers = optimizers(self.model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
+        self.highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
+        self.step, self.seconds, self.history = 0, 0.0, []  # type: int, float, list[dict[str, float]]
+        self.mean: dict[str, float] = {}
+
+    @property
+    def checkpoint(self) -> Path:
+        """File of the checkpoint."""
+        return self.out / f"{self.variant}.checkpoint.pt"
+
+    def load(self) -> None:
+        """Go on from the checkpoint."""
+        saved = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
+
+    def save(self) -> None:
+        """Write the checkpoint, and the weights with their card."""
+        state = {"model": self.model.state_dict(), "step": self.step}
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        with replacing(self.checkpoint) as unfinished:
+            torch.save({**state, "seconds": self.seconds, "history": self.history}, unfinished)
+        card = {"variant": self.variant, "timm": self.recipe.timm, "recipe": asdict(self.recipe), "seed": self.seed}
+        card |= {"trained_steps": self.step, "seconds": round(self.seconds), "device": self.device}
+        save(self.model, card | {"hardware": hardware(self.device), "history": self.history}, self.out, self.variant)
+
+    def take_step(self) -> None:
+        """Train on one batch."""
+        recipe, device, start = self.recipe, self.device, time.perf_counter()
+        rows = np.random.default_rng([self.seed, self.step]).integers(recipe.scenes, size=recipe.batch)
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
+        pixels = normalise(torch.from_numpy(self.images[rows]).to(device))
+        masks = torch.from_numpy(self.masks[rows]).to(device)
+        pixels, masks = (augment if recipe.vary else flip)(pixels, masks, generator)
+        classes = torch.from_numpy(self.classes[rows]).to(device)
+        for optimizer, rates in zip(self.optimizers, self.highest, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * share_of_rate(self.step, recipe)
+        with torch.autocast(device.split(":")[0], torch.bfloat16):
+            targets = token_targets(masks, classes, recipe.timm["patch_size"])
+            share = recipe.keep if self.step < recipe.keep_until * recipe.steps else 1.0
+            parts = losses(self.model, pixels, classes, targets, random_tokens(targets, share, generator))
+        loss = parts[0] + recipe.token_weight * parts[1] + recipe.context_weight * parts[2]
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.step, self.seconds = self.step + 1, self.seconds + time.perf_counter() - start
+        for name, part in zip(("label", "objects", "context"), parts, strict=True):
+            self.mean[name] = 0.98 * self.mean.get(name, part.item()) + 0.02 * part.item()
+
+    def train(self, stop: int, *, save_every: int) -> None:
+        """Train up to a step, with a checkpoint every so many steps and at the end."""
+        bar = tqdm(total=self.recipe.steps, initial=self.step, desc=self.variant, unit="step", mininterval=5)
+        self.model.train()
+        while self.step < stop:
+            self.take_step()
+            bar.update()
+            if self.step % 25 == 0:
+                bar.set_postfix({name: f"{value:.3f}" for name, value in self.mean.items()})
+            if self.step % save_every == 0 or self.step == self.recipe.steps:
+                means = {name: round(value, 4) for name, value in self.mean.items()}
+                self.history.append({"step": self.step, **means})
+                self.save()
+        bar.close()
+        if self.step == stop:
+            self.save()
 
 
 def train(
@@ -109,80 +193,43 @@ def train(
     device: str = "cpu",
     workers: int = 1,
     cache: Path | None = None,
-    keep_every: int = 250,
+    save_every: int = 250,
     stop_at: int | None = None,
     start_folder: Path = WEIGHTS,
 ) -> VisionTransformer:
     """Train, going on from the checkpoint in `out` if there is one, and write weights and card.
 
-    Every step draws its batch and its augmentation from (seed, step) alone, so an interrupted run that goes on
-    gives the same model as one that was never interrupted.
+    Parameters
+    ----------
+    recipe : Recipe
+    out : Path
+        Folder for checkpoint, weights and card.
+    variant : str
+        Name of the model and its files.
+    seed : int
+        Of weights, scenes, batches and augmentation.
+    workers : int
+        Processes that draw the scenes.
+    cache : Path, optional
+        Folder for drawn scenes; by default ``out / "cache"``.
+    save_every : int
+        Steps between checkpoints.
+    stop_at : int, optional
+        Stop after this step of the schedule.
+    start_folder : Path
+        Where the weights of ``recipe.start_from`` are.
     """
     out.mkdir(parents=True, exist_ok=True)
-    size, patch = recipe.timm["img_size"], recipe.timm["patch_size"]
+    size = recipe.timm["img_size"]
     data = ScenesDataset(recipe.scenes, seed, size=size, p_home=recipe.p_home, distractors=recipe.distractors)
-    images, masks, classes = draw_all(data, cache or out / "cache", workers=workers)
-    torch.manual_seed(seed)
-    model = build(recipe.timm).to(device)
-    makers = optimizers(model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
-    highest = [[group["lr"] for group in maker.param_groups] for maker in makers]
-    step, seconds, history = 0, 0.0, []
-    place = out / f"{variant}.checkpoint.pt"
-    if place.exists():
-        kept = torch.load(place, map_location=device, weights_only=True)
-        model.load_state_dict(kept["model"])
-        for maker, state in zip(makers, kept["optimizers"], strict=True):
-            maker.load_state_dict(state)
-        step, seconds, history = kept["step"], kept["seconds"], kept["history"]
+    scenes = draw_all(data, cache or out / "cache", workers=workers)
+    run = Run(recipe, scenes, out, variant=variant, seed=seed, device=device)
+    if run.checkpoint.exists():
+        run.load()
     elif recipe.start_from is not None:
-        take_over(model, load_bundled(recipe.start_from, folder=start_folder))
-
-    def keep() -> None:
-        state = {"model": model.state_dict(), "optimizers": [maker.state_dict() for maker in makers], "step": step}
-        with replacing(place) as half:
-            torch.save({**state, "seconds": seconds, "history": history}, half)
-        card = {"variant": variant, "timm": recipe.timm, "recipe": asdict(recipe), "seed": seed, "trained_steps": step}
-        card |= {"seconds": round(seconds), "device": device, "hardware": hardware(device), "history": history}
-        save(model, card, out, variant)
-
-    stop = recipe.steps if stop_at is None else min(stop_at, recipe.steps)
-    bar = tqdm(total=recipe.steps, initial=step, desc=variant, unit="step", mininterval=5)
-    model.train()
-    mean: dict[str, float] = {}
-    while step < stop:
-        start = time.perf_counter()
-        rows = np.random.default_rng([seed, step]).integers(recipe.scenes, size=recipe.batch)
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
-        pixels = normalise(torch.from_numpy(images[rows]).to(device))
-        shown = torch.from_numpy(masks[rows]).to(device)
-        pixels, shown = (augment if recipe.vary else flip)(pixels, shown, generator)
-        kinds = torch.from_numpy(classes[rows]).to(device)
-        for maker, rates in zip(makers, highest, strict=True):
-            for group, rate in zip(maker.param_groups, rates, strict=True):
-                group["lr"] = rate * share_of_rate(step, recipe)
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
-            targets = token_targets(shown, kinds, patch)
-            share = recipe.keep if step < recipe.keep_until * recipe.steps else 1.0
-            parts = losses(model, pixels, kinds, targets, keep_some(targets, share, generator))
-        loss = parts[0] + recipe.token_weight * parts[1] + recipe.context_weight * parts[2]
-        model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for maker in makers:
-            maker.step()
-        step, seconds = step + 1, seconds + time.perf_counter() - start
-        bar.update()
-        for name, part in zip(("label", "objects", "context"), parts, strict=True):
-            mean[name] = 0.98 * mean.get(name, part.item()) + 0.02 * part.item()
-        if step % 25 == 0:
-            bar.set_postfix({name: f"{value:.3f}" for name, value in mean.items()})
-        if step % keep_every == 0 or step == recipe.steps:
-            history.append({"step": step, **{name: round(value, 4) for name, value in mean.items()}})
-            keep()
-    bar.close()
-    if step == stop:
-        keep()
-    return model.eval()
+        copy_weights(run.model, load_bundled(recipe.start_from, folder=start_folder))
+    run.train(recipe.steps if stop_at is None else min(stop_at, recipe.steps), save_every=save_every)
+    return run.model.eval()
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -198,10 +245,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--workers", type=int, default=2, help="processes that draw")
     parser.add_argument("--cache", type=Path, help="folder for drawn pictures (default: OUT/cache)")
-    parser.add_argument("--keep-every", type=int, default=250, help="steps between checkpoints")
+    parser.add_argument("--save-every", type=int, default=250, help="steps between checkpoints")
     given = parser.parse_args(arguments)
     changes: dict[str, Any] = {k: v for k in ("steps", "scenes", "batch") if (v := getattr(given, k)) is not None}
-    options = {k: getattr(given, k) for k in ("variant", "seed", "device", "workers", "cache", "keep_every", "stop_at")}
+    options = {k: getattr(given, k) for k in ("variant", "seed", "device", "workers", "cache", "save_every", "stop_at")}
     train(replace(RECIPES[given.variant], **changes), given.out, **options)
 
 

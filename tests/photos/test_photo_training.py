@@ -1,4 +1,4 @@
-"""Training on photographs: what is read, how it is varied, and runs that can be interrupted."""
+"""Training on photographs: reading, augmentation, and runs that can be interrupted."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from classspace_widgets.training.photos.augment import mix, normalise, vary
+from classspace_widgets.training.photos.augment import augment, mix, normalise
 from classspace_widgets.training.photos.data import pack, read
-from classspace_widgets.training.photos.train import Recipe, Run, answers, build, score
+from classspace_widgets.training.photos.train import Recipe, Run, accuracy, build, class_logits
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 TINY = replace(Recipe(), timm=TIMM, batch=4, warm_up=2, held_back=2)
@@ -55,13 +55,13 @@ def test_a_packed_file_holds_the_same_photographs(folder, tmp_path):
     assert (packed.labels == whole.labels).all()
     assert packed.folders == whole.folders
     assert np.abs(packed.pixels.mean((1, 2, 3)) - whole.pixels.mean((1, 2, 3))).max() < 2
-    pack(folder, tmp_path / "some.npz", each=3)
+    pack(folder, tmp_path / "some.npz", per_class=3)
     assert np.bincount(read(tmp_path / "some.npz").labels).tolist() == [3, 3, 3]
 
 
-def test_variations_stay_pictures_and_differ():
+def test_augmentation_is_random_and_finite():
     pixels = normalise(torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8))
-    one, same, other = (vary(pixels, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    one, same, other = (augment(pixels, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
     assert one.shape == pixels.shape
     assert torch.isfinite(one).all()
     assert torch.equal(one, same)
@@ -77,18 +77,18 @@ def test_mixing_follows_the_area(seed):
     assert targets.sum(1).tolist() == pytest.approx([1, 1])
 
 
-def test_no_mixing_where_none_is_wanted():
+def test_a_share_of_zero_mixes_nothing():
     pixels, targets = torch.rand(2, 3, 8, 8), torch.eye(2)
     kept = mix(pixels, targets, torch.Generator().manual_seed(0), share=0.0)
     assert kept[0] is pixels
     assert kept[1] is targets
 
 
-def test_all_tokens_kept_is_the_model_itself():
+def test_keeping_all_tokens_is_the_model_s_own_pass():
     torch.manual_seed(0)
     model = build(TINY, 3).eval()
     pixels = torch.randn(2, 3, 32, 32)
-    torch.testing.assert_close(answers(model, pixels, 1.0, torch.Generator()), model(pixels))
+    torch.testing.assert_close(class_logits(model, pixels, 1.0, torch.Generator()), model(pixels))
 
 
 def test_accuracy_counts_pictures(folder):
@@ -97,20 +97,20 @@ def test_accuracy_counts_pictures(folder):
     with torch.no_grad():
         model.head.weight.zero_()
         model.head.bias.copy_(torch.tensor([1.0, 2.0, 0.0]))
-    assert score(model, photographs, "cpu") == {"top1": round(1 / 3, 4), "top5": 1.0}
+    assert accuracy(model, photographs, "cpu") == {"top1": round(1 / 3, 4), "top5": 1.0}
 
 
-def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(folder, tmp_path):
+def test_an_interrupted_run_gives_the_same_model(folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     photographs = read(folder)
     whole = Run(TINY, photographs, out)
-    whole.go(5, "run", falling=False)
+    whole.train(5, "run", cool_down=False)
     first = Run(TINY, photographs, out)
-    first.go(2, "part", falling=False)
+    first.train(2, "part", cool_down=False)
     second = Run(TINY, photographs, out)
     second.load(out / "part.pt")
-    second.go(3, "run", falling=False)
+    second.train(3, "run", cool_down=False)
     for a, b in zip(whole.averaged.parameters(), second.averaged.parameters(), strict=True):
         torch.testing.assert_close(a, b)
     assert second.step == 5
@@ -118,7 +118,7 @@ def test_an_interrupted_run_goes_on_as_if_nothing_had_happened(folder, tmp_path)
 
 def test_the_rate_falls_to_zero_in_a_cool_down(folder, tmp_path):
     run = Run(TINY, read(folder), tmp_path)
-    run.go(4, "cooled", falling=True)
-    assert [group["lr"] for maker in run.makers for group in maker.param_groups] == pytest.approx(
+    run.train(4, "cooled", cool_down=True)
+    assert [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups] == pytest.approx(
         [rate / 4 for rates in run.highest for rate in rates]
     )

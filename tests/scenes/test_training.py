@@ -15,7 +15,7 @@ from classspace_widgets.training.augment import CONTEXT, IGNORED, augment, flip,
 from classspace_widgets.training.cache import draw_all
 from classspace_widgets.training.phenomena import attention_cut, identifiability, interval, measure, streams, wilson
 from classspace_widgets.training.recipe import RECIPES, Recipe
-from classspace_widgets.training.scenes import keep_some, losses, share_of_rate, take_over, train
+from classspace_widgets.training.scenes import copy_weights, losses, random_tokens, share_of_rate, train
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2, "global_pool": "token"}
 TINY = Recipe(timm=TIMM, vary=True, scenes=16, steps=6, batch=4, warm_up=2, keep=0.5, keep_until=0.7)
@@ -53,12 +53,12 @@ def test_augmentation_moves_masks_with_pictures():
 
 def test_flips_move_masks_with_pictures():
     pixels, masks = torch.rand(8, 3, 4, 4), torch.randint(0, 3, (8, 4, 4))
-    turned, numbers = flip(pixels, masks, torch.Generator().manual_seed(0))
+    mirrored, numbers = flip(pixels, masks, torch.Generator().manual_seed(0))
     kinds = set()
     for i in range(8):
-        flipped = not torch.equal(turned[i], pixels[i])
+        flipped = not torch.equal(mirrored[i], pixels[i])
         kinds.add(flipped)
-        assert torch.equal(turned[i], pixels[i].flip(-1) if flipped else pixels[i])
+        assert torch.equal(mirrored[i], pixels[i].flip(-1) if flipped else pixels[i])
         assert torch.equal(numbers[i], masks[i].flip(-1) if flipped else masks[i])
     assert kinds == {True, False}
 
@@ -68,7 +68,7 @@ def test_normalise():
     assert torch.allclose(normalise(images), torch.full((1, 3, 2, 2), 2.0))
 
 
-def test_losses_of_an_even_model_are_log_c():
+def test_losses_of_a_model_without_preference_are_log_c():
     model = build(TIMM)
     torch.nn.init.zeros_(model.head.weight)
     targets = torch.full((2, 16), CONTEXT)
@@ -94,13 +94,13 @@ def test_losses_read_the_model_s_own_output():
 
 
 def test_kept_tokens_are_a_choice_without_repeats():
-    kept = keep_some(torch.zeros(5, 16), 0.25, torch.Generator().manual_seed(0))
+    kept = random_tokens(torch.zeros(5, 16), 0.25, torch.Generator().manual_seed(0))
     assert kept.shape == (5, 4)
     assert all(len(set(row.tolist())) == 4 for row in kept)
-    assert keep_some(torch.zeros(5, 16), 1.0, torch.Generator()) is None
+    assert random_tokens(torch.zeros(5, 16), 1.0, torch.Generator()) is None
 
 
-def test_rate_rises_then_falls_to_nothing():
+def test_rate_rises_then_falls_to_zero():
     assert TINY.warm_up == 2
     rates = [share_of_rate(step, TINY) for step in range(7)]
     assert rates[0] == pytest.approx(0.5)
@@ -121,7 +121,7 @@ def test_workers_do_not_change_the_pictures(tmp_path):
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="training asks for torch 2.9 or later, and says so")
 def test_an_interrupted_run_gives_the_same_model(tmp_path):
-    options = {"variant": "default", "keep_every": 2, "cache": tmp_path / "cache"}
+    options = {"variant": "default", "save_every": 2, "cache": tmp_path / "cache"}
     whole = train(TINY, tmp_path / "whole", **options)
     train(TINY, tmp_path / "parts", stop_at=3, **options)
     parts = train(TINY, tmp_path / "parts", **options)
@@ -133,10 +133,10 @@ def test_an_interrupted_run_gives_the_same_model(tmp_path):
     assert torch.equal(loaded.head.weight, whole.head.weight.half().float())
 
 
-def test_a_twin_begins_with_the_trained_weights():
+def test_a_twin_starts_from_the_trained_weights():
     trained = build(TIMM)
     twin = build({**TIMM, "class_token": False, "global_pool": "avg"})
-    take_over(twin, trained)
+    copy_weights(twin, trained)
     assert torch.equal(twin.fc_norm.weight, trained.norm.weight)
     assert torch.equal(twin.pos_embed, trained.pos_embed[:, 1:])
     assert torch.equal(twin.head.weight, trained.head.weight)
@@ -160,10 +160,10 @@ def test_cut_attention_keeps_image_tokens_apart():
     pixels = torch.randn(1, 3, 32, 32)
     changed = pixels.clone()
     changed[:, :, :8, :8] += 1.0
-    with torch.inference_mode(), attention_cut(model), streams(model) as found:
+    with torch.inference_mode(), attention_cut(model), streams(model) as collected:
         model(pixels)
         model(changed)
-    before, after = found[2], found[5]
+    before, after = collected[2], collected[5]
     assert torch.equal(before[:, 2:], after[:, 2:])
     assert not torch.allclose(before[:, 1], after[:, 1])
     assert not torch.allclose(before[:, 0], after[:, 0])
@@ -186,7 +186,7 @@ def test_measure_has_one_row_per_picture_and_stream():
     places = measure(build(TIMM).eval(), draw_all(ScenesDataset(3, seed=1, size=32, distractors=1)), batch=2)
     assert places.main_on_main.shape == (3, 3)
     assert ((places.main_on_main > 0) & (places.main_on_main <= 1)).all()
-    assert places.right.dtype == bool
+    assert places.correct.dtype == bool
 
 
 def test_intervals():

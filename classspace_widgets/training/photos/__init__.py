@@ -1,1 +1,1 @@
-"""Training the bundled model of photographs. The photographs themselves are not part of the package."""
+"""Training the bundled model of photographs. The photographs are not part of the package."""

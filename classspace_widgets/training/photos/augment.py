@@ -1,8 +1,9 @@
-"""Photographs varied at every use: cut out, turned, recoloured, partly covered, and mixed with one another."""
+"""Augmentation of photographs: random crops, rotation, colours, covered boxes, and mixing of two pictures."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,13 +13,13 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def normalise(pixels: Tensor) -> Tensor:
-    """Bytes [B, 3, S, S] to what the model takes: float32 [B, 3, S, S]."""
+    """From bytes [B, 3, S, S] to the pixels that the model takes: float32 [B, 3, S, S]."""
     mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
     return (pixels.float() / 255 - mean) / std
 
 
-def vary(pixels: Tensor, generator: torch.Generator, *, smallest: float = 0.3) -> Tensor:
-    """Cut out at random, turn and shear a little, flip, recolour, cover a box.
+def augment(pixels: Tensor, generator: torch.Generator, *, min_area: float = 0.3) -> Tensor:
+    """Crop at random, rotate and shear a little, flip, recolour, and cover a box.
 
     Parameters
     ----------
@@ -26,8 +27,8 @@ def vary(pixels: Tensor, generator: torch.Generator, *, smallest: float = 0.3) -
         [B, 3, S, S], float32, normalised.
     generator : torch.Generator
         On the CPU.
-    smallest : float
-        Least share of the picture's area that is cut out.
+    min_area : float
+        Least share of the picture's area that a crop keeps.
 
     Returns
     -------
@@ -36,15 +37,15 @@ def vary(pixels: Tensor, generator: torch.Generator, *, smallest: float = 0.3) -
     """
     batch = len(pixels)
 
-    def even(low: float, high: float, *shape: int) -> Tensor:
+    def uniform(low: float, high: float, *shape: int) -> Tensor:
         return low + (high - low) * torch.rand(batch, *shape, generator=generator).to(pixels.device)
 
-    side = even(smallest, 1.0).sqrt()
-    stretch = torch.exp(even(-0.5, 0.5) * math.log(4 / 3))
+    side = uniform(min_area, 1.0).sqrt()
+    stretch = torch.exp(uniform(-0.5, 0.5) * math.log(4 / 3))
     wide, high = (side * stretch).clamp(max=1), (side / stretch).clamp(max=1)
-    turn, shear = even(-1, 1) ** 3 * 0.5, even(-1, 1) ** 3 * 0.3
-    mirrored = torch.sign(even(-1, 1))
-    x, y = even(-1, 1) * (1 - wide), even(-1, 1) * (1 - high)
+    turn, shear = uniform(-1, 1) ** 3 * 0.5, uniform(-1, 1) ** 3 * 0.3
+    mirrored = torch.sign(uniform(-1, 1))
+    x, y = uniform(-1, 1) * (1 - wide), uniform(-1, 1) * (1 - high)
     cos, sin = torch.cos(turn), torch.sin(turn)
     rows = [
         torch.stack([mirrored * wide * cos, high * (shear - sin), x], 1),
@@ -52,25 +53,24 @@ def vary(pixels: Tensor, generator: torch.Generator, *, smallest: float = 0.3) -
     ]
     grid = functional.affine_grid(torch.stack(rows, 1), list(pixels.shape), align_corners=False)
     moved = functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
-    gain, offset = torch.exp(even(-0.35, 0.35, 1, 1, 1)), even(-0.5, 0.5, 1, 1, 1)
-    tint = even(-0.12, 0.12, 3, 1, 1)
+    gain, offset = torch.exp(uniform(-0.35, 0.35, 1, 1, 1)), uniform(-0.5, 0.5, 1, 1, 1)
+    tint = uniform(-0.12, 0.12, 3, 1, 1)
     grey = moved.mean(1, keepdim=True)
-    saturation = even(0.3, 1.5, 1, 1, 1) * (even(0, 1, 1, 1, 1) > 0.08)
+    saturation = uniform(0.3, 1.5, 1, 1, 1) * (uniform(0, 1, 1, 1, 1) > 0.08)
     coloured = (grey + (moved - grey) * saturation) * gain + offset + tint
-    return _cover(coloured, even)
+    return _cover(coloured, uniform)
 
 
-def _cover(pixels: Tensor, even: object) -> Tensor:
+def _cover(pixels: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
     """Put a grey box of up to a third of the area over one picture in four."""
     size = pixels.shape[-1]
-    assert callable(even)
-    area, shape = even(0.02, 0.33), torch.exp(even(-0.5, 0.5) * math.log(4))
+    area, shape = uniform(0.02, 0.33), torch.exp(uniform(-0.5, 0.5) * math.log(4))
     wide, high = (area * shape).sqrt() * size, (area / shape).sqrt() * size
-    left, top = even(0, 1) * size - wide / 2, even(0, 1) * size - high / 2
+    left, top = uniform(0, 1) * size - wide / 2, uniform(0, 1) * size - high / 2
     place = torch.arange(size, device=pixels.device)
     across = (place >= left[:, None]) & (place < (left + wide)[:, None])
     down = (place >= top[:, None]) & (place < (top + high)[:, None])
-    box = down[:, :, None] & across[:, None, :] & (even(0, 1) < 0.25)[:, None, None]
+    box = down[:, :, None] & across[:, None, :] & (uniform(0, 1) < 0.25)[:, None, None]
     return pixels.masked_fill(box[:, None], 0.0)
 
 

@@ -1,8 +1,8 @@
-"""Small labelled photographs for training: read from class folders once, kept as one array or as one small file.
+"""Small labelled photographs for training: class folders, read into one array or packed into one small file.
 
-A folder holds one folder a class, named by any key of `classes` (a WordNet number, say), with pictures of one size.
+The data folder has one folder for each class, with pictures of one size.
 ``python -m classspace_widgets.training.photos.data pack FOLDER OUT`` writes them as one file of WebP pictures, small enough to
-carry to another machine.
+copy to another machine.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Photographs:
     pixels : NDArray
         [N, 3, S, S], uint8.
     labels : NDArray
-        [N], int64, places in `folders`.
+        [N], int64, indices into `folders`.
     folders : tuple of str
-        Name of each class's folder, sorted.
+        Names of the class folders, sorted.
     """
 
     pixels: NDArray[np.uint8]
@@ -39,22 +39,22 @@ class Photographs:
     folders: tuple[str, ...]
 
     def split(self, held_back: int) -> tuple[Photographs, Photographs]:
-        """For training, and for validation: the last `held_back` pictures of each class, in order of file names."""
+        """The training part, and the validation part: the last `held_back` pictures of each class by file name."""
         last = np.zeros(len(self.labels), bool)
         for label in range(len(self.folders)):
             last[np.flatnonzero(self.labels == label)[-held_back:]] = True
-        return self._rows(~last), self._rows(last)
+        return self._select(~last), self._select(last)
 
-    def _rows(self, chosen: NDArray[np.bool_]) -> Photographs:
+    def _select(self, chosen: NDArray[np.bool_]) -> Photographs:
         return Photographs(self.pixels[chosen], self.labels[chosen], self.folders)
 
 
-def files_of(folder: Path, each: int | None = None) -> list[tuple[str, Path]]:
-    """(class folder, file) of every picture, in order of names; at most the first `each` of a class."""
+def picture_files(folder: Path, per_class: int | None = None) -> list[tuple[str, Path]]:
+    """(class folder, file) of every picture, sorted by name; at most the first `per_class` of each class."""
     found = []
     for part in sorted(part for part in folder.iterdir() if part.is_dir()):
         files = sorted(file for file in part.iterdir() if file.suffix.lower() in SUFFIXES)
-        found += [(part.name, file) for file in files[:each]]
+        found += [(part.name, file) for file in files[:per_class]]
     return found
 
 
@@ -62,7 +62,7 @@ def read(source: Path) -> Photographs:
     """Every photograph of a folder of class folders, or of a file written by `pack`."""
     if source.is_file():
         return _unpack(source)
-    found = files_of(source)
+    found = picture_files(source)
     if not found:
         raise ValueError(f"expected class folders with pictures in {source}, found none")
     names = tuple(sorted({name for name, _ in found}))
@@ -73,19 +73,19 @@ def read(source: Path) -> Photographs:
     return Photographs(np.stack(pixels), np.array([names.index(name) for name, _ in found]), names)
 
 
-def pack(source: Path, out: Path, *, each: int | None = None, quality: int = 35) -> int:
-    """Write the photographs of `source` (at most `each` of a class) into one .npz file of WebP pictures.
+def pack(source: Path, out: Path, *, per_class: int | None = None, quality: int = 35) -> int:
+    """Write the photographs of `source`, at most `per_class` of each class, into one .npz file of WebP pictures.
 
-    Gives its size in bytes: about 0.85 kB a picture of 64 pixels at the quality that is set.
+    Returns its size in bytes: about 0.85 kB for a picture of 64 x 64 pixels at the default quality.
     """
-    found = files_of(source, each)
+    found = picture_files(source, per_class)
     names = sorted({name for name, _ in found})
     parts = []
     for _, file in tqdm(found, desc="packing", mininterval=2):
         with Image.open(file) as picture:
-            held = io.BytesIO()
-            picture.convert("RGB").save(held, "WEBP", quality=quality, method=6)
-            parts.append(held.getvalue())
+            encoded = io.BytesIO()
+            picture.convert("RGB").save(encoded, "WEBP", quality=quality, method=6)
+            parts.append(encoded.getvalue())
     np.savez(
         out,
         data=np.frombuffer(b"".join(parts), np.uint8),
@@ -97,9 +97,9 @@ def pack(source: Path, out: Path, *, each: int | None = None, quality: int = 35)
 
 
 def _unpack(file: Path) -> Photographs:
-    with np.load(file) as held:
-        data, ends = held["data"].tobytes(), held["ends"]
-        labels, folders = held["labels"].astype(np.int64), tuple(str(name) for name in held["folders"])
+    with np.load(file) as packed:
+        data, ends = packed["data"].tobytes(), packed["ends"]
+        labels, folders = packed["labels"].astype(np.int64), tuple(str(name) for name in packed["folders"])
     starts = [0, *ends[:-1]]
     pixels = []
     for start, end in zip(starts, ends, strict=True):
@@ -113,6 +113,6 @@ if __name__ == "__main__":
     parser.add_argument("command", choices=["pack"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--each", type=int, help="at most so many photographs of a class")
+    parser.add_argument("--per-class", type=int, help="most photographs of each class")
     given = parser.parse_args()
-    print(pack(given.folder, given.out, each=given.each), "bytes")
+    print(pack(given.folder, given.out, per_class=given.per_class), "bytes")

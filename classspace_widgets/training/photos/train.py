@@ -1,8 +1,8 @@
 """Train the model of photographs: ``python -m classspace_widgets.training.photos.train --data FOLDER --out FOLDER``.
 
-The learning rate is constant after a short warm-up, so that training can go on for as long as there is time; at any
-point ``--cool-down N`` branches off: N epochs in which the rate falls to zero and all image tokens are kept. Every
-step draws its batch and its changes from (seed, step) alone, so an interrupted run goes on as if nothing had happened.
+The learning rate is constant after a short warm-up, so that training can go on for any length of time. At any
+point ``--cool-down N`` adds a branch: N epochs in which the rate falls to zero and all image tokens are kept. Every
+step draws its batch and its augmentation from (seed, step) only, so an interrupted run goes on without a difference.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from classspace_widgets.files import replacing, write_whole
 from classspace_widgets.training.optimizers import optimizers
-from classspace_widgets.training.photos.augment import mix, normalise, vary
+from classspace_widgets.training.photos.augment import augment, mix, normalise
 from classspace_widgets.training.photos.data import Photographs, read
 
 
@@ -68,14 +68,14 @@ def build(recipe: Recipe, classes: int, device: str = "cpu") -> torch.nn.Module:
 
     model: torch.nn.Module = VisionTransformer(num_classes=classes, **recipe.timm)
     if device.split(":")[0] == "cpu":
-        # Half of a step on a CPU was the backward pass of torch's fused attention (1.08 s against .51 s, 33 tokens).
+        # On a CPU, torch's fused attention is slow in its backward pass: a step of 33 tokens took 1.08 s, without it 0.51 s.
         for block in model.blocks:  # type: ignore[union-attr]
             block.attn.fused_attn = False
     return model
 
 
-def answers(model: Any, pixels: Tensor, share: float, generator: torch.Generator) -> Tensor:
-    """Logits [B, C] of a pass that keeps this share of the image tokens."""
+def class_logits(model: Any, pixels: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Logits [B, C] of a pass that keeps this share of the image tokens, chosen at random."""
     tokens = model._pos_embed(model.patch_embed(pixels))
     if share < 1:
         batch, prefix = len(tokens), model.num_prefix_tokens
@@ -88,8 +88,8 @@ def answers(model: Any, pixels: Tensor, share: float, generator: torch.Generator
 
 
 @torch.inference_mode()
-def score(model: torch.nn.Module, photographs: Photographs, device: str) -> dict[str, float]:
-    """Top-1 and top-5 accuracy, in [0, 1], mean of a picture and its mirror image not taken."""
+def accuracy(model: torch.nn.Module, photographs: Photographs, device: str) -> dict[str, float]:
+    """Top-1 and top-5 accuracy in [0, 1], of the pictures as they are (no mirror images)."""
     model.eval()
     hits = torch.zeros(2)
     for start in range(0, len(photographs.labels), 500):
@@ -97,8 +97,8 @@ def score(model: torch.nn.Module, photographs: Photographs, device: str) -> dict
         labels = torch.from_numpy(photographs.labels[start : start + 500])
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             best = model(pixels).float().topk(min(5, len(photographs.folders))).indices.cpu()
-        found = best == labels[:, None]
-        hits += torch.stack([found[:, 0].sum(), found.any(1).sum()])
+        correct = best == labels[:, None]
+        hits += torch.stack([correct[:, 0].sum(), correct.any(1).sum()])
     model.train()
     return {
         name: round(float(hit) / len(photographs.labels), 4) for name, hit in zip(("top1", "top5"), hits, strict=True)
@@ -116,8 +116,8 @@ class Run:
         self.training, self.validation = photographs.split(recipe.held_back)
         self.model = build(recipe, len(photographs.folders), device).to(device)
         self.averaged = copy.deepcopy(self.model).requires_grad_(False)
-        self.makers = optimizers(self.model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
-        self.highest = [[group["lr"] for group in maker.param_groups] for maker in self.makers]
+        self.optimizers = optimizers(self.model, rate=recipe.rate, matrix_rate=recipe.matrix_rate, decay=recipe.decay)
+        self.highest = [[group["lr"] for group in optimizer.param_groups] for optimizer in self.optimizers]
         self.step, self.seconds, self.history = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.pixels = torch.from_numpy(self.training.pixels).to(device)
         self.labels = torch.from_numpy(self.training.labels).to(device)
@@ -129,78 +129,81 @@ class Run:
 
     def load(self, file: Path) -> None:
         """Go on from a checkpoint."""
-        kept = torch.load(file, map_location=self.device, weights_only=True)
-        self.model.load_state_dict(kept["model"])
-        self.averaged.load_state_dict(kept["averaged"])
-        for maker, state in zip(self.makers, kept["optimizers"], strict=True):
-            maker.load_state_dict(state)
-        self.step, self.seconds, self.history = kept["step"], kept["seconds"], kept["history"]
+        saved = torch.load(file, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.averaged.load_state_dict(saved["averaged"])
+        for optimizer, state in zip(self.optimizers, saved["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        self.step, self.seconds, self.history = saved["step"], saved["seconds"], saved["history"]
 
-    def keep(self, name: str) -> None:
-        """Write a checkpoint, and what was measured beside it as text."""
+    def save(self, name: str) -> None:
+        """Write a checkpoint, and the recipe with what was measured as text."""
         state = {"model": self.model.state_dict(), "averaged": self.averaged.state_dict(), "step": self.step}
-        state |= {"optimizers": [maker.state_dict() for maker in self.makers]}
-        with replacing(self.out / f"{name}.pt") as half:
-            torch.save({**state, "seconds": self.seconds, "history": self.history}, half)
-        told = {"recipe": asdict(self.recipe), "seed": self.seed, "step": self.step, "seconds": round(self.seconds)}
-        write_whole(self.out / f"{name}.json", json.dumps({**told, "history": self.history}, indent=1).encode())
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+        with replacing(self.out / f"{name}.pt") as unfinished:
+            torch.save({**state, "seconds": self.seconds, "history": self.history}, unfinished)
+        report = {"recipe": asdict(self.recipe), "seed": self.seed, "step": self.step, "seconds": round(self.seconds)}
+        write_whole(self.out / f"{name}.json", json.dumps({**report, "history": self.history}, indent=1).encode())
 
-    def one_step(self, share_of_rate: float, keep: float, mixed: float) -> Tensor:
-        """One batch: gives its loss."""
+    def take_step(self, share_of_rate: float, keep: float, mixed: float) -> Tensor:
+        """Train on one batch; returns its loss."""
         recipe = self.recipe
-        epoch, place = divmod(self.step, self.epoch_steps)
+        epoch, batch = divmod(self.step, self.epoch_steps)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
-        rows = torch.from_numpy(order[place * recipe.batch : (place + 1) * recipe.batch]).to(self.device)
+        rows = torch.from_numpy(order[batch * recipe.batch : (batch + 1) * recipe.batch]).to(self.device)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        pixels = vary(normalise(self.pixels[rows]), generator)
+        pixels = augment(normalise(self.pixels[rows]), generator)
         classes = len(self.training.folders)
         targets = functional.one_hot(self.labels[rows], classes).float()
         targets = targets * (1 - recipe.smoothing) + recipe.smoothing / classes
         pixels, targets = mix(pixels, targets, generator, share=mixed)
-        for maker, rates in zip(self.makers, self.highest, strict=True):
-            for group, rate in zip(maker.param_groups, rates, strict=True):
+        for optimizer, rates in zip(self.optimizers, self.highest, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * share_of_rate
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
-            logits = answers(self.model, pixels, keep, generator)
+            logits = class_logits(self.model, pixels, keep, generator)
         loss = functional.cross_entropy(logits, targets)
         self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        for maker in self.makers:
-            maker.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         with torch.no_grad():
             share = 1 - min(recipe.average, (1 + self.step) / (10 + self.step))
             torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
         self.step += 1
         return loss.detach()
 
-    def go(
-        self, steps: int, name: str, *, falling: bool, keep_every: float = 180.0, minutes: float | None = None
+    def train(
+        self, steps: int, name: str, *, cool_down: bool, save_every: float = 180.0, minutes: float | None = None
     ) -> None:
-        """Train for this many steps; in a cool-down the rate falls to zero and all tokens are kept."""
-        first, started, kept_at = self.step, time.monotonic(), time.monotonic()
+        """Train for this many steps, with a checkpoint every ``save_every`` seconds.
+
+        In a cool-down the rate falls to zero and all tokens are kept.
+        """
+        first, started, saved_at = self.step, time.monotonic(), time.monotonic()
         bar = tqdm(total=steps, desc=name, unit="step", mininterval=30)
         mean: Tensor | None = None
         self.model.train()
         while self.step - first < steps:
             if minutes is not None and time.monotonic() - started > 60 * minutes:
                 break
-            begun = time.perf_counter()
+            start = time.perf_counter()
             done = (self.step - first) / steps
-            rate = 1 - done if falling else min(1.0, (self.step + 1) / self.recipe.warm_up)
-            keep, mixed = (1.0, self.recipe.mixed * (1 - done)) if falling else (self.recipe.keep, self.recipe.mixed)
-            loss = self.one_step(rate, keep, mixed)
+            rate = 1 - done if cool_down else min(1.0, (self.step + 1) / self.recipe.warm_up)
+            keep, mixed = (1.0, self.recipe.mixed * (1 - done)) if cool_down else (self.recipe.keep, self.recipe.mixed)
+            loss = self.take_step(rate, keep, mixed)
             mean = loss if mean is None else 0.99 * mean + 0.01 * loss
-            self.seconds += time.perf_counter() - begun
+            self.seconds += time.perf_counter() - start
             bar.update()
-            if self.step % self.epoch_steps == 0 and (self.step // self.epoch_steps) % (1 if falling else 3) == 0:
-                found = score(self.averaged, self.validation, self.device)
-                self.history.append({"epoch": self.step / self.epoch_steps, "loss": round(float(mean), 4), **found})
+            if self.step % self.epoch_steps == 0 and (self.step // self.epoch_steps) % (1 if cool_down else 3) == 0:
+                measured = accuracy(self.averaged, self.validation, self.device)
+                self.history.append({"epoch": self.step / self.epoch_steps, "loss": round(float(mean), 4), **measured})
                 bar.write(json.dumps(self.history[-1]))
-            if time.monotonic() - kept_at > keep_every:
-                self.keep(name)
-                kept_at = time.monotonic()
-        self.keep(name)
+            if time.monotonic() - saved_at > save_every:
+                self.save(name)
+                saved_at = time.monotonic()
+        self.save(name)
         bar.close()
 
 
@@ -224,10 +227,10 @@ def main(arguments: list[str] | None = None) -> None:
         run.load(given.out / "run.pt")
     left = round(given.epochs * run.epoch_steps) - run.step
     if left > 0 and not (given.cool_down and given.minutes is None and run.step):
-        run.go(left, "run", falling=False, minutes=given.minutes)
+        run.train(left, "run", cool_down=False, minutes=given.minutes)
     if given.cool_down:
-        run.go(round(given.cool_down * run.epoch_steps), "cooled", falling=True)
-    print(json.dumps(score(run.averaged, run.validation, given.device)))
+        run.train(round(given.cool_down * run.epoch_steps), "cooled", cool_down=True)
+    print(json.dumps(accuracy(run.averaged, run.validation, given.device)))
 
 
 if __name__ == "__main__":
