@@ -1,4 +1,4 @@
-"""Masks of objects: which numbers they may hold, and what they become on a model's grid of patches."""
+"""Masks of objects: the values they may contain, and their reduction to a model's grid of patches."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from typing import Any
 import numpy as np
 
 IGNORED = 255
-"""Pixels that belong neither to the object nor to its context."""
-_LARGEST_NUMBER = 191
-"""Beside 255, larger values are the greys of an edge rather than numbers of objects."""
-_MOST_NUMBERS = 64
+"""Value of pixels that belong neither to the object nor to its context."""
+# A mask with 255 and a value above 191, or with more than 64 values, is taken for a grey picture with soft edges:
+# masks of real data sets number at most a few dozen objects, from 1 upwards.
+_MAX_NUMBER = 191
+_MAX_VALUES = 64
 
 
 class DatasetError(ValueError):
-    """The data set does not fit the model, or itself: not the fault of one broken picture, so the run stops."""
+    """The data set does not fit the model, or contradicts itself. The run stops: this is not one broken picture."""
 
 
 def token_mask(
@@ -25,12 +26,12 @@ def token_mask(
     Parameters
     ----------
     mask : ndarray [height, width]
-        Boolean, or whole numbers: 1 inside the object, 255 to leave out, anything else context. A mask of 0 and 255 alone
-        has its object in 255, as picture editors write it.
+        Boolean, or whole numbers: 1 inside the object, 255 for pixels to ignore, anything else for context. In a mask of
+        only 0 and 255 the object is 255, as picture editors write it.
     grid : tuple of int
         Rows and columns of image tokens.
     coverage : float
-        Share of a patch that the object must cover.
+        Share of a patch that the object must cover, 0 to 1.
 
     Returns
     -------
@@ -40,7 +41,7 @@ def token_mask(
     Raises
     ------
     DatasetError
-        For a mask coarser than the grid, and for values that do not say which object is meant: other numbers and no 1,
+        For a mask coarser than the grid, and for values that leave the object unclear: other numbers without 1,
         fractions, numbers below 0, grey edges.
 
     Examples
@@ -59,14 +60,14 @@ def token_mask(
 def tokens_inside(
     mask: np.ndarray[Any, Any], grid: tuple[int, int], coverage: float
 ) -> np.ndarray[Any, np.dtype[np.int8]]:
-    """`token_mask` of what `binary_mask` gave, or of a part of it."""
+    """`token_mask` for a mask from `binary_mask`, or a part of it."""
     inside, ignored = _shares(mask == 1, grid), _shares(mask == IGNORED, grid)
     tokens = np.where(inside >= coverage - 1e-9, 1, 0)
     return np.where(ignored > 0.5, -1, tokens).astype(np.int8).ravel()
 
 
 def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """1 inside the object, 255 to leave out, 0 elsewhere; see `token_mask` for what is understood and what is refused."""
+    """1 inside the object, 255 for pixels to ignore, 0 elsewhere; `token_mask` says which masks are accepted."""
     numbers = _numbers(mask)
     if numbers == [0, IGNORED]:
         return np.asarray(mask == IGNORED, np.uint8)
@@ -74,8 +75,8 @@ def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
     if others and 1 not in others:
         which = others[0] if len(others) == 1 else "<the object's number>"
         raise DatasetError(
-            f"a mask has its object in 1, and this one holds {', '.join(map(str, numbers[:6]))} and no 1; "
-            f"give mask == {which}, or no mask for a picture without its object"
+            f"a mask must mark its object with 1, but this one contains {', '.join(map(str, numbers[:6]))} and no 1; "
+            f"pass mask == {which}, or no mask for a picture without its object"
         )
     known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
     return known
@@ -84,34 +85,36 @@ def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
 def object_numbers(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The number of the object at each pixel, 0 for context, of a mask of several objects.
 
-    As in `binary_mask`, a mask of 0 and 255 alone has one object, and beside other numbers 255 is no object.
+    As in `binary_mask`, a mask of only 0 and 255 has one object; with other numbers, 255 marks pixels to ignore.
     """
     numbers = _numbers(mask)
     if set(numbers) <= {0, IGNORED}:
         return np.asarray(mask == IGNORED, np.uint8)
     if numbers[-1] > IGNORED:
-        raise DatasetError(f"a mask must hold 0 for context and 1..254 for objects, got {numbers[-1]}")
+        raise DatasetError(f"a mask must contain 0 for context and 1..254 for objects, got {numbers[-1]}")
     return np.where(mask == IGNORED, 0, mask).astype(np.uint8)
 
 
 def _numbers(mask: np.ndarray[Any, Any]) -> list[int]:
-    """The different numbers in a mask; raises where it holds anything but numbers of objects."""
+    """The distinct numbers in a mask; raises if it contains anything but numbers of objects."""
     if mask.dtype.kind == "b":
         return [int(value) for value in np.unique(mask)]
     if mask.dtype.kind not in "iuf":
-        raise DatasetError(f"a mask must hold numbers or be boolean, got {mask.dtype}")
+        raise DatasetError(f"a mask must contain numbers or be boolean, got {mask.dtype}")
     values = np.unique(mask)
-    if not np.array_equal(values, np.trunc(values)):  # NaN too is no whole number
+    if not np.array_equal(values, np.trunc(values)):  # True for NaN as well
         fraction = values[values != np.trunc(values)][0]
-        raise DatasetError(f"a mask must hold whole numbers, got {fraction:.3g}; of probabilities give mask > 0.5")
+        raise DatasetError(f"a mask must contain whole numbers, got {fraction:.3g}; for probabilities pass mask > 0.5")
     numbers = [int(value) for value in values]
     if numbers and numbers[0] < 0:
-        raise DatasetError(f"a mask must not hold {numbers[0]}; 255 leaves pixels out: np.where(mask < 0, 255, mask)")
-    grey = IGNORED in numbers and any(_LARGEST_NUMBER < n < IGNORED for n in numbers)
-    if grey or len(numbers) > _MOST_NUMBERS:
         raise DatasetError(
-            f"a mask holds {len(numbers)} different values up to {numbers[-1]}, as grey edges give them; "
-            "give mask > 127, or 1 for the object and other whole numbers for the rest"
+            f"a mask must not contain {numbers[0]}; 255 marks pixels to ignore: np.where(mask < 0, 255, mask)"
+        )
+    grey = IGNORED in numbers and any(_MAX_NUMBER < n < IGNORED for n in numbers)
+    if grey or len(numbers) > _MAX_VALUES:
+        raise DatasetError(
+            f"a mask contains {len(numbers)} different values up to {numbers[-1]}, as grey edges have; "
+            "pass mask > 127, or 1 for the object and other whole numbers for the rest"
         )
     return numbers
 

@@ -1,7 +1,7 @@
-"""Progress bars for whatever takes longer than a second; quicker calls show none, and no bar shows inside another.
+"""Progress bars for calls that take longer than a second; no bar is shown inside another.
 
-Bars are text, not widgets: a widget's bar would be an error message in a notebook that is opened without its kernel.
-`show_progress` switches them off, for good or around a call, and ``TQDM_DISABLE=1`` in the environment does it from outside.
+Bars are text, because a widget's bar becomes an error message in a notebook that is opened without its kernel.
+`show_progress` switches them off, permanently or within a ``with`` block; so does ``TQDM_DISABLE=1`` in the environment.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ if TYPE_CHECKING:
 __all__ = ["show_progress"]
 
 DELAY = 1.0
-"""Seconds that pass before a bar shows."""
+"""Seconds before a bar is shown: about how long people wait without wondering."""
 
-_part: ContextVar[Callable[[float], None] | None] = ContextVar("where a bar inside tells how far it is", default=None)
-_inside: ContextVar[bool] = ContextVar(
-    "inside of something that shows its progress itself, or wants none", default=False
-)
+# A bar inside `Bar.part` reports the share that it has done to this function.
+_report: ContextVar[Callable[[float], None] | None] = ContextVar("report", default=None)
+# True inside a call that shows its own bar, or none.
+_hidden: ContextVar[bool] = ContextVar("hidden", default=False)
 
-_shown = True  # by `show_progress`, in all threads
+_shown = True  # set by `show_progress`, for all threads
 
 
 class show_progress:
-    """Show progress bars, or none, from now on; in a ``with`` statement, inside of it alone.
+    """Show or hide progress bars from now on, or only within a ``with`` block.
 
     Parameters
     ----------
     show : bool
-        Functions that take ``progress=`` show no bar where either says so.
+        False hides all bars. A function's own ``progress=False`` hides the bar of that call.
 
     Examples
     --------
@@ -64,93 +64,93 @@ class show_progress:
 
 
 def _wanted(show: bool) -> bool:
-    return show and _shown and not _inside.get()
+    return show and _shown and not _hidden.get()
 
 
 class Bar:
-    """How much of something is done; shown once it has taken `DELAY` seconds."""
+    """A progress bar, shown once the work has taken `DELAY` seconds."""
 
-    def __init__(self, total: float, what: str, unit: str, *, show: bool = True) -> None:
-        self.total, self.what, self.unit, self.show = total, what, unit, show
+    def __init__(self, total: float, title: str, unit: str, *, show: bool = True) -> None:
+        self.total, self.title, self.unit, self.show = total, title, unit, show
         self.done = 0.0
-        self.began = time.monotonic()
-        self.drawn: Any = None
-        self.tell = _part.get()
+        self.started = time.monotonic()
+        self.bar: Any = None
+        self.report = _report.get()
 
     def update(self, more: float = 1) -> None:
-        """So much more is done."""
+        """Add to what is done."""
         self.to(self.done + more)
 
     def to(self, done: float) -> None:
-        """So much is done in all."""
+        """Set what is done in all."""
         self.done = min(done, self.total)
-        if self.tell is not None and self.total:
-            self.tell(self.done / self.total)
-        if self.drawn is None:
-            if not self.show or self.done >= self.total or time.monotonic() - self.began < DELAY:
+        if self.report is not None and self.total:
+            self.report(self.done / self.total)
+        if self.bar is None:
+            if not self.show or self.done >= self.total or time.monotonic() - self.started < DELAY:
                 return
             from tqdm import tqdm
 
-            # In a notebook what goes to stderr looks like an error.
+            # A notebook shows stderr like an error.
             file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
-            self.drawn = tqdm(total=self.total, desc=self.what, unit=self.unit, file=file, leave=False, smoothing=0)
-            if not self.drawn.disable:
-                self.drawn.start_t -= time.monotonic() - self.began
-        self.drawn.update(int(self.done) - self.drawn.n)
+            self.bar = tqdm(total=self.total, desc=self.title, unit=self.unit, file=file, leave=False, smoothing=0)
+            if not self.bar.disable:
+                self.bar.start_t -= time.monotonic() - self.started
+        self.bar.update(int(self.done) - self.bar.n)
 
     @contextmanager
     def part(self, size: float) -> Iterator[None]:
-        """What is done inside is so much of this bar, and moves it as its own bar would move."""
-        began = self.done
-        token = _part.set(lambda share: self.to(max(self.done, began + size * share)))
+        """Inside the context, other bars move this one: together they are this much of it."""
+        start = self.done
+        token = _report.set(lambda share: self.to(max(self.done, start + size * share)))
         try:
             yield
         finally:
-            _part.reset(token)
-        self.to(began + size)
+            _report.reset(token)
+        self.to(start + size)
 
     def close(self) -> None:
-        """Take the bar away."""
-        if self.drawn is not None:
-            self.drawn.close()
+        """Remove the bar."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 @contextmanager
-def progress_bar(total: float, what: str, unit: str = "it", *, show: bool = True) -> Iterator[Bar]:
-    """A bar for what happens inside of the context.
+def progress_bar(total: float, title: str, unit: str = "it", *, show: bool = True) -> Iterator[Bar]:
+    """A bar for the work inside the context.
 
     Parameters
     ----------
     total : float
-        What `Bar.update` and `Bar.to` will come to.
-    what, unit : str
-        Shown before the bar and behind the numbers.
+        Value at which the work is done.
+    title, unit : str
+        Shown before the bar, and after its numbers.
     show : bool
-        False: no bar, and none of what is called inside.
+        False shows no bar, also not those of functions called inside.
     """
-    bar = Bar(total, what, unit, show=_wanted(show))
+    bar = Bar(total, title, unit, show=_wanted(show))
     with quiet():
-        token = _part.set(None)  # what is inside moves this bar where it says so, and none around it
+        token = _report.set(None)  # only `Bar.part` lets bars inside move this one
         try:
             yield bar
         finally:
-            _part.reset(token)
+            _report.reset(token)
             bar.close()
 
 
 @contextmanager
 def quiet(when: bool = True) -> Iterator[None]:
-    """No bars inside of the context."""
-    token = _inside.set(when or _inside.get())
+    """Hide the bars of all calls inside the context."""
+    token = _hidden.set(when or _hidden.get())
     try:
         yield
     finally:
-        _inside.reset(token)
+        _hidden.reset(token)
 
 
-def over(items: Iterable[Any], total: int, what: str, unit: str = "it", *, show: bool = True) -> Iterator[Any]:
-    """Go through items under a bar."""
-    bar = Bar(total, what, unit, show=_wanted(show))
+def over(items: Iterable[Any], total: int, title: str, unit: str = "it", *, show: bool = True) -> Iterator[Any]:
+    """Iterate over items with a bar."""
+    bar = Bar(total, title, unit, show=_wanted(show))
     try:
         for item in items:
             yield item
@@ -160,15 +160,15 @@ def over(items: Iterable[Any], total: int, what: str, unit: str = "it", *, show:
 
 
 @contextmanager
-def over_blocks(blocks: Sequence[nn.Module], pictures: int, what: str) -> Iterator[None]:
-    """A bar over the blocks of forward passes of so many pictures."""
+def over_blocks(blocks: Sequence[nn.Module], pictures: int, title: str) -> Iterator[None]:
+    """A bar that advances with every block of forward passes over this many pictures."""
     with ExitStack() as stack:
-        bar = stack.enter_context(progress_bar(len(blocks) * pictures, what, "block"))
+        bar = stack.enter_context(progress_bar(len(blocks) * pictures, title, "block"))
 
-        def passed(_module: nn.Module, args: tuple[Any, ...], _output: Any) -> None:
+        def advance(_module: nn.Module, args: tuple[Any, ...], _output: Any) -> None:
             bar.update(len(args[0]))
 
         if bar.show:
             for block in blocks:
-                stack.callback(block.register_forward_hook(passed).remove)
+                stack.callback(block.register_forward_hook(advance).remove)
         yield

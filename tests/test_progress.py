@@ -217,7 +217,7 @@ def test_the_page_of_one_view_moves_while_it_is_read_and_packed(at_once, drawn, 
 def test_the_bar_of_a_page_has_a_step_for_every_pass(at_once, drawn, monkeypatch, tmp_path):
     steps = []
     part = progress.Bar.part
-    monkeypatch.setattr(progress.Bar, "part", lambda bar, size: (steps.append((bar.what, size)), part(bar, size))[1])
+    monkeypatch.setattr(progress.Bar, "part", lambda bar, size: (steps.append((bar.title, size)), part(bar, size))[1])
     space = tiny_vit()
     snapshot = space.trace(pixels(space, 1)).snapshot()
     pins = {"without one": RemoveTokens([1]), "without two": RemoveTokens([1, 2])}

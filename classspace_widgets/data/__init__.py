@@ -1,4 +1,4 @@
-"""Data sets of pictures with labels and masks: what can be given, and how it is prepared for a model."""
+"""Data sets of pictures with labels and masks: the accepted kinds, and their preparation for a model."""
 
 from classspace_widgets.data.classes import ClassMismatchError, match_classes
 from classspace_widgets.data.sets import ArrayDataset, PictureFiles, RowDataset, as_dataset, image_folder, imagenet_s

@@ -1,4 +1,4 @@
-"""Do the data set's classes mean the model's classes? Checked by name, with help where they differ."""
+"""Match the data set's classes with the model's by name, with suggestions where they differ."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from classspace_widgets.masks import DatasetError
 
 
 class ClassMismatchError(DatasetError):
-    """Names of classes in the data set that the model does not have; the message offers the closest ones."""
+    """The data set has class names that the model does not have; the message suggests the closest ones."""
 
 
 def match_classes(
@@ -31,9 +31,9 @@ def match_classes(
     ----------
     data_names, model_names : sequence of str
     class_map : mapping, optional
-        From a data set's class (name or number) to the model's (name or number), for those that names do not settle.
+        From a class of the data set (name or number) to one of the model (name or number), where the names do not match.
     model_ids : sequence of str
-        WordNet ids of the model's classes, where it has any: data sets may call ImageNet's classes by them.
+        WordNet ids of the model's classes, if known: data sets may use them as names of ImageNet's classes.
 
     Returns
     -------
@@ -42,7 +42,8 @@ def match_classes(
     Raises
     ------
     ClassMismatchError
-        With close matches, where a name is in neither the model nor ``class_map``, or is that of several of its classes.
+        For a name that is in neither the model nor ``class_map`` (the message lists close matches), or that several of the
+        model's classes have.
 
     Examples
     --------
@@ -52,18 +53,19 @@ def match_classes(
     exact, synonyms = _spellings(model_names, model_ids)
     given = {composed(str(k)): v for k, v in (class_map or {}).items()}
     found, missing, unclear = [], [], []
-    several = _several(model_names)
+    homonyms = _homonyms(model_names)
     spelled = {composed(name): i for i, name in enumerate(model_names)}
-    heads = [_plain(name.split(",")[0]) for name in data_names]
+    heads = [_normalised(name.split(",")[0]) for name in data_names]
     for i, name in enumerate(data_names):
         wanted = given.get(composed(name), given.get(str(i)))
         if wanted is not None:
             found.append(_number(wanted, exact, synonyms, model_names))
             continue
-        number = exact.get(_plain(name), synonyms.get(_plain(name), synonyms.get(heads[i], -1)))
-        same = several.get(heads[i], ())
+        number = exact.get(_normalised(name), synonyms.get(_normalised(name), synonyms.get(heads[i], -1)))
+        same = homonyms.get(heads[i], ())
         if same and f"{heads[i]} (2)" not in heads:
-            # A data set with both of ImageNet's cranes has them in its order; one with a single crane must say which.
+            # ImageNet has two classes called crane. A data set with both has them in ImageNet's order; one with a single
+            # crane must say which of them it is.
             alike = [composed(other) for other, head in zip(data_names, heads, strict=True) if head == heads[i]]
             if len(set(alike)) == len(same) and set(alike) <= set(spelled):
                 number = spelled[composed(name)]  # "Polish" and "polish"
@@ -75,11 +77,11 @@ def match_classes(
         if number < 0:
             missing.append(name)
     if missing:
-        raise ClassMismatchError(_help(missing, len(data_names), model_names))
+        raise ClassMismatchError(_missing_message(missing, len(data_names), model_names))
     if unclear:
         name, same = unclear[0]
         raise ClassMismatchError(
-            f"the model has {len(same)} classes called {name!r}, the data set has another number of them: "
+            f"the model has {len(same)} classes called {name!r}, the data set has a different number of them: "
             f"pass class_map={{{name!r}: {' or '.join(str(c) for c in same)}}}"
         )
     return np.asarray(found, dtype=np.int64)
@@ -90,7 +92,7 @@ def class_table(
 ) -> Any:
     """Model class for every class of the data set as an array, or None where labels are the model's class numbers.
 
-    A dict where the data set does not number its classes 0, 1, 2, ...
+    A dict if the data set does not number its classes 0, 1, 2, ...
     """
     numbered = label_names(dataset)
     names = list(numbered.values())
@@ -108,18 +110,18 @@ def class_table(
         )
     if in_order:
         return match_classes(names, model_names, class_map=class_map, model_ids=model_ids)
-    # By name from here on: places in a list of names are not labels.
-    named = {numbered.get(int(k), k) if str(k).isdigit() else k: v for k, v in (class_map or {}).items()}
-    found = match_classes(names, model_names, class_map=named, model_ids=model_ids)
+    # Labels are not 0, 1, 2, ...: from here on, classes are matched by name.
+    by_name = {numbered.get(int(k), k) if str(k).isdigit() else k: v for k, v in (class_map or {}).items()}
+    found = match_classes(names, model_names, class_map=by_name, model_ids=model_ids)
     return dict(zip(numbered, found.tolist(), strict=True))
 
 
 def label_names(dataset: Any) -> dict[int, str]:
-    """Names of a data set's classes by their labels; empty where it has none.
+    """Names of a data set's classes by label; empty if it has none.
 
-    They are looked for in ``class_names``, ``classes`` and ``class_to_idx`` of the data set, in the features of a Hugging
-    Face one, and then in the data sets that it is made of, as those of `torch.utils.data` (``Subset``, ``random_split``,
-    ``ConcatDataset``) and nests of them are.
+    The search covers ``class_names``, ``classes`` and ``class_to_idx`` of the data set, the features of a Hugging Face data
+    set, and then the data sets inside it, as in ``Subset``, ``random_split`` and ``ConcatDataset`` of `torch.utils.data`,
+    also nested.
 
     Parameters
     ----------
@@ -135,7 +137,7 @@ def label_names(dataset: Any) -> dict[int, str]:
     Raises
     ------
     DatasetError
-        Where data sets that were joined call the same labels by other names, or names are in no order.
+        If joined data sets have different names for the same labels, or if the names have no order.
 
     Examples
     --------
@@ -156,19 +158,19 @@ def label_names(dataset: Any) -> dict[int, str]:
     for other in known:
         if other != known[0]:
             raise DatasetError(
-                f"data sets that were joined do not call their labels by the same names: {_some(known[0])} and "
-                f"{_some(other)}; measure them one by one, or give the joined data set `classes` and labels in their order"
+                f"joined data sets do not call their labels by the same names: {_excerpt(known[0])} and "
+                f"{_excerpt(other)}; measure them one by one, or give the joined data set `classes` and labels in that order"
             )
     return known[0] if known else {}
 
 
-def _some(names: dict[int, str]) -> str:
+def _excerpt(names: dict[int, str]) -> str:
     listed = ", ".join(f"{label}: {name!r}" for label, name in list(names.items())[:3])
-    return f"{{{listed}{', ...' if len(names) > 3 else ''}}}" if names else "no names at all"
+    return f"{{{listed}{', ...' if len(names) > 3 else ''}}}" if names else "no names"
 
 
 def _numbered(names: Any, attribute: str) -> dict[int, str]:
-    """Names as a data set gives them, by label."""
+    """Class names in any of the accepted forms, as a dict by label."""
     if names is None or isinstance(names, int) or callable(names):
         return {}  # a number of classes, or a method
     names = getattr(names, "names", None) or names if hasattr(names, "str2int") else names
@@ -195,47 +197,47 @@ def _name(name: Any) -> str:
 
 
 def _label_in(key: Any) -> int:
-    """A key of ``class_map`` where the data set names no classes: a label."""
+    """A key of ``class_map`` for a data set without class names: it must be a label."""
     if not str(key).isdigit():
         raise ClassMismatchError(
-            f"the data set names no classes, so class_map must lead from its labels (numbers), got {key!r}"
+            f"the data set names no classes, so the keys of class_map must be its labels (numbers), got {key!r}"
         )
     return int(key)
 
 
 def _spellings(model_names: Sequence[str], model_ids: Sequence[str]) -> tuple[dict[str, int], dict[str, int]]:
-    """Model classes by their plain names and WordNet ids, and by each of their synonyms."""
+    """Model classes by normalised name and WordNet id, and by each synonym."""
     exact: dict[str, int] = {}
     synonyms: dict[str, int] = {}
     for i, name in enumerate(model_names):
-        exact.setdefault(_plain(name), i)
+        exact.setdefault(_normalised(name), i)
         for part in name.split(","):
-            synonyms.setdefault(_plain(part), i)
-    return exact | {_plain(wordnet): i for i, wordnet in enumerate(model_ids)}, synonyms
+            synonyms.setdefault(_normalised(part), i)
+    return exact | {_normalised(wordnet): i for i, wordnet in enumerate(model_ids)}, synonyms
 
 
-def _plain(name: str) -> str:
-    # Composed last: to fold case may take letters apart.
+def _normalised(name: str) -> str:
+    # Composed again at the end: casefold may decompose letters.
     return " ".join(composed(composed(name).replace("_", " ").replace("-", " ").casefold()).split())
 
 
-def _several(model_names: Sequence[str]) -> dict[str, list[int]]:
-    """Classes that share a name but for the number behind it (``"crane"``, ``"crane (2)"``), by the name."""
+def _homonyms(model_names: Sequence[str]) -> dict[str, list[int]]:
+    """Classes whose names differ only in a number at the end (``"crane"``, ``"crane (2)"``), by the shared name."""
     known = set(model_names)
     found: dict[str, list[int]] = {}
     for i, name in enumerate(model_names):
-        plain = re.sub(r" \(\d+\)$", "", name)
-        found.setdefault(_plain(plain if plain in known else name), []).append(i)
+        base = re.sub(r" \(\d+\)$", "", name)
+        found.setdefault(_normalised(base if base in known else name), []).append(i)
     return {name: places for name, places in found.items() if len(places) > 1}
 
 
 def _number(wanted: Any, exact: dict[str, int], synonyms: dict[str, int], model_names: Sequence[str]) -> int:
     n_classes = len(model_names)
     if isinstance(wanted, str):
-        number = exact.get(_plain(wanted), synonyms.get(_plain(wanted), -1))
+        number = exact.get(_normalised(wanted), synonyms.get(_normalised(wanted), -1))
         if number < 0:
             raise ClassMismatchError(
-                f"class_map leads to {wanted!r}, which is no class of the model{close_matches(wanted, model_names)}"
+                f"class_map leads to {wanted!r}, which is not a class of the model{close_matches(wanted, model_names)}"
             )
         return number
     if not 0 <= int(wanted) < n_classes:
@@ -243,13 +245,13 @@ def _number(wanted: Any, exact: dict[str, int], synonyms: dict[str, int], model_
     return int(wanted)
 
 
-def _help(missing: list[str], total: int, model_names: Sequence[str]) -> str:
-    known = {_plain(part): part.strip() for n in model_names for part in (n, *n.split(","))}
+def _missing_message(missing: list[str], total: int, model_names: Sequence[str]) -> str:
+    known = {_normalised(part): part.strip() for n in model_names for part in (n, *n.split(","))}
     lines = []
     for name in missing[:5]:
-        close = difflib.get_close_matches(_plain(name), list(known), n=3, cutoff=0.6)
-        offer = " or ".join(repr(known[c]) for c in close)
-        lines.append(f"{name!r}" + (f" (close: {offer})" if offer else ""))
+        close = difflib.get_close_matches(_normalised(name), list(known), n=3, cutoff=0.6)
+        suggestion = " or ".join(repr(known[c]) for c in close)
+        lines.append(f"{name!r}" + (f" (close: {suggestion})" if suggestion else ""))
     more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
     return (
         f"{len(missing)} of the data set's {total} classes are not among the model's {len(model_names)}: "

@@ -1,4 +1,4 @@
-"""Data sets by name, as the command line takes them."""
+"""Data sets by name, as on the command line."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from classspace_widgets.masks import DatasetError
 
 
 def named_dataset(name: str) -> Any:
-    """A data set from one line of text.
+    """A data set from a short description.
 
     Parameters
     ----------
     name : str
-        A folder (``<class>/<picture>``, or the layout of ImageNet-S), an ``.npz`` file of arrays (images, labels, perhaps
-        masks and class_names), ``hf:NAME[:SPLIT]``, or ``scenes[:N[:SEED]]``.
+        A folder (``<class>/<picture>``, or the layout of ImageNet-S), an ``.npz`` file of arrays (images, labels, and
+        optionally masks and class_names), ``hf:NAME[:SPLIT]``, or ``scenes[:N[:SEED]]``.
 
     Raises
     ------
     ValueError, FileNotFoundError, ImportError
-        Saying what was expected.
+        If there is no such data set, or the library that reads it is missing.
     """
     kind, _, rest = name.partition(":")
     if kind == "scenes":
@@ -56,31 +56,31 @@ def _arrays(path: Path) -> ArrayDataset:
     if path.suffix != ".npz":
         raise ValueError(f"{path} is a file; expected an .npz file of arrays, or a folder of pictures")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            missing = [part for part in ("images", "labels") if part not in held]
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
+            missing = [part for part in ("images", "labels") if part not in stored]
             if missing:
-                raise DatasetError(f"{path} has no array {' or '.join(missing)}; it holds {', '.join(held.files)}")
-            arrays = {part: _array(held, part, path) for part in ("images", "labels", "masks", "class_names")}
+                raise DatasetError(f"{path} has no array {' or '.join(missing)}; it contains {', '.join(stored.files)}")
+            arrays = {part: _array(stored, part, path) for part in ("images", "labels", "masks", "class_names")}
     except DatasetError:
         raise
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise DatasetError(f"{path} is not a complete .npz file of arrays: {type(error).__name__}") from error
     names = arrays.pop("class_names")
-    named = () if names is None else tuple(str(n) for n in names)
-    return ArrayDataset(**arrays, class_names=named, name=path.stem)
+    class_names = () if names is None else tuple(str(n) for n in names)
+    return ArrayDataset(**arrays, class_names=class_names, name=path.stem)
 
 
-def _array(held: Any, part: str, path: Path) -> Any:
-    if part not in held:
+def _array(stored: Any, part: str, path: Path) -> Any:
+    if part not in stored:
         return None
     try:
-        return held[part]
+        return stored[part]
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise
         raise DatasetError(
-            f"{path}: {part} is an array of objects, which is not read because that would run code; save one array of one "
-            "type (pictures of several sizes as files, one folder a class; names as np.array(names, dtype=str))"
+            f"{path}: {part} is an array of objects, which is not read because reading it would run code; save an array of one "
+            "type (pictures of different sizes as files, one folder per class; names as np.array(names, dtype=str))"
         ) from None
 
 
@@ -91,10 +91,12 @@ def _hugging_face(rest: str) -> Any:
     try:
         import datasets
     except ImportError:
-        raise ImportError("hf: needs Hugging Face datasets; install it with: pip install datasets") from None
+        raise ImportError(
+            "hf: needs the library datasets of Hugging Face; install it with: pip install datasets"
+        ) from None
     if Path(name).is_dir():
-        found = datasets.load_from_disk(name)
-        found = found[split] if split else found
+        loaded = datasets.load_from_disk(name)
+        loaded = loaded[split] if split else loaded
     else:
-        found = datasets.load_dataset(name, split=split or "validation")
-    return as_dataset(found)
+        loaded = datasets.load_dataset(name, split=split or "validation")
+    return as_dataset(loaded)

@@ -1,4 +1,4 @@
-"""From items of a data set to batches: pixels as the model wants them, labels in its numbering, masks on its grid."""
+"""From items of a data set to batches: pixels for the model, labels in its numbering, masks on its patch grid."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ class Item:
     pixels: Tensor
     label: int
     mask: np.ndarray[Any, np.dtype[np.int8]]
-    ready: bool = False
-    """Whether the data set gave the pixels as they are, instead of a picture."""
+    preprocessed: bool = False
+    """Whether the data set gave pixels that are ready for the model, instead of a picture."""
 
 
 @dataclass(frozen=True)
-class Broken:
-    """A picture that could not be read, and why."""
+class Unreadable:
+    """A picture that could not be read, and the reason."""
 
     index: int
     reason: str
@@ -64,19 +64,19 @@ class Preparer:
     class_table: Any = None
     coverage: float = 0.5
 
-    def __call__(self, index: int) -> Item | Broken:
-        """One item; whatever the data set itself raises makes it `Broken`."""
+    def __call__(self, index: int) -> Item | Unreadable:
+        """One item; it is `Unreadable` if the data set itself raises an error."""
         try:
             row = self.dataset[index]
-            image, label, mask = self._unpack(row)
+            image, label, mask = _unpack(row)
             if not isinstance(image, torch.Tensor):
                 image, _ = read_picture(image, upright=mask is None)
             elif image.is_floating_point() and not bool(torch.isfinite(image).all()):
                 raise ValueError("its pixels contain NaN or infinite values")
         except DatasetError:
             raise
-        except Exception as error:  # any decoder may raise anything: it is recorded, and the run goes on
-            return Broken(index, shown_name(f"{type(error).__name__}: {error}"))
+        except Exception as error:  # decoders raise errors of any type; they are recorded, and the run goes on
+            return Unreadable(index, shown_name(f"{type(error).__name__}: {error}"))
         pixels, size = self._pixels(image, index)
         tokens = np.full(self.grid[0] * self.grid[1], -1, np.int8)
         if mask is not None:
@@ -93,29 +93,18 @@ class Preparer:
             tokens = tokens_inside(placed, self.grid, self.coverage)
         return Item(index, pixels, self._label(label, index), tokens, isinstance(image, torch.Tensor))
 
-    def look_at(self, items: Sequence[Item | Broken]) -> None:
-        """Warn where ready pixels of a batch look as if they were not normalised."""
-        check_values([item.pixels for item in items if isinstance(item, Item) and item.ready], self.transform)
-
-    @staticmethod
-    def _unpack(row: Any) -> tuple[Any, Any, Any]:
-        if isinstance(row, Mapping):
-            found = [next((name for name in names if name in row), None) for names in COLUMNS.values()]
-            if None in found:
-                raise DatasetError(f"items must have 'image' and 'label', got {sorted(row)}")
-            return row[found[0]], row[found[1]], row.get("mask")
-        if not isinstance(row, (tuple, list)) or len(row) not in (2, 3):
-            raise DatasetError(f"items must be (image, label) or (image, label, mask), got {type(row).__name__}")
-        return row[0], row[1], row[2] if len(row) == 3 else None
+    def check_batch(self, items: Sequence[Item | Unreadable]) -> None:
+        """Warn if preprocessed pixels of a batch do not look normalised."""
+        check_values([item.pixels for item in items if isinstance(item, Item) and item.preprocessed], self.transform)
 
     def _pixels(self, image: Any, index: int) -> tuple[Tensor, tuple[int, int]]:
         if not isinstance(image, torch.Tensor):
             return self.transform.pixels(image), (image.size[1], image.size[0])
-        want = (len(self.transform.mean), *self.transform.size)
-        if tuple(image.shape) != want or not image.is_floating_point():
+        expected = (len(self.transform.mean), *self.transform.size)
+        if tuple(image.shape) != expected or not image.is_floating_point():
             raise DatasetError(
-                f"picture {index}: pixels must be floats of shape {want}, got {image.dtype} {tuple(image.shape)}; "
-                "give pictures to have them resized and normalised for the model, such as tensor.permute(1, 2, 0).numpy() of uint8"
+                f"picture {index}: pixels must be floats of shape {expected}, got {image.dtype} {tuple(image.shape)}; "
+                "to have pictures resized and normalised for the model, give pictures, such as tensor.permute(1, 2, 0).numpy() of uint8"
             )
         return image, (int(image.shape[1]), int(image.shape[2]))
 
@@ -130,27 +119,38 @@ class Preparer:
         if not 0 <= value < self.n_classes:
             raise DatasetError(
                 f"picture {index}: its label must be in 0..{self.n_classes - 1} (the model's classes), got {value}; "
-                "if the data set numbers its classes otherwise, pass class_map={data set class: model class}"
+                "if the data set numbers its classes differently, pass class_map={data set class: model class}"
             )
         return value
 
 
-def in_order(prepare: Preparer, batches: Iterable[Any], *, workers: int) -> Iterator[list[Item | Broken]]:
+def _unpack(row: Any) -> tuple[Any, Any, Any]:
+    if isinstance(row, Mapping):
+        columns = [next((name for name in names if name in row), None) for names in COLUMNS.values()]
+        if None in columns:
+            raise DatasetError(f"items must have 'image' and 'label', got {sorted(row)}")
+        return row[columns[0]], row[columns[1]], row.get("mask")
+    if not isinstance(row, (tuple, list)) or len(row) not in (2, 3):
+        raise DatasetError(f"items must be (image, label) or (image, label, mask), got {type(row).__name__}")
+    return row[0], row[1], row[2] if len(row) == 3 else None
+
+
+def prepared_batches(prepare: Preparer, batches: Iterable[Any], *, workers: int) -> Iterator[list[Item | Unreadable]]:
     """Prepared batches, in order; ``workers`` threads run up to two batches ahead of the consumer.
 
-    Ready pixels of a batch are looked at together. Threads, because decoding and resizing release Python's lock, and because nothing has to be pickled.
+    Threads suffice, because decoding and resizing release Python's lock; and nothing has to be pickled.
     """
     for items in _prepared(prepare, batches, workers):
-        prepare.look_at(items)
+        prepare.check_batch(items)
         yield items
 
 
-def _prepared(prepare: Preparer, batches: Iterable[Any], workers: int) -> Iterator[list[Item | Broken]]:
+def _prepared(prepare: Preparer, batches: Iterable[Any], workers: int) -> Iterator[list[Item | Unreadable]]:
     if workers == 0:
         for batch in batches:
             yield [prepare(int(i)) for i in batch]
         return
-    pending: deque[list[Future[Item | Broken]]] = deque()
+    pending: deque[list[Future[Item | Unreadable]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="classspace-data") as pool:
         try:
             for batch in batches:

@@ -1,4 +1,4 @@
-"""Data sets for studies: anything indexed that yields (image, label[, mask]), and the usual layouts on disk."""
+"""Data sets for studies: anything that can be indexed and yields (image, label[, mask]), and common layouts on disk."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from classspace_widgets.pictures import open_picture, shown_name
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 COLUMNS = {"image": ("image", "img", "pixel_values"), "label": ("label", "labels", "fine_label", "class")}
-"""What columns of rows are called, by habit."""
+"""Usual names of columns, in the order in which they are tried."""
+# Folders in which operating systems and programs keep copies.
 _COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})
 
 
 class NoFolderError(DatasetError, FileNotFoundError):
-    """A folder of pictures is not there."""
+    """A folder of pictures does not exist."""
 
 
 @dataclass(frozen=True)
 class PictureFiles:
-    """Picture files with labels and, where there are any, masks.
+    """Picture files with labels and, optionally, masks.
 
     Made by `image_folder` and `imagenet_s`.
 
@@ -37,8 +38,8 @@ class PictureFiles:
     class_names : tuple of str
     masks : sequence of Path or None
     read_mask : callable (path, label) -> array [height, width] or None
-        1 inside the object, 0 outside, 255 to leave out; None where the picture has no object. By default the values of a
-        mask's file as they are.
+        1 inside the object, 0 outside, 255 for pixels to ignore; None if the picture has no object. By default the values
+        in the mask's file.
     name : str
     """
 
@@ -53,7 +54,7 @@ class PictureFiles:
         """Check that there are as many labels, and masks, as pictures."""
         for what, listed in (("labels", self.labels), ("masks", self.masks)):
             if listed is not None and len(listed) != len(self.paths):
-                raise DatasetError(f"{what} must be as many as paths ({len(self.paths)}), got {len(listed)}")
+                raise DatasetError(f"there must be as many {what} as paths ({len(self.paths)}), got {len(listed)}")
 
     def __repr__(self) -> str:
         return _data_repr(self, self.class_names, masks=self.masks is not None)
@@ -79,12 +80,12 @@ def _opened(path: Path) -> Any:
 
 
 def _folders(root: Path) -> list[Path]:
-    """Folders in a folder, without those that systems and programs keep copies in."""
+    """Subfolders, without hidden ones and those that hold copies."""
     return sorted(p for p in root.iterdir() if p.is_dir() and not _is_copy(p.name))
 
 
 def _pictures(folder: Path) -> list[Path]:
-    """Picture files anywhere in a folder, without hidden ones (``._1.png`` and ``.ipynb_checkpoints`` are copies)."""
+    """Picture files in a folder and its subfolders, without hidden ones and copies."""
     found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
     return sorted(p for p in found if not any(_is_copy(part) for part in p.relative_to(folder).parts))
 
@@ -94,9 +95,9 @@ def _is_copy(name: str) -> bool:
 
 
 def image_folder(root: str | Path) -> PictureFiles:
-    """Pictures in one folder a class: ``root/<class>/<picture>``; classes are the folders in alphabetical order.
+    """Pictures in one folder per class, ``root/<class>/<picture>``; classes are the folders in alphabetical order.
 
-    Hidden files and folders (``._1.png``, ``.ipynb_checkpoints``) are left out, and so are ``__MACOSX`` and ``@eaDir``.
+    Hidden files and folders (``._1.png``, ``.ipynb_checkpoints``), ``__MACOSX`` and ``@eaDir`` are skipped.
 
     Parameters
     ----------
@@ -127,7 +128,7 @@ def image_folder(root: str | Path) -> PictureFiles:
     root = _folder(root)
     classes = _folders(root)
     if not classes:
-        raise DatasetError(f"{root} has no sub-folders; expected {root}/<class>/<picture>")
+        raise DatasetError(f"{root} has no subfolders; expected {root}/<class>/<picture>")
     paths: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(classes):
@@ -136,7 +137,7 @@ def image_folder(root: str | Path) -> PictureFiles:
         labels += [label] * len(found)
     if not paths:
         raise DatasetError(
-            f"{root} has {len(classes)} class folders and no picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
+            f"{root} has {len(classes)} class folders but no picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
         )
     return PictureFiles(paths, labels, tuple(shown_name(p.name) for p in classes), name=shown_name(root.name))
 
@@ -147,18 +148,18 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     Parameters
     ----------
     root : path
-        Also with a number in the root's name, ``ImageNetS50``, ``300``, ``919``.
+        Folder of any version: ``ImageNetS50``, ``ImageNetS300`` or ``ImageNetS919``.
     split : str
         ``"validation"``, or ``"train-semi"``.
     categories : path, optional
-        The category list: one wnid a line, in the order of the segmentation ids (line 1 is id 1); by default
-        ``root/ImageNetS_categories_im*.txt``, else the sorted folder names.
+        The category list: one wnid per line, in the order of the segmentation ids (line 1 is id 1); by default
+        ``root/ImageNetS_categories_im*.txt``, or the sorted folder names if there is no such file.
 
     Returns
     -------
     PictureFiles
-        Class names are wnids. A mask's object is the label's own category; 1000 marks pixels to leave out. A mask without
-        a pixel of that category counts as none.
+        Class names are wnids. The object of a mask is the label's category; 1000 marks pixels to ignore. A mask without
+        a pixel of that category counts as no mask.
 
     Raises
     ------
@@ -174,7 +175,7 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     >>> data = imagenet_s("ImageNetS50", split="validation")  # doctest: +SKIP
     """
     root = _folder(root)
-    pictures, drawn = _folder(root / split), _folder(root / f"{split}-segmentation")
+    pictures, segmentations = _folder(root / split), _folder(root / f"{split}-segmentation")
     listed = (
         Path(categories).expanduser()
         if categories
@@ -185,21 +186,21 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     else:
         wnids = [p.name for p in _folders(pictures)]
     if not wnids:
-        raise DatasetError(f"{listed or pictures} names no category")
+        raise DatasetError(f"{listed or pictures} lists no category")
     number = {wnid: i for i, wnid in enumerate(wnids)}
     paths, labels, masks = [], [], []
     for folder in _folders(pictures):
         if folder.name not in number:
             raise DatasetError(
-                f"{folder} is not in the category list {listed}; is the list that of another ImageNet-S?"
+                f"{folder} is not in the category list {listed}; is this the list of another version of ImageNet-S?"
             )
         for path in _pictures(folder):
-            mask = drawn / folder.name / f"{path.stem}.png"
+            mask = segmentations / folder.name / f"{path.stem}.png"
             paths.append(path)
             labels.append(number[folder.name])
             masks.append(mask if mask.is_file() else None)
     if not paths:
-        raise DatasetError(f"{pictures} holds no picture")
+        raise DatasetError(f"{pictures} contains no picture")
     return PictureFiles(paths, labels, tuple(wnids), masks, _imagenet_s_mask, name=shown_name(f"{root.name}/{split}"))
 
 
@@ -215,7 +216,7 @@ def _imagenet_s_mask(path: Path, label: int) -> np.ndarray[Any, Any] | None:
 
 @dataclass(frozen=True)
 class ArrayDataset:
-    """Pictures in one array, CIFAR-style.
+    """Pictures in one array, as in CIFAR.
 
     Attributes
     ----------
@@ -246,17 +247,17 @@ class ArrayDataset:
         if self.images.ndim != 4 or 3 not in (self.images.shape[1], self.images.shape[3]):
             raise DatasetError(
                 f"images must have shape [N, height, width, 3] or [N, 3, height, width], got {self.images.shape}; "
-                "CIFAR's rows of 3072 need .reshape(-1, 3, 32, 32), grey pictures images[..., None].repeat(3, axis=-1)"
+                "for CIFAR's rows of 3072 use .reshape(-1, 3, 32, 32), for grey pictures images[..., None].repeat(3, axis=-1)"
             )
         if self.images.dtype != np.uint8:
             raise DatasetError(
-                f"images must be uint8, 0 to 255, got {self.images.dtype}; of floats in 0..1 make "
+                f"images must be uint8, 0 to 255, got {self.images.dtype}; for floats in 0..1 use "
                 "(images * 255).round().astype(np.uint8)"
             )
         for what, array in (("labels", self.labels), ("masks", self.masks)):
             if array is not None and (array.ndim == 0 or len(array) != len(self.images)):
                 raise DatasetError(
-                    f"{what} must be as many as images ({len(self.images)}), got {len(array) if array.ndim else 1}"
+                    f"there must be as many {what} as images ({len(self.images)}), got {len(array) if array.ndim else 1}"
                 )
         if self.labels.ndim != 1:
             raise DatasetError(
@@ -289,13 +290,13 @@ class ArrayDataset:
 
 @dataclass(frozen=True)
 class RowDataset:
-    """Rows that are dicts, such as a Hugging Face ``datasets.Dataset``, as (image, label, mask).
+    """A data set whose items are dicts, such as a Hugging Face ``datasets.Dataset``.
 
     Attributes
     ----------
     rows : indexed sequence of mappings
     image, label, mask : str
-        Column names; found by habit if not given.
+        Column names; by default the usual ones, such as ``"img"`` or ``"labels"``, are tried.
 
     Examples
     --------
@@ -340,7 +341,7 @@ class RowDataset:
 
 
 def parts_of(dataset: Any) -> list[Any]:
-    """The data sets that another is made of: those of a ``ConcatDataset``, the one of a ``Subset``, the rows of rows, timm's reader.
+    """The data sets inside another: those of a ``ConcatDataset``, that of a ``Subset``, the rows of a `RowDataset`, timm's reader.
 
     Parameters
     ----------
@@ -349,7 +350,7 @@ def parts_of(dataset: Any) -> list[Any]:
     Returns
     -------
     list
-        None for a data set that stands for itself.
+        Empty for a data set that contains no other.
 
     Examples
     --------
@@ -366,7 +367,7 @@ def parts_of(dataset: Any) -> list[Any]:
 
 
 def feature_names(rows: Any, label: str = "") -> tuple[str, ...]:
-    """Class names in the features of a Hugging Face data set; none where there are none."""
+    """Class names in the features of a Hugging Face data set; empty if it has none."""
     features = getattr(rows, "features", None)
     if not isinstance(features, Mapping):
         return ()
@@ -374,11 +375,12 @@ def feature_names(rows: Any, label: str = "") -> tuple[str, ...]:
     return tuple(getattr(features.get(column), "names", None) or ())
 
 
-ONE_HOT = "of one-hot or soft labels give the most likely class: {}.argmax{}"
+ONE_HOT = "for one-hot or soft labels give the most likely class: {}.argmax{}"
+"""Remedy in messages, filled with the labels' name and the axis."""
 
 
 def whole_label(label: Any, index: int) -> int:
-    """A label as Python's own integer; anything else, True and False too, raises with the picture's number.
+    """A label as a Python integer; raises for anything else, also for True and False, and names the picture.
 
     Examples
     --------
@@ -409,9 +411,9 @@ def whole_label(label: Any, index: int) -> int:
 
 
 def as_dataset(source: Any) -> Any:
-    """Whatever a study can read: a path, a Hugging Face data set, or any data set yielding (image, label[, mask]).
+    """Make a data set of anything that a study accepts: a path, a Hugging Face data set, items (image, label[, mask]).
 
-    A path with ``<split>-segmentation`` folders is read as ImageNet-S, any other as an image folder.
+    A path with ``<split>-segmentation`` folders is read as ImageNet-S, any other path as an image folder.
 
     Parameters
     ----------
@@ -420,14 +422,14 @@ def as_dataset(source: Any) -> Any:
     Returns
     -------
     data set
-        With a length and numbered items (image, label, mask).
+        With a length, and items (image, label[, mask]) by number.
 
     Raises
     ------
     DatasetError
-        If there is no such folder, no picture in it, or nothing in the data set.
+        If there is no such folder, if it contains no picture, or if the data set is empty.
     TypeError
-        For what is no data set.
+        For anything that is not a data set.
 
     Examples
     --------
@@ -443,11 +445,11 @@ def as_dataset(source: Any) -> Any:
         return image_folder(root)
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         raise TypeError(
-            f"a data set needs a length and numbered items (image, label[, mask]), got {type(source).__name__}; "
+            f"a data set needs a length, and items (image, label[, mask]) by number; got {type(source).__name__}; "
             + (
-                "give its data set: loader.dataset"
+                "pass its data set: loader.dataset"
                 if hasattr(source, "dataset")
-                else "streams and iterable data sets must be saved or listed first: list(data)"
+                else "save a streamed or iterable data set first, or make a list of it: list(data)"
             )
         )
     if len(source) == 0:

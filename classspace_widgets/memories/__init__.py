@@ -1,4 +1,4 @@
-"""Key-value memories: value vectors read as classes, and the pictures that activate them."""
+"""Key-value memories: value vectors projected onto classes, and the pictures that activate them."""
 
 from classspace_widgets.memories.atlas import memory_atlas
 from classspace_widgets.memories.values import (

@@ -1,4 +1,4 @@
-"""From a model, and pictures, to a `MemoryAtlas`: one pass over the pictures for all neurons of all blocks."""
+"""Build a `MemoryAtlas` of a model: its value vectors as classes, and the patches that activate them, in one pass."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ def memory_atlas(
     workers: int = 1,
     progress: bool = True,
 ) -> MemoryAtlas:
-    """Read every value vector as classes, and find the patches that activate it most.
+    """Project every value vector onto the classes, and find the patches that activate it most.
 
-    The cosine of a value vector with a class's embedding says what it stands for, as in the paper's class-value
-    agreement (Vilas et al. 2023).
+    A value vector belongs to the classes whose embeddings have the largest cosine with it, as in the paper's
+    class-value agreement (Vilas et al. 2023).
 
     Parameters
     ----------
     space : ClassSpace
     dataset : Any, optional
-        Pictures, as `studies.run_study` takes them; without, neurons are read as classes only.
+        Pictures, as in `studies.run_study`; by default none, so that the atlas has classes but no patches.
     classes : int
-        Classes kept for every neuron.
+        Number of classes saved for every neuron.
     neurons : int
-        Neurons kept for every class, in attention and in the MLPs.
+        Number of neurons saved for every class, in attention and in the MLPs each.
     patches : int
-        Patches kept for every neuron, at most one of a picture.
+        Number of patches saved for every neuron, at most one from each picture.
     pictures : int
-        Use only so many pictures, the first ones.
+        Number of pictures to use, from the first.
     size : int
-        Longer side of the kept pictures, in pixels.
+        Longer side of the saved pictures in pixels.
     batch_size, workers, progress
         As in `studies.run_study`.
 
@@ -76,31 +76,32 @@ def memory_atlas(
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
     blocks = len(space.adapter.blocks)
-    each = [[int(output_projection(space, b, s).in_features) for s in SUBLAYERS] for b in range(1, blocks + 1)]  # type: ignore[arg-type]
-    if any(widths != each[0] for widths in each):
-        raise ValueError(f"all blocks must have value vectors of the same number, got {each}")
+    widths = [[int(output_projection(space, b, s).in_features) for s in SUBLAYERS] for b in range(1, blocks + 1)]  # type: ignore[arg-type]
+    if any(of_block != widths[0] for of_block in widths):
+        raise ValueError(f"all blocks must have the same number of value vectors, got {widths}")
     meta: dict[str, Any] = {
         "model": {"name": space.name, "blocks": blocks},
         "classes": {"names": list(space.class_names)},
-        "widths": each[0],
+        "widths": widths[0],
         "grid": list(space.adapter.grid),
         "pictures": {"count": 0, "labels": [], "skipped": 0},
     }
-    arrays = _classes(space, blocks, each[0], classes, neurons)
+    arrays = _neurons_and_classes(space, blocks, widths[0], classes, neurons)
     if dataset is not None:
-        found, about = _patches(space, dataset, each[0], patches, pictures, size, batch_size, workers, progress)
+        found, about = _patches(space, dataset, widths[0], patches, pictures, size, batch_size, workers, progress)
         arrays |= found
         meta["pictures"] = about
     return MemoryAtlas(meta, arrays)
 
 
-def _classes(
+def _neurons_and_classes(
     space: ClassSpace, blocks: int, widths: list[int], classes: int, neurons: int
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Classes of every neuron, and neurons of every class, by cosine."""
     n_classes = len(space.class_names)
     k = min(classes, n_classes)
     top, top_cosine = [], []
+    # Below any cosine, until a neuron is found.
     cosine = torch.full((n_classes, 2, neurons), -2.0, device="cpu")
     number = torch.full((n_classes, 2, neurons), NOBODY, dtype=torch.int64, device="cpu")
     start = 0
@@ -110,15 +111,15 @@ def _classes(
             best = cosines.topk(k, dim=0)
             top.append(best.indices.T)
             top_cosine.append(best.values.T)
-            own = cosines.topk(min(neurons, widths[which]), dim=1)
-            both = torch.cat([cosine[:, which], own.values], dim=1)
-            kept = both.topk(neurons, dim=1)
-            numbers = torch.cat([number[:, which], own.indices + start], dim=1)
-            cosine[:, which], number[:, which] = kept.values, numbers.gather(1, kept.indices)
+            here = cosines.topk(min(neurons, widths[which]), dim=1)
+            candidates = torch.cat([cosine[:, which], here.values], dim=1)
+            numbers = torch.cat([number[:, which], here.indices + start], dim=1)
+            largest = candidates.topk(neurons, dim=1)
+            cosine[:, which], number[:, which] = largest.values, numbers.gather(1, largest.indices)
             start += widths[which]
-    kind = np.uint16 if n_classes <= 65_535 else np.uint32
+    dtype = np.uint16 if n_classes <= 65_535 else np.uint32
     return {
-        "top": torch.cat(top).numpy().astype(kind),
+        "top": torch.cat(top).numpy().astype(dtype),
         "top_cosine": torch.cat(top_cosine).numpy().astype(np.float16),
         "values": number.numpy().astype(np.uint32),
         "values_cosine": cosine.numpy().astype(np.float16),
@@ -136,53 +137,55 @@ def _patches(
     workers: int,
     progress: bool,
 ) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
-    """The patches that activate every neuron most: a running list, so memory does not grow with the pictures."""
-    from classspace_widgets.data.prepare import Item, Preparer, in_order
+    """The patches that activate every neuron most, as a running list: memory does not grow with the pictures."""
+    from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
     from classspace_widgets.space.pixels import PixelTransform
 
     data = as_dataset(dataset)
     count = min(len(data), pictures)
     if count < 1:
-        raise ValueError("the data set is empty: memories need pictures to be activated by")
+        raise ValueError("the data set is empty: an atlas with patches needs pictures")
     transform = PixelTransform.of(space)
     rows, columns = space.adapter.grid
     prepare = Preparer(data, transform, (rows, columns), n_classes=1 << 62)
     keys = [(b, s) for b in range(1, len(space.adapter.blocks) + 1) for s in SUBLAYERS]
-    best = torch.empty((sum(widths) * len(keys) // 2, 0), device="cpu")
-    where = torch.empty(best.shape, dtype=torch.int64, device="cpu")
+    coefficient = torch.empty((sum(widths) * len(keys) // 2, 0), device="cpu")
+    position = torch.empty(coefficient.shape, dtype=torch.int64, device="cpu")
     files: list[bytes] = []
     labels: list[int] = []
     batches = [range(i, min(i + batch_size, count)) for i in range(0, count, batch_size)]
-    for items in over(in_order(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress):
+    for items in over(
+        prepared_batches(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress
+    ):
         good: list[Item] = [item for item in items if isinstance(item, Item)]
         if not good:
             continue
-        top, patch = _strongest(space, good, keys, rows * columns)
+        largest, patch = _largest_coefficients(space, good, keys, rows * columns)
         number = torch.arange(len(files), len(files) + len(good), device="cpu")
-        files += [_picture(item, transform, size) for item in good]
+        files += [_thumbnail(item, transform, size) for item in good]
         labels += [item.label for item in good]
-        best = torch.cat([best, top], dim=1)
-        where = torch.cat([where, number * rows * columns + patch], dim=1)
-        kept = best.topk(min(patches, best.shape[1]), dim=1)
-        best, where = kept.values, where.gather(1, kept.indices)
+        coefficient = torch.cat([coefficient, largest], dim=1)
+        position = torch.cat([position, number * rows * columns + patch], dim=1)
+        top = coefficient.topk(min(patches, coefficient.shape[1]), dim=1)
+        coefficient, position = top.values, position.gather(1, top.indices)
     if not files:
         raise ValueError(f"none of the {count} pictures could be read")
     arrays: dict[str, np.ndarray[Any, Any]] = {
-        "patch": where.numpy().astype(np.uint32),
-        "coefficient": best.numpy().astype(np.float32),
+        "patch": position.numpy().astype(np.uint32),
+        "coefficient": coefficient.numpy().astype(np.float32),
         "picture_bytes": np.frombuffer(b"".join(files), np.uint8),
         "picture_ends": np.cumsum([len(file) for file in files]).astype(np.uint32),
     }
     return arrays, {
         "count": len(files),
-        "labels": _in_the_models_numbers(space, data, labels),
+        "labels": _model_labels(space, data, labels),
         "skipped": count - len(files),
     }
 
 
-def _in_the_models_numbers(space: ClassSpace, data: Any, labels: list[int]) -> list[int]:
-    """Labels as the model numbers its classes; none where they cannot be told, so that no wrong name is shown."""
+def _model_labels(space: ClassSpace, data: Any, labels: list[int]) -> list[int]:
+    """Labels in the model's numbering; empty if they cannot be matched, so that no wrong name is shown."""
     from classspace_widgets.data.classes import class_table
     from classspace_widgets.masks import DatasetError
 
@@ -195,23 +198,23 @@ def _in_the_models_numbers(space: ClassSpace, data: Any, labels: list[int]) -> l
     return [int(known[label]) for label in labels] if inside else []
 
 
-def _strongest(
+def _largest_coefficients(
     space: ClassSpace, items: list[Item], keys: list[tuple[int, str]], patches: int
 ) -> tuple[Tensor, Tensor]:
-    """Every neuron's largest coefficient over the patches of each picture, and its patch: ``[n, B]`` both."""
+    """The largest coefficient of every neuron over the patches of each picture, and its patch: both ``[n, B]``."""
     prefix = len(space.adapter.prefix)
     pixels = torch.stack([item.pixels for item in items]).to(space.device, space.dtype)
     with ExitStack() as stack, evaluating(space.model), torch.inference_mode():
         recorded = [stack.enter_context(recording_coefficients(space, *key)) for key in keys]
         space.model(pixels)
-        found = [c[0][:, prefix : prefix + patches].float().max(dim=1) for c in recorded]
-        top = torch.cat([f.values for f in found], dim=1).T.cpu()
-        patch = torch.cat([f.indices for f in found], dim=1).T.cpu()
-    return top.clone(), patch.clone()
+        maxima = [c[0][:, prefix : prefix + patches].float().max(dim=1) for c in recorded]
+        largest = torch.cat([m.values for m in maxima], dim=1).T.cpu()
+        patch = torch.cat([m.indices for m in maxima], dim=1).T.cpu()
+    return largest.clone(), patch.clone()
 
 
-def _picture(item: Item, transform: PixelTransform, size: int) -> bytes:
-    """What the model saw of a picture, small, as a WebP file."""
+def _thumbnail(item: Item, transform: PixelTransform, size: int) -> bytes:
+    """The pixels that the model saw, as a small WebP file."""
     from PIL import Image
 
     mean, std = (torch.tensor(v, device="cpu")[:, None, None] for v in (transform.mean, transform.std))

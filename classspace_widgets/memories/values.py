@@ -1,4 +1,4 @@
-"""Value vectors read as classes: the key-value memories of attention and MLP, and the pictures that activate them.
+"""Value vectors projected onto classes: the key-value memories of attention and MLP, and pictures that activate them.
 
 A sublayer's output projection ``W_out [D, M]`` adds ``sum_j k_j w_j`` to the residual stream: its input holds the key
 coefficients ``k [M]``, its columns are the value vectors ``w_j`` (Vilas et al. 2023; Geva et al. 2021).
@@ -63,7 +63,7 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     ValueError
         For an unknown sublayer or block.
     UnsupportedModelError
-        Where the sublayer has no linear output projection.
+        If the sublayer has no linear output projection.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     """
     if not hasattr(space, "adapter"):
         raise TypeError(
-            f"memories are a model's: pass its ClassSpace (of a trace: trace.space), got {type(space).__name__}"
+            f"memories belong to a model: pass its ClassSpace (for a trace: trace.space), got {type(space).__name__}"
         )
     blocks = space.adapter.blocks
     if sublayer not in SUBLAYERS:
@@ -90,15 +90,15 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
 
 @dataclass(frozen=True)
 class ValueVectors:
-    """The value vectors of one sublayer, and how they read as classes.
+    """The value vectors of one sublayer, with their projections onto classes.
 
     Made by `value_vectors`.
 
     Attributes
     ----------
     vectors : Tensor [M, D]
-        What one unit of each key coefficient adds to the residual stream (LayerScale included; a norm behind the
-        projection, where a family has one, is not linear and is left out).
+        What one unit of each key coefficient adds to the residual stream. LayerScale is included; a norm after the
+        projection, which some families have, is not linear and is not included.
     class_embedding : Tensor [C, D]
         The classifier's weight, as in the paper.
     block : int
@@ -139,7 +139,7 @@ class ValueVectors:
         return self.scores.topk(min(k, self.scores.shape[0]), dim=0).indices.T
 
     def top_classes(self, k: int = 5, *, values: Sequence[int] | None = None) -> pd.DataFrame:
-        """Which classes each value vector stands for.
+        """The classes with the highest projection onto each value vector.
 
         Parameters
         ----------
@@ -156,32 +156,32 @@ class ValueVectors:
         import pandas as pd
 
         k = whole_number(k, "k (of the classes)", 1, self.scores.shape[0])
-        every = range(self.scores.shape[1])
-        chosen = torch.as_tensor(list(every if values is None else values), device="cpu")
+        everything = range(self.scores.shape[1])
+        chosen = torch.as_tensor(list(everything if values is None else values), device="cpu")
         if len(chosen) and not 0 <= int(chosen.min()) <= int(chosen.max()) < self.scores.shape[1]:
             raise ValueError(f"values must be in 0..{self.scores.shape[1] - 1}, got {chosen.tolist()[:5]}")
         best = self.top_class_ids(k).cpu()[chosen]
-        flat, owner = best.flatten(), chosen.repeat_interleave(k)
+        classes, owner = best.flatten(), chosen.repeat_interleave(k)
         return pd.DataFrame(
             {
                 "value": owner.numpy(),
                 "place": torch.arange(k, device="cpu").repeat(len(chosen)).numpy(),
-                "class": flat.numpy(),
-                "class_name": [self.class_names[i] for i in flat.tolist()],
-                "score": self.scores.cpu()[flat, owner].numpy(),
-                "cosine": self.cosines.cpu()[flat, owner].numpy(),
+                "class": classes.numpy(),
+                "class_name": [self.class_names[i] for i in classes.tolist()],
+                "score": self.scores.cpu()[classes, owner].numpy(),
+                "cosine": self.cosines.cpu()[classes, owner].numpy(),
             }
         )
 
     def for_class(self, wanted: int | str, k: int = 5) -> pd.DataFrame:
-        """The value vectors that stand most for a class, by index or name: ``value``, ``score``, ``cosine``, best first."""
+        """The value vectors with the highest projection onto a class (index or name): ``value``, ``score``, ``cosine``, best first."""
         import pandas as pd
 
         class_id = class_index(self.class_names, wanted)
-        found = self.scores[class_id].topk(min(k, self.scores.shape[1]))
-        cosine = self.cosines[class_id][found.indices]
+        best = self.scores[class_id].topk(min(k, self.scores.shape[1]))
+        cosine = self.cosines[class_id][best.indices]
         return pd.DataFrame(
-            {"value": found.indices.cpu().numpy(), "score": found.values.cpu().numpy(), "cosine": cosine.cpu().numpy()}
+            {"value": best.indices.cpu().numpy(), "score": best.values.cpu().numpy(), "cosine": cosine.cpu().numpy()}
         )
 
 
@@ -205,7 +205,7 @@ def value_vectors(space: ClassSpace, block: int, sublayer: str = "mlp") -> Value
     ValueError
         For an unknown sublayer or block.
     UnsupportedModelError
-        Where the sublayer has no linear output projection.
+        If the sublayer has no linear output projection.
 
     Examples
     --------
@@ -233,19 +233,19 @@ def _layer_scale(block: Any, sublayer: str) -> Tensor | None:
 
 @contextmanager
 def recording_active(space: ClassSpace, *, k: int = 5) -> Iterator[dict[tuple[int, str], Tensor]]:
-    """Collect the most active memories of the passes run inside.
+    """Record the most active memories of every pass run inside the context.
 
     Parameters
     ----------
     space : ClassSpace
     k : int
-        How many a token.
+        Number of memories for every token.
 
     Yields
     ------
     dict of (block, sublayer) to Tensor [B, T, k], int64
-        The ``k`` value vectors with the highest key coefficients, best first. The coefficients themselves are not
-        kept, so memory stays small.
+        The ``k`` value vectors with the highest key coefficients, best first. The coefficients are not kept,
+        so memory stays small.
 
     Examples
     --------
@@ -278,7 +278,7 @@ def recording_active(space: ClassSpace, *, k: int = 5) -> Iterator[dict[tuple[in
 
 @contextmanager
 def recording_coefficients(space: ClassSpace, block: int, sublayer: str) -> Iterator[list[Tensor]]:
-    """Collect one sublayer's key coefficients, a Tensor ``[B, T, M]`` for every pass run inside.
+    """Record one sublayer's key coefficients, a Tensor ``[B, T, M]`` for every pass run inside the context.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def recording_coefficients(space: ClassSpace, block: int, sublayer: str) -> Iter
     Yields
     ------
     list of Tensor [B, T, M]
-        One more after every pass.
+        One for every pass, in order.
 
     Examples
     --------
@@ -326,29 +326,29 @@ def most_activating(
     workers: int = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """The pictures, or the patches of pictures, that activate value vectors most.
+    """The pictures, or patches, that activate value vectors most.
 
     Parameters
     ----------
     space : ClassSpace
     dataset : Any
-        As in `studies.run_study`; labels are only passed through.
+        As in `studies.run_study`; labels are returned as they are.
     block, sublayer : int, str
     values : sequence of int
-        Which value vectors.
+        Indices of value vectors.
     k : int
-        How many for each.
+        Number of rows for each value vector.
     batch_size : int
     by : str
-        ``"patch"``: image tokens of any picture; ``"picture"``: each picture by its most active image token.
+        ``"patch"`` ranks all image tokens; ``"picture"`` ranks pictures by their most active image token.
     workers, progress
         As in `studies.run_study`.
 
     Returns
     -------
     DataFrame
-        Columns ``value``, ``place``, ``picture``, ``label``, ``row``, ``column``, ``coefficient``; best first. One pass,
-        memory of ``k`` entries a value vector.
+        Columns ``value``, ``place``, ``picture``, ``label``, ``row``, ``column``, ``coefficient``; best first. Takes one
+        pass; memory grows with ``k`` and the value vectors, not with the pictures.
 
     Raises
     ------
@@ -364,12 +364,12 @@ def most_activating(
     """
     import pandas as pd
 
-    from classspace_widgets.data.prepare import Item, Preparer, in_order
+    from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
     from classspace_widgets.space.pixels import PixelTransform
 
     if by not in ("patch", "picture"):
-        raise ValueError(f"by must be patch or picture, got {by!r}")
+        raise ValueError(f"by must be 'patch' or 'picture', got {by!r}")
     width = int(getattr(output_projection(space, block, sublayer), "in_features"))  # noqa: B009
     chosen = [int(v) for v in values]
     if not chosen or not all(0 <= v < width for v in chosen):
@@ -380,7 +380,9 @@ def most_activating(
     prepare = Preparer(data, PixelTransform.of(space), (rows, columns), n_classes=1 << 62)
     best: dict[int, list[tuple[float, int, int, int]]] = {v: [] for v in chosen}
     batches = [range(i, min(i + batch_size, len(data))) for i in range(0, len(data), batch_size)]
-    for items in over(in_order(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress):
+    for items in over(
+        prepared_batches(prepare, batches, workers=workers), len(batches), "memories", "batch", show=progress
+    ):
         good = [item for item in items if isinstance(item, Item)]
         if not good:
             continue
@@ -392,19 +394,19 @@ def most_activating(
         ):
             space.model(pixels)
         patches = collected[0][:, prefix:, chosen].float()
-        kept = min(k if by == "patch" else 1, patches.shape[1])
-        top = patches.topk(kept, dim=1)
+        per_picture = min(k if by == "patch" else 1, patches.shape[1])
+        top = patches.topk(per_picture, dim=1)
         coefficients, tokens = top.values.cpu().numpy(), top.indices.cpu().numpy()
         for b, item in enumerate(good):
-            for at, value in enumerate(chosen):
-                for n in range(kept):
-                    # Ties go to the earlier picture and token: negated, since the heap keeps the largest.
-                    entry = (float(coefficients[b, n, at]), -item.index, -int(tokens[b, n, at]), item.label)
+            for column, value in enumerate(chosen):
+                for n in range(per_picture):
+                    # Picture and token are negated, so that of equal coefficients the heap keeps the earliest.
+                    entry = (float(coefficients[b, n, column]), -item.index, -int(tokens[b, n, column]), item.label)
                     (heapq.heappush if len(best[value]) < k else heapq.heappushpop)(best[value], entry)
-    found = []
+    ranked = []
     for value in chosen:
         for place, (coefficient, picture, token, label) in enumerate(sorted(best[value], reverse=True)):
             row, column = divmod(-token, columns)
-            found.append((value, place, -picture, label, row, column, coefficient))
+            ranked.append((value, place, -picture, label, row, column, coefficient))
     names = ["value", "place", "picture", "label", "row", "column", "coefficient"]
-    return pd.DataFrame(found, columns=names)
+    return pd.DataFrame(ranked, columns=names)

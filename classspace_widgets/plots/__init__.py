@@ -1,7 +1,7 @@
-"""Figures: live ones of results (Bokeh), and rows of maps over their pictures for print.
+"""Figures: interactive ones of results (Bokeh), and rows of maps over their pictures for print.
 
 The ``plot_`` functions return ordinary Bokeh objects: curves with bands and their random control, heat tables, an overview.
-Their backgrounds are transparent and their inks of middle lightness, so that they are legible on light and dark pages alike.
+Their backgrounds are transparent and their lines of medium lightness, so that they are legible on light and dark pages.
 The ``_strip`` functions return a `PaperFigure`, which is written as PNG, SVG or PDF and needs no browser.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 
-from classspace_widgets.plots.style import INK, OWN_COLOURS, SIGNED, styled_figure
+from classspace_widgets.plots.style import FIXED_COLOURS, INK, SIGNED, styled_figure
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -22,7 +22,7 @@ _QUANTITY = {
 
 
 def plot_contributions(
-    shares: Contributions,
+    contributions: Contributions,
     *,
     class_number: int = 0,
     image: int = 0,
@@ -31,12 +31,12 @@ def plot_contributions(
     width: int = 640,
     height: int = 280,
 ) -> Any:
-    """What embedding, every attention, every MLP and the bias contribute to a class, as bars over the blocks.
+    """Contributions of the embedding, every attention, every MLP and the bias to a class, as bars over the blocks.
 
     Parameters
     ----------
-    shares : Contributions
-        As `metrics.contributions` gives them, ``values: [K, N, B, T]``.
+    contributions : Contributions
+        From `metrics.contributions`, ``values: [K, N, B, T]``.
     class_number, image, token : int
         Which of the K classes, of the B images and of the T tokens.
     title : str
@@ -60,36 +60,40 @@ def plot_contributions(
     >>> plot_contributions(contributions(trace, "fish")).yaxis[0].axis_label
     'direct contribution'
     """
-    sizes = {"class_number": shares.values.shape[0], "image": shares.values.shape[2], "token": shares.values.shape[3]}
-    for (name, size), at in zip(sizes.items(), (class_number, image, token), strict=True):
-        if not 0 <= at < size:
-            raise IndexError(f"{name} must be in 0..{size - 1}, got {at}")
-    values = shares.values[class_number, :, image, token].double().cpu().numpy()
-    offset = float(shares.offset[class_number])
-    parallel = shares.layout != "sequential"
+    sizes = {
+        "class_number": contributions.values.shape[0],
+        "image": contributions.values.shape[2],
+        "token": contributions.values.shape[3],
+    }
+    for (name, size), index in zip(sizes.items(), (class_number, image, token), strict=True):
+        if not 0 <= index < size:
+            raise IndexError(f"{name} must be in 0..{size - 1}, got {index}")
+    values = contributions.values[class_number, :, image, token].double().cpu().numpy()
+    offset = float(contributions.offset[class_number])
+    parallel = contributions.layout != "sequential"
     depth = len(values) - 1 if parallel else (len(values) - 1) // 2
     fig = styled_figure(title, legend="above", width=width, height=height, x_range=Range1d(-0.6, depth + 1.6))
     blocks = np.arange(1.0, depth + 1)
     bars: dict[str, tuple[Any, Any, str]]
     if parallel:
-        bars = {"attention and MLP": (blocks, values[1:], OWN_COLOURS["attention"])}
+        bars = {"attention and MLP": (blocks, values[1:], FIXED_COLOURS["attention"])}
     else:
         bars = {
-            "attention": (blocks - 0.2, values[1::2], OWN_COLOURS["attention"]),
-            "MLP": (blocks + 0.2, values[2::2], OWN_COLOURS["mlp"]),
+            "attention": (blocks - 0.2, values[1::2], FIXED_COLOURS["attention"]),
+            "MLP": (blocks + 0.2, values[2::2], FIXED_COLOURS["mlp"]),
         }
     ends = (np.array([0, depth + 1]), np.array([values[0], offset]), INK)
-    bars["embedding, bias"] = ends if shares.reading == "direct" else (ends[0][:1], ends[1][:1], INK)
+    bars["embedding, bias"] = ends if contributions.reading == "direct" else (ends[0][:1], ends[1][:1], INK)
     for name, (places, heights, colour) in bars.items():
-        labels = [_place(round(p), depth) for p in places]
+        labels = [_bar_label(round(p), depth) for p in places]
         source = ColumnDataSource({"x": places, "value": heights, "at": labels, "name": [name] * len(labels)})
         drawn = fig.vbar("x", 0.72 if parallel else 0.38, "value", source=source, color=colour, legend_label=name)
         fig.add_tools(HoverTool(renderers=[drawn], tooltips=[("", "@at, @name"), ("", "@value{+0.000}")]))
-    last = depth + (shares.reading == "direct")
+    last = depth + (contributions.reading == "direct")
     fig.xaxis.ticker = FixedTicker(ticks=list(range(last + 1)))
     fig.xaxis.major_label_overrides = {0: "emb.", depth + 1: "bias"}
     fig.xaxis.axis_label = "block"
-    fig.yaxis.axis_label = _QUANTITY[shares.reading]
+    fig.yaxis.axis_label = _QUANTITY[contributions.reading]
     fig.xgrid.visible = False
     fig.legend.orientation, fig.legend.spacing = "horizontal", 16
     fig.legend.click_policy = "hide"
@@ -99,17 +103,17 @@ def plot_contributions(
 def plot_heads(
     effects: ArrayLike, *, title: str = "", quantity: str = "contribution", width: int = 640, height: int | None = None
 ) -> Any:
-    """A number for every attention head of every block: red speaks for the class, blue against it.
+    """A number for every attention head of every block: red raises the class, blue lowers it.
 
     Parameters
     ----------
     effects : array [L, H], or DataFrame
-        Blocks by heads, such as ``effect[0]`` of `causal.sweep_heads`; or the table of one class that `studies.head_table`
-        gives, whose intervals then stand in the tooltips, and whose heads are faint where the interval holds 0.
+        Blocks by heads, such as ``effect[0]`` of `causal.sweep_heads`; or the rows of one class from `studies.head_table`:
+        tooltips then show the intervals, and heads whose interval contains 0 are faint.
     title, quantity : str
-        What the figure says above, and in its tooltips.
+        Title of the figure, and the name of the number in its tooltips.
     width, height : int
-        In pixels; by default as high as the heads need.
+        In pixels; by default the height fits the heads.
 
     Returns
     -------
@@ -118,7 +122,7 @@ def plot_heads(
     Raises
     ------
     ValueError
-        If ``effects`` has not two dimensions, or is a table of several classes.
+        If ``effects`` does not have two dimensions, or is a table of several classes.
 
     Examples
     --------
@@ -129,14 +133,14 @@ def plot_heads(
     'without the head'
     """
     table: Any = effects if {"block", "head", "value"} <= set(getattr(effects, "columns", ())) else None
-    values = _by_place(table, "value") if table is not None else np.asarray(effects, np.float64)
+    values = _by_head(table, "value") if table is not None else np.asarray(effects, np.float64)
     if values.ndim != 2 or not values.size:
         raise ValueError(f"effects must have shape [L blocks, H heads], got {list(values.shape)}")
     depth, heads = values.shape
     block, head = (n.ravel() for n in np.indices(values.shape))
     columns = {"block": block + 1, "head": head, "value": values.ravel(), "alpha": np.ones(values.size)}
     if table is not None:
-        columns["low"], columns["high"] = (_by_place(table, name).ravel() for name in ("low", "high"))
+        columns["low"], columns["high"] = (_by_head(table, name).ravel() for name in ("low", "high"))
         columns["alpha"] = np.where((columns["low"] <= 0) & (columns["high"] >= 0), 0.3, 1.0)
     source = ColumnDataSource(columns)
     fig = styled_figure(
@@ -164,16 +168,16 @@ def plot_heads(
     return fig
 
 
-def _by_place(table: Any, column: str) -> Any:
-    """A column of a table of heads by block and head, [L, H]."""
-    several = table["class_name"].unique().tolist() if "class_name" in table.columns else []
-    if len(several) > 1:
+def _by_head(table: Any, column: str) -> Any:
+    """One column of a table of heads as an array by block and head, [L, H]."""
+    classes = table["class_name"].unique().tolist() if "class_name" in table.columns else []
+    if len(classes) > 1:
         raise ValueError(
-            f"a figure shows the heads of one class, this table has {len(several)}; "
-            f"choose one: table[table['class_name'] == {several[0]!r}]"
+            f"a figure shows the heads of one class, this table has {len(classes)}; "
+            f"choose one: table[table['class_name'] == {classes[0]!r}]"
         )
     return table.pivot(index="block", columns="head", values=column).sort_index().to_numpy(float)
 
 
-def _place(number: int, depth: int) -> str:
+def _bar_label(number: int, depth: int) -> str:
     return "embedding" if number == 0 else "bias" if number > depth else f"block {number}"

@@ -1,4 +1,4 @@
-"""Perturbation curves of every method of token importance, with the random order, and a table of its scores."""
+"""Perturbation curves of every method of token importance, with the random order, and a table of scores."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def plot_explanation(
     width: int = 380,
     height: int = 300,
 ) -> Any:
-    """Perturbation curves of `ExplanationStudy` in both orders, with bands, and below them areas and mask scores.
+    """Perturbation curves of `ExplanationStudy` in both orders, with intervals, and below them areas and mask scores.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def plot_explanation(
             y_range=y_range,
         )
         fig.legend.visible = last
-        fig.xaxis.axis_label = "share of image tokens left"
+        fig.xaxis.axis_label = "share of image tokens kept"
         fig.yaxis.visible = not last
         fig.yaxis.axis_label = measure
         drawn = {}
@@ -100,8 +100,8 @@ def plot_explanation(
         figures.append((fig, drawn))
     scores = rows_where(result.table, outcome="all", method=chosen)
     scores = scores.assign(condition=scores["method"], tokens="output").drop(columns="method")
-    named = StudyResult(result.name, "Areas and agreement with the objects' masks", {"main": scores})
-    table = plot_heat_table(named, table=scores, width=2 * width + 190)
+    as_result = StudyResult(result.name, "Areas and agreement with the objects' masks", {"main": scores})
+    table = plot_heat_table(as_result, table=scores, width=2 * width + 190)
     return column(row(*[fig for fig, _ in figures]), table)
 
 
@@ -123,7 +123,7 @@ def _curve(fig: Any, part: pd.DataFrame, method: str, weights: str, number: int,
     line.js_link("visible", points, "visible")
     tips = [
         ("", "@label"),
-        ("tokens left", "@kept"),
+        ("tokens kept", "@kept"),
         ("value", "@value{0.000}"),
         ("interval", "@low{0.000} to @high{0.000}"),
     ]

@@ -11,8 +11,8 @@ from bokeh.plotting import figure
 from classspace_widgets.files import write_whole
 from classspace_widgets.snapshot.paper import PaperFigure
 
-SCREEN = 96
-"""Pixels to the inch in which Bokeh counts."""
+SCREEN_DPI = 96
+"""Pixels per inch on screen, as in CSS, which Bokeh follows."""
 
 
 def figures_in(plotted: Any) -> list[Any]:
@@ -48,9 +48,9 @@ def save_figure(plotted: Any, path: str | Path, *, dpi: float | None = None) -> 
     ----------
     plotted : PaperFigure, or bokeh figure, row or column
     path : path
-        Its ending says what is written.
+        Its ending chooses the format.
     dpi : float, optional
-        Pixels to the inch: by default 300 for rows of maps, and for Bokeh's PNG 96, a pixel for each of the figure's own.
+        Pixels per inch: by default 300 for rows of maps, and 96 for Bokeh's PNG, which is the size on screen.
 
     Returns
     -------
@@ -59,9 +59,9 @@ def save_figure(plotted: Any, path: str | Path, *, dpi: float | None = None) -> 
     Raises
     ------
     ValueError
-        For an ending that the figure cannot be written as.
+        For an ending that this kind of figure does not support.
     RuntimeError
-        Where no browser can be driven; says what to install.
+        If Bokeh finds no browser; the message says what to install.
 
     Examples
     --------
@@ -87,17 +87,17 @@ def save_figure(plotted: Any, path: str | Path, *, dpi: float | None = None) -> 
 
     try:
         with TemporaryDirectory() as folder:
-            place = str(Path(folder) / f"figure{kind}")
+            picture = str(Path(folder) / f"figure{kind}")
             if kind == ".svg":
                 for fig in figures_in(plotted):
                     fig.output_backend = "svg"
-                export_svg(plotted, filename=place)
+                export_svg(plotted, filename=picture)
             else:
-                export_png(plotted, filename=place, scale_factor=(dpi or SCREEN) / SCREEN)
-            drawn = Path(place).read_bytes()
-    except Exception as error:  # selenium raises many kinds; the remedy is the same
+                export_png(plotted, filename=picture, scale_factor=(dpi or SCREEN_DPI) / SCREEN_DPI)
+            content = Path(picture).read_bytes()
+    except Exception as error:  # Selenium raises errors of many types; the remedy is the same
         raise RuntimeError(
             f"cannot write {target.name}: Bokeh needs Selenium and a browser for pictures ({error}); "
-            'pip install "classspace-widgets[figures]" and have Firefox or Chromium at hand, or save .html'
+            'pip install "classspace-widgets[figures]" and install Firefox or Chromium, or save .html'
         ) from error
-    return write_whole(target, drawn)
+    return write_whole(target, content)

@@ -1,4 +1,4 @@
-"""Heat tables: conditions or methods against measures, with the numbers written in."""
+"""Heat tables: conditions or methods against measures, with a number in every cell."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, width: int = 500) -> Any:
-    """Conditions against measures as a heat table with its numbers written in.
+    """Conditions against measures as a heat table with a number in every cell.
 
     Parameters
     ----------
     result : StudyResult
-        With columns ``condition``, ``measure``, ``tokens`` and ``value``, such as of attention perturbation.
+        With columns ``condition``, ``measure``, ``tokens`` and ``value``, such as that of attention perturbation.
     table : DataFrame, optional
-        Only these rows; by default all pictures.
+        Only these rows; by default those of all pictures.
     width : int
-        In pixels, at least; many columns take more.
+        Minimum width in pixels; many columns need more.
 
     Returns
     -------
@@ -56,12 +56,12 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
         "low": table.get("low", table["value"] * np.nan),
         "high": table.get("high", table["value"] * np.nan),
         "text": [f"{v:.3f}" for v in table["value"]],
-        "ink": ["#ffffff" if v > 0.55 else "#10161d" for v in table["value"]],
+        "text_color": ["#ffffff" if v > 0.55 else "#10161d" for v in table["value"]],
     }
     source = ColumnDataSource(data)
     fig = styled_figure(
         result.title,
-        width=max(width, 150 + 58 * len(set(columns))),  # Numbers have room.
+        width=max(width, 150 + 58 * len(set(columns))),  # 58 pixels hold a number of a column
         height=90 + 44 * len(rows),
         x_range=list(dict.fromkeys(columns)),
         y_range=rows[::-1],
@@ -70,7 +70,7 @@ def plot_heat_table(result: StudyResult, *, table: pd.DataFrame | None = None, w
     colour = {"field": "value", "transform": LinearColorMapper(palette=HEAT, low=0, high=1)}
     cells = fig.rect("x", "y", 0.97, 0.94, source=source, fill_color=colour, line_color=None)
     labels = LabelSet(
-        x="x", y="y", text="text", source=source, text_color="ink", text_align="center", text_baseline="middle"
+        x="x", y="y", text="text", source=source, text_color="text_color", text_align="center", text_baseline="middle"
     )
     fig.add_layout(labels)
     tips = [("", "@y, @x"), ("value", "@value{0.0000}"), ("interval", "@low{0.0000} to @high{0.0000}")]

@@ -1,4 +1,4 @@
-"""Accuracy of linear probes over the blocks, beside that of the lens."""
+"""Accuracy of linear probes over the blocks, compared with that of the lens."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def plot_probes(
     Parameters
     ----------
     accuracy : DataFrame
-        As `probing.probe_accuracy` gives it.
+        From `probing.probe_accuracy`.
     control : DataFrame, optional
-        The same of a random twin, drawn dashed.
+        The same table of a random twin, drawn with dashed lines.
     width, height : int
         Of one panel, in pixels.
 
@@ -41,7 +41,7 @@ def plot_probes(
 
     for table in (accuracy, control):
         if table is not None and not {"reading", "tokens", "stream"} <= set(getattr(table, "columns", ())):
-            raise TypeError(f"expected the table that probing.probe_accuracy gives, got {type(table).__name__}")
+            raise TypeError(f"expected the table that probing.probe_accuracy returns, got {type(table).__name__}")
     parts = [accuracy.assign(weights="trained")]
     if control is not None:
         parts.append(control.assign(weights="random"))

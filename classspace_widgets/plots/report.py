@@ -61,7 +61,7 @@ def write_report(
     path : path
     title : str
     text : str
-        Paragraphs to put in front, separated by empty lines (plain text).
+        Introductory paragraphs, separated by empty lines (plain text).
     progress : bool
         Show a progress bar after a second.
 
@@ -94,8 +94,8 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
     from classspace_widgets.plots import plot_result
 
     if not len(results):
-        raise ValueError("there is no result to report")
-    # The figures need no widgets, tables and formulas of BokehJS, which are three quarters of it.
+        raise ValueError("there are no results to report")
+    # Without the widgets, tables and formulas of BokehJS, which the figures do not use: three quarters of its size.
     library = Resources(mode="inline", components=["bokeh"]).js_raw
     drawn = {
         name: components(plot_result(result), wrap_script=False)
@@ -110,7 +110,7 @@ def report_html(results: StudyResults, *, title: str = "Studies in class embeddi
         f'<meta http-equiv="Content-Security-Policy" content="{_e(policy([*scripts, UNPACK]))}"><title>{_e(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head>'
         f"<body><h1>{_e(title)}</h1>{_summary(results)}{paragraphs}{_findings(results)}<nav>{links}</nav>{sections}"
-        f"<h2>Provenance</h2><details><summary>Versions, seeds and settings</summary><pre>{_e(_lines(results.provenance))}</pre>"
+        f"<h2>Provenance</h2><details><summary>Versions, seeds and settings</summary><pre>{_e(_json_lines(results.provenance))}</pre>"
         f"</details>{packed_scripts(scripts)}</body></html>\n"
     )
 
@@ -123,7 +123,7 @@ def _findings(results: StudyResults) -> str:
     if not rows:
         return ""
     return (
-        "<h2>What the paper found, and what is found here</h2>"
+        "<h2>The paper's findings, tested here</h2>"
         '<table class="findings"><tr><th></th><th>finding</th><th>numbers</th></tr>' + rows + "</table>"
     )
 
@@ -136,7 +136,7 @@ def _section(result: StudyResult, figure: str) -> str:
         tables["Values, correct against misclassified pictures"] = main[main["outcome"] != "all"]
     others = {name: t for name, t in result.tables.items() if name not in ("main", "by_class")}
     if "twins" in others and "outcome" in others["twins"].columns:
-        # Several times as many rows as the main table: outcomes apart are in the results' file.
+        # Several times as many rows as the main table; those by outcome are in the results' file.
         others["twins"] = others["twins"][others["twins"]["outcome"] == "all"]
     tables |= {name.replace("_", " "): t for name, t in others.items()}
     shown = "".join(_table(name, table) for name, table in tables.items() if len(table))
@@ -152,25 +152,25 @@ def _table(name: str, table: pd.DataFrame) -> str:
     return f'<details><summary>{_e(name)} ({len(table)} rows)</summary><div class="scroll">{body}</div></details>'
 
 
-def _lines(value: Any, indent: str = "") -> str:
-    """JSON with a line for every name, and lists of plain values in one."""
+def _json_lines(value: Any, indent: str = "") -> str:
+    """JSON with one line for every name; lists of plain values stay on one line."""
     if not isinstance(value, dict) or not value:
         return json.dumps(value)
     inner = indent + "  "
-    entries = ",\n".join(f"{inner}{json.dumps(str(k))}: {_lines(v, inner)}" for k, v in value.items())
+    entries = ",\n".join(f"{inner}{json.dumps(str(k))}: {_json_lines(v, inner)}" for k, v in value.items())
     return f"{{\n{entries}\n{indent}}}"
 
 
 def _summary(results: StudyResults) -> str:
-    said = results.provenance
-    line = f"{said.get('pictures', '?')} pictures of {said.get('data', '?')}, model {said.get('model', '?')}"
-    if said.get("finished"):
-        line += f", {said['finished'][:10]}"
+    provenance = results.provenance
+    line = f"{provenance.get('pictures', '?')} pictures of {provenance.get('data', '?')}, model {provenance.get('model', '?')}"
+    if provenance.get("finished"):
+        line += f", {provenance['finished'][:10]}"
     skipped = ""
     if results.skipped:
         rows = "".join(f"<li>picture {i}: {_e(why)}</li>" for i, why in results.skipped)
         skipped = f"<details><summary>{len(results.skipped)} pictures were skipped</summary><ul>{rows}</ul></details>"
-    return f'<p class="about">{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control (of several twins the mean).</p>{skipped}'
+    return f'<p class="about">{_e(line)}. Solid lines: the model, with bootstrap intervals; dashed: its random control (the mean, where there are several twins).</p>{skipped}'
 
 
 def _e(text: Any) -> str:

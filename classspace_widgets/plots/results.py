@@ -1,4 +1,4 @@
-"""Curves over blocks with their bands and random control, bars, and the overview of a run."""
+"""Curves over blocks with intervals and random control, bars, and the overview of a run."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from classspace_widgets.plots.style import (
     MARKERS,
     add_chance,
     check_result,
-    colours_of,
     count_blocks,
     crosshair_span,
     escape,
+    series_colours,
     share_crosshair,
     styled_figure,
 )
@@ -36,7 +36,7 @@ from classspace_widgets.studies.results import StudyResult, rows_where
 if TYPE_CHECKING:
     from classspace_widgets.studies.results import StudyResults
 
-# What is set side by side and what is one curve, by study.
+# By study: the column whose values get a panel each, and the column whose values get a curve each.
 LAYOUT: Mapping[str, tuple[str | None, str]] = {
     "identifiability": ("stream", "tokens"),
     "identifiability_change": ("measure", "tokens"),
@@ -50,8 +50,8 @@ LAYOUT: Mapping[str, tuple[str | None, str]] = {
 
 
 WIDTH = 380
-# What a row of panels may take of a page's 1240 pixels beside its legend.
-ROW = 1200
+# Four panels with their legend fit the 1240 pixels that a report's page is wide.
+ROW_WIDTH = 1200
 
 
 def plot_result(
@@ -72,11 +72,11 @@ def plot_result(
     where : mapping, optional
         Only rows where a column has a value or one of a list, such as ``{"tokens": "[CLS]"}``.
     panel, series : str, optional
-        Columns that tell panels and curves apart; ``series="outcome"`` sets correct against misclassified pictures.
+        Columns that divide rows into panels and curves; ``series="outcome"`` compares correct with misclassified pictures.
     class_name : str, optional
         Only pictures of one class, by its name.
     width : int, optional
-        Of one panel with its axes, about, in pixels; by default 380, and less where a row of four would not fit a page.
+        Approximate width of one panel with its axes, in pixels; by default 380, less where a row would not fit a page.
     height : int
 
     Returns
@@ -86,7 +86,7 @@ def plot_result(
     Raises
     ------
     ValueError
-        For a class that was not measured, a column that is not there, or several values at one point of a curve.
+        For a class that was not measured, an unknown column, or several values at one point of a curve.
 
     Examples
     --------
@@ -97,7 +97,7 @@ def plot_result(
     'figure'
     """
     check_result(result)
-    own, width = width, width or WIDTH
+    given_width, width = width, width or WIDTH
     if {"curves", "paper"} <= set(result.tables) and class_name is None and not where:
         return plot_explanation(result, width=width, height=height)
     table = result.table
@@ -109,7 +109,7 @@ def plot_result(
     if "outcome" in table.columns and not (where and "outcome" in where):
         table = table[table["outcome"] != "all"] if series == "outcome" else table[table["outcome"] == "all"]
     if len(table) == 0:
-        note = " ".join(result.notes) or "Nothing was counted."
+        note = " ".join(result.notes) or "No token was counted."
         return Div(text=f"<p style='color:{INK}'>{escape(result.title)}: {escape(note)}</p>", width=2 * width)
     if "block" not in table.columns:
         return _without_blocks(result, table, width=width, height=height)
@@ -118,8 +118,8 @@ def plot_result(
     if panel == series:
         panel = None
     _check_unique(result, table, panel, series)
-    if own is None and panel is not None:
-        width = min(width, ROW // table[panel].nunique())
+    if given_width is None and panel is not None:
+        width = min(width, ROW_WIDTH // table[panel].nunique())
     return _panels(result, table, panel, series, width=width, height=height)
 
 
@@ -152,7 +152,7 @@ def plot_overview(results: StudyResults | Mapping[str, StudyResult], *, width: i
     if not isinstance(results, Mapping):
         raise TypeError(f"expected StudyResults, got {type(results).__name__}; plot_result draws a single one")
     if not len(results):
-        raise ValueError("there is no result to show")
+        raise ValueError("there are no results to show")
     crosshair = crosshair_span()
     parts: list[Any] = []
     for result in results.values():
@@ -182,7 +182,7 @@ def _panels(
     low, high = float(np.nanmin(bounds)), float(np.nanmax(bounds))
     room = 0.06 * (high - low or 1.0)
     y_range = Range1d(low - room, high + room)
-    colours = colours_of(names)
+    colours = series_colours(names)
     figures = []
     glyphs: list[dict[str, Any]] = []
     for place, (name, part) in enumerate(panels):
@@ -193,7 +193,7 @@ def _panels(
         fig = styled_figure(title, legend="right" if last else "center", **size)
         fig.legend.visible = last
         count_blocks(fig)
-        # The panels share their values: the numbers stand beside the first.
+        # The panels share one scale: only the first shows its numbers.
         fig.yaxis.visible = place == 0
         fig.yaxis.axis_label = result.title
         drawn = [
@@ -219,8 +219,8 @@ def _panels(
 def _curve(
     fig: Any, part: pd.DataFrame, label: str, colour: str, number: int, *, several: bool
 ) -> list[tuple[str, Any]]:
-    """Draw one curve and its control, with the range of ``several`` twins; returns the renderers by what they show."""
-    made: list[tuple[str, Any]] = []
+    """Draw one curve and its control, with the range over twins if there are ``several``; returns the renderers by name."""
+    renderers: list[tuple[str, Any]] = []
     marker = MARKERS[number % len(MARKERS)]
     for weights in ("trained", "random"):
         rows = part[part["weights"] == weights].sort_values("block")
@@ -230,13 +230,13 @@ def _curve(
         for edge in ("low", "high"):
             if edge not in shown.columns:
                 shown = shown.assign(**{edge: np.nan})
-        # Columns rather than the frame: Bokeh's own way of reading frames is deprecated in pandas 3.
+        # Columns, not the frame: the way in which Bokeh reads frames is deprecated in pandas 3.
         source = ColumnDataSource({str(name): shown[name].to_numpy() for name in shown.columns})
         if weights == "random":
             line = {"line_dash": "dashed", "line_alpha": 0.8, "line_width": 1.5}
             if several and shown["low"].notna().any():
                 span = {"color": colour, "fill_alpha": 0.07, "legend_label": f"{label}, random"}
-                made.append((f"{label} random range", fig.varea("block", "low", "high", source=source, **span)))
+                renderers.append((f"{label} random range", fig.varea("block", "low", "high", source=source, **span)))
             drawn = fig.line("block", "value", source=source, color=colour, legend_label=f"{label}, random", **line)
             points = fig.scatter("block", "value", source=source, color=colour, size=4, fill_alpha=0, marker=marker)
         else:
@@ -244,14 +244,14 @@ def _curve(
                 band = fig.varea(
                     "block", "low", "high", source=source, color=colour, fill_alpha=0.18, legend_label=label
                 )
-                made.append((f"{label} band", band))
+                renderers.append((f"{label} band", band))
             drawn = fig.line("block", "value", source=source, color=colour, line_width=2, legend_label=label)
             points = fig.scatter("block", "value", source=source, color=colour, size=6, marker=marker)
-        # Points leave with their line when the legend is clicked.
+        # A click on the legend hides the points together with their line.
         drawn.js_link("visible", points, "visible")
-        made.append((f"{label} {weights}", drawn))
+        renderers.append((f"{label} {weights}", drawn))
         fig.add_tools(HoverTool(renderers=[points], tooltips=_tooltips(shown), attachment="horizontal"))
-    return made
+    return renderers
 
 
 def _tooltips(shown: pd.DataFrame) -> list[tuple[str, str]]:
@@ -296,11 +296,11 @@ def _check_unique(result: StudyResult, table: pd.DataFrame, panel: str | None, s
     keys = [k for k in ("weights", panel, series, "block") if k is not None]
     missing = [k for k in keys if k not in table.columns]
     if missing:
-        raise ValueError(f"{result.name} has no column {missing[0]!r}; there are {', '.join(table.columns)}")
-    doubled = table.duplicated(keys)
-    if doubled.any():
+        raise ValueError(f"{result.name} has no column {missing[0]!r}; its columns are {', '.join(table.columns)}")
+    repeated = table.duplicated(keys)
+    if repeated.any():
         labels = [c for c in table.columns if c not in keys and not pd.api.types.is_numeric_dtype(table[c])]
-        several = [c for c in labels if table[c].nunique() > 1]
+        varying = [c for c in labels if table[c].nunique() > 1]
         raise ValueError(
-            f"{result.name}: several values at one point; choose one of each with where={{...}} for {', '.join(several)}"
+            f"{result.name}: several values at one point; choose one of each with where={{...}} for {', '.join(varying)}"
         )

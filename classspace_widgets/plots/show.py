@@ -1,4 +1,4 @@
-"""Figures in a notebook: each brings what it needs, so that it works offline and without ``output_notebook``."""
+"""Figures in a notebook: each contains its own BokehJS, so that it works offline and without ``output_notebook``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from bokeh.models import Row
 from classspace_widgets.export.packed import packed_scripts
 from classspace_widgets.export.page import bokeh_figure
 
-# A frame of the same colour scheme as its page lets the notebook's background through, in dark themes too.
+# Where a frame and its page have the same colour scheme, the notebook's background shows through, in dark themes too.
 _HEAD = "<!doctype html><meta charset=utf-8><style>body { margin: 0; }</style>"
+# In pixels, measured in Chromium: a heading with a line of text; title, tools and axes around a plot's frame.
 _TEXT_HEIGHT = 64
-_AROUND = 96
-"""Title, tools and axes around a plot whose frame has a height of its own."""
+_AROUND_FRAME = 96
 
 
 class ShownFigure:
-    """A figure that shows itself in a notebook, in a frame of its own.
+    """A figure as a notebook shows it, in a frame of its own.
 
     Made by `show_figure`.
 
@@ -26,7 +26,7 @@ class ShownFigure:
     ----------
     figure : bokeh figure or layout
     height : int
-        Of the frame, in pixels.
+        Height of the frame in pixels.
     """
 
     def __init__(self, figure: Any, height: int) -> None:
@@ -37,8 +37,8 @@ class ShownFigure:
         return f"ShownFigure({type(self.figure).__name__}, {self.height} px high)"
 
     def _repr_html_(self) -> str:
-        pieces = bokeh_figure(self.figure)
-        page = f"{_HEAD}{pieces.html}{packed_scripts([*pieces.library, *pieces.scripts])}"
+        parts = bokeh_figure(self.figure)
+        page = f"{_HEAD}{parts.html}{packed_scripts([*parts.library, *parts.scripts])}"
         return (
             f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts allow-downloads" title="figure" '
             f'style="width:100%;height:{self.height}px;border:0;color-scheme:light"></iframe>'
@@ -53,9 +53,9 @@ def show_figure(plotted: Any, *, height: int | None = None) -> ShownFigure:
     Parameters
     ----------
     plotted : bokeh figure or layout
-        As the functions of this package return it.
+        From any ``plot_`` function, or your own.
     height : int, optional
-        Of the frame in pixels; by default what the figures take.
+        Height of the frame in pixels; by default that of the figures.
 
     Returns
     -------
@@ -76,4 +76,4 @@ def _height(part: Any) -> int:
     if heights:
         return max(heights) if isinstance(part, Row) else sum(heights)
     inner = getattr(part, "frame_height", None)
-    return int(inner + _AROUND if inner else getattr(part, "height", None) or _TEXT_HEIGHT)
+    return int(inner + _AROUND_FRAME if inner else getattr(part, "height", None) or _TEXT_HEIGHT)

@@ -30,7 +30,7 @@ def identifiability_strip(
     Parameters
     ----------
     source : Snapshot or Trace
-        Of a trace of several pictures the first is shown; ``trace.snapshot(image=1)`` takes another.
+        Of a trace of several pictures the first is shown; for another, pass ``trace.snapshot(image=1)``.
     classes : class, or several, optional
         By index or name; by default the predicted class.
     blocks : sequence of int, optional
@@ -41,12 +41,12 @@ def identifiability_strip(
     Returns
     -------
     PaperFigure
-        Colours are those of the live map: yellow is 1, the class is the best one there; the legend marks chance.
+        Colours are those of the patch map: yellow is 1, where the class ranks first; the legend marks chance.
 
     Raises
     ------
     ValueError, KeyError
-        For a class or block that does not exist, or a class that the snapshot does not carry.
+        For a class or block that does not exist, or a class that the snapshot does not contain.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def identifiability_strip(
     >>> identifiability_strip(trace, blocks=[0, 4, 8]).title
     'Class identifiability of fish'
     """
-    # A trace makes a snapshot; a snapshot is one already.
+    # A Snapshot is used as it is; a Trace makes one.
     snapshot: Any = source if hasattr(source, "predicted") else getattr(source, "snapshot", lambda **_: source)()
     if not hasattr(snapshot, "predicted"):
         raise TypeError(f"identifiability_strip takes a Snapshot or a Trace, got {type(source).__name__}")

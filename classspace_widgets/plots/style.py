@@ -1,4 +1,4 @@
-"""How figures look: transparent backgrounds, inks of middle lightness, colours that differ for everybody."""
+"""The style of figures: transparent backgrounds, lines of medium lightness, colours that colour-blind readers can tell apart."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from classspace_widgets.studies.results import StudyResult
 
 INK = "#7a808a"
 GRID = "#8c929c"
-# Told apart by people who see colours differently, and of middle lightness (after Okabe and Ito, and Tol).
+# Distinct for colour-blind readers, and of medium lightness (after Okabe and Ito, and Tol).
 COLOURS = ("#2f86d1", "#d5701a", "#1a9e77", "#b8529a", "#98881f", "#7a6fd0", "#c9473d", "#0f97a8", "#9a6a3f", "#5f9a35")
-# The same things as in the widgets: what attention and MLP add, tokens on the object and on its context.
-OWN_COLOURS = {"attention": "#0f97a8", "mlp": "#d5701a", "[CLS]": "#2f86d1", "class": "#1a9e77", "context": "#9a6a3f"}
+# The same colours as in the widgets: attention and MLP outputs, tokens on the object and on its context.
+FIXED_COLOURS = {"attention": "#0f97a8", "mlp": "#d5701a", "[CLS]": "#2f86d1", "class": "#1a9e77", "context": "#9a6a3f"}
 MARKERS = ("circle", "square", "triangle", "diamond", "inverted_triangle", "hex", "star")
 FONT = "system-ui, sans-serif"
 HEAT = ("#0d3b66", "#1d5a8c", "#2f79ad", "#4f97c4", "#7db3d3", "#a9cbdf", "#d3e2ea")[::-1]
-# From blue over nearly nothing to red, as in the live views: on light pages and on dark ones.
+# From blue through transparent to red, as in the live views: legible on light and dark pages.
 SIGNED = tuple(
     f"{'#2166ac' if step < 0 else '#b2182b' if step else '#888888'}{round(255 * (0.1 + 0.9 * abs(step) / 32)):02x}"
     for step in range(-32, 33)
@@ -28,7 +28,7 @@ SIGNED = tuple(
 
 
 def check_result(result: Any, *, columns: tuple[str, ...] = (), tables: tuple[str, ...] = ()) -> None:
-    """Refuse what is not the result of one study, or not of one that can be drawn so."""
+    """Raise unless this is a `StudyResult` with these columns and tables."""
     if not isinstance(result, StudyResult):
         hint = "; results['...'] is one, plot_overview draws all" if isinstance(result, Mapping) else ""
         raise TypeError(f"expected a StudyResult, got {type(result).__name__}{hint}")
@@ -39,7 +39,7 @@ def check_result(result: Any, *, columns: tuple[str, ...] = (), tables: tuple[st
 
 
 def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:
-    """An empty figure in the common style, its legend at a place of its own (``"right"`` is beside the plot)."""
+    """An empty figure in the common style; ``legend`` is the legend's place, ``"right"`` for beside the plot."""
     fig = figure(title=title, tools="pan,wheel_zoom,box_zoom,reset,save", toolbar_location="above", **options)
     fig.toolbar.logo = None
     fig.toolbar.autohide = True
@@ -60,22 +60,22 @@ def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:
 
 
 def count_blocks(fig: Any) -> None:
-    """Make the axis below one of blocks, which are whole."""
+    """Label the horizontal axis with blocks, in whole numbers."""
     fig.xaxis.axis_label = "block"
     fig.xaxis.ticker = BasicTicker(min_interval=1)
 
 
 def add_chance(fig: Any, value: float) -> Any:
-    """A dotted line across at the value of chance, named in the legend; returns its renderer."""
+    """Draw a dotted horizontal line at the value of chance, with an entry in the legend; returns its renderer."""
     line = {"line_color": INK, "line_dash": "dotted", "line_width": 1.5}
     return fig.hspan(y=[value], legend_label=f"chance {value:.2f}", **line)
 
 
-def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """A colour for each name: its own where it has one, else the next that is nobody's."""
-    free = [c for c in COLOURS if c not in OWN_COLOURS.values()] + list(OWN_COLOURS.values())
-    others = [name for name in names if name not in OWN_COLOURS]
-    return {name: OWN_COLOURS.get(name) or free[others.index(name) % len(free)] for name in names}
+def series_colours(names: Sequence[str]) -> dict[str, str]:
+    """A colour for each name: its fixed colour if it has one, else the next free one."""
+    free = [c for c in COLOURS if c not in FIXED_COLOURS.values()] + list(FIXED_COLOURS.values())
+    others = [name for name in names if name not in FIXED_COLOURS]
+    return {name: FIXED_COLOURS.get(name) or free[others.index(name) % len(free)] for name in names}
 
 
 def crosshair_span() -> Span:

@@ -298,7 +298,7 @@ def _batches(
     space: ClassSpace, dataset: Any, k_shot: int | None, batch_size: int, workers: int, seed: int
 ) -> tuple[list[int], Iterable[tuple[Tensor, Tensor]]]:
     from classspace_widgets.data.classes import class_table
-    from classspace_widgets.data.prepare import Item, Preparer, in_order
+    from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
     from classspace_widgets.space.pixels import PixelTransform
 
@@ -314,7 +314,7 @@ def _batches(
 
     def batches() -> Iterable[tuple[Tensor, Tensor]]:
         parts = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-        for items in in_order(prepare, parts, workers=workers):
+        for items in prepared_batches(prepare, parts, workers=workers):
             good = [item for item in items if isinstance(item, Item)]
             if good:
                 pixels = torch.stack([item.pixels for item in good]).to(space.device, space.dtype)

@@ -1,4 +1,4 @@
-"""The drawn world: scenes of objects in contexts, with exact masks. Needs numpy and Pillow alone."""
+"""Drawn scenes of objects in contexts, with exact masks. Needs only numpy and Pillow."""
 
 from __future__ import annotations
 

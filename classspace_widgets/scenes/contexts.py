@@ -40,11 +40,11 @@ class _Canvas:
         self.draw.ellipse((left, top, right, bottom), fill=colour)
 
     def line(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
-        spots = [(round(x * self.side), round(y * self.side)) for x, y in points]
-        self.draw.line(spots, fill=colour, width=max(1, round(width * self.side)))
+        pixels = [(round(x * self.side), round(y * self.side)) for x, y in points]
+        self.draw.line(pixels, fill=colour, width=max(1, round(width * self.side)))
 
     def ridge(self, rng: Rng, height: float, rough: float, colour: Colour) -> None:
-        """Everything below a wavy line."""
+        """Fill everything below a wavy line."""
         knots = [height + rng.uniform(-rough, rough) for _ in range(6)]
         xs = [i / 40 for i in range(41)]
         ys = np.interp(xs, [i / 5 for i in range(6)], knots)

@@ -1,4 +1,4 @@
-"""`ScenesDataset`: scenes by index, drawn when asked for."""
+"""`ScenesDataset`: scenes by index, drawn on demand."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 from PIL import Image
 
-from classspace_widgets.scenes.generator import Scene, UInt8, check_dials, check_size, make_scene
+from classspace_widgets.scenes.generator import Scene, UInt8, check_settings, check_size, make_scene
 from classspace_widgets.scenes.shapes import CLASSES
 
 
 class ScenesDataset:
     """A map-style data set of scenes, in the form that `torch.utils.data.DataLoader` takes.
 
-    Item i is drawn from the pair (seed, i) alone, so any order, any subset and any worker give the same pictures.
+    Item i depends only on the pair (seed, i), so any order, any subset and any worker give the same pictures.
 
     Parameters
     ----------
@@ -27,9 +27,9 @@ class ScenesDataset:
     size : int
         Height and width in pixels.
     p_home : float
-        How often a main object appears in its home context.
+        Probability that a main object is drawn in its home context.
     distractors : int or (int, int)
-        How many smaller objects of other classes, or from how many to how many.
+        Number of smaller objects of other classes, or its range, both ends included.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class ScenesDataset:
         if n < 0 or seed < 0:
             raise ValueError(f"n and seed must be 0 or more, got n={n}, seed={seed}")
         check_size(size)
-        check_dials(p_home, distractors)
+        check_settings(p_home, distractors)
         self.n, self.seed = n, seed
         self.size, self.p_home, self.distractors = size, p_home, distractors
 

@@ -1,4 +1,4 @@
-"""A handful of chosen scenes: at home, out of place, and with company."""
+"""A few chosen scenes: at home, out of place, and with smaller objects."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CHOSEN: tuple[tuple[int, str, str, int], ...] = (
 
 
 def gallery(*, size: int = 96) -> list[Scene]:
-    """Eight chosen scenes, some out of their home context, some with a second object; models err on some.
+    """Eight chosen scenes, some out of their home context, some with smaller objects; models answer some of them wrongly.
 
     Parameters
     ----------
@@ -35,6 +35,6 @@ def gallery(*, size: int = 96) -> list[Scene]:
     ['fish', 'rocket']
     """
     return [
-        make_scene(seed, size=size, label=label, context=context, distractors=others)
-        for seed, label, context, others in _CHOSEN
+        make_scene(seed, size=size, label=label, context=context, distractors=distractors)
+        for seed, label, context, distractors in _CHOSEN
     ]

@@ -16,7 +16,9 @@ from classspace_widgets.scenes.pen import Pen
 from classspace_widgets.scenes.shapes import CLASSES, HOMES, SHAPES
 
 SUPERSAMPLING = 3
+"""Samples per side of a pixel: smooth edges at nine times the cost of drawing without."""
 SIZES = (16, 1024)
+"""Smallest and largest size in pixels: below 16 no object is legible, above 1024 drawing takes gigabytes."""
 
 UInt8 = NDArray[np.uint8]
 
@@ -34,11 +36,11 @@ class Placed:
     x, y, radius : float
         Centre and size.
     tilt : float
-        Turned by so many radians.
+        Rotation in degrees.
     flip : bool
         Mirrored left to right.
     seed : int
-        What decides its colours and details.
+        Decides its colours and details.
     """
 
     label: int
@@ -52,9 +54,9 @@ class Placed:
 
 @dataclass(frozen=True)
 class Layout:
-    """Everything that decides a scene, but its resolution. Objects are painted in order of `depth`.
+    """Everything that decides a scene except its resolution. Objects are painted in order of `depth`.
 
-    Made by `make_scene`; a scene's own is ``scene.layout``.
+    Made by `make_scene`; that of a scene is ``scene.layout``.
 
     Attributes
     ----------
@@ -62,9 +64,9 @@ class Layout:
     objects : tuple of Placed
         The main object first.
     depth : tuple of int
-        The objects' numbers, from the furthest to the nearest.
+        Indices of the objects, from the farthest to the nearest.
     seed : int
-        What decides the context's details.
+        Decides the context's details.
     """
 
     context: str
@@ -75,7 +77,7 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture of one main object in a context, perhaps with smaller objects of other classes.
+    """A picture of one main object in a context, possibly with smaller objects of other classes.
 
     Made by `make_scene`, `ScenesDataset.scene` and `gallery`.
 
@@ -90,7 +92,7 @@ class Scene:
     context : str
         Name of the context.
     layout : Layout
-        What decides the scene; see `redraw`.
+        Everything the scene is drawn from; see `redraw`.
     """
 
     image: UInt8
@@ -102,8 +104,8 @@ class Scene:
     def __repr__(self) -> str:
         others = ", ".join(CLASSES[placed.label] for placed in self.layout.objects[1:])
         place = f"{self.context}, {'at home' if self.at_home else 'out of place'}"
-        company = f", with {others}" if others else ""
-        return f"Scene({self.class_name}: {place}{company}, {self.image.shape[1]} x {self.image.shape[0]} pixels)"
+        with_others = f", with {others}" if others else ""
+        return f"Scene({self.class_name}: {place}{with_others}, {self.image.shape[1]} x {self.image.shape[0]} pixels)"
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()
@@ -122,7 +124,7 @@ class Scene:
 
     @property
     def at_home(self) -> bool:
-        """Whether the main object stands in its home context."""
+        """Whether the main object is in its home context."""
         return HOMES[self.label] == self.context
 
     @property
@@ -132,16 +134,16 @@ class Scene:
 
     @property
     def annotations(self) -> dict[str, Any]:
-        """Mask, objects and label in the form that `Trace.snapshot` takes them: ``trace.snapshot(**scene.annotations)``."""
+        """Mask, objects and label as keyword arguments of `Trace.snapshot`: ``trace.snapshot(**scene.annotations)``."""
         return {"mask": self.mask, "objects": [placed.label for placed in self.layout.objects], "label": self.label}
 
     def patch_mask(self, grid: int | tuple[int, int]) -> NDArray[np.float64]:
-        """Share of every patch that shows each object.
+        """Share of every patch that each object covers.
 
         Parameters
         ----------
         grid : int or (int, int)
-            Patches per column and row; the picture's sides must be multiples of them.
+            Rows and columns of patches; they must divide the picture's height and width.
 
         Returns
         -------
@@ -181,17 +183,17 @@ def make_scene(
     Parameters
     ----------
     seed : int or numpy.random.Generator
-        What decides everything left open by the other arguments.
+        Decides everything that the other arguments leave open.
     size : int
         Height and width in pixels. Layout and colours do not depend on it.
     label : int or str, optional
-        Class of the main object; drawn evenly when left out.
+        Class of the main object; by default any, with equal probability.
     context : str, optional
-        Context by name; when left out, home with probability `p_home`, else evenly one of the others.
+        Name of the context; by default the home context with probability `p_home`, else any other one.
     p_home : float
-        How often the main object appears in its home context: 0 never, 1 always.
+        Probability of the home context, 0 to 1.
     distractors : int or (int, int)
-        How many smaller objects of other classes, or from how many to how many. One that finds no room is left out.
+        Number of smaller objects of other classes, or its range, both ends included. An object without room is left out.
 
     Returns
     -------
@@ -201,7 +203,7 @@ def make_scene(
     ------
     ValueError
         For an unknown class or context (with close matches), a size outside 16..1024, a `p_home` outside [0, 1]
-        or fewer than no distractors.
+        or distractors outside 0..8.
 
     Examples
     --------
@@ -210,22 +212,22 @@ def make_scene(
     ('fish', 'desert', (96, 96, 3))
     """
     check_size(size)
-    low, high = check_dials(p_home, distractors)
+    low, high = check_settings(p_home, distractors)
     if context is not None and context not in PAINTERS:
-        raise ValueError(f"no context is called {context!r}{close_matches(str(context), CONTEXTS)}")
+        raise ValueError(f"there is no context {context!r}{close_matches(str(context), CONTEXTS)}")
     main = None if label is None else class_index(CLASSES, label)
     rng = np.random.default_rng(seed)
     return draw(_lay_out(rng, main, context, p_home, int(rng.integers(low, high + 1))), size)
 
 
 def check_size(size: Any) -> None:
-    """Refuse a size that cannot be drawn."""
+    """Raise for a size that cannot be drawn."""
     if isinstance(size, bool) or not isinstance(size, int | np.integer) or not SIZES[0] <= size <= SIZES[1]:
         raise ValueError(f"size must be a whole number of pixels in {SIZES[0]}..{SIZES[1]}, got {size!r}")
 
 
-def check_dials(p_home: float, distractors: int | tuple[int, int]) -> tuple[int, int]:
-    """Refuse impossible dials; the fewest and the most distractors."""
+def check_settings(p_home: float, distractors: int | tuple[int, int]) -> tuple[int, int]:
+    """Raise for impossible settings; returns the fewest and the most distractors."""
     if not 0 <= p_home <= 1:
         raise ValueError(f"p_home must be a probability in [0, 1], got {p_home}")
     low, high = (distractors, distractors) if isinstance(distractors, int) else distractors
@@ -255,7 +257,7 @@ def _lay_out(rng: np.random.Generator, main: int | None, context: str | None, p_
 
 
 def _place(rng: np.random.Generator, label: int, objects: list[Placed]) -> Placed | None:
-    """Find room for one more object; the first is the main, larger one."""
+    """Find room for one more object; the first is the main one, and larger. None after 30 attempts."""
     seed, tilt, flip = int(rng.integers(2**62)), rng.uniform(-18, 18), bool(rng.integers(2))
     low, high = (0.13, 0.18) if objects else (0.26, 0.37)
     for _ in range(30):
@@ -269,8 +271,8 @@ def _place(rng: np.random.Generator, label: int, objects: list[Placed]) -> Place
 def draw(layout: Layout, size: int) -> Scene:
     """Draw a layout at a resolution.
 
-    Everything is painted `SUPERSAMPLING` times larger and averaged. A pixel of the mask belongs to what covers at
-    least half of its samples, later objects hiding earlier ones.
+    Everything is painted `SUPERSAMPLING` times larger and averaged. A pixel of the mask belongs to the object that
+    covers at least half of its samples; objects painted later hide earlier ones.
     """
     check_size(size)
     large = size * SUPERSAMPLING

@@ -1,4 +1,4 @@
-"""A pen that remembers what it drew in unit coordinates, and paints it at any resolution."""
+"""A pen that records shapes in unit coordinates and paints them at any resolution."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INK: Colour = (38, 32, 46)
 
 
 def pick(rng: np.random.Generator, *colours: Colour) -> Colour:
-    """One of the colours, a little changed."""
+    """One of the colours, slightly varied."""
     chosen = colours[int(rng.integers(len(colours)))]
     change = rng.integers(-16, 17, size=3)
     red, green, blue = (int(min(255, max(0, part + step))) for part, step in zip(chosen, change, strict=True))
@@ -71,7 +71,7 @@ class Pen:
         self.fill(oval(x, y, rx, ry), colour, line=line)
 
     def box(self, x: float, y: float, rx: float, ry: float, colour: Colour, *, line: bool = True) -> None:
-        """Add a filled rectangle by its middle and half sides."""
+        """Add a filled rectangle, given its centre and half its width and height."""
         self.fill([(x - rx, y - ry), (x + rx, y - ry), (x + rx, y + ry), (x - rx, y + ry)], colour, line=line)
 
     def stroke(self, points: Points, width: float, colour: Colour = INK, *, line: bool = False) -> None:
@@ -89,41 +89,41 @@ class Pen:
         colours, shape = ImageDraw.Draw(picture), ImageDraw.Draw(silhouette)
         ink = max(1, round(0.07 * radius))
 
-        def place(points: Points) -> list[tuple[int, int]]:
+        def to_pixels(points: Points) -> list[tuple[int, int]]:
             return [
                 (round(x + radius * (cos * side * u - sin * v)), round(y + radius * (sin * side * u + cos * v)))
                 for u, v in points
             ]
 
         for points, colour, width, line in self.parts:
-            spots = place(points)
+            pixels = to_pixels(points)
             if width:
                 thick = max(2, round(width * radius))
                 if line:
-                    _line(colours, spots, thick + 2 * ink, INK, joint=True)
-                    _line(shape, spots, thick + 2 * ink, 255, joint=True)
-                _line(colours, spots, thick, colour, joint=True)
-                _line(shape, spots, thick, 255, joint=True)
+                    _line(colours, pixels, thick + 2 * ink, INK, joint=True)
+                    _line(shape, pixels, thick + 2 * ink, 255, joint=True)
+                _line(colours, pixels, thick, colour, joint=True)
+                _line(shape, pixels, thick, 255, joint=True)
                 continue
             if line:
-                closed = [*spots, spots[0], spots[1]]
+                closed = [*pixels, pixels[0], pixels[1]]
                 _line(colours, closed, 2 * ink, INK)
                 _line(shape, closed, 2 * ink, 255)
-            colours.polygon(spots, fill=colour)
-            shape.polygon(spots, fill=255)
+            colours.polygon(pixels, fill=colour)
+            shape.polygon(pixels, fill=255)
         _shade(picture, silhouette, round(0.17 * radius))
         return silhouette
 
 
 def _line(
-    draw: ImageDraw.ImageDraw, spots: list[tuple[int, int]], width: int, colour: Colour | int, *, joint: bool = False
+    draw: ImageDraw.ImageDraw, pixels: list[tuple[int, int]], width: int, colour: Colour | int, *, joint: bool = False
 ) -> None:
-    # Joints are slow to draw, and unseen where a line of few pixels turns by a few degrees per point.
-    joint = joint or len(spots) < 12 or width > 15
-    draw.line(spots, fill=colour, width=width, joint="curve" if joint else None)
+    # Joints are slow to draw, and invisible where a thin line turns by only a few degrees at each point.
+    joint = joint or len(pixels) < 12 or width > 15
+    draw.line(pixels, fill=colour, width=width, joint="curve" if joint else None)
     half = width // 2
     if half > 1:
-        for u, v in (spots[0], spots[-1]):
+        for u, v in (pixels[0], pixels[-1]):
             draw.ellipse((u - half, v - half, u + half, v + half), fill=colour)
 
 

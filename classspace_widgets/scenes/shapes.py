@@ -1,4 +1,4 @@
-"""The 24 classes: how each is drawn, and the context it is at home in."""
+"""The 24 classes: the function that draws each, and its home context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A contact sheet: every class at home, and every class somewhere else."""
+"""A contact sheet: every class in its home context, and every class in another."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from classspace_widgets.scenes.shapes import CLASSES, HOMES
 
 
 def contact_sheet(*, size: int = 96, columns: int = 8, seed: int = 0) -> Image.Image:
-    """All classes, first in their home contexts, then in others with a smaller object beside them.
+    """All classes, first in their home contexts, then in other contexts with one smaller object.
 
     Parameters
     ----------

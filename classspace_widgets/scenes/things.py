@@ -1,4 +1,4 @@
-"""Things people make, and the moon, each drawn by a function of a random generator and a pen."""
+"""Objects that people make, and the moon, each drawn by a function of a random generator and a pen."""
 
 from __future__ import annotations
 

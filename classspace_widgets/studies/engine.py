@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.data.prepare import Broken, Item, Preparer, in_order
+from classspace_widgets.data.prepare import Item, Preparer, Unreadable, prepared_batches
 from classspace_widgets.images import Prepared
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.progress import quiet
@@ -93,14 +93,14 @@ class Progress:
 
 def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[Progress]:
     """Measure batches in this process, into ``state``, which is yielded after each."""
-    prepared = in_order(job.prepare, (job.indices(int(b)) for b in batches), workers=job.workers)
+    prepared = prepared_batches(job.prepare, (job.indices(int(b)) for b in batches), workers=job.workers)
     for batch, items in zip(batches, prepared, strict=True):
         good = [item for item in items if isinstance(item, Item)]
         with _undisturbed():
             state.torn = True
             if good:
                 measure(job, state, good)
-            state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Broken)]
+            state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Unreadable)]
             state.done[batch] = True
             state.torn = False
         yield state

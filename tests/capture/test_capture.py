@@ -231,8 +231,8 @@ def test_masks_of_editors_and_data_sets_hold_the_objects_that_are_meant():
     assert taken(np.zeros(size))[1] == 0
     for wrong, said in {
         7: r"this one holds 7; for one object give mask == 7; objects=\[None\] \* 7 keeps",
-        0.7: r"whole numbers, got 0.7; of probabilities give mask > 0.5",
-        -1: "must not hold -1",
+        0.7: r"whole numbers, got 0.7; for probabilities pass mask > 0.5",
+        -1: "must not contain -1",
         300: r"1..254 for objects, got 300",
     }.items():
         with pytest.raises(ValueError, match=said):
@@ -259,7 +259,7 @@ def test_masks_labels_and_bad_input():
         capture(trace, mask=np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="a mask must hold 0"):
         capture(trace, mask=mask * 3, objects=[3])
-    with pytest.raises(ValueError, match="must not hold -1"):
+    with pytest.raises(ValueError, match="must not contain -1"):
         capture(trace, mask=mask.astype(int) - 1)
     with pytest.raises(TypeError, match=r"image must be a whole number in 0\.\.0, got 0\.5"):
         capture(trace, image=0.5)

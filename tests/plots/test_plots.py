@@ -80,7 +80,7 @@ def test_panels_of_a_row_are_of_one_size_and_fit_a_page(results):
         assert [f.yaxis[0].visible for f in figures] == [True] + [False] * (len(figures) - 1)
 
 
-def test_things_have_the_colours_that_they_have_in_the_widgets(results):
+def test_colours_are_those_of_the_widgets(results):
     def colours(name):
         return {
             r.data_source.data["label"][0]: r.glyph.line_color
@@ -95,7 +95,7 @@ def test_things_have_the_colours_that_they_have_in_the_widgets(results):
     assert len(set(colours("identifiability").values())) == 4
 
 
-def test_every_result_has_a_figure_that_is_legible_on_any_page(results):
+def test_every_result_has_a_figure_for_light_and_dark_pages(results):
     for result in results.values():
         figures = figures_in(plot_result(result))
         assert figures
@@ -127,7 +127,7 @@ def test_identifiability_is_drawn_with_its_chance(results, tmp_path):
             assert not any(chance_lines(fig) for fig in figures_in(plot_result(other)))
 
 
-def test_choices(results):
+def test_rows_panels_and_curves_can_be_chosen(results):
     result = results["key_value_agreement"]
     split = plot_result(result, series="outcome", where={"tokens": "image"})
     names = {r.data_source.data["outcome"][0] for f in figures_in(split) for r in lines(f)}
@@ -140,8 +140,8 @@ def test_choices(results):
         plot_result(result, where={"colour": "red"})
     seen = results["identifiability"].tables["by_class"]["class_name"].iloc[0]
     assert figures_in(plot_result(results["identifiability"], class_name=seen))
-    with pytest.raises(ValueError, match="no picture of class 'nobody'"):
-        plot_result(results["identifiability"], class_name="nobody")
+    with pytest.raises(ValueError, match="no picture of class 'missing'"):
+        plot_result(results["identifiability"], class_name="missing")
 
 
 def test_the_range_of_several_twins_is_drawn_and_the_interval_of_one_is_not():
@@ -229,16 +229,16 @@ def test_overview(results):
         plot_overview({})
 
 
-def test_nothing_to_show_is_said():
+def test_a_result_without_values_is_drawn_as_a_note():
     results = run_study(tiny_vit(), Pictures(2, masks=False), ["place_difference", "token_removal"], progress=False)
     for result in results.values():
         plotted = plot_result(result)
         assert isinstance(plotted, Div)
         assert "no object masks" in plotted.text
-    assert len(write_like(results)) > 1000
+    assert len(report_page(results)) > 1000
 
 
-def write_like(results):
+def report_page(results):
     from classspace_widgets.plots.report import report_html
 
     return report_html(results)
@@ -296,7 +296,7 @@ def test_saving_figures(results, tmp_path, monkeypatch):
         save_figure(plot_result(results["accuracy"]), tmp_path / "a.png")
 
 
-def test_contributions_are_drawn_as_they_are():
+def test_bars_have_the_heights_of_the_contributions():
     space = tiny_vit()
     trace = space.trace(torch.randn(2, 3, 32, 32))
     shares = contributions(trace, [1, 3])
@@ -315,7 +315,7 @@ def test_contributions_are_drawn_as_they_are():
         plot_contributions(shares, image=2)
 
 
-def test_heads_are_drawn_block_by_block():
+def test_heads_are_drawn_by_block():
     effects = np.array([[1.0, -2.0, 0.5], [0.0, 3.0, np.nan]])  # [L=2, H=3]
     fig = plot_heads(effects, quantity="effect")
     data = fig.renderers[0].data_source.data
@@ -334,7 +334,7 @@ def test_heads_are_drawn_block_by_block():
         plot_heads([1.0, 2.0])
 
 
-def test_a_shown_figure_brings_all_it_needs(results):
+def test_a_shown_figure_contains_all_it_needs(results):
     shown = show_figure(plot_overview(results))
     page = html.unescape(re.search('srcdoc="([^"]*)"', shown._repr_html_()).group(1))
     packed = re.findall('<script type="application/x-script">([^<]*)</script>', page)
@@ -348,7 +348,7 @@ def test_a_shown_figure_brings_all_it_needs(results):
     assert show_figure(row, height=99).height == 99
 
 
-def test_what_cannot_be_drawn_is_named():
+def test_errors_say_what_cannot_be_drawn():
     result = StudyResult("accuracy", "Accuracy", {"main": pd.DataFrame({"measure": ["top-1"], "value": [0.5]})})
     results = {"accuracy": result}
     for draw, given, error, words in (

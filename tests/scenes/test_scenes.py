@@ -169,7 +169,7 @@ def test_contact_sheet_shows_every_class_twice():
     [
         ({"label": "fsh"}, "no class is called 'fsh'; close matches: fish"),
         ({"label": 24}, r"class must be in 0\.\.23, got 24"),
-        ({"context": "nigth sky"}, "no context is called 'nigth sky'; close matches: night sky"),
+        ({"context": "nigth sky"}, "there is no context 'nigth sky'; close matches: night sky"),
         ({"size": 8}, r"in 16\.\.1024, got 8"),
         ({"size": 96.5}, r"whole number of pixels in 16\.\.1024, got 96\.5"),
         ({"size": 4096}, "got 4096"),

@@ -117,7 +117,7 @@ def test_arrays_by_name(tmp_path):
         ("hf:", "hf:NAME"),
         ("{folder}/x.npz", "has no array labels"),
         ("{folder}/x.png", "expected an .npz file"),
-        ("{folder}", "no sub-folders"),
+        ("{folder}", "no subfolders"),
     ],
 )
 def test_data_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path, capsys, data, message):

@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode
 from classspace_widgets import ClassSpace
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.data import DatasetError, PictureFiles, imagenet_s, token_mask
-from classspace_widgets.data.prepare import Broken, Preparer
+from classspace_widgets.data.prepare import Preparer, Unreadable
 from classspace_widgets.explain import perturbation
 from classspace_widgets.interventions import KnockOutAttention, run_with
 from classspace_widgets.masks import binary_mask
@@ -54,19 +54,19 @@ UNDERSTOOD = [
     (of_one_row(*range(64)), [0, 1, *[0] * 62]),
 ]
 REFUSED = [
-    (of_one_row(0, 7), r"holds 0, 7 and no 1; give mask == 7, or no mask"),
-    (of_one_row(0, 7, kind=np.uint8), r"give mask == 7"),
-    (of_one_row(0, 2, 3), r"holds 0, 2, 3 and no 1; give mask == <the object's number>"),
-    (of_one_row(0, 7, 255), r"and no 1; give mask == <"),
-    (of_one_row(255, 255), r"holds 255 and no 1; give mask == 255"),
-    (of_one_row(0, 0.7, kind=np.float32), r"whole numbers, got 0.7; of probabilities give mask > 0.5"),
+    (of_one_row(0, 7), r"contains 0, 7 and no 1; pass mask == 7, or no mask"),
+    (of_one_row(0, 7, kind=np.uint8), r"pass mask == 7"),
+    (of_one_row(0, 2, 3), r"contains 0, 2, 3 and no 1; pass mask == <the object's number>"),
+    (of_one_row(0, 7, 255), r"and no 1; pass mask == <"),
+    (of_one_row(255, 255), r"contains 255 and no 1; pass mask == 255"),
+    (of_one_row(0, 0.7, kind=np.float32), r"whole numbers, got 0.7; for probabilities pass mask > 0.5"),
     (of_one_row(0, 0.2, 0.9, 1, kind=float), r"whole numbers, got 0.2"),
     (of_one_row(0, 1, np.nan, kind=float), r"whole numbers, got nan"),
-    (of_one_row(-1, 0, 1), r"must not hold -1; 255 leaves pixels out: np.where\(mask < 0, 255, mask\)"),
+    (of_one_row(-1, 0, 1), r"must not contain -1; 255 marks pixels to ignore: np.where\(mask < 0, 255, mask\)"),
     (of_one_row(0, 1, 3, 252, 254, 255, kind=np.uint8), r"6 different values up to 255, as grey edges .* mask > 127"),
     (of_one_row(*range(65)), r"65 different values up to 64"),
-    (np.array([["a"]]), "must hold numbers or be boolean, got <U1"),
-    (of_one_row(1j, kind=complex), "must hold numbers"),
+    (np.array([["a"]]), "must contain numbers or be boolean, got <U1"),
+    (of_one_row(1j, kind=complex), "must contain numbers"),
 ]
 
 
@@ -211,7 +211,7 @@ def test_what_cannot_be_a_picture_is_skipped_with_its_reason(space):
     items = [(array, 0) for array in (np.full((4, 4), np.nan), np.zeros((3, 8, 8)), b"", np.zeros((4, 4), np.int64))]
     prepare = Preparer(items, PixelTransform.of(space), (4, 4), 7)
     reasons = [prepare(i) for i in range(4)]
-    assert all(isinstance(reason, Broken) for reason in reasons)
+    assert all(isinstance(reason, Unreadable) for reason in reasons)
     words = ("NaN", r"transpose(1, 2, 0)", "not an image", "int64")
     assert [word in reason.reason for word, reason in zip(words, reasons, strict=True)] == [True] * 4
 

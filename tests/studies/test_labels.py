@@ -217,11 +217,11 @@ def test_labels_that_are_not_numbered_from_0():
 def test_class_map_without_names():
     bare = Named("")
     assert class_table(bare, MODEL, {5: "owl", "1": 2}) == {5: 3, 1: 2}
-    with pytest.raises(ClassMismatchError, match=r"the data set names no classes, .*from its labels .*got 'hund'"):
+    with pytest.raises(ClassMismatchError, match=r"the data set names no classes, .*must be its labels .*got 'hund'"):
         class_table(bare, MODEL, {"hund": "dog"})
     with pytest.raises(ClassMismatchError, match=r"class 9, but the model has classes 0\.\.3"):
         class_table(bare, MODEL, {0: 9})
-    with pytest.raises(ClassMismatchError, match="'hund', which is no class of the model"):
+    with pytest.raises(ClassMismatchError, match="'hund', which is not a class of the model"):
         class_table(bare, MODEL, {0: "hund"})
 
 
@@ -259,10 +259,10 @@ ROWS = {
 @pytest.mark.parametrize(
     ("label", "words"),
     [
-        (np.eye(24)[3], r"one integer.*got float64 of shape \(24,\); of one-hot .*: label.argmax\(\)"),
-        (torch.eye(24)[3], r"one integer.*got torch.float32 of shape \(24,\); of one-hot .*: label.argmax\(\)"),
+        (np.eye(24)[3], r"one integer.*got float64 of shape \(24,\); for one-hot .*: label.argmax\(\)"),
+        (torch.eye(24)[3], r"one integer.*got torch.float32 of shape \(24,\); for one-hot .*: label.argmax\(\)"),
         (np.eye(24, dtype=int)[3], r"got int64 of shape \(24,\)"),
-        (np.full(4, 0.25), r"of one-hot or soft labels give the most likely class"),
+        (np.full(4, 0.25), r"for one-hot or soft labels give the most likely class"),
         (torch.zeros(2, 2), r"got torch.float32 of shape \(2, 2\)$"),
         (True, "got True"),
         (np.bool_(True), r"got np.True_|got True"),
@@ -272,7 +272,7 @@ ROWS = {
         (torch.tensor(1.5), r"got tensor\(1.5"),
         ("cat", r"got 'cat'; number the classes, and list their names in that order as the data set's `classes`"),
         (None, "got None"),
-        ([0, 0, 1], r"got \[0, 0, 1\]; of one-hot .*: np.array\(label\).argmax\(\)"),
+        ([0, 0, 1], r"got \[0, 0, 1\]; for one-hot .*: np.array\(label\).argmax\(\)"),
     ],
 )
 def test_labels_that_are_no_numbers(space, tmp_path, monkeypatch, kind, label, words):
@@ -304,10 +304,10 @@ def test_labels_beyond_the_model(space, label):
 @pytest.mark.parametrize(
     ("labels", "words"),
     [
-        (np.eye(3), r"\[N\]=\(3,\), got \(3, 3\); of one-hot .*: labels.argmax\(axis=1\)"),
+        (np.eye(3), r"\[N\]=\(3,\), got \(3, 3\); for one-hot .*: labels.argmax\(axis=1\)"),
         (np.eye(3, dtype=int), r"labels.argmax\(axis=1\)"),
         (np.zeros((3, 1), int), r"got \(3, 1\); try labels.squeeze\(1\)"),
-        (np.int64(3), "as many as images"),
+        (np.int64(3), "as many labels as images"),
         (np.array([0.5, 1, 2]), "labels must be integers, got float64"),
         (np.array(["a", "b", "c"]), "labels must be integers"),
     ],
@@ -362,7 +362,7 @@ def test_data_sets_that_cannot_be_used_are_dataset_errors(tmp_path):
             make()
     with pytest.raises(FileNotFoundError, match="no such folder"):
         image_folder(tmp_path / "none")
-    with pytest.raises(TypeError, match=r"give its data set: loader\.dataset"):
+    with pytest.raises(TypeError, match=r"pass its data set: loader\.dataset"):
         as_dataset(torch.utils.data.DataLoader(Named()))
 
 
