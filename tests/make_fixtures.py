@@ -12,7 +12,7 @@ import numpy as np
 from classspace_widgets.export.portable import reduced
 from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.snapshot import Snapshot
-from classspace_widgets.snapshot.snapshot import Array, in_planes
+from classspace_widgets.snapshot.container import Array, byte_planes
 
 FOLDER = Path(__file__).parent / "fixtures"
 # A PNG of one pixel.
@@ -118,7 +118,7 @@ def derived() -> dict[str, bytes]:
     return {
         "residual_only": reduced(whole, streams=["residual"]).pack(),
         "ranks_only": reduced(whole, streams=["mlp", "residual"], ranks_only=True).pack(),
-        "planes": in_planes(whole.pack()),
+        "planes": byte_planes(whole.pack()),
     }
 
 

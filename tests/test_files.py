@@ -30,8 +30,9 @@ from classspace_widgets.export import export_html
 from classspace_widgets.files import deflated, inflated, parsed, readable, replacing, write_whole
 from classspace_widgets.memories import memory_atlas
 from classspace_widgets.plots import write_report
-from classspace_widgets.snapshot import Snapshot, SnapshotError, pack, unpack
+from classspace_widgets.snapshot import Snapshot, SnapshotError
 from classspace_widgets.snapshot.atlas import MemoryAtlas
+from classspace_widgets.snapshot.container import pack, unpack
 from classspace_widgets.snapshot.still import still
 from classspace_widgets.studies import CheckpointError, StudyResult, StudyResults, run_study
 from classspace_widgets.studies.checkpoint import load_checkpoint, save_checkpoint

@@ -23,7 +23,7 @@ LAYERS = (
     "points",
     "progress",
     "files",
-    "wellformed",
+    "validate",
     "state",
     "masks",
     "describe",

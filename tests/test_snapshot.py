@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from make_fixtures import CASES, FOLDER, derived, expected, synthetic
 
-from classspace_widgets.snapshot import Snapshot, SnapshotError, pack, unpack
-from classspace_widgets.snapshot.snapshot import in_planes
+from classspace_widgets.snapshot import Snapshot, SnapshotError
+from classspace_widgets.snapshot.container import byte_planes, pack, unpack
 
 DTYPES = [np.uint8, np.uint16, np.uint32, np.int32, np.float16, np.float32]
 any_array = st.sampled_from(DTYPES).flatmap(
@@ -66,7 +66,7 @@ def test_derived_fixtures_are_what_this_version_writes(name):
 
 def test_planes_hold_first_bytes_first():
     arrays = {"a": np.array([[1, 258], [3, 0x0405]], np.uint16), "b": np.array([7], np.uint8)}
-    plain, planes = pack({}, arrays), in_planes(pack({}, arrays))
+    plain, planes = pack({}, arrays), byte_planes(pack({}, arrays))
     assert len(plain) == len(planes)
     start = plain.index(np.array([1, 258, 3, 0x0405], "<u2").tobytes())
     assert planes[:start] == plain[:start]
@@ -166,7 +166,7 @@ def test_damage_is_named(change, message):
 def test_a_damaged_file_is_named(tmp_path: Path):
     path = synthetic("all").save(tmp_path / "x.csnap")
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(SnapshotError, match=r"x\.csnap is no snapshot file, or it is damaged"):
+    with pytest.raises(SnapshotError, match=r"x\.csnap is not a snapshot file, or it is damaged"):
         Snapshot.load(path)
 
 

@@ -1,58 +1,35 @@
-"""What a live kernel answers to its views: more classes, attention rows, new pictures, interventions, sweeps.
+"""`LiveSource`: what a live kernel answers to its views (the `Source` of a snapshot).
 
-Every answer is a generator, so that a long computation can report its progress and be cancelled between its steps: it
-yields `Progress` and returns an `Answer`.
+A view asks for more classes, attention rows, another picture, an intervention, a sweep or a token importance.  Every
+answer is a generator (see `snapshot.source`): it yields `Progress` and returns an `Answer`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from classspace_widgets.capture import capture
+from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
-from classspace_widgets.files import readable
+from classspace_widgets.capture.requests import Request
 from classspace_widgets.lens.lens import in_full
-from classspace_widgets.lookup import whole_number
-from classspace_widgets.snapshot.snapshot import Array, Snapshot, pack
+from classspace_widgets.snapshot.container import pack
+from classspace_widgets.snapshot.source import Answer, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from classspace_widgets.explain import TokenImportance
+    from classspace_widgets.interventions import Intervention
+    from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.meta import GridMeta, MapMeta, PartMeta, PayloadMode
+    from classspace_widgets.snapshot.snapshot import Snapshot
+    from classspace_widgets.snapshot.source import Steps
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
-
-MOST_CLASSES = 50
-"""Classes that may be asked for at once; views ask for the two that are looked at."""
-MOST_STEPS = 100
-"""Interventions of one what-if."""
-MOST_LETTERS = 1000
-"""Letters of a name or label."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a request is: ``fraction`` in [0, 1], and a word on what is being done."""
-
-    fraction: float
-    text: str = ""
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes back to the browser: JSON data, a container of arrays, and what the session should now show."""
-
-    result: dict[str, Any] = field(default_factory=dict)
-    part: bytes | None = None
-    snapshot: Snapshot | None = None
-    variant: Snapshot | None = None
-
-
-if TYPE_CHECKING:
-    Steps = Generator[Progress, None, Answer]
 
 
 class LiveSource:
@@ -63,16 +40,16 @@ class LiveSource:
     trace : Trace
     image : int
         Which image of the trace the session shows.
-    options : dict
+    options : mapping
         What `capture` was called with; used again for the next picture.
     """
 
-    def __init__(self, trace: Trace, image: int = 0, *, options: dict[str, Any] | None = None) -> None:
+    def __init__(self, trace: Trace, image: int = 0, *, options: Mapping[str, Any] | None = None) -> None:
         self.trace = trace
         self.image = image
-        self.options = options or {}
+        self.options = dict(options or {})
         self.intervened_trace: Trace | None = None
-        """The intervened pass that is shown beside ``trace``: its other classes are read from it."""
+        """The pass with interventions that is shown beside ``trace``: its other classes are read from it."""
 
     @property
     def space(self) -> ClassSpace:
@@ -83,8 +60,8 @@ class LiveSource:
         return space
 
     def answer(self, kind: str, params: dict[str, Any], buffers: Sequence[Any] = ()) -> Steps:
-        """Start answering a request; see the module's docstring."""
-        answers: dict[str, Callable[..., Steps]] = {
+        """Start answering a request: see `snapshot.source.Source`."""
+        answers: dict[str, Callable[[Request], Steps]] = {
             "classes": self._classes,
             "attention": self._attention,
             "intervened classes": self._intervened_classes,
@@ -96,62 +73,46 @@ class LiveSource:
         }
         if kind not in answers:
             raise ValueError(f"unknown request {kind[:60]!r}; expected one of {', '.join(sorted(answers))}")
-        if not isinstance(params, dict):
-            raise TypeError(f"what a request asks for must be a JSON object, got {type(params).__name__}")
-        return answers[kind](params, buffers)
+        return answers[kind](Request(params, buffers))
 
-    def _classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
+    # -- more of the passes that are shown -------------------------------------------------------------------------
+
+    def _classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes")
-        return self._read_classes(Reader(self.trace, self.image), params, {})
+        return _read_classes(Reader(self.trace, self.image), request)
 
-    def _intervened_classes(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        yield Progress(0.0, "reading classes of the intervened pass")
-        return self._read_classes(Reader(self._intervened_trace(), 0), params, {"intervened": True})
+    def _intervened_classes(self, request: Request) -> Steps:
+        yield Progress(0.0, "reading classes of the pass with interventions")
+        return _read_classes(Reader(self._intervened_trace(), 0), request, intervened=True)
+
+    def _attention(self, request: Request) -> Steps:
+        yield Progress(0.0, "reading attention")
+        self._require_attention()
+        return _read_attention(Reader(self.trace, self.image), request)
+
+    def _intervened_attention(self, request: Request) -> Steps:
+        yield Progress(0.0, "reading attention of the pass with interventions")
+        self._require_attention()
+        return _read_attention(Reader(self._intervened_trace(), 0), request, intervened=True)
 
     def _intervened_trace(self) -> Trace:
         if self.intervened_trace is None:
-            raise RuntimeError("no intervened pass is at hand; apply the intervention again")
+            raise RuntimeError("there is no pass with interventions; apply the intervention again")
         return self.intervened_trace
-
-    def _read_classes(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
-        with torch.inference_mode():
-            classes = _asked(params, "classes", reader.n_classes)
-            rows = _asked(params, "rows", reader.n_tokens, default=[reader.output_token])
-            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
-            arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
-            heads = reader.attention(meta, classes, rows)
-            arrays |= {name: array for name, array in heads.items() if name != "attention"}
-        return Answer({"classes": classes}, pack(meta, arrays))
-
-    def _attention(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        yield Progress(0.0, "reading attention")
-        self._require_attention()
-        return self._read_attention(Reader(self.trace, self.image), params, {})
-
-    def _intervened_attention(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        yield Progress(0.0, "reading attention of the intervened pass")
-        self._require_attention()
-        return self._read_attention(Reader(self._intervened_trace(), 0), params, {"intervened": True})
-
-    def _read_attention(self, reader: Reader, params: dict[str, Any], more: dict[str, Any]) -> Answer:
-        with torch.inference_mode():
-            rows = _asked(params, "rows", reader.n_tokens)
-            classes = _asked(params, "classes", reader.n_classes, default=[])
-            meta: dict[str, Any] = {"kind": "part", "classes": {"kept": classes}, **more}
-            arrays = reader.attention(meta, classes, rows)
-        return Answer({"rows": rows}, pack(meta, arrays))
 
     def _require_attention(self) -> None:
         if not self.trace.attention_weights:
             raise RuntimeError("this trace was taken without attention; take it with attention=True, heads=True")
 
-    def _picture(self, params: dict[str, Any], buffers: Sequence[Any]) -> Steps:
+    # -- another picture, another payload --------------------------------------------------------------------------
+
+    def _picture(self, request: Request) -> Steps:
         yield Progress(0.1, "reading the picture")
-        picture = bytes(buffers[0]) if buffers else b""
+        picture = bytes(request.buffers[0]) if request.buffers else b""
         if not picture:
             raise ValueError("no picture came with the request")
         yield Progress(0.3, "running the model")
-        snapshot = self.show(picture, name=_words(params, "name"))
+        snapshot = self.show(picture, name=request.text("name"))
         return Answer({"name": snapshot.meta["image"]["name"]}, snapshot=snapshot)
 
     def show(self, picture: Any, *, name: str = "") -> Snapshot:
@@ -165,10 +126,10 @@ class LiveSource:
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""
         with torch.inference_mode(), in_full(self.trace.output):
-            return Reader(self.trace, self.image).increments({})
+            return Reader(self.trace, self.image).increments()[0]
 
-    def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: str) -> Snapshot:
-        """The same picture with another payload; label, mask and objects are kept."""
+    def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:
+        """The same picture with another payload; label, mask, objects and maps are kept."""
         meta, arrays = snapshot.meta, snapshot.arrays
         made = capture(self.trace, image=self.image, classes=classes, payload=payload, title=meta["image"]["name"])
         made.meta["image"]["label"] = meta["image"]["label"]
@@ -178,56 +139,63 @@ class LiveSource:
             made.meta["maps"] = meta["maps"]
         return made
 
-    def _whatif(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
-        """Another pass with interventions; the session then shows it beside the baseline."""
+    # -- interventions ---------------------------------------------------------------------------------------------
+
+    def _whatif(self, request: Request) -> Steps:
+        """Another pass with interventions; the session then shows it beside the model's own pass."""
         from classspace_widgets.interventions import from_spec, trace_with
 
-        spec = params.get("spec")
-        if not isinstance(spec, list) or not 1 <= len(spec) <= MOST_STEPS:
-            raise ValueError(f"spec must be a list of 1 to {MOST_STEPS} interventions")
-        interventions = from_spec(spec)
-        label, payload = _words(params, "label"), params.get("payload")
-        labels = params.get("labels", [repr(step) for step in interventions])
-        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-            raise ValueError("labels must be a list of texts, one for each intervention")
-        if len(labels) != len(interventions):
-            raise ValueError(f"expected a label for each of {len(interventions)} interventions, got {len(labels)}")
+        interventions = from_spec(request.interventions())
+        label, payload = request.text("label"), request.params.get("payload")
+        labels = request.labels([repr(intervention) for intervention in interventions])
         yield Progress(0.2, "running the model")
-        trace = trace_with(self.space, self._alone(), interventions, **self._recorded())
+        trace = trace_with(self.space, self._one_image(), interventions, **self._recorded())
         yield Progress(0.7, "reading classes")
-        variant = self._variant(trace, interventions, label, payload)
-        variant.meta["intervention"]["labels"] = [readable(name) for name in labels]
+        intervened = self._captured(trace, interventions, label, labels, payload)
         self.intervened_trace = trace
-        return Answer({"label": label}, variant=variant)
+        return Answer({"label": label}, intervened=intervened)
 
     def intervened(
-        self, interventions: Any, *, label: str = "", payload: str | None = None, classes: Sequence[int] | None = None
+        self,
+        interventions: Any,
+        *,
+        label: str = "",
+        payload: str | None = None,
+        classes: Sequence[int] | None = None,
     ) -> Snapshot:
         """A snapshot of the same picture under interventions, to be shown beside it."""
         from classspace_widgets.interventions import trace_with
 
         given = list(interventions) if isinstance(interventions, (list, tuple)) else [interventions]
-        trace = trace_with(self.space, self._alone(), given, **self._recorded())
-        return self._variant(trace, given, label, payload, classes)
+        trace = trace_with(self.space, self._one_image(), given, **self._recorded())
+        labels = [repr(intervention) for intervention in given]
+        return self._captured(trace, given, label, labels, payload, classes)
 
-    def _variant(
-        self, trace: Trace, interventions: Any, label: str, payload: str | None, classes: Sequence[int] | None = None
+    def _captured(
+        self,
+        trace: Trace,
+        interventions: Sequence[Intervention],
+        label: str,
+        labels: list[str],
+        payload: str | None,
+        classes: Sequence[int] | None = None,
     ) -> Snapshot:
+        """A pass with interventions as a snapshot that says what was done."""
         from classspace_widgets.interventions import to_code, to_spec
 
         options = {**self.options, "payload": payload or self.options.get("payload", "auto")}
         if classes is not None:
             options["classes"] = classes
-        variant = capture(trace, **options)
-        variant.meta["intervention"] = {
+        made = capture(trace, **options)
+        made.meta["intervention"] = {
             "label": label,
             "code": to_code(interventions),
             "spec": to_spec(interventions),
-            "labels": [repr(intervention) for intervention in interventions],
+            "labels": labels,
         }
-        return variant
+        return made
 
-    def _alone(self) -> Trace:
+    def _one_image(self) -> Trace:
         """The trace of the one picture shown."""
         if self.trace.n_images == 1:
             return self.trace
@@ -244,43 +212,45 @@ class LiveSource:
         """What to record again: as much as the trace at hand has."""
         return {"attention": bool(self.trace.attention_weights), "heads": bool(self.trace.head_inputs)}
 
-    def _sweep(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
+    # -- sweeps and importance -------------------------------------------------------------------------------------
+
+    def _sweep(self, request: Request) -> Steps:
         """Effect of an intervention at every (block, head) or (block, token) on the class logit."""
         from classspace_widgets.causal.sweeps import head_steps, token_steps
 
-        kind, wanted = _words(params, "kind", "heads"), _asked_class(params, self.trace.n_classes)
+        kind, wanted = request.text("kind", "heads"), request.class_index(self.trace.n_classes)
         if kind not in ("heads", "tokens"):
             raise ValueError(f"kind must be 'heads' or 'tokens', got {kind!r}")
-        options: dict[str, Any] = {"mode": _words(params, "mode")} if "mode" in params else {}
-        steps = (head_steps if kind == "heads" else token_steps)(self.space, self._alone(), wanted, **options)
+        options: dict[str, Any] = {"mode": request.text("mode")} if "mode" in request else {}
+        steps = (head_steps if kind == "heads" else token_steps)(self.space, self._one_image(), wanted, **options)
         while True:
             try:
                 yield Progress(next(steps), f"sweeping {kind}")
             except StopIteration as stop:
                 sweep = stop.value
                 break
-        grid = {
+        grid: GridMeta = {
             "kind": kind,
             "mode": sweep.mode,
             "class": wanted,
             "rows": list(sweep.blocks),
             "columns": list(sweep.places),
         }
-        meta = {"kind": "part", "classes": {"kept": []}, "grid": grid}
+        meta: PartMeta = {"kind": "part", "classes": {"kept": []}, "grid": grid}
         result = {**grid, "baseline": float(sweep.baseline[0])}
         return Answer(result, pack(meta, {"grid": sweep.effect[0].float().cpu().numpy()}))
 
-    def _importance(self, params: dict[str, Any], _buffers: Sequence[Any]) -> Steps:
+    def _importance(self, request: Request) -> Steps:
         """Token importance: of one ``class`` as a map like any other, or of ``classes`` by block and head."""
         from classspace_widgets.explain import importance
 
-        method, loss = _words(params, "method", "gradient"), _words(params, "loss", "logit")
-        single, count = "classes" not in params, self.trace.n_classes
-        wanted = [_asked_class(params, count)] if single else _asked(params, "classes", count)
-        yield Progress(0.2, "looking for the evidence")
+        method, loss = request.text("method", "gradient"), request.text("loss", "logit")
+        single, count = "classes" not in request, self.trace.n_classes
+        wanted = [request.class_index(count)] if single else request.numbers("classes", count)
+        yield Progress(0.2, "computing token importance")
         heads = not single and method in ("gradient", "direct")
-        found = importance(self._alone(), wanted, method=method, loss=loss, heads=heads)
-        meta: dict[str, Any] = {"kind": "part", "classes": {"kept": []}}
+        found = importance(self._one_image(), wanted, method=method, loss=loss, heads=heads)
+        meta: PartMeta = {"kind": "part", "classes": {"kept": []}}
         # The pooled token of a mean-pooling model comes last, and has no importance of its own.
         n_tokens = Reader(self.trace, self.image).n_tokens
         if single:
@@ -289,13 +259,40 @@ class LiveSource:
             shown[0, : len(values)] = values
             return Answer({"class": wanted[0], "name": entry["name"]}, pack({**meta, "maps": [entry]}, {"maps": shown}))
         shares = _shares(found)
-        told = np.full((*shares.shape[:-1], n_tokens), np.nan, np.float32)
-        told[..., : shares.shape[-1]] = shares
+        padded = np.full((*shares.shape[:-1], n_tokens), np.nan, np.float32)
+        padded[..., : shares.shape[-1]] = shares
         meta["importance"] = {"method": method, "classes": wanted, "signed": bool(found.signed)}
-        return Answer({"classes": wanted, "method": method}, pack(meta, {"importance": told}))
+        return Answer({"classes": wanted, "method": method}, pack(meta, {"importance": padded}))
 
 
-def _shares(found: Any) -> Array:
+def _read_classes(reader: Reader, request: Request, *, intervened: bool = False) -> Answer:
+    """Readings, ranks and heads' readings of some classes."""
+    with torch.inference_mode():
+        classes = request.numbers("classes", reader.n_classes)
+        rows = request.numbers("rows", reader.n_tokens, default=[reader.output_token])
+        arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
+        heads, attention = reader.attention(classes, rows)
+        arrays |= {name: array for name, array in heads.items() if name != "attention"}
+    return Answer({"classes": classes}, pack({**_part(classes, intervened), **attention}, arrays))
+
+
+def _read_attention(reader: Reader, request: Request, *, intervened: bool = False) -> Answer:
+    """Attention weights of some rows, with the heads' readings of some classes there."""
+    with torch.inference_mode():
+        rows = request.numbers("rows", reader.n_tokens)
+        classes = request.numbers("classes", reader.n_classes, default=[])
+        arrays, attention = reader.attention(classes, rows)
+    return Answer({"rows": rows}, pack({**_part(classes, intervened), **attention}, arrays))
+
+
+def _part(classes: list[int], intervened: bool) -> PartMeta:
+    meta: PartMeta = {"kind": "part", "classes": {"kept": classes}}
+    if intervened:
+        meta["intervened"] = True
+    return meta
+
+
+def _shares(found: TokenImportance) -> Array:
     """A token importance by class, block and head, ``[K, L, H, T]``; L or H is 1 where a method does not split."""
     if found.by_head is not None:
         values = found.by_head[0]
@@ -307,43 +304,14 @@ def _shares(found: Any) -> Array:
     return shares
 
 
-def importance_map(found: Any, class_name: str, *, image: int = 0) -> tuple[dict[str, Any], Array]:
+def importance_map(found: TokenImportance, class_name: str, *, image: int = 0) -> tuple[MapMeta, Array]:
     """A token importance as a snapshot's extra map: its description, and its values ``[T']``."""
     values = found.maps[image, 0].float().cpu().numpy()
-    prefix = int(found.prefix)
-    entry = {
+    entry: MapMeta = {
         "name": f"{found.method}:{int(found.classes[image, 0])}",
         "label": f"{found.method} importance for {class_name}",
         "class": int(found.classes[image, 0]),
         "signed": bool(found.signed),
-        "note": "" if prefix == 0 else "Prefix tokens take part and are shown beside the picture.",
+        "note": "" if found.prefix == 0 else "Prefix tokens take part and are shown beside the picture.",
     }
     return entry, values
-
-
-def _asked(params: dict[str, Any], name: str, count: int, *, default: list[int] | None = None) -> list[int]:
-    """Numbers of classes or tokens that a request names, each once."""
-    given = params.get(name)
-    if given is None and default is not None:
-        return default
-    if not isinstance(given, list) or (not given and default is None):
-        raise TypeError(f"{name} must be a list of whole numbers in 0..{count - 1}, got {str(given)[:60]}")
-    found = list(dict.fromkeys(whole_number(value, name, 0, count - 1) for value in given))
-    if name == "classes" and len(found) > MOST_CLASSES:
-        raise ValueError(f"at most {MOST_CLASSES} classes can be asked for at once, got {len(found)}")
-    return found or list(default or [])
-
-
-def _asked_class(params: dict[str, Any], count: int) -> int:
-    """The class that a request is about."""
-    if "class" not in params:
-        raise ValueError(f"the request must name a class: class must be a whole number in 0..{count - 1}")
-    return whole_number(params["class"], "class", 0, count - 1)
-
-
-def _words(params: dict[str, Any], name: str, default: str = "") -> str:
-    """A short text in a request."""
-    text = params.get(name, default)
-    if not isinstance(text, str) or len(text) > MOST_LETTERS:
-        raise ValueError(f"{name} must be a text of at most {MOST_LETTERS} letters")
-    return readable(text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.snapshot.snapshot import Array
+    from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.meta import ExtraMeta, RefusalsMeta
     from classspace_widgets.trace import Trace
 
 ATTENTION_LIMIT = 2_500_000
@@ -125,51 +126,54 @@ class Reader:
             ranks[:, point, tokens] = _counted(logits, classes).cpu().numpy()
         return ranks
 
-    def increments(self, meta: dict[str, Any]) -> dict[str, Array]:
+    def increments(self) -> tuple[dict[str, Array], ExtraMeta]:
         """The increments and the class embedding in float16, each scaled to fit."""
         stacked = torch.stack(self.vectors)
         # Removed tokens are NaN, and must not decide about the others.
         scale = stacked.nan_to_num(nan=0.0).abs().amax(dim=(1, 2)).clamp_min(1e-12) / 1024.0
         peak = float(self.lens.folded.abs().max().clamp_min(1e-12)) / 1024.0
-        meta["embedding_scale"] = peak
-        return {
+        arrays = {
             "increments": as_float(stacked / scale[:, None, None]).astype(np.float16),
             "increment_scale": as_float(scale),
             "embedding": as_float(self.lens.folded / peak).astype(np.float16),
         }
+        return arrays, {"embedding_scale": peak}
 
     def attention(
-        self, meta: dict[str, Any], classes: Sequence[int], rows: Sequence[int] | None = None
-    ) -> dict[str, Array]:
+        self, classes: Sequence[int], rows: Sequence[int] | None = None
+    ) -> tuple[dict[str, Array], ExtraMeta]:
         """Attention weights, and every head's readings, at some rows (None: as many as the size rule allows)."""
         trace = self.trace
         blocks = range(1, trace.n_blocks + 1)
         kept = [trace.attention_weights[b] for b in blocks if b in trace.attention_weights]
         if len(kept) < len(blocks) or any(weights.shape[1] != trace.heads for weights in kept):
-            return {}
+            return {}, {}
         weights = torch.stack([weights[self.image].to(self.lens.folded.dtype) for weights in kept])
         if self.weights is not None:
             pooling = self.weights / self.weights.sum()
             weights = torch.cat([weights, torch.einsum("t,lhts->lhs", pooling, weights).unsqueeze(2)], dim=2)
         if rows is None:
             rows = list(range(self.n_tokens)) if weights.numel() <= ATTENTION_LIMIT else [self.output_token]
-        meta["attention"] = {"rows": list(rows), "encoding": "sqrt-u8"}
         shown = weights[:, :, list(rows)].clamp(0, 1).sqrt() * 255
         arrays: dict[str, Array] = {"attention": shown.round().byte().cpu().numpy()}
         recorded = len(classes) > 0 and all(block in trace.head_inputs for block in blocks)
         if recorded and "heads_refused" not in self.refused():
             arrays |= self._heads(classes, rows)
-        return arrays
+        return arrays, {"attention": {"rows": list(rows), "encoding": "sqrt-u8"}}
 
-    def refused(self) -> dict[str, str]:
+    def refused(self) -> RefusalsMeta:
         """Why heads, or what they read from every token, have no reading; empty where they have."""
         trace = self.trace
         if trace.space is None:
             why = "the trace was loaded from a file without its model; try Trace.load(path, space=space)"
             return {"heads_refused": why, "sources_refused": why}
         parts = [trace.attention_parts(block) for block in range(1, trace.n_blocks + 1)]
-        reasons = {"heads_refused": [p.split for p in parts], "sources_refused": [p.sources for p in parts]}
-        return {what: reason for what, said in reasons.items() if (reason := next(filter(None, said), None))}
+        found: RefusalsMeta = {}
+        if heads := next((p.split for p in parts if p.split), None):
+            found["heads_refused"] = heads
+        if sources := next((p.sources for p in parts if p.sources), None):
+            found["sources_refused"] = sources
+        return found
 
     def _heads(self, classes: Sequence[int], rows: Sequence[int]) -> dict[str, Array]:
         """Folded readings of heads' outputs at some rows, of their values where defined, and of the projection's bias."""

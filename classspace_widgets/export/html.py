@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from classspace_widgets.progress import Bar
+    from classspace_widgets.snapshot.meta import SnapshotMeta
 
 __all__ = ["ExportedPage", "estimate_bytes", "export_html"]
 
@@ -453,7 +454,7 @@ def _told(snapshot: Snapshot, room: int) -> Snapshot:
         f"{len(kept)} of {len(names)} classes travel with this page, for all of them would be larger than "
         f"max_bytes={room / 1e6:.1f} MB: {', '.join(names[c] for c in kept)}."
     )
-    meta = {**snapshot.meta, "payload": {**snapshot.meta["payload"], "note": note}}
+    meta: SnapshotMeta = {**snapshot.meta, "payload": {**snapshot.meta["payload"], "note": note}}
     return Snapshot(meta, snapshot.arrays, source=snapshot.source)
 
 

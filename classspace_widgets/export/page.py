@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.export.packed import UNPACK, packed, packed_scripts, policy
 from classspace_widgets.progress import progress_bar
-from classspace_widgets.snapshot.snapshot import in_planes
+from classspace_widgets.snapshot.container import byte_planes
 from classspace_widgets.snapshot.still import caption, data_uri, still, with_readable_picture
 
 if TYPE_CHECKING:
@@ -191,7 +191,7 @@ def markdown(text: str) -> str:
 
 def payload(snapshot: Snapshot) -> str:
     """A snapshot's container, its arrays in planes of bytes, gzipped, in base64."""
-    return packed(in_planes(snapshot.pack()))
+    return packed(byte_planes(snapshot.pack()))
 
 
 class _Blocks:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.snapshot.snapshot import Snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from classspace_widgets.snapshot.meta import ClassesMeta, PayloadMeta, PayloadMode, SnapshotMeta
 
 VALUES_LIMIT = 200_000
 """Bytes of head values up to which they travel with a few classes."""
@@ -25,14 +27,15 @@ def numbers(snapshot: Snapshot, classes: Sequence[int | str] | None) -> list[int
     return list(dict.fromkeys(class_index(snapshot.class_names, c) for c in items_of(classes)[0]))
 
 
-def carried(snapshot: Snapshot, wanted: Sequence[int] | None, payload: str) -> tuple[str, int]:
-    """How `portable` makes a snapshot, and of how many classes exactly: ``"as it is"``, or a payload of `capture`."""
+def carried(snapshot: Snapshot, wanted: Sequence[int] | None, payload: str) -> tuple[PayloadMode | None, int]:
+    """How `portable` makes a snapshot (None: it stays as it is), and of how many classes exactly."""
     now, kept = snapshot.meta["payload"]["mode"], len(snapshot.meta["classes"]["kept"])
     if payload == "as it is" or (wanted is None and payload == "auto" and now in ("all", "increments")):
-        return "as it is", kept
+        return None, kept
     if snapshot.source is None:
-        return ("as it is", kept) if wanted is None else ("classes", len(wanted))
-    mode = payload if payload != "auto" else ("classes" if wanted is not None else "increments")
+        return (None, kept) if wanted is None else ("classes", len(wanted))
+    automatic = "classes" if wanted is not None else "increments"
+    mode = cast("PayloadMode", automatic if payload == "auto" else payload)
     count = snapshot.meta["classes"]["count"]
     some = {
         "all": count,
@@ -51,13 +54,13 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
     wanted = numbers(snapshot, classes)
     mode, _ = carried(snapshot, wanted, payload)
     source = snapshot.source
-    if mode == "as it is" and (source is not None or payload == "as it is" or (wanted is None and _complete(snapshot))):
+    if mode is None and (source is not None or payload == "as it is" or (wanted is None and _complete(snapshot))):
         return snapshot
     at_hand = snapshot.meta["payload"]["mode"] == "classes" and set(wanted or [-1]) <= set(
         snapshot.meta["classes"]["kept"]
     )
-    if source is not None and not (mode == "classes" and at_hand):
-        made: Snapshot = source.recapture(snapshot, classes=wanted, payload=mode)
+    if source is not None and mode is not None and not (mode == "classes" and at_hand):
+        made = source.recapture(snapshot, classes=wanted, payload=mode)
         made.source = source
         if mode == "classes":
             made.meta["payload"]["note"] = _note(made)
@@ -66,7 +69,7 @@ def portable(snapshot: Snapshot, classes: Sequence[int | str] | None = None, pay
         made = narrowed(snapshot, wanted)
         made.source = source
         return lighter(made)
-    payload_meta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
+    payload_meta: PayloadMeta = {**snapshot.meta["payload"], "note": _note(snapshot)}  # a page has no kernel to ask
     return Snapshot({**snapshot.meta, "payload": payload_meta}, snapshot.arrays)
 
 
@@ -126,7 +129,7 @@ def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_o
             "streams= and ranks_only=True make a page of some classes smaller; pass classes=[...] too "
             "(a page of every class counts its ranks from readings, which serve all streams)"
         )
-    arrays, payload = dict(snapshot.arrays), dict(snapshot.meta["payload"])
+    arrays, payload = dict(snapshot.arrays), snapshot.meta["payload"].copy()
     if "points" in payload or "ranks_only" in payload:
         raise ValueError("this snapshot was made smaller already; start from the trace or from the whole snapshot")
     note = payload["note"]
@@ -135,7 +138,7 @@ def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_o
         arrays["ranks"] = arrays["ranks"][:, points]
         arrays |= {name: arrays[name][points] for name in ("top", "top_logits", "lse")}
         names = [streams] if isinstance(streams, str) else list(streams)
-        payload |= {"streams": names, "points": points}
+        payload["streams"], payload["points"] = names, points
         note += f" Ranks, top classes and probabilities are there for these streams alone: {', '.join(names)}."
     if ranks_only:
         for name in ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw"):
@@ -174,7 +177,8 @@ def narrowed(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
         arrays |= _summary(snapshot)
     for name in ("increments", "increment_scale", "embedding"):
         arrays.pop(name, None)
-    meta = {**snapshot.meta, "classes": {**snapshot.meta["classes"], "kept": list(classes), "all": False}}
+    about: ClassesMeta = {**snapshot.meta["classes"], "kept": list(classes), "all": False}
+    meta: SnapshotMeta = {**snapshot.meta, "classes": about}
     meta["payload"] = {**snapshot.meta["payload"], "mode": "classes"}
     made = Snapshot(meta, arrays)
     made.meta["payload"]["note"] = _note(made)

@@ -16,7 +16,8 @@ from classspace_widgets.snapshot.still import data_uri, picture_of, with_readabl
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from classspace_widgets.snapshot.snapshot import Array, Snapshot
+    from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.snapshot import Snapshot
 
 SAMPLE = 1 << 16
 """Bytes of each of four samples by which a large array's packed size is judged."""
@@ -101,7 +102,8 @@ class Foreseen:
     ) -> Foreseen:
         """Try on the arrays that are there, and on increments where they would be taken."""
         arrays = snapshot.arrays
-        if carried(snapshot, classes, payload)[0] == "increments" and "increments" not in arrays:
+        mode = carried(snapshot, classes, payload)[0]
+        if mode == "increments" and "increments" not in arrays and snapshot.source is not None:
             arrays = {**arrays, **snapshot.source.increments()}
         sizes = {name: packed_size(array) for name, array in arrays.items()}
         return cls(snapshot, classes, payload, copies, sizes, _meta_size(snapshot), streams, ranks_only)
@@ -111,7 +113,7 @@ class Foreseen:
         """Bytes in the page, but for the still picture."""
         snapshot, sizes = self.snapshot, dict(self.sizes)
         mode, k = carried(snapshot, self.wanted, self.payload)
-        if mode != "as it is":
+        if mode is not None:
             share = k / len(snapshot.meta["classes"]["kept"])
             for name in set(PER_CLASS) & set(sizes):
                 sizes[name] *= share

@@ -12,13 +12,14 @@ import torch
 from classspace_widgets.memories.values import output_projection, recording_coefficients, value_vectors
 from classspace_widgets.progress import over
 from classspace_widgets.snapshot.atlas import SUBLAYERS, MemoryAtlas
+from classspace_widgets.snapshot.check import NO_NEURON
 from classspace_widgets.trace.hooks import evaluating
-from classspace_widgets.wellformed import NOBODY
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.data.prepare import Item
+    from classspace_widgets.snapshot.meta import AtlasMeta, PicturesMeta
     from classspace_widgets.space.pixels import PixelTransform
     from classspace_widgets.space.space import ClassSpace
 
@@ -79,7 +80,7 @@ def memory_atlas(
     widths = [[int(output_projection(space, b, s).in_features) for s in SUBLAYERS] for b in range(1, blocks + 1)]  # type: ignore[arg-type]
     if any(of_block != widths[0] for of_block in widths):
         raise ValueError(f"all blocks must have the same number of value vectors, got {widths}")
-    meta: dict[str, Any] = {
+    meta: AtlasMeta = {
         "model": {"name": space.name, "blocks": blocks},
         "classes": {"names": list(space.class_names)},
         "widths": widths[0],
@@ -103,7 +104,7 @@ def _neurons_and_classes(
     top, top_cosine = [], []
     # Below any cosine, until a neuron is found.
     cosine = torch.full((n_classes, 2, neurons), -2.0, device="cpu")
-    number = torch.full((n_classes, 2, neurons), NOBODY, dtype=torch.int64, device="cpu")
+    number = torch.full((n_classes, 2, neurons), NO_NEURON, dtype=torch.int64, device="cpu")
     start = 0
     for block in range(1, blocks + 1):
         for which, sublayer in enumerate(SUBLAYERS):
@@ -136,7 +137,7 @@ def _patches(
     batch_size: int,
     workers: int,
     progress: bool,
-) -> tuple[dict[str, np.ndarray[Any, Any]], dict[str, Any]]:
+) -> tuple[dict[str, np.ndarray[Any, Any]], PicturesMeta]:
     """The patches that activate every neuron most, as a running list: memory does not grow with the pictures."""
     from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset

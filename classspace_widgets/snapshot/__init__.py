@@ -1,5 +1,10 @@
-"""The torch-free arrays that views need, their container and files, and still pictures of them."""
+"""The torch-free arrays that views need, their container and files, and still pictures of them.
 
-from classspace_widgets.snapshot.snapshot import Snapshot, SnapshotError, pack, unpack
+`container` holds the bytes, `meta` the types of their JSON, `check` what must be in them; `source` is what a snapshot may
+ask of a live kernel; `snapshot` and `atlas` are the two kinds there are; `still`, `filmstrip`, `strips` and `paper` draw.
+"""
 
-__all__ = ["Snapshot", "SnapshotError", "pack", "unpack"]
+from classspace_widgets.snapshot.container import SnapshotError
+from classspace_widgets.snapshot.snapshot import Snapshot
+
+__all__ = ["Snapshot", "SnapshotError"]

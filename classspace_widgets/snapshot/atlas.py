@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from classspace_widgets.files import deflated, inflated, refusing, write_whole
+from classspace_widgets.files import refusing
 from classspace_widgets.lookup import class_index
-from classspace_widgets.snapshot.snapshot import Array, SnapshotError, pack, unpack
-from classspace_widgets.wellformed import NOBODY, check_atlas
+from classspace_widgets.snapshot.check import NO_NEURON, check_atlas
+from classspace_widgets.snapshot.container import Array, SnapshotError, load_container, pack, save_container, unpack
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from classspace_widgets.snapshot.meta import AtlasMeta
 
 __all__ = ["MemoryAtlas"]
 
@@ -31,8 +33,8 @@ class MemoryAtlas:
 
     Attributes
     ----------
-    meta : dict
-        ``model`` (name, blocks), ``classes`` (names), ``widths`` (value vectors of attention and of the MLP, per block),
+    meta : AtlasMeta
+        A dict: ``model`` (name, blocks), ``classes`` (names), ``widths`` (value vectors of attention and of the MLP, per block),
         ``grid`` and ``prefix`` of the tokens, ``pictures`` (count, names, labels).
     arrays : dict of str to ndarray
         ``top`` [n, k] classes of every neuron, best first, and ``top_cosine`` [n, k]; ``values`` [C, 2, m] neurons of
@@ -41,7 +43,7 @@ class MemoryAtlas:
         one run of WebP files, ``picture_bytes``, that end at ``picture_ends`` [pictures].
     """
 
-    meta: dict[str, Any]
+    meta: AtlasMeta
     arrays: dict[str, Array] = field(repr=False)
 
     def __repr__(self) -> str:
@@ -91,7 +93,7 @@ class MemoryAtlas:
         c = class_index(self.class_names, wanted)
         numbers = self.arrays["values"][c].ravel()
         cosines = self.arrays["values_cosine"][c].astype(np.float32).ravel()
-        kept = np.flatnonzero(numbers != np.uint32(NOBODY))
+        kept = np.flatnonzero(numbers != np.uint32(NO_NEURON))
         kept = kept[np.argsort(-cosines[kept], kind="stable")]
         rows = [(*self.place(int(numbers[i])), float(cosines[i])) for i in kept]
         return pd.DataFrame(rows, columns=["block", "sublayer", "value", "cosine"])
@@ -108,17 +110,15 @@ class MemoryAtlas:
             raise SnapshotError(f"expected a memory atlas, got a container of kind {meta.get('kind')!r}")
         with refusing(SnapshotError, "damaged memory atlas"):
             check_atlas(meta, arrays)
-        return cls({key: value for key, value in meta.items() if key != "kind"}, arrays)
+        del meta["kind"]
+        return cls(cast("AtlasMeta", meta), arrays)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write one gzipped file; nothing is left behind when writing fails."""
-        return write_whole(path, deflated(self.pack()))
+        """Write one gzipped file; when writing fails, nothing is left behind."""
+        return save_container(path, self.pack())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MemoryAtlas:
         """Open a file that `save` wrote; needs no torch. Raises `SnapshotError` for anything else."""
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"there is no memory atlas at {path}")
-        data = Path(path).read_bytes()
-        with refusing(SnapshotError, f"{path} is no memory atlas, or it is damaged"):
-            return cls.unpack(inflated(data))
+        with refusing(SnapshotError, f"{path} is not a memory atlas, or it is damaged", passing=(OSError,)):
+            return cls.unpack(load_container(path, "memory atlas"))

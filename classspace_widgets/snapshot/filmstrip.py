@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from PIL import Image
 
-    from classspace_widgets.snapshot.snapshot import Array, Snapshot
+    from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.snapshot import Snapshot
 
 __all__ = ["filmstrip", "map_row", "picture_row"]
 

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classspace_widgets.files import refusing
-from classspace_widgets.snapshot.snapshot import SnapshotError
+from classspace_widgets.snapshot.container import SnapshotError
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from classspace_widgets.snapshot.snapshot import Array, Snapshot
+    from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.snapshot import Snapshot
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ import torch
 from classspace_widgets._version import __version__
 from classspace_widgets.data.sets import parts_of
 from classspace_widgets.files import parsed, refusing, replacing
-from classspace_widgets.wellformed import Fields, skipped_pictures
+from classspace_widgets.validate import Fields, skipped_pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

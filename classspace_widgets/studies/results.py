@@ -14,7 +14,7 @@ import pandas as pd
 
 from classspace_widgets.files import deflated, inflated, parsed, refusing, write_whole
 from classspace_widgets.lookup import items_of
-from classspace_widgets.wellformed import Fields, skipped_pictures
+from classspace_widgets.validate import Fields, skipped_pictures
 
 FORMAT = 1
 

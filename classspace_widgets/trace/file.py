@@ -16,7 +16,7 @@ from classspace_widgets.files import is_text, parsed, refusing, replacing
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
-from classspace_widgets.wellformed import Fields
+from classspace_widgets.validate import Fields
 
 if TYPE_CHECKING:
     from os import PathLike

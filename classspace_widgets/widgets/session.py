@@ -345,8 +345,8 @@ class Session(Widget):
         else:
             if answer.snapshot is not None:
                 self.snapshot = answer.snapshot
-            if answer.variant is not None:
-                self._intervened = answer.variant.pack()
+            if answer.intervened is not None:
+                self._intervened = answer.intervened.pack()
             parts = [answer.part] if answer.part is not None else []
             self.send({"type": "response", **sender, "ok": True, "result": answer.result}, buffers=parts)
             self.status = _IDLE

@@ -167,9 +167,9 @@ def test_views_in_a_row_and_a_number_of_ipywidgets_that_moves_them(notebook):
 def test_an_interrupt_of_the_kernel_ends_an_intervention(notebook):
     slow = """
 import time
-from classspace_widgets.capture.live import Progress
+from classspace_widgets.snapshot.source import Progress
 source = explorer.snapshot.source
-def forever(_params, _buffers):
+def forever(_request):
     yield Progress(0.1, "running the model")
     for _ in range(800): time.sleep(0.05)
 quick, source._whatif = source._whatif, forever

@@ -15,7 +15,7 @@ from tiny_models import tiny_vit
 from classspace_widgets import Explorer
 from classspace_widgets.export import export_html
 from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
-from classspace_widgets.snapshot.snapshot import in_planes
+from classspace_widgets.snapshot.container import byte_planes
 
 SLIDER = ".csw-slider input.csw-range"
 POSITIONS = (Path(__file__).parent / "positions.js").read_text().split("\n", 1)[1]
@@ -198,12 +198,12 @@ def test_a_damaged_or_newer_payload_is_named_in_the_page(tmp_path, offline, dama
 
     def damaged(container):
         seen.append(1)
-        data = in_planes(container)
+        data = byte_planes(container)
         if len(seen) > 1:
             return data
         return data[:-600] if damage == "cut short" else data[:6] + (99).to_bytes(2, "little") + data[8:]
 
-    monkeypatch.setattr("classspace_widgets.export.page.in_planes", damaged)
+    monkeypatch.setattr("classspace_widgets.export.page.byte_planes", damaged)
     out = export_html([synthetic("all"), synthetic("all")], tmp_path / "page.html")
     page = offline(out.path).page
     page.wait_for_selector(f".csw-problem:has-text('{'damaged' if damage == 'cut short' else '99'}')")
@@ -216,9 +216,9 @@ def test_a_damaged_pinned_state_costs_a_message_and_nothing_else(trace, tmp_path
 
     def damaged(container):
         seen.append(1)
-        return in_planes(container)[: -600 if len(seen) == 2 else None]
+        return byte_planes(container)[: -600 if len(seen) == 2 else None]
 
-    monkeypatch.setattr("classspace_widgets.export.page.in_planes", damaged)
+    monkeypatch.setattr("classspace_widgets.export.page.byte_planes", damaged)
     pins = {"first": RemoveTokens([1]), "second": RemoveTokens([2])}
     out = export_html(trace.snapshot(), tmp_path / "page.html", pins=pins)
     watched = offline(out.path)

@@ -14,13 +14,14 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace, Trace
 from classspace_widgets.capture import capture
-from classspace_widgets.capture.live import MOST_CLASSES, Answer
 from classspace_widgets.capture.reader import Reader, fitting, rounding_error
+from classspace_widgets.capture.requests import MAX_CLASSES
 from classspace_widgets.causal import sweep_heads, sweep_tokens
 from classspace_widgets.export.portable import portable
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
 from classspace_widgets.metrics import direct_by_head
-from classspace_widgets.snapshot import unpack
+from classspace_widgets.snapshot.container import unpack
+from classspace_widgets.snapshot.source import Answer
 
 MODELS = {
     "vit": lambda: tiny_vit(reg_tokens=2),
@@ -321,37 +322,37 @@ def test_steps_of_an_intervened_pass_have_short_names(trace):
     mask[:8, :8] = True
     source = trace.snapshot(image=1).source
     spec = [RemoveTokens(mask=mask).to_dict()]
-    asked = ask(trace.snapshot(image=1), "whatif", spec=spec, label="no corner").variant
-    for variant in (source.intervened(RemoveTokens(mask=mask)), asked):
+    asked = ask(trace.snapshot(image=1), "whatif", spec=spec, label="no corner").intervened
+    for made in (source.intervened(RemoveTokens(mask=mask)), asked):
         rows, columns = mask.shape
-        assert variant.meta["intervention"]["labels"] == [f"RemoveTokens(mask=bool [{rows}, {columns}])"]
+        assert made.meta["intervention"]["labels"] == [f"RemoveTokens(mask=bool [{rows}, {columns}])"]
 
 
 def test_an_intervention_on_request(space, trace):
     snapshot = trace.snapshot(image=1)
     spec = [{"type": "KnockOutAttention", "kind": "self_only"}]
     answer = ask(snapshot, "whatif", spec=spec, label="each for itself", labels=["alone"])
-    told = answer.variant.meta["intervention"]
+    told = answer.intervened.meta["intervention"]
     assert told["label"] == "each for itself"
     # A view that opens later shows the same steps.
     assert (told["spec"], told["labels"]) == (spec, ["alone"])
     assert "KnockOutAttention" in told["code"]
-    again = capture(trace_with(space, snapshot.source._alone(), from_spec(spec), attention=True, heads=True))
-    assert set(answer.variant.arrays) == set(again.arrays)
+    again = capture(trace_with(space, snapshot.source._one_image(), from_spec(spec), attention=True, heads=True))
+    assert set(answer.intervened.arrays) == set(again.arrays)
     for name, array in again.arrays.items():
-        np.testing.assert_array_equal(answer.variant.arrays[name], array)
-    assert not np.allclose(answer.variant.arrays["output_logits"], snapshot.arrays["output_logits"], atol=1e-3)
+        np.testing.assert_array_equal(answer.intervened.arrays[name], array)
+    assert not np.allclose(answer.intervened.arrays["output_logits"], snapshot.arrays["output_logits"], atol=1e-3)
 
 
 def test_the_intervened_pass_is_read_for_more_classes(space, trace):
-    """As if the variant had been captured with them; the baseline's are left alone."""
+    """As if the pass had been captured with them; the baseline's are left alone."""
     prefix = len(trace.prefix)
     snapshot = trace.snapshot(payload="classes", classes=[1], image=1)
     with pytest.raises(RuntimeError, match="apply the intervention again"):
         ask(snapshot, "intervened classes", classes=[3])
     spec = [{"type": "RemoveTokens", "tokens": [prefix + 5]}]
     ask(snapshot, "whatif", spec=spec)
-    removed = trace_with(space, snapshot.source._alone(), from_spec(spec), attention=True, heads=True)
+    removed = trace_with(space, snapshot.source._one_image(), from_spec(spec), attention=True, heads=True)
     whole = capture(removed, payload="classes", classes=[3, 0])
     meta, arrays = unpack(ask(snapshot, "intervened classes", classes=[3, 0]).part)
     assert meta["intervened"] is True
@@ -371,12 +372,12 @@ def test_the_intervened_pass_is_read_for_more_classes(space, trace):
 def test_removed_tokens_are_named_and_weigh_nothing(space, trace):
     prefix = len(trace.prefix)
     spec = [{"type": "RemoveTokens", "tokens": [prefix, prefix + 5]}]
-    variant = ask(trace.snapshot(), "whatif", spec=spec).variant
-    assert variant.meta["tokens"]["removed"] == [prefix, prefix + 5]
-    output = variant.meta["tokens"]["output"]
+    intervened = ask(trace.snapshot(), "whatif", spec=spec).intervened
+    assert intervened.meta["tokens"]["removed"] == [prefix, prefix + 5]
+    output = intervened.meta["tokens"]["output"]
     for c in range(7):
-        assert variant.logits(c)[-1, output] == pytest.approx(float(variant.arrays["output_logits"][c]), abs=2e-4)
-    assert np.isnan(variant.logits(0)[-1, prefix])
+        assert intervened.logits(c)[-1, output] == pytest.approx(float(intervened.arrays["output_logits"][c]), abs=2e-4)
+    assert np.isnan(intervened.logits(0)[-1, prefix])
 
 
 @pytest.mark.parametrize("kind", ["heads", "tokens"])
@@ -389,7 +390,7 @@ def test_a_sweep_on_request(space, trace, kind, mode):
     answer = ask(trace.snapshot(image=1), "sweep", **asked)
     meta, arrays = unpack(answer.part)
     sweep = (sweep_heads if kind == "heads" else sweep_tokens)(
-        space, trace.snapshot(image=1).source._alone(), 2, progress=False, **({"mode": mode} if mode else {})
+        space, trace.snapshot(image=1).source._one_image(), 2, progress=False, **({"mode": mode} if mode else {})
     )
     np.testing.assert_allclose(arrays["grid"], sweep.effect[0].numpy(), atol=1e-6)
     assert np.nanmax(np.abs(arrays["grid"])) > 1e-4
@@ -485,11 +486,11 @@ def test_what_is_asked_for_twice_is_read_once_and_there_is_a_limit(trace):
     meta, arrays = unpack(ask(snapshot, "importance", classes=[1, 1, 2]).part)
     assert meta["importance"]["classes"] == [1, 2]
     assert arrays["importance"].shape[0] == 2
-    many = tiny_vit(num_classes=MOST_CLASSES + 1)
+    many = tiny_vit(num_classes=MAX_CLASSES + 1)
     wide = many.trace(images_for(many, 1)).snapshot(payload="classes")
-    assert len(ask(wide, "classes", classes=list(range(MOST_CLASSES))).result["classes"]) == MOST_CLASSES
-    with pytest.raises(ValueError, match=f"at most {MOST_CLASSES} classes can be asked for at once"):
-        ask(wide, "classes", classes=list(range(MOST_CLASSES + 1)))
+    assert len(ask(wide, "classes", classes=list(range(MAX_CLASSES))).result["classes"]) == MAX_CLASSES
+    with pytest.raises(ValueError, match=f"at most {MAX_CLASSES} classes can be asked for at once"):
+        ask(wide, "classes", classes=list(range(MAX_CLASSES + 1)))
 
 
 def test_rows_of_attention_need_no_class(trace):

@@ -124,7 +124,7 @@ def test_an_atlas_is_saved_and_opened(atlas, tmp_path):
         assert np.array_equal(again.arrays[name], array)
         assert again.arrays[name].dtype == array.dtype
     (tmp_path / "broken").write_bytes((tmp_path / "tiny.atlas").read_bytes()[:200])
-    with pytest.raises(SnapshotError, match="no memory atlas, or it is damaged"):
+    with pytest.raises(SnapshotError, match="not a memory atlas, or it is damaged"):
         MemoryAtlas.load(tmp_path / "broken")
 
 

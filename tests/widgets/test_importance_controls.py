@@ -7,7 +7,7 @@ import pytest
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.explain import importance
-from classspace_widgets.snapshot import unpack
+from classspace_widgets.snapshot.container import unpack
 from classspace_widgets.state import CHOICES
 
 

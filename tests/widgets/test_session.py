@@ -16,8 +16,9 @@ import traitlets
 from make_fixtures import synthetic
 from PIL import Image
 
-from classspace_widgets.capture.live import Answer, Progress
-from classspace_widgets.snapshot import Snapshot, pack, unpack
+from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.container import pack, unpack
+from classspace_widgets.snapshot.source import Answer, Progress
 from classspace_widgets.widgets import (
     ClassPicker,
     ContributionBars,

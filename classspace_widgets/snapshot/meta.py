@@ -1,0 +1,198 @@
+"""What the meta data of a container say, key by key: the types of the JSON that `docs/snapshot_format.md` describes.
+
+A file's meta data are checked before they are used (`snapshot.check`); after that, and where a snapshot is made, these
+types hold.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from typing_extensions import NotRequired
+
+__all__ = ["AtlasMeta", "PartMeta", "SnapshotMeta"]
+
+PayloadMode = Literal["all", "classes", "increments"]
+
+
+class RefusalsMeta(TypedDict, total=False):
+    """Why heads cannot be read one by one, or not by source token; where they cannot."""
+
+    heads_refused: str
+    sources_refused: str
+
+
+class ModelMeta(RefusalsMeta):
+    """The model that a snapshot is of."""
+
+    name: str
+    blocks: int
+    heads: int
+    width: int
+    layout: str
+    description: str
+
+
+class TokensMeta(TypedDict):
+    """Its tokens: how many, the prefix by name, rows and columns of the others; the token that the answer is read from."""
+
+    count: int
+    prefix: list[str]
+    grid: list[int]
+    pooled: bool
+    output: int
+    removed: list[int]
+
+
+class ClassesMeta(TypedDict):
+    """All classes by name, and those whose readings are carried."""
+
+    count: int
+    names: list[str]
+    kept: list[int]
+    all: bool
+
+
+class ImageMeta(TypedDict):
+    """The picture: its size in pixels, its file's type, its name, and its true class where that is known."""
+
+    width: int
+    height: int
+    mime: str
+    name: str
+    label: int | None
+
+
+ObjectMeta = TypedDict("ObjectMeta", {"class": int | None, "name": str})
+"""An object of the mask, by its class."""
+
+
+class PayloadMeta(TypedDict):
+    """What is carried, in words too; of which stream points, and whether without readings, where less is carried."""
+
+    mode: PayloadMode
+    note: str
+    streams: NotRequired[list[str]]
+    points: NotRequired[list[int]]
+    ranks_only: NotRequired[bool]
+
+
+class ExactnessMeta(TypedDict):
+    """Whether readings are exact, and how large their error is where they are not."""
+
+    logits: str
+    ranks: str
+    note: str
+    error: NotRequired[dict[str, float]]
+
+
+class AttentionMeta(TypedDict):
+    """Tokens whose rows of attention weights are carried, and how these are encoded."""
+
+    rows: list[int]
+    encoding: str
+
+
+MapMeta = TypedDict("MapMeta", {"name": str, "label": str, "class": int | None, "signed": bool, "note": str})
+"""A map of one value for every token, such as a token importance."""
+
+
+class InterventionMeta(TypedDict):
+    """What was done to the pass: in words, as Python code, as JSON, and each intervention by its name."""
+
+    label: str
+    code: str
+    spec: list[dict[str, Any]]
+    labels: list[str]
+
+
+class ExtraMeta(TypedDict, total=False):
+    """What only some snapshots have.
+
+    By what the float16 class embedding is to be multiplied, where increments are carried; how attention is carried; what
+    the extra maps are.
+    """
+
+    embedding_scale: float
+    attention: AttentionMeta
+    maps: list[MapMeta]
+
+
+class SnapshotMeta(ExtraMeta):
+    """Meta data of a snapshot."""
+
+    kind: Literal["snapshot"]
+    model: ModelMeta
+    tokens: TokensMeta
+    classes: ClassesMeta
+    objects: list[ObjectMeta]
+    caveats: list[str]
+    unreachable: list[int]
+    intervention: InterventionMeta | None
+    payload: PayloadMeta
+    exactness: ExactnessMeta
+    image: ImageMeta
+
+
+class KeptMeta(TypedDict):
+    """Classes whose arrays a kernel's answer holds."""
+
+    kept: list[int]
+
+
+GridMeta = TypedDict(
+    "GridMeta", {"kind": str, "mode": str, "class": int, "rows": list[int], "columns": list[int]}
+)  # fmt: skip
+"""A sweep: what was changed, how, and by which blocks (rows) and heads or tokens (columns)."""
+
+
+class ImportanceMeta(TypedDict):
+    """Token importance of several classes, by block and head."""
+
+    method: str
+    classes: list[int]
+    signed: bool
+
+
+class PartMeta(TypedDict):
+    """Meta data of a kernel's answer to a view: arrays that are added to the snapshot it has."""
+
+    kind: Literal["part"]
+    classes: KeptMeta
+    intervened: NotRequired[bool]
+    attention: NotRequired[AttentionMeta]
+    grid: NotRequired[GridMeta]
+    maps: NotRequired[list[MapMeta]]
+    importance: NotRequired[ImportanceMeta]
+
+
+class NamedModelMeta(TypedDict):
+    """The model that a memory atlas is of."""
+
+    name: str
+    blocks: int
+
+
+class NamesMeta(TypedDict):
+    """All classes by name."""
+
+    names: list[str]
+
+
+class PicturesMeta(TypedDict):
+    """Pictures that an atlas shows: how many, their classes where they are known, and how many could not be read."""
+
+    count: int
+    labels: list[int]
+    skipped: int
+
+
+class AtlasMeta(TypedDict):
+    """Meta data of a memory atlas."""
+
+    model: NamedModelMeta
+    classes: NamesMeta
+    widths: list[int]
+    grid: list[int]
+    pictures: PicturesMeta
