@@ -12,8 +12,8 @@ from classspace_widgets.images import Prepared, Preprocessing, prepare, prepare_
 from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
 from classspace_widgets.lookup import at_least, class_index
 from classspace_widgets.models import adapt
-from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.models.convert.take import take
 from classspace_widgets.models.names import given_names, names_of, wordnet_ids
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.progress import over_blocks
@@ -111,7 +111,10 @@ class ClassSpace:
             raise ValueError("class_bias goes with class_embedding; without one the model's own classifier is read")
         embedding = None if class_embedding is None else torch.as_tensor(class_embedding)
         bias = None if class_bias is None else torch.as_tensor(class_bias)
-        model = unwrapped(model)
+        taken = take(model, image_size=image_size)
+        model = taken.model
+        if embedding is None:
+            taken.require_classes()
         adapt(model, class_embedding=embedding, class_bias=bias, class_norm=class_norm)
         if any(parameter.is_meta for parameter in model.parameters()):
             raise ValueError(
@@ -127,9 +130,12 @@ class ClassSpace:
         self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
         count = parameter.shape[0]
         own = embedding is None
+        class_names = taken.names or None if class_names is None and own else class_names
         self.class_names = names_of(model, count, own=own) if class_names is None else given_names(class_names, count)
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
+        self.origin = taken.origin
+        mean, std = taken.mean if mean is None else mean, taken.std if std is None else std
         self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
         if count == 1:
             warnings.warn(_one_class(adapter, self.name), stacklevel=2)
@@ -217,6 +223,56 @@ class ClassSpace:
             image_size=image_size,
             name=name,
         )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | PathLike[str],
+        *,
+        num_heads: int | None = None,
+        device: str | torch.device = "auto",
+        **options: Any,
+    ) -> ClassSpace:
+        """A model of Hugging Face, from a local folder or the hub; or published weights of DINO, MAE or DeiT from a file.
+
+        ViT, DeiT, BEiT, DINOv2, DINOv3, CLIP and SigLIP of transformers are converted into timm's equal models and
+        compared with the original (see `models.convert.convert`).  Names of classes come from ``id2label``, the
+        preprocessing from ``preprocessor_config.json``.
+
+        Parameters
+        ----------
+        source : path or str
+            A folder with ``config.json`` and ``model.safetensors``, a name such as ``"google/vit-base-patch16-224"``, or a
+            ``.pth`` or ``.safetensors`` file.
+        num_heads : int, optional
+            Attention heads of the model in a single file of weights, where its width is not one that was published.
+        device : str
+            ``"auto"`` is CUDA where there is one.
+        **options
+            As in `ClassSpace`: ``class_names``, ``class_embedding``, ``image_size``, ...
+
+        Returns
+        -------
+        ClassSpace
+
+        Raises
+        ------
+        ImportError
+            Where transformers is needed and not installed.
+        FileNotFoundError, ValueError, RuntimeError
+            For a model that is not there, not complete, or cannot be downloaded, with what to do.
+
+        Examples
+        --------
+        >>> ClassSpace.from_pretrained("/no/such/folder")
+        Traceback (most recent call last):
+        FileNotFoundError: there is no folder or file at /no/such/folder; ...
+        """
+        from classspace_widgets.models.convert.pretrained import load_pretrained
+
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return cls(load_pretrained(source, num_heads=num_heads), device=device, **options)
 
     @classmethod
     def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:

@@ -291,7 +291,7 @@ def test_a_model_inside_adapters_is_to_be_merged():
 
 def nested(model):
     return {
-        "model[1]": torch.nn.Sequential(torch.nn.Identity(), model),
+        "model[1]": torch.nn.Sequential(torch.nn.Identity(), model, torch.nn.Softmax(dim=1)),
         "model.net[0]": torch.nn.ModuleDict({"net": torch.nn.Sequential(model)}),
         "model.get_submodule('1-a')": torch.nn.ModuleDict({"1-a": model}),
     }
