@@ -46,6 +46,7 @@ _MODULES = (
     "metrics",
     "models",
     "plots",
+    "points",
     "probing",
     "progress",
     "scenes",

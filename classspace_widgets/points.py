@@ -16,7 +16,7 @@ from typing import NamedTuple, overload
 
 from classspace_widgets.lookup import at_least, whole_number
 
-__all__ = ["LAYOUTS", "STREAMS", "SUBLAYERS", "Point", "Points", "block_name"]
+__all__ = ["Point", "Points"]
 
 SEQUENTIAL, PARALLEL = "sequential", "parallel"
 LAYOUTS = (SEQUENTIAL, PARALLEL)
@@ -39,16 +39,28 @@ _SUMS = ("mid", "residual")
 
 
 class Point(NamedTuple):
-    """A place to read: a stream at a block.  Block 0 has the residual stream alone, which is the embedding."""
+    """A place to read: a stream at a block.
+
+    Attributes
+    ----------
+    block : int
+        0..L; block 0 has the residual stream alone, which is the embedding.
+    stream : str
+        ``"attention"`` or ``"mlp"`` (what is added), ``"mid"`` or ``"residual"`` (the residual stream after it); of
+        parallel blocks ``"block"`` or ``"residual"``.
+
+    Examples
+    --------
+    >>> Point(3, "mlp").name
+    'block 3 MLP'
+    """
 
     block: int
     stream: str
 
     @property
     def name(self) -> str:
-        """``"embedding"``, ``"block 3 attention"``, ``"block 3 MLP"``, ``"block 3 residual"``; what a parallel block adds:
-        ``"block 3"``.
-        """
+        """Such as ``"embedding"``, ``"block 3 attention"`` or ``"block 3 residual"``; ``"block 3"``: what a parallel one adds."""
         if self.block == 0 or self.stream == "block":
             return block_name(self.block)
         return f"{block_name(self.block)} {'MLP' if self.stream == 'mlp' else self.stream}"
@@ -243,13 +255,13 @@ class Points(Sequence[Point]):
         block, place = divmod(increment - 1, self.per_block)
         return Point(block + 1, self.sublayers[place])
 
-    def after(self, increment: int) -> Point | None:
-        """The residual stream after an increment; None after attention where `mid` is not among the points."""
-        block = self.added(increment).block
-        if block == 0:
-            return self[0]
-        sums = (Point(block, stream) for stream in self.streams if self.is_sum(stream))
-        return next((point for point in sums if self.increment(point.stream, block) == increment), None)
+    def of_increment(self, increment: int) -> tuple[int, ...]:
+        """Numbers of the points that an increment brings: its own, then that of the residual stream after it.
+
+        One number for the embedding, which is the residual stream, and for attention where `mid` is not among the points.
+        """
+        numbers = self.of_block(self.added(increment).block)
+        return tuple(n for n in numbers if self.increment(self[n].stream, self[n].block) == increment)
 
     def block_input(self, increment: int) -> int:
         """Number of the last increment before the block of an increment: the sum up to it is what the block reads."""

@@ -159,8 +159,8 @@ def numbering(n_blocks: int, layout: str) -> dict[str, Any]:
                 "number": number,
                 "block": points.added(number).block,
                 "stream": points.added(number).stream,
-                "added": points.index(points.added(number)),
-                "after": points.index(points.after(number)),
+                "added": points.of_increment(number)[0],
+                "after": points.of_increment(number)[-1],
                 "block_input": points.block_input(number),
                 "name": points.added(number).name,
             }

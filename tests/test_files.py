@@ -520,7 +520,7 @@ def used_atlas(atlas: MemoryAtlas) -> None:
 def used_trace(trace: Trace) -> None:
     repr(trace)
     if trace.n_images:
-        trace.ranks(trace.streams[-1], None, 0), trace.readout()
+        trace.ranks(trace.points.streams[-1], None, 0), trace.readout()
         trace.snapshot()
 
 

@@ -64,9 +64,8 @@ def test_increments_are_those_of_a_walk_through_the_blocks(model):
     points, met = Points(*model), walk(*model)
     for n in range(points.n_increments):
         [own] = [one[:2] for one in met if one.increments == {n}]
-        after = [one[:2] for one in met if max(one.increments) == n and one.increments == set(range(n + 1))]
         assert points.added(n) == own
-        assert [points.after(n)] == (after or [None])
+        assert list(points.of_increment(n)) == [at for at, one in enumerate(met) if max(one.increments) == n]
         before = [max(one.increments) for one in met if one.stream == "residual" and one.block == max(own[0] - 1, 0)]
         assert [points.block_input(n)] == before
 

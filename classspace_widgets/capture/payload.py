@@ -186,9 +186,8 @@ def _caveats(trace: Trace) -> tuple[list[str], list[int]]:
     """What a reader must know, in words; and the stream points whose image tokens cannot reach the output."""
     caveats: list[str] = []
     unreachable: list[int] = []
-    last = trace.n_blocks
-    if trace.pooling in ("token", "distilled") and trace.layout == "sequential":
-        unreachable = list(range(4 * last - 3, 4 * last + 1))
+    if trace.pooling in ("token", "distilled") and trace.points.sequential:
+        unreachable = list(trace.points.of_block(trace.n_blocks))
         read = " and ".join(trace.prefix[: 2 if trace.pooling == "distilled" else 1])
         caveats.append(f"The output is read from {read}: what the last block adds to the image tokens cannot reach it.")
     if trace.pooling == "norm_mean":

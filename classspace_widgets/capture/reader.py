@@ -64,7 +64,7 @@ class Reader:
             weights = weights / self.lens.sigma(torch.stack(self.vectors).sum(dim=0)).nan_to_num(1.0)
         return weights
 
-    def points(self) -> Iterator[Tensor]:
+    def vectors_at_points(self) -> Iterator[Tensor]:
         """Vectors ``[T', D]`` of every stream point, in order."""
         residual = self.vectors[0]
         yield residual
@@ -76,7 +76,7 @@ class Reader:
     def sigma(self) -> Tensor:
         """Scale of the final norm at every stream point, ``[S, T']``."""
         if self.scale is None:
-            self.scale = torch.stack([self.lens.sigma(point) for point in self.points()])
+            self.scale = torch.stack([self.lens.sigma(point) for point in self.vectors_at_points()])
             if self.trace.pooling == "norm_mean":
                 self.scale[:, -1] = 1.0
         return self.scale
@@ -99,13 +99,13 @@ class Reader:
             for n, vectors in enumerate(self.vectors[1:], start=1):
                 raw = self.lens.raw(vectors[tokens])
                 residual = residual + raw
-                for point, reading in ((2 * n - 1, raw), (2 * n, residual)):
+                for point, reading in zip(self.trace.points.of_increment(n), (raw, residual), strict=True):
                     yield point, tokens, reading / sigma[point, tokens, None] + self.lens.offset
                 self.passed(1 / count)
 
     def summary(self) -> tuple[Array, Array, Array]:
         """Top classes, their logits ``[S, T', 5]`` and the log-sum-exp over classes ``[S, T']``."""
-        n_points = 2 * len(self.vectors) - 1
+        n_points = len(self.trace.points)
         small = np.uint16 if self.n_classes <= 65_535 else np.uint32
         k = min(TOP, self.n_classes)
         top = np.zeros((n_points, self.n_tokens, k), small)
@@ -121,7 +121,7 @@ class Reader:
     def ranks(self, classes: Sequence[int]) -> Array:
         """Exact ranks ``[K, S, T']`` of some classes."""
         small = np.uint16 if self.n_classes <= 65_535 else np.uint32
-        ranks = np.zeros((len(classes), 2 * len(self.vectors) - 1, self.n_tokens), small)
+        ranks = np.zeros((len(classes), len(self.trace.points), self.n_tokens), small)
         for point, tokens, logits in self.scan():
             ranks[:, point, tokens] = _counted(logits, classes).cpu().numpy()
         return ranks
@@ -144,7 +144,7 @@ class Reader:
     ) -> tuple[dict[str, Array], ExtraMeta]:
         """Attention weights, and every head's readings, at some rows (None: as many as the size rule allows)."""
         trace = self.trace
-        blocks = range(1, trace.n_blocks + 1)
+        blocks = trace.points.blocks
         kept = [trace.attention_weights[b] for b in blocks if b in trace.attention_weights]
         if len(kept) < len(blocks) or any(weights.shape[1] != trace.heads for weights in kept):
             return {}, {}
@@ -167,7 +167,7 @@ class Reader:
         if trace.space is None:
             why = "the trace was loaded from a file without its model; try Trace.load(path, space=space)"
             return {"heads_refused": why, "sources_refused": why}
-        parts = [trace.attention_parts(block) for block in range(1, trace.n_blocks + 1)]
+        parts = [trace.attention_parts(block) for block in trace.points.blocks]
         found: RefusalsMeta = {}
         if heads := next((p.split for p in parts if p.split), None):
             found["heads_refused"] = heads
@@ -181,7 +181,7 @@ class Reader:
         heads: list[Tensor] = []
         values: list[Tensor] = []
         biases: list[Tensor] = []
-        for block in range(1, trace.n_blocks + 1):
+        for block in trace.points.blocks:
             weight, bias = trace.out_projection(block)
             read = (self.lens.folded[chosen] @ weight.to(dtype)).view(len(chosen), trace.heads, -1)
             inputs = trace.head_inputs[block][self.image].to(dtype)

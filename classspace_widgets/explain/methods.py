@@ -86,7 +86,7 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
 def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
     """The same gradient by differentiating every block's reading: for attention that the closed form refuses."""
     space, adapter = request.space, request.space.adapter
-    if adapter.layout != "sequential":
+    if not adapter.points.sequential:
         raise UnsupportedModelError("blocks that add attention and MLP together have no attention output to read")
     added: list[Tensor] = []
     with ExitStack() as stack:
@@ -189,7 +189,7 @@ def rollout(request: Request) -> tuple[Tensor, Tensor]:
         weights = stack.enter_context(explicit_attention(adapter))
         classes = request.classes(class_output(space, request.pixels))
         total: Tensor | None = None
-        for block in range(1, len(adapter.blocks) + 1):
+        for block in adapter.points.blocks:
             mean = weights[block].float().mean(dim=1)
             step = (mean + torch.eye(mean.shape[-1], device=mean.device, dtype=mean.dtype)) / 2
             step = step / step.sum(dim=-1, keepdim=True)
@@ -204,7 +204,7 @@ def chefer(request: Request) -> tuple[Tensor, Tensor]:
     All blocks' gradients come from one backward call per class.
     """
     space, adapter = request.space, request.space.adapter
-    numbers = range(1, len(adapter.blocks) + 1)
+    numbers = adapter.points.blocks
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         weights = stack.enter_context(explicit_attention(adapter))

@@ -89,20 +89,6 @@ def lighter(snapshot: Snapshot) -> Snapshot:
     return Snapshot(snapshot.meta, arrays, source=snapshot.source)
 
 
-def stream_points(snapshot: Snapshot, streams: Sequence[str]) -> list[int]:
-    """Numbers of the stream points of some streams, in order; the embedding belongs to the residual stream."""
-    parallel = snapshot.meta["model"]["layout"] == "parallel"
-    known = ("block", "residual") if parallel else ("attention", "mid", "mlp", "residual")
-    wanted = [streams] if isinstance(streams, str) else list(streams)
-    unknown = [name for name in wanted if name not in known]
-    if unknown or not wanted:
-        raise ValueError(f"streams must be some of {known}, got {wanted}")
-    points = [0] if "residual" in wanted else []
-    for block in range(snapshot.n_blocks):
-        points += [len(known) * block + 1 + i for i, name in enumerate(known) if name in wanted]
-    return points
-
-
 def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_only: bool = False) -> Snapshot:
     """A snapshot of some classes with less of them: the ranks and top classes of some streams, or these alone.
 
@@ -134,7 +120,7 @@ def reduced(snapshot: Snapshot, *, streams: Sequence[str] | None = None, ranks_o
         raise ValueError("this snapshot was made smaller already; start from the trace or from the whole snapshot")
     note = payload["note"]
     if streams is not None:
-        points = stream_points(snapshot, streams)
+        points = snapshot.points.of_streams(streams)
         arrays["ranks"] = arrays["ranks"][:, points]
         arrays |= {name: arrays[name][points] for name in ("top", "top_logits", "lse")}
         names = [streams] if isinstance(streams, str) else list(streams)

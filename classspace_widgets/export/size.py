@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried, stream_points
+from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried
 from classspace_widgets.lookup import class_index
 from classspace_widgets.snapshot.still import data_uri, picture_of, with_readable_picture
 
@@ -130,7 +130,7 @@ class Foreseen:
             if mode != "all" and "ranks" not in sizes:
                 sizes["ranks"] = 2 * k * shown * SUMMARY
         if self.streams is not None:
-            share = len(stream_points(snapshot, self.streams)) / len(snapshot.arrays["sigma"])
+            share = len(snapshot.points.of_streams(self.streams)) / len(snapshot.arrays["sigma"])
             sizes |= {name: sizes[name] * share for name in ("ranks", "top", "top_logits", "lse") if name in sizes}
         if self.ranks_only:
             for name in ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw"):

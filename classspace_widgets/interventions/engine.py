@@ -24,7 +24,8 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.models.sublayers import SUBLAYERS, on_added
+from classspace_widgets.models.sublayers import on_added
+from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.trace.hooks import alone, in_pieces, of_this_pass
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
             _on_added(stack, owner, sublayer, ablate(ablations, sublayer))
     if patches:
         _hook(stack, owner.register_forward_pre_hook(entered))
-        if plan.adapter.layout == "sequential":
+        if plan.adapter.points.sequential:
             _on_added(stack, owner, "attention", first_added)
             _on_added(stack, owner, "mlp", last_added)
         elif hasattr(owner, "drop_path"):

@@ -111,7 +111,7 @@ class Plan:
                         )
                 self.heads.setdefault(block, []).append(one)
             else:
-                if self.adapter.layout != "sequential":
+                if not self.adapter.points.sequential:
                     raise UnsupportedModelError(
                         f"blocks of type {type(self.adapter.blocks[0]).__name__} compute attention and MLP in parallel "
                         "and add one increment: ablate heads instead"

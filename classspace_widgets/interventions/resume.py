@@ -114,7 +114,7 @@ class Resumable:
     def through(self, x: Tensor, products: dict[int, Product], *, block: int = 1, kept: Tensor | None = None) -> Tensor:
         """The last block's output ``[V, T', D]`` from the input of block ``block``; see `run`."""
         prefix = len(self.adapter.prefix)
-        for number in range(block, len(self.adapter.blocks) + 1):
+        for number in range(block, self.adapter.points.n_blocks + 1):
             owner = self.adapter.blocks[number - 1]
             arguments = kept_positions(self.arguments[number - 1], kept, prefix)
             product = products.get(number)

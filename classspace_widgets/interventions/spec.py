@@ -26,9 +26,10 @@ from classspace_widgets.interventions.tokens import (
     select_heads,
     select_tokens,
 )
+from classspace_widgets.points import SUBLAYERS
 
 KINDS = ("no_cls", "no_others", "self_only", "self_unscaled", "edges")
-SUBLAYERS = ("attention", "mlp", "head")
+ABLATED = (*SUBLAYERS, "head")
 MODES = ("zero", "mean", "resample")
 
 
@@ -246,7 +247,7 @@ class Ablate(Intervention):
     source: Any = None
 
     def __post_init__(self) -> None:
-        _one_of(self.sublayer, SUBLAYERS, "Ablate: sublayer")
+        _one_of(self.sublayer, ABLATED, "Ablate: sublayer")
         _one_of(self.mode, MODES, "Ablate: mode")
         self._set(blocks=as_indices(self.blocks, "blocks", low=1), heads=as_indices(self.heads, "heads"))
         if self.heads is not None and self.sublayer != "head":

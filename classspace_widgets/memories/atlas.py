@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from classspace_widgets.memories.values import output_projection, recording_coefficients, value_vectors
+from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.progress import over
-from classspace_widgets.snapshot.atlas import SUBLAYERS, MemoryAtlas
+from classspace_widgets.snapshot.atlas import MemoryAtlas
 from classspace_widgets.snapshot.check import NO_NEURON
 from classspace_widgets.trace.hooks import evaluating
 
@@ -76,18 +77,18 @@ def memory_atlas(
     for name, value in (("classes", classes), ("neurons", neurons), ("patches", patches), ("size", size)):
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
-    blocks = len(space.adapter.blocks)
-    widths = [[int(output_projection(space, b, s).in_features) for s in SUBLAYERS] for b in range(1, blocks + 1)]  # type: ignore[arg-type]
+    blocks = space.points.blocks
+    widths = [[int(output_projection(space, b, s).in_features) for s in SUBLAYERS] for b in blocks]  # type: ignore[arg-type]
     if any(of_block != widths[0] for of_block in widths):
         raise ValueError(f"all blocks must have the same number of value vectors, got {widths}")
     meta: AtlasMeta = {
-        "model": {"name": space.name, "blocks": blocks},
+        "model": {"name": space.name, "blocks": len(blocks)},
         "classes": {"names": list(space.class_names)},
         "widths": widths[0],
         "grid": list(space.adapter.grid),
         "pictures": {"count": 0, "labels": [], "skipped": 0},
     }
-    arrays = _neurons_and_classes(space, blocks, widths[0], classes, neurons)
+    arrays = _neurons_and_classes(space, widths[0], classes, neurons)
     if dataset is not None:
         found, about = _patches(space, dataset, widths[0], patches, pictures, size, batch_size, workers, progress)
         arrays |= found
@@ -96,7 +97,7 @@ def memory_atlas(
 
 
 def _neurons_and_classes(
-    space: ClassSpace, blocks: int, widths: list[int], classes: int, neurons: int
+    space: ClassSpace, widths: list[int], classes: int, neurons: int
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Classes of every neuron, and neurons of every class, by cosine."""
     n_classes = len(space.class_names)
@@ -106,7 +107,7 @@ def _neurons_and_classes(
     cosine = torch.full((n_classes, 2, neurons), -2.0, device="cpu")
     number = torch.full((n_classes, 2, neurons), NO_NEURON, dtype=torch.int64, device="cpu")
     start = 0
-    for block in range(1, blocks + 1):
+    for block in space.points.blocks:
         for which, sublayer in enumerate(SUBLAYERS):
             cosines = value_vectors(space, block, sublayer).cosines.cpu()
             best = cosines.topk(k, dim=0)
@@ -150,7 +151,7 @@ def _patches(
     transform = PixelTransform.of(space)
     rows, columns = space.adapter.grid
     prepare = Preparer(data, transform, (rows, columns), n_classes=1 << 62)
-    keys = [(b, s) for b in range(1, len(space.adapter.blocks) + 1) for s in SUBLAYERS]
+    keys = [(b, s) for b in space.points.blocks for s in SUBLAYERS]
     coefficient = torch.empty((sum(widths) * len(keys) // 2, 0), device="cpu")
     position = torch.empty(coefficient.shape, dtype=torch.int64, device="cpu")
     files: list[bytes] = []

@@ -20,6 +20,7 @@ from classspace_widgets.lookup import class_index, whole_number
 from classspace_widgets.memories.describe import values_html
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.attention import is_linear
+from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.progress import over
 from classspace_widgets.trace.hooks import evaluating
 
@@ -39,8 +40,6 @@ __all__ = [
     "recording_coefficients",
     "value_vectors",
 ]
-
-SUBLAYERS = ("attention", "mlp")
 
 
 def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module:
@@ -266,7 +265,7 @@ def recording_active(space: ClassSpace, *, k: int = 5) -> Iterator[dict[tuple[in
         return collect
 
     try:
-        for block in range(1, len(space.adapter.blocks) + 1):
+        for block in space.points.blocks:
             for sublayer in SUBLAYERS:
                 module = output_projection(space, block, sublayer)
                 handles.append(module.register_forward_pre_hook(hook((block, sublayer))))

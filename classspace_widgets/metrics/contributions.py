@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
+    from classspace_widgets.points import Points
     from classspace_widgets.trace import Trace
 
     Blocks = int | Sequence[int] | None
@@ -40,8 +41,8 @@ class Contributions:
     offset : Tensor [K]
         What the lens adds whatever the input (``"direct"`` only; else 0).
     reading : str
-    layout : str
-        As in `Adapter`.
+    points : Points
+        The numbering of the N increments.
     classes : tuple of int
         The K classes.
     class_names : tuple of str
@@ -54,7 +55,7 @@ class Contributions:
     values: Tensor
     offset: Tensor
     reading: str
-    layout: str = "sequential"
+    points: Points
     classes: tuple[int, ...] = ()
     class_names: tuple[str, ...] = field(default=(), repr=False)
 
@@ -66,17 +67,17 @@ class Contributions:
     @property
     def attention(self) -> Tensor:
         """Share of every block's attention, ``[K, L, B, T]``."""
-        return self._sublayer(1)
+        return self._sublayer("attention")
 
     @property
     def mlp(self) -> Tensor:
         """Share of every block's MLP, ``[K, L, B, T]``."""
-        return self._sublayer(2)
+        return self._sublayer("mlp")
 
-    def _sublayer(self, first: int) -> Tensor:
-        if self.layout != "sequential":
+    def _sublayer(self, sublayer: str) -> Tensor:
+        if not self.points.sequential:
             raise UnsupportedModelError("parallel blocks add attention and MLP together: use values[:, 1:], by block")
-        return self.values[:, first::2]
+        return self.values[:, [self.points.increment(sublayer, block) for block in self.points.blocks]]
 
     def total(self) -> Tensor:
         """Sum of all shares and the offset, ``[K, B, T]``: the class logit of ``x_L`` for ``direct`` and ``step``."""
@@ -118,7 +119,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
     indices = tuple(class_index(trace.class_names, c) for c in items_of(classes)[0])
-    about = (reading, trace.layout, indices, tuple(trace.class_names))
+    about = (reading, trace.points, indices, tuple(trace.class_names))
     with torch.no_grad(), in_full(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
@@ -136,7 +137,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
                 shares.append(logits[n] - logits[n - 1] if n else logits[0])
             else:
                 read = own / trace.lens.sigma(vectors).unsqueeze(-1) + trace.lens.offset[wanted]
-                shares.append(read - logits[trace.per_block * ((n - 1) // trace.per_block)])
+                shares.append(read - logits[trace.points.block_input(n)])
         values = torch.stack(shares).permute(3, 0, 1, 2)
         return Contributions(values, torch.zeros_like(trace.lens.offset[wanted]), *about)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.lookup import at_least, own_classes
+from classspace_widgets.points import SUBLAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -136,12 +137,12 @@ def class_similarity_change(
     >>> rises.shape, rises.float().mean(dim=(1, 2)).shape  # the rate of every block
     (torch.Size([8, 1, 145]), torch.Size([8]))
     """
-    if sublayer not in ("attention", "mlp"):
-        raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
+    if sublayer not in SUBLAYERS:
+        raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")
     if against not in ("block_input", "sublayer_input"):
         raise ValueError(f"against must be 'block_input' or 'sublayer_input', got {against!r}")
     wanted = _labels(trace, labels)
-    blocks = range(1, trace.n_blocks + 1)
+    blocks = trace.points.blocks
     added = _over_blocks(trace, sublayer, blocks, None, wanted)
     if against == "sublayer_input" and sublayer == "mlp":
         return added > _over_blocks(trace, "mid", blocks, None, wanted)
@@ -173,7 +174,7 @@ def residual_composition(trace: Trace) -> Tensor:
     def best(stream: str, blocks: Sequence[int]) -> Tensor:
         return _over_blocks(trace, stream, blocks, lambda logits: logits.argmax(dim=-1))
 
-    blocks = range(1, trace.n_blocks + 1)
+    blocks = trace.points.blocks
     residual = best("residual", range(trace.n_blocks + 1))
     after, before = residual[1:], residual[:-1]
     return (after != before) & (after != best("attention", blocks)) & (after != best("mlp", blocks))
@@ -187,10 +188,11 @@ def _over_blocks(
     classes: Tensor | None = None,
 ) -> Tensor:
     """A reading of ``[B, T, C]`` logits at several blocks, ``[n, B, T]``; or the logit of each image's own class."""
-    first = 0 if stream == "residual" else 1
+    if blocks is None:
+        blocks = range(trace.points.first_block(stream), trace.n_blocks + 1)
     out = []
     with torch.no_grad():
-        for vectors in trace.points(stream, range(first, trace.n_blocks + 1) if blocks is None else blocks):
+        for vectors in trace.vectors_at((block, stream) for block in blocks):
             exact = vectors.to(trace.lens.folded.dtype)
             if reading is not None:
                 out.append(reading(trace.lens.logits(exact)))

@@ -19,6 +19,7 @@ from classspace_widgets.models.refusals import (
     refuse_changed_head,
 )
 from classspace_widgets.models.sublayers import layout_of
+from classspace_widgets.points import Points
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,6 +71,11 @@ class Adapter:
     pooling: str
     pool_prefix: bool = False
     foreign: tuple[Tensor, Tensor | None] | None = field(default=None, repr=False)
+
+    @property
+    def points(self) -> Points:
+        """The numbering of the model's stream points and increments."""
+        return Points(len(self.blocks), self.layout)
 
     @property
     def own_output(self) -> bool:

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.models.refusals import REMEDY, UnsupportedModelError
+from classspace_widgets.points import PARALLEL, SEQUENTIAL, SUBLAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
-
-SUBLAYERS = ("attention", "mlp")
 
 
 def handing_on(block: nn.Module) -> tuple[nn.Module, nn.Module] | None:
@@ -78,11 +77,11 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
     """``"sequential"`` (attention, then MLP: two increments a block) or ``"parallel"`` (one increment a block)."""
     found = handing_on(block)
     if found is not None and found[0] is not found[1]:
-        return "sequential"
+        return SEQUENTIAL
     if found is not None:
         calls = _calls(block, found[0], width)
         if calls in (1, 2):
-            return "sequential" if calls == 2 else "parallel"
+            return SEQUENTIAL if calls == 2 else PARALLEL
         told = "but a block cannot be tried alone" if calls is None else f"it is called {calls} times"
         raise UnsupportedModelError(
             f"{name} has blocks of type {type(block).__name__} whose attention and MLP share one module for what they add "
@@ -90,7 +89,7 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
         )
     # A sum of several attentions, or attention and MLP in parallel: only what the whole block adds is defined.
     if hasattr(block, "drop_path") or (hasattr(block, "attns") and hasattr(block, "ffns")):
-        return "parallel"
+        return PARALLEL
     raise UnsupportedModelError(
         f"{name} has blocks of type {type(block).__name__}, where what attention and MLP add cannot be found; {REMEDY}"
     )

@@ -8,6 +8,7 @@ import numpy as np
 from bokeh.models import BasicTicker, ColorBar, ColumnDataSource, FixedTicker, HoverTool, LinearColorMapper, Range1d
 
 from classspace_widgets.plots.style import FIXED_COLOURS, INK, SIGNED, styled_figure
+from classspace_widgets.points import block_name
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -70,17 +71,21 @@ def plot_contributions(
             raise IndexError(f"{name} must be in 0..{size - 1}, got {index}")
     values = contributions.values[class_number, :, image, token].double().cpu().numpy()
     offset = float(contributions.offset[class_number])
-    parallel = contributions.layout != "sequential"
-    depth = len(values) - 1 if parallel else (len(values) - 1) // 2
+    points = contributions.points
+    parallel, depth = not points.sequential, points.n_blocks
     fig = styled_figure(title, legend="above", width=width, height=height, x_range=Range1d(-0.6, depth + 1.6))
     blocks = np.arange(1.0, depth + 1)
+
+    def values_of(sublayer: str) -> Any:
+        return values[[points.increment(sublayer, block) for block in points.blocks]]
+
     bars: dict[str, tuple[Any, Any, str]]
     if parallel:
-        bars = {"attention and MLP": (blocks, values[1:], FIXED_COLOURS["attention"])}
+        bars = {"attention and MLP": (blocks, values_of("block"), FIXED_COLOURS["attention"])}
     else:
         bars = {
-            "attention": (blocks - 0.2, values[1::2], FIXED_COLOURS["attention"]),
-            "MLP": (blocks + 0.2, values[2::2], FIXED_COLOURS["mlp"]),
+            "attention": (blocks - 0.2, values_of("attention"), FIXED_COLOURS["attention"]),
+            "MLP": (blocks + 0.2, values_of("mlp"), FIXED_COLOURS["mlp"]),
         }
     ends = (np.array([0, depth + 1]), np.array([values[0], offset]), INK)
     bars["embedding, bias"] = ends if contributions.reading == "direct" else (ends[0][:1], ends[1][:1], INK)
@@ -180,4 +185,4 @@ def _by_head(table: Any, column: str) -> Any:
 
 
 def _bar_label(number: int, depth: int) -> str:
-    return "embedding" if number == 0 else "bias" if number > depth else f"block {number}"
+    return "bias" if number > depth else block_name(number)

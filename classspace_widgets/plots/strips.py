@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.metrics import chance_identifiability
+from classspace_widgets.points import block_name
 from classspace_widgets.snapshot.paper import PaperFigure, theme_of
 from classspace_widgets.snapshot.still import identifiability, picture_of
 from classspace_widgets.snapshot.strips import Cell, Legend, Row, strip_figure
@@ -66,11 +67,11 @@ def identifiability_strip(
     chosen = [class_index(snapshot.class_names, c) for c in listed]
     if not shown or not chosen:
         raise ValueError("choose at least one class and one block")
-    per_block = 4 if snapshot.meta["model"]["layout"] == "sequential" else 2
+    after = [snapshot.points.number("residual", b) for b in shown]
     picture, name = picture_of(snapshot), "identifiability"
     rows = [
         Row(
-            [Cell(picture), *(Cell(picture, identifiability(snapshot, c, b * per_block), name) for b in shown)],
+            [Cell(picture), *(Cell(picture, identifiability(snapshot, c, point), name) for point in after)],
             [snapshot.class_names[c]],
         )
         for c in chosen
@@ -81,5 +82,5 @@ def identifiability_strip(
     chance = chance_identifiability(len(snapshot.class_names))
     ticks = [(0.0, "0"), (chance, f"chance {chance:.2f}".replace("0.", ".")), (1.0, "1")]
     legend = Legend(name, "identifiability 1 - rank / C", ticks)
-    header = ["", *("embedding" if b == 0 else f"block {b}" for b in shown)]
+    header = ["", *(block_name(b) for b in shown)]
     return strip_figure(rows, header, heading, [legend], width, theme_of(theme))

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 
 from classspace_widgets.images import Prepared
-from classspace_widgets.probing.ridge import Point, RidgeProbes, RidgeSums
+from classspace_widgets.probing.ridge import RidgeProbes, RidgeSums
 from classspace_widgets.progress import over, progress_bar, quiet
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
+    from classspace_widgets.points import Point
     from classspace_widgets.space.space import ClassSpace
-    from classspace_widgets.trace import Trace
 
 
 TOGETHER = 192
@@ -35,7 +35,7 @@ def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> t
 
     Returns
     -------
-    tuple of (block, stream)
+    tuple of Point
 
     Raises
     ------
@@ -44,17 +44,10 @@ def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> t
 
     Examples
     --------
-    >>> probe_points(ClassSpace.bundled(), ["mlp"])[:2]
-    ((1, 'mlp'), (2, 'mlp'))
+    >>> [point.name for point in probe_points(ClassSpace.bundled(), ["mlp"])[:2]]
+    ['block 1 MLP', 'block 2 MLP']
     """
-    from classspace_widgets.studies.hidden import stream_points
-
-    wanted = set(streams)
-    found = stream_points(len(space.adapter.blocks), space.adapter.layout, mid=True)
-    known = {stream for _, stream in found}
-    if not wanted or wanted - known:
-        raise ValueError(f"streams must be among {sorted(known)}, got {sorted(wanted)}")
-    return tuple(point for point in found if point[1] in wanted)
+    return tuple(space.points[number] for number in space.points.of_streams(streams))
 
 
 def fit_probes(
@@ -199,7 +192,7 @@ def collect_sums(
         for pixels, labels in batches:
             trace = space.trace_pixels(Prepared(pixels))
             with torch.inference_mode():
-                for kept, vectors in zip(waiting, _streams(trace, points), strict=True):
+                for kept, vectors in zip(waiting, trace.vectors_at(points, torch.float32), strict=True):
                     kept.append(vectors[:, chosen])
             seen.append(labels)
             if sum(len(some) for some in seen) >= TOGETHER:
@@ -259,7 +252,9 @@ def probe_accuracy(
         groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and has_cls]}
         groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]
         with torch.inference_mode():
-            for (block, stream), vectors in zip(probes.points, _streams(trace, probes.points), strict=True):
+            for (block, stream), vectors in zip(
+                probes.points, trace.vectors_at(probes.points, torch.float32), strict=True
+            ):
                 picked = vectors[:, chosen]
                 for reading, scores in (
                     ("probe", probes.scores(picked, block, stream)),
@@ -273,25 +268,9 @@ def probe_accuracy(
                             total[1] += right[:, places].size
     rows = [(*key, right / count, int(count)) for key, (right, count) in hits.items()]
     table = pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
-    last = (table["block"] == len(space.adapter.blocks)) & (table["tokens"] == "image")
+    last = (table["block"] == space.points.n_blocks) & (table["tokens"] == "image")
     table["read"] = ~(last & (space.adapter.pooling in ("token", "distilled")))
     return table
-
-
-def _streams(trace: Trace, points: Sequence[Point]) -> Iterable[Tensor]:
-    """Vectors ``[B, T, D]`` of stream points that are in order; the residual stream is summed once."""
-    per_block = 1 if trace.layout == "parallel" else 2
-    total = trace.increments[0].float().clone()
-    reached = 0
-    for block, stream in points:
-        if stream in ("residual", "mid"):
-            last = per_block * block - (stream == "mid")
-            for increment in trace.increments[reached + 1 : last + 1]:
-                total = total + increment
-            reached = max(reached, last)
-            yield total
-        else:
-            yield trace.increments[per_block * block - (stream == "attention")].float()
 
 
 def _batches(

@@ -14,9 +14,8 @@ import torch
 from torch import Tensor
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.points import Point
 from classspace_widgets.progress import over
-
-Point = tuple[int, str]
 
 
 @dataclass

@@ -11,6 +11,7 @@ import numpy as np
 
 from classspace_widgets.files import refusing
 from classspace_widgets.lookup import class_index
+from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.snapshot.check import NO_NEURON, check_atlas
 from classspace_widgets.snapshot.container import Array, SnapshotError, load_container, pack, save_container, unpack
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 __all__ = ["MemoryAtlas"]
 
 KIND = "memories"
-SUBLAYERS = ("attention", "mlp")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.validate import Fields, below, shaped
 
 if TYPE_CHECKING:
@@ -24,11 +25,11 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
     """Raise `ValueError` unless meta data and arrays are those of a whole snapshot."""
     fields = Fields(meta)
     blocks, heads = fields.whole("model.blocks", 0), fields.whole("model.heads", 0)
-    parallel = fields.one_of("model.layout", ("sequential", "parallel")) == "parallel"
+    numbering = Points(blocks, fields.one_of("model.layout", LAYOUTS))
     fields.text("model.name")
     tokens = fields.whole("tokens.count", 1)
     shown = tokens + fields.flag("tokens.pooled")
-    n, s = 1 + blocks * (1 if parallel else 2), 1 + blocks * (2 if parallel else 4)
+    n, s = numbering.n_increments, len(numbering)
     grid, prefix = fields.wholes("tokens.grid", 1), fields.texts("tokens.prefix")
     if len(grid) != 2 or len(prefix) + grid[0] * grid[1] != tokens:
         raise ValueError(f"{len(prefix)} prefix tokens and a grid of {grid} are not {tokens} tokens")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
+from classspace_widgets.points import block_name
 from classspace_widgets.snapshot.still import identifiability, picture_of, viridis
 
 if TYPE_CHECKING:
@@ -74,12 +75,11 @@ def filmstrip(
     shown = [whole_number(b, "block", 0, snapshot.n_blocks) for b in asked]
     if not shown or not chosen:
         raise ValueError("choose at least one class and one block")
-    per_block = 4 if snapshot.meta["model"]["layout"] == "sequential" else 2
-    captions = ["embedding" if b == 0 else f"block {b}" for b in shown]
+    captions = [block_name(b) for b in shown]
     rows = [
         map_row(
             picture_of(snapshot),
-            [identifiability(snapshot, c, b * per_block) for b in shown],
+            [identifiability(snapshot, c, snapshot.points.number("residual", b)) for b in shown],
             captions if i == 0 else [""] * len(shown),
             title=f"identifiability of {snapshot.class_names[c]}",
             limits=(0.0, 1.0),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from classspace_widgets.files import refusing
+from classspace_widgets.points import Points
 from classspace_widgets.snapshot.check import check_snapshot
 from classspace_widgets.snapshot.container import Array, SnapshotError, load_container, pack, save_container, unpack
 
@@ -89,6 +90,11 @@ class Snapshot:
         return self.meta["model"]["blocks"]
 
     @property
+    def points(self) -> Points:
+        """The numbering of stream points and increments."""
+        return Points(self.n_blocks, self.meta["model"]["layout"])
+
+    @property
     def predicted(self) -> list[int]:
         """The model's own classes, best first."""
         order = np.argsort(-self.arrays["output_logits"], kind="stable")
@@ -118,14 +124,10 @@ class Snapshot:
         """Folded readings of stream points ``[S, ...]`` float64 from those of the increments ``[N, ...]``."""
         raw = raw.astype(np.float64)
         residual = raw.cumsum(axis=0)
-        points = [residual[0]]
-        if self.meta["model"]["layout"] == "sequential":
-            for block in range(1, self.n_blocks + 1):
-                points += [raw[2 * block - 1], residual[2 * block - 1], raw[2 * block], residual[2 * block]]
-        else:
-            for block in range(1, self.n_blocks + 1):
-                points += [raw[block], residual[block]]
-        return np.stack(points)
+        points = self.points
+        return np.stack(
+            [(residual if points.is_sum(name) else raw)[points.increment(name, block)] for block, name in points]
+        )
 
     def logits(self, class_index: int) -> Array:
         """Class logits of every stream point and token, ``[S, T']`` float64."""

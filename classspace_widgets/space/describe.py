@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from classspace_widgets.describe import FEW, few, name_of, table
+from classspace_widgets.points import block_name
 
 if TYPE_CHECKING:
     from classspace_widgets.images import Preprocessing
@@ -38,7 +39,7 @@ def _space_facts(space: ClassSpace) -> list[tuple[str, str]]:
     rows, columns = adapter.grid
     prefix = ", ".join(adapter.prefix) or "no prefix token"
     read = _POOLING[adapter.pooling].format(first=adapter.prefix[0] if adapter.prefix else "the first token")
-    parallel = "" if adapter.layout == "sequential" else " (attention and MLP in parallel)"
+    parallel = "" if adapter.points.sequential else " (attention and MLP in parallel)"
     return [
         ("blocks", f"{len(adapter.blocks)} blocks of {adapter.heads} heads, width {adapter.width}{parallel}"),
         ("tokens", f"{prefix} and {rows} x {columns} patches"),
@@ -64,10 +65,9 @@ def readings_html(found: StreamReadings) -> str:
     """The residual stream of the first picture's first token: its best class, and the ranks of the classes read."""
     classes = found.classes[0, :FEW].tolist()
     rows = []
-    for block in range(found.n_blocks + 1):
-        point = found.point("residual", block)
+    for block in (0, *found.points.blocks):
+        point = found.points.number("residual", block)
         ranks = (str(rank) for rank in found.ranks[point, 0, 0, :FEW].tolist())
-        where = f"block {block}" if block else "embedding"
-        rows.append((where, name_of(found.class_names, int(found.top_classes[point, 0, 0, 0])), *ranks))
+        rows.append((block_name(block), name_of(found.class_names, int(found.top_classes[point, 0, 0, 0])), *ranks))
     head = ("residual stream", "best class", *(f"rank of {name_of(found.class_names, c)}" for c in classes))
     return table("Readings of the first picture's first token", rows, head, small=repr(found))

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.models import Adapter
+    from classspace_widgets.points import Points
     from classspace_widgets.space.streaming import StreamReadings
     from classspace_widgets.trace.hooks import Choice
 
@@ -397,6 +398,11 @@ class ClassSpace:
         return None if self._second_lens is None else self._second_lens()
 
     @property
+    def points(self) -> Points:
+        """The numbering of the model's stream points and increments."""
+        return self.adapter.points
+
+    @property
     def n_classes(self) -> int:
         """Number of classes C."""
         return int(self.lens.offset.shape[0])
@@ -622,7 +628,7 @@ class ClassSpace:
         ):
             output = self.model(pixels)
         if record.last is not None:
-            check_tokens(record, record.last, 2 if adapter.layout == "sequential" else 1, self.name)
+            check_tokens(record, record.last, adapter.points, self.name)
         if not adapter.own_output:
             return record, pixels.new_zeros(len(pixels), 0)
         return record, tensor_output(output, adapter, self.name)

@@ -19,7 +19,6 @@ from classspace_widgets.lens.ranking import Found, Ranker, found_classes
 from classspace_widgets.lookup import chosen_classes, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.space.describe import readings_html
-from classspace_widgets.trace import PARALLEL_STREAMS, STREAMS
 from classspace_widgets.trace.hooks import evaluating, on_increments
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
+    from classspace_widgets.points import Points
     from classspace_widgets.space.space import ClassSpace
 
 __all__ = ["StreamReadings", "stream_readings"]
@@ -45,8 +45,7 @@ PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch
 class StreamReadings:
     """Class readings of every stream point of every token.
 
-    Points are numbered as the streams come about: 0 the embedding, then per block attention output, mid, MLP output,
-    residual (parallel blocks: block output, residual).
+    Which stream point has which number on axis S, ``points`` tells: ``found.ranks[found.points.number("residual", 3)]``.
 
     Made by `stream_readings`.
 
@@ -64,8 +63,8 @@ class StreamReadings:
         The model's own logits.
     n_classes : int
         C.
-    layout : str
-        As in `Adapter`.
+    points : Points
+        The S stream points.
     class_names : tuple of str
         Names of all C classes.
     """
@@ -80,26 +79,13 @@ class StreamReadings:
     top_logits: Tensor
     output: Tensor
     n_classes: int
-    layout: str
+    points: Points
     class_names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def n_blocks(self) -> int:
         """Number of blocks L."""
-        return (self.ranks.shape[0] - 1) // len(self.streams)
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Names of the streams of a block, in the order of their points."""
-        return STREAMS if self.layout == "sequential" else PARALLEL_STREAMS
-
-    def point(self, stream: str, block: int) -> int:
-        """Number of the stream point of a stream at a block."""
-        if stream not in self.streams:
-            raise ValueError(f"stream must be one of {self.streams}, got {stream!r}")
-        if not (0 if stream == "residual" else 1) <= block <= self.n_blocks:
-            raise ValueError(f"block must be in 1..{self.n_blocks} (residual: 0..), got {block}")
-        return len(self.streams) * (block - 1) + 1 + self.streams.index(stream)
+        return self.points.n_blocks
 
     def identifiability(self) -> Tensor:
         """Class identifiability ``1 - rank / C``, ``[S, B, T, K]``, in [1/C, 1]."""
@@ -197,8 +183,7 @@ class _Reader:
     def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
         self.lens: ClassLens = space.lens
         self.classes, self.k, self.count = classes, k, space.n_classes
-        self.layout, self.class_names = space.adapter.layout, tuple(space.class_names)
-        self.points = 2 * len(space.adapter.blocks) * (2 if self.layout == "sequential" else 1) + 1
+        self.points, self.class_names = space.points, tuple(space.class_names)
         self.project = Projection.of(self.lens, PRECISIONS[precision])
         self.waiting: list[Tensor] = []
         self.n = 0
@@ -228,7 +213,7 @@ class _Reader:
         self.rows = buffer(TOGETHER * self.step * width)
         self.scores = buffer(2 * TOGETHER * self.step * len(offset))
         self.ranker = Ranker(2 * TOGETHER * self.step, self.count, self.k, dtype=offset.dtype, device=device)
-        shape = (self.points, count)
+        shape = (len(self.points), count)
         self.sigma, self.target = buffer(*shape), buffer(*shape, kept)
         self.rank = buffer(*shape, kept, dtype=torch.int32)
         self.top = buffer(*shape, self.k)
@@ -265,7 +250,8 @@ class _Reader:
             torch.addr(raw, sigma[-1, i], offset, out=scores[-1, i])
         if kinds == 2:
             torch.addr(added.view(several * size, -1), sigma[0].view(-1), offset, out=scores[0].flatten(0, 1))
-        points = slice(0, 1) if first == 0 else slice(2 * first - 1, 2 * self.n - 1)
+        # What increments bring stands together, each one's own point before that of the residual stream after it.
+        points = slice(self.points.of_increment(first)[0], self.points.of_increment(self.n - 1)[-1] + 1)
         self._keep(self.sigma, points, part, sigma)
         self._rank(scores.flatten(0, 2), points, part)
 
@@ -290,10 +276,10 @@ class _Reader:
         """Everything read, as ``[S, B, T, ...]``."""
         if self.waiting:
             self._read()
-        if 2 * self.n - 1 != self.points:
-            raise RuntimeError(f"expected {(self.points + 1) // 2} increments in the pass, got {self.n}")
+        if self.n != self.points.n_increments:
+            raise RuntimeError(f"expected {self.points.n_increments} increments in the pass, got {self.n}")
         classes = found_classes(Found(self.top, *(kept.long() for kept in self.places)), self.count)
-        shape = (self.points, -1, self.tokens)
+        shape = (len(self.points), -1, self.tokens)
         sigma = self.sigma.unsqueeze(-1)
         return StreamReadings(
             classes=self.classes,
@@ -303,7 +289,7 @@ class _Reader:
             top_logits=(self.top / sigma).view(*shape, self.k),
             output=output,
             n_classes=self.count,
-            layout=self.layout,
+            points=self.points,
             class_names=self.class_names,
         )
 

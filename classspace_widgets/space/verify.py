@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.models.refusals import REMEDY, UnsupportedModelError
+from classspace_widgets.points import block_name
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.models import Adapter
+    from classspace_widgets.points import Points
     from classspace_widgets.trace import Trace
 
 
@@ -107,14 +109,17 @@ def tensor_output(output: Any, adapter: Adapter, name: str) -> Tensor:
     )
 
 
-def check_tokens(increments: Sequence[Tensor], last: Tensor, per_block: int, name: str) -> None:
+def check_tokens(increments: Sequence[Tensor], last: Tensor, points: Points, name: str) -> None:
     """Raise `UnsupportedModelError` where blocks hand on fewer tokens than they got (or more)."""
     counts = [increment.shape[1] for increment in increments] + [last.shape[1]]
     changed = next((i for i, count in enumerate(counts) if count != counts[0]), None)
     if changed is None:
         return
-    block, within = divmod(changed - 1, per_block)
-    where = f"inside block {block + 1}" if within else f"after block {block}"
+    where = f"after {block_name(points.n_blocks)}"
+    if changed < points.n_increments:
+        block = points.added(changed).block
+        starts = points.block_input(changed) == changed - 1
+        where = f"after {block_name(block - 1)}" if starts else f"inside {block_name(block)}"
     raise UnsupportedModelError(
         f"{name}: {counts[0]} tokens become {counts[changed]} {where}: tokens are dropped or merged on the way (as by ToMe, EViT, "
         "DynamicViT), so what is read has no place in the picture; switch that off (ToMe: model.r = 0), or load the weights "

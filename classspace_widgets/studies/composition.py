@@ -50,18 +50,16 @@ class SimilarityChange(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and sublayer."""
-        sublayers = ("block",) if space.adapter.layout == "parallel" else ("attention", "mlp")
-        return [{"block": b, "stream": s} for s in sublayers for b in range(1, len(space.adapter.blocks) + 1)]
+        return [{"block": b, "stream": s} for s in space.points.sublayers for b in space.points.blocks]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens whose sublayer output is more similar to the class than the reference."""
         hidden, own, reference = batch.hidden, [], []
         for row in self.row_labels:
-            own.append(hidden.index(row["block"], row["stream"]))
-            middle = self.against == "sublayer_input" and row["stream"] == "mlp"
-            reference.append(
-                hidden.index(row["block"], "mid") if middle else hidden.index(row["block"] - 1, "residual")
-            )
+            block, stream = row["block"], row["stream"]
+            own.append(hidden.points.number(stream, block))
+            middle = self.against == "sublayer_input" and stream == "mlp"
+            reference.append(hidden.points.number(*(("mid", block) if middle else ("residual", block - 1))))
         exceeds = hidden.label_logit[:, own] > hidden.label_logit[:, reference]
         return batch.group_sums(exceeds), batch.group_sizes()[:, None]
 
@@ -80,18 +78,15 @@ class ResidualComposition(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and source."""
-        sublayers = ("block",) if space.adapter.layout == "parallel" else ("attention", "mlp")
-        blocks = range(1, len(space.adapter.blocks) + 1)
-        return [{"block": b, "source": s} for s in ("previous", *sublayers, "composition") for b in blocks]
+        sources = ("previous", *space.points.sublayers, "composition")
+        return [{"block": b, "source": s} for s in sources for b in space.points.blocks]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens of each source."""
-        hidden, blocks = batch.hidden, range(1, batch.trace.n_blocks + 1)
-        after = hidden.top1[:, [hidden.index(b, "residual") for b in blocks]]
-        before = hidden.top1[:, [hidden.index(b - 1, "residual") for b in blocks]]
-        sources = [before]
-        for name in ("block",) if batch.trace.layout == "parallel" else ("attention", "mlp"):
-            sources.append(hidden.top1[:, [hidden.index(b, name) for b in blocks]])
+        top1, points = batch.hidden.top1, batch.hidden.points
+        residual = top1[:, points.of_streams("residual")]
+        after, before = residual[:, 1:], residual[:, :-1]
+        sources = [before, *(top1[:, points.of_streams(name)] for name in points.sublayers)]
         matches = [after == source for source in sources]
         nobody = ~torch.stack(matches).any(dim=0)
         counted = [batch.group_sums(m) for m in (*matches, nobody)]

@@ -115,7 +115,7 @@ class ExplanationStudy(ShareStudy):
     def start(self, space: ClassSpace) -> None:
         """See `Study.start`."""
         super().start(space)
-        last = len(space.adapter.blocks)
+        last = space.points.n_blocks
         # Scores that are read where the model itself reads nothing.
         ends = {name: getattr(scorer, "block", None) == last for name, scorer in self.scorers.items()}
         self.unread_scorers = tuple(name for name, at_end in ends.items() if at_end and self.unread)

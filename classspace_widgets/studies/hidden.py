@@ -6,7 +6,7 @@ linear: two matrix products a block (attention, MLP) are enough for three stream
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from classspace_widgets.points import Points
     from classspace_widgets.trace import Trace
-
-Point = tuple[int, str]
 
 
 @dataclass(frozen=True)
@@ -27,8 +26,8 @@ class HiddenReadings:
 
     Attributes
     ----------
-    points : tuple of (block, stream)
-        The S stream points in the order of the residual stream; ``(0, "residual")`` is the embedding.
+    points : Points
+        The S stream points.
     label_logit : Tensor [B, S, T'], float32
         Class logit of the picture's label.
     label_rank : Tensor [B, S, T'], int64
@@ -41,22 +40,10 @@ class HiddenReadings:
     T' = T, plus one for the mean of the image tokens where the model classifies from it.
     """
 
-    points: tuple[Point, ...]
+    points: Points
     label_logit: Tensor
     label_rank: Tensor
     top1: Tensor
-
-    def index(self, block: int, stream: str) -> int:
-        """Where a stream point stands on axis S."""
-        return self.points.index((block, stream))
-
-
-def stream_points(n_blocks: int, layout: str = "sequential", *, mid: bool = False) -> tuple[Point, ...]:
-    """Stream points of a model, in order: the embedding, then each block's sublayer outputs and residual streams."""
-    inside: tuple[str, ...] = ("attention", "mid", "mlp", "residual") if mid else ("attention", "mlp", "residual")
-    if layout == "parallel":
-        inside = ("block", "residual")
-    return ((0, "residual"), *((block, name) for block in range(1, n_blocks + 1) for name in inside))
 
 
 def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes: int | None = None) -> HiddenReadings:
@@ -82,7 +69,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     -----
     Vilas et al. 2023: identifiability is ``1 - label_rank / C``.
     """
-    points = stream_points(trace.n_blocks, trace.layout, mid=mid)
+    points = replace(trace.points, mid=mid)
     pictures, tokens = trace.increments[0].shape[:2]
     pooled = trace.pooling not in ("token", "distilled")
     width = tokens + int(pooled)
@@ -98,7 +85,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
         for start in range(0, pictures, step):
             part = slice(start, min(start + step, pictures))
             own = labels[part].view(-1, 1, 1).expand(-1, width, 1)
-            for at, (z, sigma) in enumerate(_sweep(trace, part, mid=mid, pooled=pooled)):
+            for at, (z, sigma) in enumerate(_sweep(trace, points, part, pooled=pooled)):
                 mine = z.gather(-1, own)
                 logit[part, at] = mine.squeeze(-1) / sigma
                 rank[part, at] = _count_above(z, mine)
@@ -106,7 +93,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     return HiddenReadings(points, logit, rank, top1)
 
 
-def _sweep(trace: Trace, part: slice, *, mid: bool, pooled: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _sweep(trace: Trace, points: Points, part: slice, *, pooled: bool) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``z [n, T', C]`` and ``sigma [n, T']`` of every stream point; ``z`` is reused, so read it at once."""
     lens = trace.lens
     weights = torch.cat([lens.folded, lens.offset.unsqueeze(1)], dim=1).T.contiguous()
@@ -125,19 +112,17 @@ def _sweep(trace: Trace, part: slice, *, mid: bool, pooled: bool) -> Iterator[tu
     sigma_total = lens.sigma(total)
     z_total = _z(total, sigma_total, weights)
     yield shown(z_total, sigma_total)
-    per_block = 1 if trace.layout == "parallel" else 2
     for number, increment in enumerate(trace.increments[1:], start=1):
         vectors = rows(increment)
         sigma = lens.sigma(vectors)
         z = _z(vectors, sigma, weights)
         total += vectors
-        block_ends = number % per_block == 0
         before, sigma_total = sigma_total, lens.sigma(total)
         z_total += z
         # The summed z carries the summed sigmas; this puts the total's own sigma in their place.
         z_total += (sigma_total - before - sigma).unsqueeze(-1) * lens.offset
         yield shown(z, sigma)
-        if block_ends or mid:
+        if len(points.of_increment(number)) == 2:
             yield shown(z_total, sigma_total)
 
 

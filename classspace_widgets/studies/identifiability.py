@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,7 +10,6 @@ import pandas as pd
 
 from classspace_widgets.metrics import chance_identifiability
 from classspace_widgets.studies.contrasts import Cell, Contrast
-from classspace_widgets.studies.hidden import stream_points
 from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
 
@@ -99,8 +99,7 @@ class Identifiability(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each stream point."""
-        points = stream_points(len(space.adapter.blocks), space.adapter.layout, mid=self.mid)
-        return [{"block": block, "stream": stream} for block, stream in points]
+        return [{"block": block, "stream": stream} for block, stream in replace(space.points, mid=self.mid)]
 
     def contrasts(self) -> list[Contrast]:
         """The rise in image tokens from the embedding to the last block, by itself and against the twins' rise."""
@@ -109,7 +108,7 @@ class Identifiability(ShareStudy):
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Sums of ``C - rank`` over tokens, and tokens times C."""
-        keep = [batch.hidden.index(r["block"], r["stream"]) for r in self.row_labels]
+        keep = [batch.hidden.points.number(r["stream"], r["block"]) for r in self.row_labels]
         sums = batch.group_sums(batch.n_classes - batch.hidden.label_rank[:, keep])
         return sums, (batch.group_sizes() * batch.n_classes)[:, None]
 
@@ -143,13 +142,12 @@ class IdentifiabilityChange(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and measure."""
-        blocks = range(1, len(space.adapter.blocks) + 1)
-        return [{"block": b, "measure": m} for m in ("logit", "identifiability") for b in blocks]
+        return [{"block": b, "measure": m} for m in ("logit", "identifiability") for b in space.points.blocks]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens that rise."""
         hidden = batch.hidden
-        at = [hidden.index(b, "residual") for b in range(batch.trace.n_blocks + 1)]
+        at = hidden.points.of_streams("residual")
         logit, rank = hidden.label_logit[:, at], hidden.label_rank[:, at]
         rises = np.concatenate(
             [batch.group_sums(logit[:, 1:] > logit[:, :-1]), batch.group_sums(rank[:, 1:] < rank[:, :-1])], axis=1
@@ -199,7 +197,7 @@ class PlaceDifference(Study):
     def start(self, space: ClassSpace) -> None:
         """See `Study.start`."""
         super().start(space)
-        self.points = stream_points(len(space.adapter.blocks), space.adapter.layout)
+        self.points = replace(space.points, mid=False)
         s = len(self.points)
         # Of all tokens: histogram of ranks, resampled sums and counts. Of pictures: sums of their own means inside and
         # outside, of their differences with flipped signs, and of resampled differences and pictures.
@@ -216,7 +214,7 @@ class PlaceDifference(Study):
         if batch.token_masks is None:
             return
         hidden, prefix, tokens = batch.hidden, len(batch.trace.prefix), batch.trace.n_tokens
-        at = [hidden.index(*point) for point in self.points]
+        at = [hidden.points.number(stream, block) for block, stream in self.points]
         ranks = hidden.label_rank[:, at, prefix:tokens].cpu().numpy()
         masks = batch.token_masks.cpu().numpy()
         state, s = self._state, len(self.points)

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from classspace_widgets.memories.values import SUBLAYERS, value_vectors
+from classspace_widgets.memories.values import value_vectors
+from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import ShareStudy, Study
 from classspace_widgets.studies.statistics import bootstrap_ci, least_wilcoxon_p, wilcoxon_greater
@@ -41,7 +42,7 @@ class ClassValueAgreement(Study):
     def start(self, space: ClassSpace) -> None:
         """Everything is known from the weights."""
         super().start(space)
-        blocks = range(1, len(space.adapter.blocks) + 1)
+        blocks = space.points.blocks
         self.row_labels = [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
         with torch.inference_mode():
             found = [value_vectors(space, r["block"], r["stream"]).agreement() for r in self.row_labels]  # type: ignore[arg-type]
@@ -103,7 +104,7 @@ class _MemoryShare(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and sublayer."""
-        blocks = range(1, len(space.adapter.blocks) + 1)
+        blocks = space.points.blocks
         return [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
 
     def start(self, space: ClassSpace) -> None:
@@ -201,6 +202,6 @@ class MemoryCompositionality(_MemoryShare):
         composed = []
         for row, says in zip(self.row_labels, self.known, strict=True):
             active = self._active(batch, row)
-            top1 = batch.hidden.top1[:, batch.hidden.index(row["block"], row["stream"]), : active.shape[1]]
+            top1 = batch.hidden.top1[:, batch.hidden.points.number(row["stream"], row["block"]), : active.shape[1]]
             composed.append((says[active] != top1.unsqueeze(-1)).all(dim=-1))
         return batch.group_sums(torch.stack(composed, dim=1)), batch.group_sizes(pooled=False)[:, None]

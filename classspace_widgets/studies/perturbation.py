@@ -183,7 +183,5 @@ class TokenRemoval(_PassStudy):
 
 
 def _last(trace: Any) -> Tensor:
-    total: Tensor = trace.increments[0].float()
-    for increment in trace.increments[1:]:
-        total = total + increment.float()
+    total: Tensor = next(trace.vectors_at([(trace.n_blocks, "residual")], torch.float32))
     return total

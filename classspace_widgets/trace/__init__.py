@@ -1,5 +1,5 @@
 """One forward pass, kept as the increments of the residual stream; nothing is stored that can be derived."""
 
-from classspace_widgets.trace.trace import PARALLEL_STREAMS, STREAMS, TopK, Trace, recording
+from classspace_widgets.trace.trace import TopK, Trace, recording
 
-__all__ = ["PARALLEL_STREAMS", "STREAMS", "TopK", "Trace", "recording"]
+__all__ = ["TopK", "Trace", "recording"]

@@ -14,6 +14,7 @@ import torch
 
 from classspace_widgets.files import is_text, parsed, refusing, replacing
 from classspace_widgets.lens import ClassLens
+from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
 from classspace_widgets.validate import Fields
@@ -118,15 +119,14 @@ def _trace(said: Fields, tensors: dict[str, Tensor], space: Any) -> Trace:
         "eps": said.number("lens.eps"),
     }
     grid = said.wholes("grid", 1)
-    layout = said.one_of("layout", ("sequential", "parallel"))
+    layout = said.one_of("layout", LAYOUTS)
     increments = [tensors[f"increments.{n}"] for n in range(sum(name.startswith("increments.") for name in tensors))]
     images, tokens, width = increments[0].shape
     classes = len(said.texts("class_names"))
     kept = said.value("kept_tokens")
     if len(grid) != 2 or len(said.texts("prefix")) + grid[0] * grid[1] != tokens:
         raise ValueError(f"{len(said.texts('prefix'))} prefix tokens and a grid of {grid} are not {tokens} tokens")
-    if layout == "sequential" and len(increments) % 2 == 0:
-        raise ValueError(f"{len(increments)} increments are no embedding and two of every block")
+    blocks = Points.of_increments(len(increments), layout).n_blocks
     expected: dict[str, tuple[int | None, ...]] = {
         f"increments.{n}": (images, tokens, width) for n in range(len(increments))
     }
@@ -135,7 +135,6 @@ def _trace(said: Fields, tensors: dict[str, Tensor], space: Any) -> Trace:
         if lens == "lens" or "second.folded" in tensors:
             expected |= {f"{lens}.folded": (classes, width), f"{lens}.offset": (classes,)}
     by_block: dict[str, dict[int, Tensor]] = {name: {} for name in KEPT_BY_BLOCK}
-    blocks = (len(increments) - 1) // (2 if layout == "sequential" else 1)
     for name, tensor in tensors.items():
         what, _, block = name.partition(".")
         if what in by_block:

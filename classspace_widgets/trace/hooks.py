@@ -15,7 +15,8 @@ from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.refusals import REMEDY
-from classspace_widgets.models.sublayers import SUBLAYERS, on_added
+from classspace_widgets.models.sublayers import on_added
+from classspace_widgets.points import SUBLAYERS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -169,7 +170,7 @@ def on_increments(adapter: Adapter, stack: ExitStack, take: Callable[[Tensor], A
     hook(stack, adapter.blocks[0].register_forward_pre_hook(first))
     for block in adapter.blocks:
         parts: Any = block
-        if adapter.layout == "sequential":
+        if adapter.points.sequential:
             for sublayer in SUBLAYERS:
                 for handle in on_added(block, sublayer, added):
                     hook(stack, handle)

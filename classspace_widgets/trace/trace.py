@@ -11,12 +11,13 @@ import torch
 from classspace_widgets.lens import class_ranks, pooled_logits
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.points import STREAMS, SUBLAYERS, Points
 from classspace_widgets.progress import over
 from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
     import pandas as pd
@@ -30,10 +31,7 @@ if TYPE_CHECKING:
     Labels = int | str | Sequence[int | str] | Tensor | None
     Classes = Labels | Sequence[Sequence[int | str]]
 
-__all__ = ["PARALLEL_STREAMS", "STREAMS", "TopK", "Trace", "recording"]
-
-STREAMS = ("attention", "mid", "mlp", "residual")
-PARALLEL_STREAMS = ("block", "residual")
+__all__ = ["TopK", "Trace", "recording"]
 
 
 class _Pair(NamedTuple):
@@ -161,14 +159,14 @@ class Trace:
         return self.increments[0].shape[0]
 
     @property
-    def n_blocks(self) -> int:
-        """Number of blocks L."""
-        return (len(self.increments) - 1) // self.per_block
+    def points(self) -> Points:
+        """The numbering of stream points and increments."""
+        return Points.of_increments(len(self.increments), self.layout)
 
     @property
-    def per_block(self) -> int:
-        """Increments of a block: 2 (attention, MLP), or 1 where they act in parallel."""
-        return 2 if self.layout == "sequential" else 1
+    def n_blocks(self) -> int:
+        """Number of blocks L."""
+        return self.points.n_blocks
 
     @property
     def n_tokens(self) -> int:
@@ -179,11 +177,6 @@ class Trace:
     def n_classes(self) -> int:
         """Number of classes C."""
         return self.lens.offset.shape[0]
-
-    @property
-    def streams(self) -> tuple[str, ...]:
-        """Names of the streams a block has."""
-        return STREAMS if self.layout == "sequential" else PARALLEL_STREAMS
 
     def stream(self, stream: str, block: int) -> Tensor:
         """Vectors ``[B, T, D]`` of a stream at a block.
@@ -206,30 +199,21 @@ class Trace:
         ValueError
             For a stream or block that the model does not have.
         """
-        block = self._check(stream, block)
-        step = self.per_block
-        if stream in ("attention", "mlp", "block"):
-            return self.increments[step * block - (stream == "attention")]
-        last = step * block - (stream == "mid")
-        total = self.increments[0].clone()
-        for increment in self.increments[1 : last + 1]:
-            total += increment
-        return total
+        return next(self.vectors_at([(block, stream)]))
 
-    def points(self, stream: str, blocks: Sequence[int]) -> Iterator[Tensor]:
-        """Vectors ``[B, T, D]`` of a stream at several blocks, each sum taken up where the last one ended.
+    def vectors_at(self, points: Iterable[tuple[int, str]], dtype: torch.dtype | None = None) -> Iterator[Tensor]:
+        """Vectors ``[B, T, D]`` of several stream points, ``(block, stream)``, each sum taken up where the last one ended.
 
-        Sums share one buffer: use each before taking the next.
+        Sums share one buffer, so use each before taking the next; ``dtype`` is that of the forward pass, or the one given.
         """
         total, summed = None, -1
-        for block in blocks:
-            block = self._check(stream, block)
-            last = self.per_block * block - (stream == "mid")
-            if stream in ("attention", "mlp", "block"):
-                yield self.stream(stream, block)
+        for block, stream in points:
+            last = self._increment(stream, block)
+            if not self.points.is_sum(stream):
+                yield self.increments[last].to(dtype or self.increments[last].dtype)
                 continue
             if total is None or last < summed:
-                total, summed = self.increments[0].clone(), 0
+                total, summed = self.increments[0].to(dtype or self.increments[0].dtype, copy=True), 0
             for increment in self.increments[summed + 1 : last + 1]:
                 total += increment
             summed = last
@@ -462,8 +446,8 @@ class Trace:
 
         Needs a trace with ``keys=True`` (MLP) or ``heads=True`` (attention).
         """
-        if sublayer not in ("attention", "mlp"):
-            raise ValueError(f"sublayer must be 'attention' or 'mlp', got {sublayer!r}")
+        if sublayer not in SUBLAYERS:
+            raise ValueError(f"sublayer must be one of {SUBLAYERS}, got {sublayer!r}")
         block = whole_number(block, "block", 1, self.n_blocks)
         kept = self.mlp_keys if sublayer == "mlp" else self.head_inputs
         if block not in kept:
@@ -555,17 +539,15 @@ class Trace:
             raise ValueError("block is empty: choose at least one, or None for all")
         return [self.n_blocks if b == -1 else b for b in asked], single
 
-    def _check(self, stream: str, block: int) -> int:
-        """The block's number, if it has the stream."""
-        if stream not in self.streams:
-            if stream in STREAMS:
-                raise UnsupportedModelError(
-                    f"{self.model_name or 'this model'} adds attention and MLP in parallel, so it has no {stream!r} "
-                    f"stream; use one of {PARALLEL_STREAMS}"
-                )
-            raise ValueError(f"stream must be one of {self.streams}, got {stream!r}")
-        what = f"block of the {stream} stream"
-        return whole_number(block, what, 0 if stream == "residual" else 1, self.n_blocks)
+    def _increment(self, stream: str, block: int) -> int:
+        """Number of the last increment of a stream at a block, if the model has it."""
+        points = self.points
+        if stream not in points.streams and stream in STREAMS:
+            raise UnsupportedModelError(
+                f"{self.model_name or 'this model'} adds attention and MLP in parallel, so it has no {stream!r} "
+                f"stream; use one of {points.streams}"
+            )
+        return points.increment(stream, block)
 
     def _read(
         self,
@@ -575,11 +557,12 @@ class Trace:
         reading: Callable[[Tensor], Tensor],
     ) -> Tensor:
         """A reading of the chosen tokens at one block, or at several, stacked."""
-        blocks, single = self.blocks_of(block, 0 if stream == "residual" else 1)
+        blocks, single = self.blocks_of(block, self.points.first_block(stream))
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
         with torch.no_grad():
-            points = over(self.points(stream, blocks), len(blocks), "reading", "block")
-            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in points]
+            found = self.vectors_at((b, stream) for b in blocks)
+            shown = over(found, len(blocks), "reading", "block")
+            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in shown]
             return read[0] if single else torch.stack(read)
 
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:

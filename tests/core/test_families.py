@@ -39,7 +39,7 @@ def reference_lens(space, vectors):
 
 def test_readings_are_the_models_own_norm_and_classifier(case):
     space, trace = case
-    for stream in trace.streams:
+    for stream in trace.points.streams:
         vectors = trace.stream(stream, 1)
         assert torch.allclose(trace.logits(stream, 1), reference_lens(space, vectors), atol=1e-10)
 
@@ -89,8 +89,8 @@ def test_heads_and_sources_are_exact_or_refused(case):
 def test_streaming_reads_the_same(case):
     space, trace = case
     found = space.stream_readings(pixels(space), [0, 7])
-    for stream in trace.streams:
-        point = found.point(stream, 2)
+    for stream in trace.points.streams:
+        point = found.points.number(stream, 2)
         assert torch.allclose(found.logits[point], trace.logits(stream, 2, [0, 7]), atol=1e-9)
         assert torch.equal(found.ranks[point].long(), trace.ranks(stream, 2, [0, 7]))
 

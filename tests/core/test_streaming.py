@@ -17,8 +17,8 @@ def test_a_model_in_training_is_read_in_evaluation_mode():
     trace = space.trace(images)
     model.train()
     found = space.stream_readings(images, [0, 7])
-    for stream in trace.streams:
-        torch.testing.assert_close(found.logits[found.point(stream, 2)], trace.logits(stream, 2, [0, 7]))
+    for stream in trace.points.streams:
+        torch.testing.assert_close(found.logits[found.points.number(stream, 2)], trace.logits(stream, 2, [0, 7]))
     torch.testing.assert_close(found.output, trace.output)
     assert all(module.training for module in model.modules())
 
@@ -53,14 +53,16 @@ def test_the_callers_precision_of_products_is_put_back(before, fails, monkeypatc
 def test_points_that_do_not_exist():
     space = ClassSpace(build("ViT"))
     found = space.stream_readings(pixels(space), 0)
-    assert found.point("residual", 0) == 0
-    assert [found.point(stream, 1) for stream in found.streams] == [1, 2, 3, 4]
-    assert found.point("residual", found.n_blocks) == len(found.ranks) - 1
+    assert found.points.number("residual", 0) == 0
+    assert [found.points.number(stream, 1) for stream in found.points.streams] == [1, 2, 3, 4]
+    assert found.points.number("residual", found.n_blocks) == len(found.ranks) - 1
     for stream, block in (("attention", 0), ("mid", 0), ("mlp", 0), ("residual", -1), ("residual", 3), ("mlp", 3)):
-        with pytest.raises(ValueError, match=r"block must be in 1\.\.2"):
-            found.point(stream, block)
+        with pytest.raises(
+            ValueError, match=rf"block of the {stream} stream must be in {int(stream != 'residual')}\.\.2"
+        ):
+            found.points.number(stream, block)
     with pytest.raises(ValueError, match="stream must be one of"):
-        found.point("block", 1)
+        found.points.number("block", 1)
 
 
 def test_what_is_not_a_number_has_no_rank():
@@ -76,9 +78,9 @@ def test_what_is_not_a_number_has_no_rank():
     finally:
         hook.remove()
     assert found.top_classes.shape[-1] == 5
-    for stream in trace.streams:
+    for stream in trace.points.streams:
         for block in (1, 2):
-            ranks = found.ranks[found.point(stream, block)]
+            ranks = found.ranks[found.points.number(stream, block)]
             assert torch.equal(ranks.long(), trace.ranks(stream, block, [0, 7]).long())
             assert bool((ranks[:, 2] == -1).all()) is (block == 2 and stream in ("mlp", "residual"))
             assert int(ranks[:, [0, 1, 3]].min()) >= 0

@@ -63,7 +63,7 @@ def test_measurements_against_loops(trace):
     for block in (1, 2):
         for b, label in enumerate(labels):
             for t in range(trace.n_tokens):
-                at = {s: trace.logits(s, block)[b, t] for s in trace.streams}
+                at = {s: trace.logits(s, block)[b, t] for s in trace.points.streams}
                 before = trace.logits("residual", block - 1)[b, t]
                 rank = int((at["residual"] > at["residual"][label]).sum())
                 assert float(found[block, b, t]) == pytest.approx(1 - rank / trace.n_classes)
@@ -98,9 +98,9 @@ def test_streaming_with_many_classes(many, k):
     images = pixels(many, 3)
     trace = many.trace(images)
     found = many.stream_readings(images, torch.tensor([[0], [1002], [511]]), k=k, chunk=2)
-    for stream in trace.streams:
+    for stream in trace.points.streams:
         logits = trace.logits(stream, 2)
-        point = found.point(stream, 2)
+        point = found.points.number(stream, 2)
         best = logits.topk(k, dim=-1)
         assert torch.equal(found.top_classes[point].long(), best.indices)
         assert torch.allclose(found.top_logits[point], best.values, atol=1e-9)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from make_fixtures import synthetic
 
 from classspace_widgets.export import estimate_bytes, export_html, page
-from classspace_widgets.export.portable import narrowed, portable, reduced, stream_points
+from classspace_widgets.export.portable import narrowed, portable, reduced
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.still import caption, identifiability, still, viridis
 
@@ -604,9 +604,9 @@ def test_streams_and_ranks_alone_make_smaller_pages_and_say_so(tmp_path: Path):
 
 
 def test_stream_points_by_hand():
-    assert stream_points(synthetic("classes"), ["mid"]) == [2, 6]
-    assert stream_points(synthetic("all", layout="parallel"), "block") == [1, 3]
-    assert stream_points(synthetic("all", layout="parallel"), ["residual"]) == [0, 2, 4]
+    assert synthetic("classes").points.of_streams(["mid"]) == [2, 6]
+    assert synthetic("all", layout="parallel").points.of_streams("block") == [1, 3]
+    assert synthetic("all", layout="parallel").points.of_streams(["residual"]) == [0, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from sklearn.linear_model import Ridge
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
+from classspace_widgets.points import Points
 from classspace_widgets.probing import RidgeSums, collect_sums, fit_probes, probe_accuracy, probe_points
-from classspace_widgets.studies.hidden import stream_points
 
 COUNT = 60
 STREAMS = ("residual", "attention", "mid", "mlp")
@@ -25,7 +25,7 @@ def space():
 def vectors(space):
     data = Pictures(COUNT, classes=4)
     trace = space.trace(torch.stack([data[i][0] for i in range(COUNT)]))
-    found = {point: trace.stream(point[1], point[0]).double().numpy() for point in stream_points(3, mid=True)}
+    found = {point: trace.stream(point[1], point[0]).double().numpy() for point in Points(3)}
     return found, np.array([data[i][1] for i in range(COUNT)])
 
 
@@ -147,7 +147,7 @@ def test_bad_input(space):
         fit_probes(space, Pictures(8, classes=4), penalty=0)
     with pytest.raises(ValueError, match="not be negative"):
         fit_probes(space, Pictures(8, classes=4), penalty=-1)
-    with pytest.raises(ValueError, match="streams must be among"):
+    with pytest.raises(ValueError, match="streams must be some of"):
         probe_points(space, ["keys"])
     with pytest.raises(ValueError, match=r"0\.\.16"):
         fit_probes(space, Pictures(8, classes=4), tokens=[17])

@@ -12,6 +12,7 @@ from tiny_models import tiny_vit
 
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.metrics import class_identifiability, class_similarity_change
+from classspace_widgets.points import Points
 from classspace_widgets.studies import (
     Accuracy,
     Identifiability,
@@ -21,7 +22,7 @@ from classspace_widgets.studies import (
     ResidualComposition,
     SimilarityChange,
 )
-from classspace_widgets.studies.hidden import read_hidden, stream_points
+from classspace_widgets.studies.hidden import read_hidden
 from classspace_widgets.trace import Trace
 
 MODELS = {
@@ -83,7 +84,7 @@ def test_chunks_do_not_matter(batch):
 def test_identifiability(batch):
     space, readings = batch
     result = measured(Identifiability(mid=True, replicates=20), readings)
-    for block, stream in stream_points(3, mid=True):
+    for block, stream in Points(3):
         logits = slow_logits(space, readings, block, stream)
         seen: dict[str, list[float]] = {}
         for b in range(len(readings.labels)):
@@ -189,7 +190,8 @@ def hand_made():
     space = SimpleNamespace(
         lens=lens,
         class_names=("a", "b", "c"),
-        adapter=SimpleNamespace(blocks=(None, None), layout="sequential", prefix=("[CLS]",)),
+        points=Points(2),
+        adapter=SimpleNamespace(prefix=("[CLS]",)),
     )
     trace = Trace(
         increments=[torch.tensor([i]) for i in increments],
@@ -256,7 +258,7 @@ def test_place_difference(batch):
     study = PlaceDifference(permutations=2000)
     result = measured(study, readings)
     prefix = len(space.adapter.prefix)
-    for block, stream in stream_points(3):
+    for block, stream in Points(3, mid=False):
         logits = slow_logits(space, readings, block, stream)
         inside, outside = [], []
         for b in range(len(readings.labels)):
