@@ -19,6 +19,7 @@ import torch
 from playwright.sync_api import sync_playwright
 
 from classspace_widgets import ClassSpace, export_html
+from classspace_widgets.export import Payload
 from classspace_widgets.scenes import gallery
 
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -78,8 +79,11 @@ def pages(folder: Path) -> dict[str, Path]:
     export_html(small.snapshot(**scene.annotations), made["bundled"])
     export_html(big, made["vit-b/16, all classes"])
     export_html(big, made["vit-b/16, 10 classes"], classes=top)
-    for name, less in (("residual stream alone", {"streams": ["residual"]}), ("ranks alone", {"ranks_only": True})):
-        size = export_html(big, folder / "less.html", classes=top, **less).nbytes
+    for name, less in (
+        ("residual stream alone", Payload(streams=["residual"])),
+        ("ranks alone", Payload(ranks_only=True)),
+    ):
+        size = export_html(big, folder / "less.html", classes=top, payload=less).nbytes
         print(f"vit-b/16, 10 classes, {name}: {size / 1e6:.2f} MB")
     return made
 

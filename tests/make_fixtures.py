@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from classspace_widgets.export.portable import reduced
 from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.container import Array, byte_planes
+from classspace_widgets.snapshot.select import select_streams
 
 FOLDER = Path(__file__).parent / "fixtures"
 # A PNG of one pixel.
@@ -116,8 +116,8 @@ def derived() -> dict[str, bytes]:
     """Containers made from those of a fixture: made smaller, and in planes of bytes as pages store them."""
     whole = synthetic("classes")
     return {
-        "residual_only": reduced(whole, streams=["residual"]).pack(),
-        "ranks_only": reduced(whole, streams=["mlp", "residual"], ranks_only=True).pack(),
+        "residual_only": select_streams(whole, streams=["residual"]).pack(),
+        "ranks_only": select_streams(whole, streams=["mlp", "residual"], ranks_only=True).pack(),
         "planes": byte_planes(whole.pack()),
     }
 

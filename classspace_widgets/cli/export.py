@@ -57,10 +57,13 @@ def _export(arguments: argparse.Namespace) -> int:
     import numpy as np
 
     from classspace_widgets.cli.masks import mask_options
-    from classspace_widgets.export.html import estimate_bytes, export_html, page_title
-    from classspace_widgets.export.portable import portable, reduced
+    from classspace_widgets.export.html import export_html
+    from classspace_widgets.export.page import page_title
+    from classspace_widgets.export.portable import portable
+    from classspace_widgets.export.size import estimate_bytes
     from classspace_widgets.images import read_picture
     from classspace_widgets.progress import progress_bar
+    from classspace_widgets.snapshot.select import select_streams
 
     space = space_of(arguments)
     if space.name.startswith("bundled"):
@@ -74,7 +77,7 @@ def _export(arguments: argparse.Namespace) -> int:
             trace = space.trace(np.asarray(picture) if masks else path, attention=True, heads=True)
             drawn = mask_options(masks[i], picture, space) if masks else {}
             made = portable(trace.snapshot(title=shown_name(path.name), **drawn), classes)
-            made = reduced(made, streams=arguments.streams, ranks_only=arguments.ranks_only)
+            made = select_streams(made, arguments.streams, ranks_only=arguments.ranks_only)
             made.source = None  # It is what goes into the page: nothing is to be read again.
             snapshots.append(made)
             bar.update()

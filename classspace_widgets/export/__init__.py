@@ -1,5 +1,10 @@
-"""One HTML file that opens anywhere, offline, with every control still working."""
+"""One HTML file that opens anywhere, offline, with every control still working.
 
-from classspace_widgets.export.html import ExportedPage, estimate_bytes, export_html
+`html` goes from views to the file; `items` says what may stand in it, `portable` and `size` what each view carries and how
+large that is, `page` and `packed` write HTML; `saved` makes the form in which a notebook keeps a view.
+"""
 
-__all__ = ["ExportedPage", "estimate_bytes", "export_html"]
+from classspace_widgets.export.html import ExportedPage, export_html
+from classspace_widgets.export.portable import Payload
+
+__all__ = ["ExportedPage", "Payload", "export_html"]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from classspace_widgets.progress import Bar
     from classspace_widgets.snapshot.snapshot import Snapshot
 
+    Items = Sequence["Mount | Figure | str | list[Mount]"]
+
 
 @dataclass(frozen=True)
 class Mount:
@@ -90,7 +92,7 @@ body > button { position: absolute; top: 12px; right: 12px; z-index: 20; padding
 
 
 def render(
-    items: Sequence[Mount | Figure | str | list[Mount]],
+    items: Items,
     *,
     title: str,
     script: str,
@@ -111,30 +113,12 @@ def render(
     footer : str
         A line of plain text at the end.
     """
-    body: list[str] = []
-    scripts: list[str] = []
-    library: list[str] = []
-    mounts = [m for item in items for m in (item if isinstance(item, list) else [item]) if isinstance(m, Mount)]
-    sessions = list(dict.fromkeys(m.session for m in mounts if m.session))
-    with progress_bar(sum(1 + len(m.pinned) for m in mounts), "packing", "view") as bar:
+    with progress_bar(sum(1 + len(m.pinned) for m in _mounts(items)), "packing", "view") as bar:
         blocks = _Blocks(bar)
-        for item in items:
-            if isinstance(item, str):
-                body.append(f'<div class="text">{markdown(item)}</div>')
-            elif isinstance(item, Figure):
-                body.append(item.html)
-                library += [text for text in item.library if text not in library]
-                scripts += item.scripts
-            elif isinstance(item, list):
-                body.append(
-                    '<div class="csw-gallery">' + "".join(_mount(mount, blocks, sessions) for mount in item) + "</div>"
-                )
-            else:
-                body.append(_mount(item, blocks, sessions))
+        body, figures = _body(items, blocks)
     if not any("<h1" in part for part in body):
         body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
     modules = [script] if blocks.texts else []
-    figures = [*library, *scripts]
     plain = [*([UNPACK] if figures else []), *modules]
     for text in plain:
         if "</script" in text.lower():
@@ -165,6 +149,40 @@ def render(
             "",
         ]
     )
+
+
+def _mounts(items: Items) -> list[Mount]:
+    """The views among the items of a page."""
+    return [m for item in items for m in (item if isinstance(item, list) else [item]) if isinstance(m, Mount)]
+
+
+def _body(items: Items, blocks: _Blocks) -> tuple[list[str], list[str]]:
+    """The items as HTML, in reading order, and the scripts of the figures among them: first those of BokehJS, each once."""
+    body: list[str] = []
+    scripts: list[str] = []
+    library: dict[str, None] = {}
+    sessions = list(dict.fromkeys(mount.session for mount in _mounts(items) if mount.session))
+    for item in items:
+        if isinstance(item, str):
+            body.append(f'<div class="text">{markdown(item)}</div>')
+        elif isinstance(item, Figure):
+            body.append(item.html)
+            library |= dict.fromkeys(item.library)
+            scripts += item.scripts
+        elif isinstance(item, list):
+            gallery = "".join(_mount(mount, blocks, sessions) for mount in item)
+            body.append(f'<div class="csw-gallery">{gallery}</div>')
+        else:
+            body.append(_mount(item, blocks, sessions))
+    return body, [*library, *scripts]
+
+
+def page_title(snapshots: Sequence[Snapshot]) -> str:
+    """A title from what is shown: the first picture's class and model."""
+    if not snapshots:
+        return "Class embedding space"
+    first = snapshots[0]
+    return f"{first.class_names[first.predicted[0]]} in {first.meta['model']['name']}"
 
 
 def bokeh_figure(figure: Any) -> Figure:

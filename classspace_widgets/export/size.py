@@ -9,18 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classspace_widgets.export.portable import PER_CLASS, VALUES_LIMIT, carried
+from classspace_widgets.export import front_end
+from classspace_widgets.export.page import STYLE
+from classspace_widgets.export.portable import VALUES_LIMIT, carried
 from classspace_widgets.lookup import class_index
+from classspace_widgets.snapshot.select import INCREMENTS, PER_CLASS, READINGS
 from classspace_widgets.snapshot.still import data_uri, picture_of, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from classspace_widgets.export.portable import Payload
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.snapshot import Snapshot
 
 SAMPLE = 1 << 16
 """Bytes of each of four samples by which a large array's packed size is judged."""
+FRAME = 1_500
+"""Bytes of a page's own HTML and policy, as they were measured."""
 WORDS = 1_500
 """Bytes of a view's place, words and map, beside its still picture."""
 LIKELIEST = 50
@@ -58,8 +64,37 @@ def _meta_size(snapshot: Snapshot) -> float:
     return len(zlib.compress(json.dumps(snapshot.meta).encode(), 9)) * 4 / 3
 
 
+def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
+    """Size of a page with these snapshots, before it is made: within a fifth of what is written.
+
+    Large arrays are judged by samples.
+
+    Parameters
+    ----------
+    snapshots : sequence of Snapshot
+
+    Returns
+    -------
+    int
+        Bytes.
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> snapshot = ClassSpace.bundled().trace(gallery()[0].picture).snapshot()
+    >>> estimate_bytes([snapshot]) < 1_000_000
+    True
+    """
+    return round(page_size() + sum(snapshot_size(s) + still_size(s) for s in snapshots))
+
+
+def page_size() -> int:
+    """Bytes of a page without its views."""
+    return len(front_end.runtime()) + len(STYLE) + FRAME
+
+
 @dataclass(frozen=True)
-class Foreseen:
+class Forecast:
     """What a view will take in a page, by what it will carry.
 
     Attributes
@@ -68,7 +103,7 @@ class Foreseen:
         As it is now.
     wanted : list of int or None
         Classes that are asked for; None for all.
-    payload : str
+    payload : Payload
         As `export_html` takes it.
     copies : int
         The view and its pinned states.
@@ -76,43 +111,37 @@ class Foreseen:
         Packed bytes of the arrays that are there now.
     meta : float
         Packed bytes of the meta data.
-    streams, ranks_only
-        As `export_html` takes them.
     """
 
     snapshot: Snapshot
     wanted: list[int] | None
-    payload: str
+    payload: Payload
     copies: int
     sizes: dict[str, float]
     meta: float
-    streams: Sequence[str] | None = None
-    ranks_only: bool = False
 
     @classmethod
     def of(
         cls,
         snapshot: Snapshot,
         classes: list[int] | None,
-        payload: str,
+        payload: Payload,
         *,
         copies: int = 1,
-        streams: Sequence[str] | None = None,
-        ranks_only: bool = False,
-    ) -> Foreseen:
+    ) -> Forecast:
         """Try on the arrays that are there, and on increments where they would be taken."""
         arrays = snapshot.arrays
-        mode = carried(snapshot, classes, payload)[0]
+        mode = carried(snapshot, classes, payload.mode)[0]
         if mode == "increments" and "increments" not in arrays and snapshot.source is not None:
             arrays = {**arrays, **snapshot.source.increments()}
         sizes = {name: packed_size(array) for name, array in arrays.items()}
-        return cls(snapshot, classes, payload, copies, sizes, _meta_size(snapshot), streams, ranks_only)
+        return cls(snapshot, classes, payload, copies, sizes, _meta_size(snapshot))
 
     @property
     def nbytes(self) -> float:
         """Bytes in the page, but for the still picture."""
         snapshot, sizes = self.snapshot, dict(self.sizes)
-        mode, k = carried(snapshot, self.wanted, self.payload)
+        mode, k = carried(snapshot, self.wanted, self.payload.mode)
         if mode is not None:
             share = k / len(snapshot.meta["classes"]["kept"])
             for name in set(PER_CLASS) & set(sizes):
@@ -121,7 +150,7 @@ class Foreseen:
             if mode == "classes" and values > VALUES_LIMIT:
                 del sizes["value_raw"]
             if mode != "increments":
-                for name in ("increments", "increment_scale", "embedding"):
+                for name in INCREMENTS:
                     sizes.pop(name, None)
             shown = snapshot.arrays["sigma"].size
             if mode != "all" and "top" not in sizes:
@@ -129,24 +158,28 @@ class Foreseen:
                 sizes |= {"top": 2 * best * shown * SUMMARY, "top_logits": 2 * best * shown, "lse": 4 * shown}
             if mode != "all" and "ranks" not in sizes:
                 sizes["ranks"] = 2 * k * shown * SUMMARY
-        if self.streams is not None:
-            share = len(snapshot.points.of_streams(self.streams)) / len(snapshot.arrays["sigma"])
+        if self.payload.streams is not None:
+            share = len(snapshot.points.of_streams(self.payload.streams)) / len(snapshot.arrays["sigma"])
             sizes |= {name: sizes[name] * share for name in ("ranks", "top", "top_logits", "lse") if name in sizes}
-        if self.ranks_only:
-            for name in ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw"):
+        if self.payload.ranks_only:
+            for name in READINGS:
                 sizes.pop(name, None)
         return self.copies * (sum(sizes.values()) + self.meta)
 
     @property
     def shrinks(self) -> bool:
         """Whether it carries every class, and was not told to."""
-        mode = carried(self.snapshot, self.wanted, self.payload)[0]
+        mode = carried(self.snapshot, self.wanted, self.payload.mode)[0]
         now = self.snapshot.meta["payload"]["mode"]
-        return self.wanted is None and self.payload == "auto" and (mode == "increments" or now in ("all", "increments"))
+        return (
+            self.wanted is None
+            and self.payload.mode == "auto"
+            and (mode == "increments" or now in ("all", "increments"))
+        )
 
 
-def fitting(
-    views: Sequence[Foreseen], looked_at: Sequence[Sequence[int]], room: float
+def choose_classes(
+    views: Sequence[Forecast], looked_at: Sequence[Sequence[int]], room: float
 ) -> list[list[int] | None] | None:
     """Classes for every view, so that all of them fit: None where a view is left as it is.
 
@@ -154,7 +187,7 @@ def fitting(
 
     Parameters
     ----------
-    views : sequence of Foreseen
+    views : sequence of Forecast
     looked_at : sequence of sequence of int
         Classes that each view shows, and its picture's label.
     room : float

@@ -9,16 +9,17 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from classspace_widgets.snapshot.snapshot import Snapshot
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import PayloadMode
-    from classspace_widgets.snapshot.snapshot import Snapshot
 
     Steps = Generator["Progress", None, "Answer"]
 
-__all__ = ["Answer", "Progress", "Source"]
+__all__ = ["Answer", "Progress", "Source", "snapshot_of"]
 
 
 @dataclass(frozen=True)
@@ -75,3 +76,12 @@ class Source(Protocol):
     ) -> Snapshot:
         """The pass over the same picture with interventions."""
         ...
+
+
+def snapshot_of(shown: object, **options: Any) -> Snapshot | None:
+    """The snapshot of what has one: itself, what a view or a session shows, or a trace's, taken now as ``options`` say."""
+    if isinstance(shown, Snapshot):
+        return shown
+    found = getattr(shown, "snapshot", None)
+    found = found(**options) if callable(found) else found
+    return found if isinstance(found, Snapshot) else None

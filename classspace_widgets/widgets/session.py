@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
+from classspace_widgets.export.page import Mount
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot.snapshot import Snapshot
+from classspace_widgets.snapshot.source import snapshot_of
 from classspace_widgets.state import STATE
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
@@ -159,6 +161,13 @@ class Session(Widget):
     def _repr_mimebundle_(self, **_options: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # A session has nothing to show: as a widget it would be an empty output.
         return {"text/plain": repr(self)}, {}
+
+    def _as_mount(self) -> Mount:
+        """What of the session an exported page shows: an explorer, from its present state on."""
+        name = self.model_id or f"closed {id(self)}"
+        links = [{**entry, "other": entry["other"].removeprefix("anywidget:")} for entry in self._links]
+        state = {name: getattr(self, name) for name in STATE}
+        return Mount(self.snapshot, state=state, pins=self.pins, session=name, links=links)
 
     # -- the snapshot ------------------------------------------------------------------------------------------------
 
@@ -395,12 +404,11 @@ def as_snapshot(data: Any, image: int | None = None, **options: Any) -> Snapshot
         if options:
             raise TypeError(not_of_a_snapshot(options))
         return data
-    if hasattr(data, "snapshot"):
-        made = data.snapshot(image=image or 0, **options)
-        if isinstance(made, Snapshot):
-            return made
-    hint = "; trace a picture first: space.trace(picture)" if hasattr(data, "trace") else ""
-    raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}")
+    found = snapshot_of(data, image=image or 0, **options)
+    if found is None:
+        hint = "; trace a picture first: space.trace(picture)" if hasattr(data, "trace") else ""
+        raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}")
+    return found
 
 
 def not_of_a_snapshot(options: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import traitlets as t
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from classspace_widgets.export import ExportedPage
+    from classspace_widgets.export.page import Mount
     from classspace_widgets.interventions import Intervention
 
 
@@ -143,13 +145,17 @@ class View(Widget):
 
         return export_html(self, path, **options)
 
+    def _as_mount(self) -> Mount:
+        """What of the view an exported page shows."""
+        return replace(self.session._as_mount(), view=self.view, options=dict(self.options))
+
     def _ipython_display_(self) -> None:
         """Show the live view, and store beside it a form that outlives the kernel (hidden while the view lives)."""
         from IPython.display import display
 
         display(self._repr_mimebundle_()[0], raw=True)
         if self.saved_form != "none":
-            from classspace_widgets.export.html import saved_form
+            from classspace_widgets.export.saved import saved_form
 
             for data in saved_form(self, self.saved_form):
                 display(data, raw=True)

@@ -13,7 +13,7 @@ from PIL import Image
 from tiny_models import tiny_vit
 
 from classspace_widgets import Explorer
-from classspace_widgets.export import export_html
+from classspace_widgets.export import Payload, export_html
 from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
 from classspace_widgets.snapshot.container import byte_planes
 
@@ -165,7 +165,12 @@ def test_nothing_moves_while_the_slider_goes_through_the_depth(trace, width, tmp
 
 def test_a_page_of_ranks_of_some_streams_says_what_it_lacks(trace, tmp_path, offline):
     classes = ["rocket", "fish"]
-    out = export_html(trace.snapshot(), tmp_path / "page.html", classes=classes, streams=["residual"], ranks_only=True)
+    out = export_html(
+        trace.snapshot(),
+        tmp_path / "page.html",
+        classes=classes,
+        payload=Payload(streams=["residual"], ranks_only=True),
+    )
     watched = offline(out.path, width=1400)
     page = watched.page
     page.wait_for_selector(SLIDER)
@@ -371,7 +376,7 @@ def test_a_converted_notebook_shows_the_working_view_or_without_scripts_a_pictur
     import nbformat
     from nbconvert import HTMLExporter
 
-    from classspace_widgets.export.html import saved_form
+    from classspace_widgets.export.saved import saved_form
 
     forms = saved_form(Explorer(trace, class_name=trace.space.class_names[3]), "page")
     outputs = [nbformat.v4.new_output("display_data", data) for data in forms]

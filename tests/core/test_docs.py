@@ -21,6 +21,7 @@ from PIL import Image
 import classspace_widgets
 from classspace_widgets import ClassSpace, Explorer, Snapshot, export_html
 from classspace_widgets.data import ArrayDataset
+from classspace_widgets.export import Payload
 from classspace_widgets.metrics import direct_by_head
 from classspace_widgets.studies import run_study
 from core.families import build, pixels
@@ -204,7 +205,7 @@ def test_the_messages_that_the_page_explains_are_those_that_come(tmp_path, monke
         lambda: setattr(Explorer.from_file(path), "image", "picture.jpg"),
         lambda: Snapshot.load(path).logits(5),
         lambda: Snapshot.load(ROOT / "pyproject.toml"),
-        lambda: export_html(trace, tmp_path / "page.html", max_bytes=1000),
+        lambda: export_html(trace, tmp_path / "page.html", payload=Payload(max_bytes=1000)),
         *([] if torch.cuda.is_available() else [lambda: ClassSpace.bundled(device="cuda")]),
     ):
         with pytest.raises((ValueError, RuntimeError, KeyError)) as caught:

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_fixtures import synthetic
 
-from classspace_widgets.export import estimate_bytes, export_html, page
-from classspace_widgets.export.portable import narrowed, portable, reduced
+from classspace_widgets.export import Payload, export_html, page
+from classspace_widgets.export.portable import portable
+from classspace_widgets.export.size import estimate_bytes
 from classspace_widgets.snapshot import Snapshot
+from classspace_widgets.snapshot.select import select_classes, select_streams
 from classspace_widgets.snapshot.still import caption, identifiability, still, viridis
 
 
@@ -40,7 +43,7 @@ RUNTIME = "/* runtime */ console.log('ran');"
 @pytest.fixture(autouse=True)
 def built_front_end(monkeypatch: pytest.MonkeyPatch):
     """These tests are about the page around it: any script will do."""
-    monkeypatch.setattr("classspace_widgets.export.html._runtime", lambda: RUNTIME)
+    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: RUNTIME)
 
 
 class Reader(HTMLParser):
@@ -186,7 +189,7 @@ def state_of(path: Path) -> dict:
 )
 def test_what_a_notebook_keeps_holds_no_markup_of_names(text: str):
     """The script stands inside a page's script where a notebook is converted: no name may end it, or be run."""
-    from classspace_widgets.export.html import saved_form
+    from classspace_widgets.export.saved import saved_form
 
     name = text.encode("utf-8", "replace").decode()
     snapshot = synthetic("all")
@@ -291,7 +294,7 @@ def test_bokeh_travels_only_when_a_figure_does(tmp_path: Path):
 
 def test_pages_that_would_be_too_large_are_refused_before_writing(tmp_path: Path):
     with pytest.raises(ValueError, match=r"more than max_bytes=0\.0 MB; pass classes="):
-        export_html(synthetic("all"), tmp_path / "page.html", max_bytes=1000)
+        export_html(synthetic("all"), tmp_path / "page.html", payload=Payload(max_bytes=1000))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -357,8 +360,8 @@ SIZES = {
     "some classes": {"classes": list(range(40))},
     "one class": {"classes": [7]},
     "a payload": {"payload": "classes"},
-    "some streams": {"classes": list(range(40)), "streams": ["residual"]},
-    "ranks alone": {"classes": list(range(40)), "ranks_only": True},
+    "some streams": {"classes": list(range(40)), "payload": Payload(streams=["residual"])},
+    "ranks alone": {"classes": list(range(40)), "payload": Payload(ranks_only=True)},
     "a pinned state": {"pins": "one"},
     "a pinned state of some classes": {"pins": "one", "classes": list(range(40))},
 }
@@ -375,8 +378,11 @@ def test_the_size_is_known_within_a_fifth_before_anything_is_computed(many, capt
     snapshot = many.snapshot()
     written = export_html(snapshot, tmp_path / "page.html", **options).nbytes
     captured.clear()
+    payload = options.pop("payload", Payload())
+    payload = replace(payload if isinstance(payload, Payload) else Payload(payload), max_bytes=1000)
+    options["payload"] = payload
     with pytest.raises(ValueError, match="the page would be about") as refused:
-        export_html(snapshot, tmp_path / "small.html", max_bytes=1000, **options)
+        export_html(snapshot, tmp_path / "small.html", **options)
     foreseen = float(re.search(r"about ([\d.]+) MB", str(refused.value)).group(1)) * 1e6
     assert foreseen == pytest.approx(written, rel=0.2, abs=60_000)
     assert captured == []
@@ -394,7 +400,7 @@ def test_a_page_of_too_many_classes_carries_those_that_fit_and_says_which(many, 
     assert "every one of the 3000 classes" in whole.notes[0]
     captured.clear()
     kept = snapshot.meta["classes"]["kept"]
-    some = export_html(snapshot, tmp_path / "some.html", max_bytes=whole.nbytes // 2)
+    some = export_html(snapshot, tmp_path / "some.html", payload=Payload(max_bytes=whole.nbytes // 2))
     assert captured == [], "what the view carries already is not read again"
     found = page_of(some.path)
     assert some.nbytes <= whole.nbytes // 2
@@ -407,28 +413,29 @@ def test_a_page_of_too_many_classes_carries_those_that_fit_and_says_which(many, 
     # What is looked at goes along, and comes first where there is room for few.
     other = next(c for c in range(3000) if c not in kept)
     explorer = Explorer(snapshot, class_index=other, compare_index=kept[-1])
-    out = export_html(explorer, tmp_path / "looked.html", max_bytes=whole.nbytes // 2)
+    out = export_html(explorer, tmp_path / "looked.html", payload=Payload(max_bytes=whole.nbytes // 2))
     assert {other, *kept} == set(page_of(out.path).meta["classes"]["kept"])
     assert state_of(out.path)["class_index"] == other
     assert captured == ["classes"]
     room = 2 * export_html(snapshot, tmp_path / "six.html", classes=kept[:6]).nbytes
-    small = export_html([explorer, "text", [snapshot]], tmp_path / "few.html", max_bytes=room)
+    small = export_html([explorer, "text", [snapshot]], tmp_path / "few.html", payload=Payload(max_bytes=room))
     assert small.nbytes <= room
     first = page_of(small.path).meta["classes"]["kept"]
     assert first[:2] == [other, kept[-1]]
     assert len(first) < len(kept)
     # What was asked for is not changed.
-    for asked in ({"payload": "increments"}, {"classes": list(range(1000))}):
+    limit = Payload(max_bytes=room)
+    for asked in ({"payload": replace(limit, mode="increments")}, {"payload": limit, "classes": list(range(1000))}):
         with pytest.raises(ValueError, match=r"pass classes=\[...\] to carry only some classes"):
-            export_html(snapshot, tmp_path / "asked.html", max_bytes=room, **asked)
+            export_html(snapshot, tmp_path / "asked.html", **asked)
     with pytest.raises(ValueError, match="more than max_bytes"):
-        export_html(snapshot, tmp_path / "none.html", max_bytes=30_000)
+        export_html(snapshot, tmp_path / "none.html", payload=Payload(max_bytes=30_000))
 
 
 def test_a_file_of_every_class_is_narrowed_to_what_fits(many, captured, tmp_path):
     whole = Snapshot.load(many.snapshot(payload="increments", classes=[17]).save(tmp_path / "x.csnap"))
     all_of_it = export_html(whole, tmp_path / "whole.html")
-    some = export_html(whole, tmp_path / "some.html", max_bytes=all_of_it.nbytes // 2)
+    some = export_html(whole, tmp_path / "some.html", payload=Payload(max_bytes=all_of_it.nbytes // 2))
     assert some.nbytes <= all_of_it.nbytes // 2
     found = page_of(some.path)
     assert 1 <= len(found.meta["classes"]["kept"]) <= 6
@@ -438,7 +445,7 @@ def test_a_file_of_every_class_is_narrowed_to_what_fits(many, captured, tmp_path
 
 def test_narrowing_keeps_exact_ranks_and_names_what_is_lost():
     whole = synthetic("all")
-    part = narrowed(whole, [3, 0])
+    part = select_classes(whole, [3, 0])
     assert part.meta["classes"]["kept"] == [3, 0]
     for c in (3, 0):
         np.testing.assert_array_equal(part.ranks(c), whole.ranks(c))
@@ -462,12 +469,12 @@ def test_narrowing_takes_every_array_of_a_class_along():
     whole.arrays["ranks"] = np.stack([whole.ranks(c) for c in range(7)]).astype(np.uint16)
     names = ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw")
     for asked in ([3, 0], [6], [1, 5, 2]):
-        part = narrowed(whole, asked)
+        part = select_classes(whole, asked)
         for name in names:
             assert part.arrays[name].shape == (len(asked), *whole.arrays[name].shape[1:])
             for row, c in enumerate(asked):
                 np.testing.assert_array_equal(part.arrays[name][row], whole.arrays[name][c])
-        again = narrowed(part, asked[-1:])
+        again = select_classes(part, asked[-1:])
         for name in names:
             np.testing.assert_array_equal(again.arrays[name][0], whole.arrays[name][asked[-1]])
     assert set(names) <= set(whole.arrays)
@@ -491,7 +498,7 @@ def test_increments_are_narrowed_to_any_class():
     whole = synthetic("increments")
     kept = whole.meta["classes"]["kept"]
     other = next(c for c in range(7) if c not in kept)
-    part = narrowed(whole, [other, kept[0]])
+    part = select_classes(whole, [other, kept[0]])
     assert "increments" not in part.arrays
     for c in (other, kept[0]):
         np.testing.assert_array_equal(part.logits(c), whole.logits(c))
@@ -586,8 +593,8 @@ def page_of(path: Path) -> Snapshot:
 def test_streams_and_ranks_alone_make_smaller_pages_and_say_so(tmp_path: Path):
     whole = synthetic("classes")
     full = export_html(whole, tmp_path / "full.html")
-    some = export_html(whole, tmp_path / "some.html", streams=["attention", "residual"])
-    least = export_html(whole, tmp_path / "least.html", streams=["residual"], ranks_only=True)
+    some = export_html(whole, tmp_path / "some.html", payload=Payload(streams=["attention", "residual"]))
+    least = export_html(whole, tmp_path / "least.html", payload=Payload(streams=["residual"], ranks_only=True))
     assert least.nbytes < some.nbytes < full.nbytes
     assert "these streams alone: attention, residual" in str(some)
     assert "Ranks and top classes alone" in str(least)
@@ -621,8 +628,8 @@ def test_stream_points_by_hand():
 def test_streams_that_cannot_be_are_refused(tmp_path: Path, options, words):
     mode = options.pop("mode", "classes")
     with pytest.raises(ValueError, match=words):
-        export_html(synthetic(mode), tmp_path / "page.html", **options)
+        export_html(synthetic(mode), tmp_path / "page.html", payload=Payload(**options))
     assert list(tmp_path.iterdir()) == []
-    once = reduced(synthetic("classes"), ranks_only=True)
+    once = select_streams(synthetic("classes"), ranks_only=True)
     with pytest.raises(ValueError, match="made smaller already"):
-        reduced(once, streams=["residual"])
+        select_streams(once, streams=["residual"])

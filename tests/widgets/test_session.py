@@ -364,7 +364,7 @@ def test_linking_names_what_it_links():
 
 def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     shown = []
-    monkeypatch.setattr("classspace_widgets.export.html._runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
     monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
     explorer = Explorer(synthetic("all"), class_name="boat")
     explorer._ipython_display_()
@@ -388,7 +388,7 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
     assert set(shown[-1]) == {"image/png", "text/plain"}
     monkeypatch.setattr(Explorer, "saved_form", "page")
-    monkeypatch.setattr("classspace_widgets.export.html.SAVED_LIMIT", 10)
+    monkeypatch.setattr("classspace_widgets.export.saved.SAVED_LIMIT", 10)
     explorer._ipython_display_()
     assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
     assert set(shown[-1]) == {"image/png", "text/plain"}

@@ -1,0 +1,104 @@
+"""The form in which a view is saved in a notebook, for readers without a kernel.
+
+A notebook stores two outputs beside the live view: a script that shows the working page in a frame, and a picture through
+the depth of the model.  Of the three only the first that can be shown is shown: the script's style sheet hides the others,
+and Jupyter's note that the live view's model is gone.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from classspace_widgets.export import front_end
+from classspace_widgets.export.items import as_mount
+from classspace_widgets.export.page import page_title, render
+from classspace_widgets.export.size import estimate_bytes
+from classspace_widgets.snapshot.filmstrip import filmstrip, with_lines
+from classspace_widgets.snapshot.still import caption, with_readable_picture
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from classspace_widgets.snapshot.snapshot import Snapshot
+
+SAVED_LIMIT = 2_000_000
+"""Bytes of a page that a notebook keeps with every view; a larger one would make the notebook slow to open and to save."""
+
+_SCRIPT = """
+(() => {
+  const { page, title, height } = PARTS;
+  const output = ":is(.jp-OutputArea-child, .output_area)";
+  const view = `${output}:has(.csw-view)`;
+  const saved = `${output}:has(.csw-saved)`;
+  const style = document.createElement("style");
+  style.textContent =
+    `${view} + ${saved}, ${view} + ${saved} + ${output}, ${output}:has(.csw-saved iframe) + ${output},` +
+    `${output}:has(+ ${output} .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }`;
+  const place = document.createElement("div");
+  place.className = "csw-saved";
+  place.append(style);
+  if (page) {
+    const frame = document.createElement("iframe");
+    Object.assign(frame, { title, loading: "lazy", srcdoc: page });
+    frame.sandbox = "allow-scripts";
+    frame.style.cssText = `width:100%;height:${height}px;border:0`;
+    place.append(frame);
+  }
+  (element[0] ?? element).append(place);  // the classic notebook's is jQuery's
+})();
+""".strip()
+
+
+def saved_form(view: Any, form: str) -> list[dict[str, str]]:
+    """What shows a view where there is no kernel: the working page in a frame, and a picture through the depth.
+
+    A trusted notebook, and a page converted from one, run the script that puts the page into a frame and hides the
+    picture.  A notebook that is not trusted yet, and whatever takes scripts out, is left with the picture.  Neither is
+    HTML: where that is cleaned, the source of what is not allowed in it is shown as text.
+
+    Parameters
+    ----------
+    view : View, Session or Snapshot
+    form : str
+        ``"page"`` or ``"picture"``; a page of more than 2 MB becomes a picture.
+
+    Returns
+    -------
+    list of dict
+        The script's output and the picture's, by MIME type.
+    """
+    if form not in ("page", "picture"):
+        raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
+    mount = as_mount(view)
+    class_index = mount.state.get("class_index", mount.snapshot.predicted[0])
+    words, hint = caption(mount.snapshot, class_index), "A still picture: run the cell for the live view."
+    parts: dict[str, Any] = {}
+    if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
+        hint = "A still picture: run the cell, or trust this notebook, for the working view."
+        parts = {
+            "page": render([mount], title=page_title([mount.snapshot]), script=front_end.runtime()),
+            "title": mount.view,
+            "height": 980 if mount.view == "Explorer" else 460,
+        }
+    # In a page converted from the notebook the script stands in one of the page: it must not hold "</script".
+    script = _SCRIPT.replace("PARTS", json.dumps(parts).replace("<", "\\u003c"))
+    picture = _picture(mount.snapshot, class_index, (words, hint))
+    return [
+        {"application/javascript": script, "text/plain": ""},
+        {"image/png": picture, "text/plain": f"{words}\n{hint}"},
+    ]
+
+
+def _picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> str:
+    """The class through the depth of the model, in at most nine pictures over lines of text: a PNG in base64."""
+    from PIL import Image
+
+    depth = snapshot.n_blocks
+    blocks = sorted({round(i * depth / min(depth, 8)) for i in range(min(depth, 8) + 1)}) if depth else [0]
+    picture = with_lines(filmstrip(with_readable_picture(snapshot), class_index, blocks=blocks), lines)
+    buffer = io.BytesIO()
+    picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
+    return base64.b64encode(buffer.getvalue()).decode()
