@@ -16,7 +16,8 @@ import torch
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.data import ArrayDataset
-from classspace_widgets.probing import collect_sums, probe_points
+from classspace_widgets.probing import collect_sums
+from classspace_widgets.probing.fit import probe_points
 from classspace_widgets.probing.ridge import RidgeSums
 
 

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.studies import permutation_test, standard_studies
+from classspace_widgets.studies import standard_studies
 from classspace_widgets.studies.engine import read_batch
 from classspace_widgets.studies.standard import HIDDEN_STATE
-from classspace_widgets.studies.statistics import bootstrap_ci
+from classspace_widgets.studies.statistics import bootstrap_ci, permutation_test
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from classspace_widgets.studies import Readings
+from classspace_widgets.studies.readings import Readings
 
 
 class Pictures:

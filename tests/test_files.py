@@ -34,8 +34,9 @@ from classspace_widgets.snapshot import Snapshot, SnapshotError
 from classspace_widgets.snapshot.atlas import MemoryAtlas
 from classspace_widgets.snapshot.container import pack, unpack
 from classspace_widgets.snapshot.still import still
-from classspace_widgets.studies import CheckpointError, StudyResult, StudyResults, run_study
-from classspace_widgets.studies.checkpoint import load_checkpoint, save_checkpoint
+from classspace_widgets.studies import StudyResults, run_study
+from classspace_widgets.studies.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from classspace_widgets.studies.results import StudyResult
 
 IDENTITY = {"model": "tiny", "seed": 0}
 STATE = {"done": np.array([True, False, True]), "trained/accuracy/over": np.arange(6.0).reshape(2, 3)}

@@ -24,7 +24,7 @@ from classspace_widgets.memories import memory_atlas, most_activating
 from classspace_widgets.plots import write_report
 from classspace_widgets.probing import fit_probes, probe_accuracy
 from classspace_widgets.space import stream_readings
-from classspace_widgets.studies import run_study
+from classspace_widgets.studies import Execution, run_study
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ LONG = {
     "passes without tokens": scored,
     "sweep": lambda s, _: sweep_heads(s, pixels(s, 1), 0),
     "memories": lambda s, _: most_activating(s, Pictures(9), 1, "mlp", [0], batch_size=3),
-    "study": lambda s, _: run_study(s, Pictures(6), "accuracy", batch_size=2),
+    "study": lambda s, _: run_study(s, Pictures(6), "accuracy", execution=Execution(batch_size=2)),
     "probes": lambda s, _: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
     "solving": lambda s, _: fit_probes(s, Pictures(40), tokens=[0], batch_size=4),
     "report": lambda s, to: write_report(
@@ -85,11 +85,11 @@ def test_what_is_quick_shows_none(capfd):
 
 def test_a_study_shows_one_bar_and_none_where_none_is_wanted(at_once, capfd):
     space = tiny_vit()
-    run_study(space, Pictures(6), ["accuracy", "token_removal"], batch_size=2)
+    run_study(space, Pictures(6), ["accuracy", "token_removal"], execution=Execution(batch_size=2))
     shown = capfd.readouterr().err
     assert "study:" in shown
     assert "pass" not in shown
-    run_study(space, Pictures(6), ["accuracy", "token_removal"], batch_size=2, progress=False)
+    run_study(space, Pictures(6), ["accuracy", "token_removal"], execution=Execution(batch_size=2), progress=False)
     assert capfd.readouterr().err == ""
     with progress.quiet():
         space.trace(pixels(space))

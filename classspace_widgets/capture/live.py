@@ -22,8 +22,8 @@ from classspace_widgets.snapshot.source import Answer, Progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from classspace_widgets.explain import TokenImportance
-    from classspace_widgets.interventions import Intervention
+    from classspace_widgets.explain.result import TokenImportance
+    from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import GridMeta, MapMeta, PartMeta, PayloadMode
     from classspace_widgets.snapshot.snapshot import Snapshot
@@ -181,7 +181,8 @@ class LiveSource:
         classes: Sequence[int] | None = None,
     ) -> Snapshot:
         """A pass with interventions as a snapshot that says what was done."""
-        from classspace_widgets.interventions import to_code, to_spec
+        from classspace_widgets.interventions import to_spec
+        from classspace_widgets.interventions.base import to_code
 
         options = {**self.options, "payload": payload or self.options.get("payload", "auto")}
         if classes is not None:

@@ -77,7 +77,7 @@ def _study(arguments: argparse.Namespace) -> int:
     import torch
 
     from classspace_widgets.data.named import named_dataset
-    from classspace_widgets.studies import run_study
+    from classspace_widgets.studies import Execution, run_study
 
     dataset = named_dataset(arguments.data)
     space = space_of(arguments)
@@ -85,15 +85,17 @@ def _study(arguments: argparse.Namespace) -> int:
         space,
         dataset,
         arguments.studies,
-        batch_size=arguments.batch_size,
         random_twin=arguments.twin,
         checkpoint=checkpoint,
         resume=arguments.resume,
         seed=arguments.seed,
-        max_skipped=arguments.max_skipped,
         class_map=class_map,
-        autocast=getattr(torch, arguments.autocast) if arguments.autocast else None,
-        workers=arguments.workers,
+        execution=Execution(
+            batch_size=arguments.batch_size,
+            max_skipped=arguments.max_skipped,
+            autocast=getattr(torch, arguments.autocast) if arguments.autocast else None,
+            workers=arguments.workers,
+        ),
     )
     found.save(results)
     checkpoint.unlink(missing_ok=True)

@@ -5,8 +5,6 @@ Symbols as in the paper: ``x_l`` the residual stream after block l, ``a_l`` and 
 """
 
 from classspace_widgets.metrics.contributions import (
-    READINGS,
-    Contributions,
     contributions,
     direct_by_head,
     direct_by_source,
@@ -14,23 +12,17 @@ from classspace_widgets.metrics.contributions import (
     output_contributions,
 )
 from classspace_widgets.metrics.identifiability import (
-    chance_identifiability,
     class_identifiability,
     class_similarity_change,
-    identifiability,
     residual_composition,
 )
 
 __all__ = [
-    "READINGS",
-    "Contributions",
-    "chance_identifiability",
     "class_identifiability",
     "class_similarity_change",
     "contributions",
     "direct_by_head",
     "direct_by_source",
-    "identifiability",
     "output_by_head",
     "output_contributions",
     "residual_composition",

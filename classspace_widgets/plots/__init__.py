@@ -8,25 +8,19 @@ The ``_strip`` functions return a `PaperFigure`, which is written as PNG, SVG or
 from classspace_widgets.explain.strips import importance_strip
 from classspace_widgets.plots.contributions import plot_contributions, plot_heads
 from classspace_widgets.plots.explanation import plot_explanation
-from classspace_widgets.plots.files import figures_in, save_figure
-from classspace_widgets.plots.heat import plot_heat_table
+from classspace_widgets.plots.files import save_figure
 from classspace_widgets.plots.probes import plot_probes
 from classspace_widgets.plots.report import write_report
 from classspace_widgets.plots.results import plot_overview, plot_result
-from classspace_widgets.plots.show import ShownFigure, show_figure
+from classspace_widgets.plots.show import show_figure
 from classspace_widgets.plots.strips import identifiability_strip
-from classspace_widgets.snapshot.paper import PaperFigure
 
 __all__ = [
-    "PaperFigure",
-    "ShownFigure",
-    "figures_in",
     "identifiability_strip",
     "importance_strip",
     "plot_contributions",
     "plot_explanation",
     "plot_heads",
-    "plot_heat_table",
     "plot_overview",
     "plot_probes",
     "plot_result",

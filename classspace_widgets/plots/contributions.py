@@ -13,7 +13,7 @@ from classspace_widgets.points import block_name
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from classspace_widgets.metrics import Contributions
+    from classspace_widgets.metrics.contributions import Contributions
 
 _QUANTITY = {
     "direct": "direct contribution",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
-from classspace_widgets.metrics import chance_identifiability
+from classspace_widgets.metrics.identifiability import chance_identifiability
 from classspace_widgets.points import block_name
 from classspace_widgets.snapshot.paper import PaperFigure, theme_of
 from classspace_widgets.snapshot.still import identifiability, picture_of

@@ -1,16 +1,12 @@
 """Ridge probes of every block, stream and token at once, from one pass over the data."""
 
-from classspace_widgets.probing.fit import collect_sums, fit_probes, probe_accuracy, probe_points
-from classspace_widgets.probing.ridge import RidgeProbes, RidgeSums
+from classspace_widgets.probing.fit import collect_sums, fit_probes, probe_accuracy
 from classspace_widgets.probing.scores import LensScores, ProbeScores
 
 __all__ = [
     "LensScores",
     "ProbeScores",
-    "RidgeProbes",
-    "RidgeSums",
     "collect_sums",
     "fit_probes",
     "probe_accuracy",
-    "probe_points",
 ]

@@ -1,4 +1,4 @@
-"""How blocks build a class: class similarity change rate and residual composition."""
+"""How blocks build up a class: class similarity change rate and residual composition."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.studies.protocol import ShareStudy
+from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 
 class SimilarityChange(ShareStudy):
-    """Share of tokens whose class logit read from a sublayer's output exceeds that read from its reference stream.
+    """Share of tokens where the class logit of a sublayer's output exceeds that of a reference stream.
 
     Parameters
     ----------
     against : str
-        ``"block_input"``: attention and MLP are both compared with ``x_{l-1}`` (the paper's); ``"sublayer_input"``:
+        ``"block_input"``: attention and MLP are both compared with ``x_{l-1}``, as in the paper; ``"sublayer_input"``:
         the MLP is compared with ``mid_l``.
     """
 
@@ -34,7 +34,7 @@ class SimilarityChange(ShareStudy):
     def __init__(self, *, against: str = "block_input", **options: Any) -> None:
         super().__init__(**options)
         if against not in ("block_input", "sublayer_input"):
-            raise ValueError(f"against must be block_input or sublayer_input, got {against!r}")
+            raise ValueError(f"against must be 'block_input' or 'sublayer_input', got {against!r}")
         self.against = against
         reference = "the block's input" if against == "block_input" else "the sublayer's own input"
         self.method = (
@@ -65,7 +65,7 @@ class SimilarityChange(ShareStudy):
 
 
 class ResidualComposition(ShareStudy):
-    """Whose top class the residual stream takes on: its own past, the attention's, the MLP's, or one of nobody's."""
+    """Where the top class of the residual stream comes from: the block's input, attention, MLP, or none of them."""
 
     name = "residual_composition"
     title = "Residual composition"
@@ -82,12 +82,12 @@ class ResidualComposition(ShareStudy):
         return [{"block": b, "source": s} for s in sources for b in space.points.blocks]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Tokens of each source."""
+        """Tokens whose top class comes from each source."""
         top1, points = batch.hidden.top1, batch.hidden.points
         residual = top1[:, points.of_streams("residual")]
         after, before = residual[:, 1:], residual[:, :-1]
         sources = [before, *(top1[:, points.of_streams(name)] for name in points.sublayers)]
         matches = [after == source for source in sources]
-        nobody = ~torch.stack(matches).any(dim=0)
-        counted = [batch.group_sums(m) for m in (*matches, nobody)]
-        return np.concatenate(counted, axis=1), batch.group_sizes()[:, None]
+        composed = ~torch.stack(matches).any(dim=0)
+        sums = [batch.group_sums(m) for m in (*matches, composed)]
+        return np.concatenate(sums, axis=1), batch.group_sizes()[:, None]

@@ -1,4 +1,4 @@
-"""Differences between measured shares, resampled over the same pictures, within a model and against its random twins."""
+"""Differences between measured shares, resampled over the same pictures: within a model and from its random twins."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 COLUMNS = ("comparison", "against", "value", "low", "high", "p", "p_least", "pictures")
 ITSELF = "itself"
+"""In the column ``against``: the difference within the model, not compared with a twin."""
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A difference worth testing: ``more`` minus ``less``, and the same held against every random twin.
+    """A difference to test: ``more`` minus ``less``, and how much it exceeds that of every random twin.
 
     Attributes
     ----------
     name : str
-        In the column ``comparison``.
+        Text in the column ``comparison``.
     more, less : Cell
-        Without ``less`` the share itself is held against the twins'.
+        Without ``less``, the share itself is compared with the twins'.
     control : bool
-        Whether the twins are compared with.
+        Whether to compare with the twins.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Sample:
-    """A share, its R bootstrap resamples, its interval, and how many pictures it rests on."""
+    """A share, its R bootstrap resamples, its interval, and the number of pictures behind it."""
 
     value: float
     resampled: Floats = field(repr=False)
@@ -60,9 +61,9 @@ class Sample:
 def difference(plus: Sequence[Sample], minus: Sequence[Sample], level: float) -> dict[str, float]:
     """Sum of some shares minus the sum of others, with its interval and one-sided p.
 
-    Resamples are subtracted one by one: shares of the same pictures are resampled with the same weights, so that what the
-    pictures have in common cancels (a paired bootstrap).  Where no resample differs from another, all pictures having said
-    the same, the interval is put together from the shares' own (Zou and Donner 2008).
+    Resamples are subtracted one by one: shares of the same pictures are resampled with the same weights, so what they have in
+    common cancels (a paired bootstrap). Where all resamples are equal, because every picture has share 0 or 1, the interval
+    combines those of the shares (Zou and Donner 2008).
     """
     value = sum(s.value for s in plus) - sum(s.value for s in minus)
     resampled = sum((s.resampled for s in plus), np.zeros(1)) - sum((s.resampled for s in minus), np.zeros(1))

@@ -1,4 +1,4 @@
-"""The same pass over many workers with Dask: shards go out, counted parts come back and merge by the study law."""
+"""The same pass over many workers with Dask: shards are sent out, their counts come back and are merged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.studies.engine import Job, Progress, run_shard
-from classspace_widgets.studies.twin import on_device
+from classspace_widgets.studies.execution import on_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,16 +23,17 @@ if TYPE_CHECKING:
 def run_distributed(
     client: Any, job: Job, batches: NDArray[np.int64], *, shards_per_worker: int = 8
 ) -> Iterator[Progress]:
-    """Measure batches on a Dask client's workers; yields counted parts as they finish.
+    """Measure batches on a Dask client's workers; yields their counts as they finish.
 
     Parameters
     ----------
     client : dask.distributed.Client
     job : Job
     batches : ndarray [n], int64
-        Which batches are left to do.
+        Numbers of the batches that are not done.
     shards_per_worker : int
-        More shards even out the load, and lose less when a worker dies.
+        With more shards the load is more even, and less is lost when a worker dies. With 8, the last worker idles for
+        at most an eighth of the run.
 
     Notes
     -----
@@ -43,14 +44,14 @@ def run_distributed(
         from distributed import as_completed
     except ImportError as error:
         raise ImportError(
-            'client= needs Dask; install it with: pip install "classspace-widgets[distributed]"'
+            'Execution(client=...) needs Dask; install it with: pip install "classspace-widgets[distributed]"'
         ) from error
     if len(batches) == 0:
         return
     workers = max(1, len(client.scheduler_info()["workers"]))
     shards = np.array_split(batches, min(len(batches), workers * shards_per_worker))
     with warnings.catch_warnings():
-        # Dask warns about large graphs; a model in the graph is what makes recovery possible.
+        # Dask warns about large graphs, but lost shards can only be repeated because the model is in the graph.
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
         sent = client.submit(bytes, _pack(job), pure=False)
         futures = [client.submit(_work, sent, [int(b) for b in shard], pure=False, retries=3) for shard in shards]
@@ -69,26 +70,26 @@ def _pack(job: Job) -> bytes:
     content = (portable, device.type, job.prepare, job.studies, job.batch_size, job.autocast, job.workers)
     buffer = io.BytesIO()
     try:
-        # Dask's own; it takes data sets that were defined in a notebook, too.
+        # Dask's own pickler, which also takes data sets that were defined in a notebook.
         buffer.write(importlib.import_module("cloudpickle").dumps(content))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(f"the data set or model cannot be sent to workers: {error}") from error
     return buffer.getvalue()
 
 
-# The last job that this worker opened, by the identity of its bytes: shards share one model.
-_OPENED: dict[int, Job] = {}
-# A worker may have several threads, and a model takes the hooks of one pass at a time; torch has threads of its own.
-_ONE = threading.Lock()
+# The last job that this worker unpacked, by the hash of its bytes: shards share one model.
+_JOBS: dict[int, Job] = {}
+# A worker may have several threads, but a model takes the hooks of one pass at a time; torch has its own threads.
+_ONE_PASS = threading.Lock()
 
 
 def _work(packed: bytes, batches: Sequence[int]) -> Progress:
     key = hash(packed)
-    with _ONE:
-        if key not in _OPENED:
+    with _ONE_PASS:
+        if key not in _JOBS:
             spaces, kind, prepare, studies, batch_size, autocast, workers = pickle.loads(packed)
             device = "cuda" if kind == "cuda" and torch.cuda.is_available() else "cpu"
             spaces = {name: space if device == "cpu" else on_device(space, device) for name, space in spaces.items()}
-            _OPENED.clear()
-            _OPENED[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
-        return run_shard(_OPENED[key], batches)
+            _JOBS.clear()
+            _JOBS[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
+        return run_shard(_JOBS[key], batches)

@@ -1,4 +1,9 @@
-"""What a process does with batches: prepare them, pass them through the models, count them by every study."""
+"""Measuring batches in one process: prepare a batch, pass it through every model, count it by every study.
+
+A `Job` says everything that is to be measured; a `Progress` is what has been counted so far. `run_here` counts into the
+`Progress` of the run; `run_shard`, on a worker, counts into an empty one, which the run absorbs. A batch is counted by all
+studies or by none: an interruption by Ctrl-C waits until the batch is complete, and a state in between is never saved.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Job:
-    """Everything that a process needs to measure batches: sent once to every worker."""
+    """Everything that a process needs to measure batches; sent once to every worker."""
 
     spaces: dict[str, ClassSpace]
     prepare: Preparer
@@ -37,7 +42,7 @@ class Job:
     workers: int = 1
 
     def indices(self, batch: int) -> range:
-        """Positions of the pictures of a batch; batches never depend on what was skipped or done before."""
+        """Positions of a batch's pictures, whatever was skipped or done before."""
         return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.prepare.dataset)))
 
     @property
@@ -50,17 +55,17 @@ class Job:
 class Progress:
     """What has been counted: studies by (weights, name), batches done, pictures skipped.
 
-    ``torn`` is set while a batch is counted by some studies and not yet by others: such a state is never saved.
+    ``mid_batch`` is True while a batch has been counted by some studies and not yet by others: such a state is not saved.
     """
 
     studies: dict[tuple[str, str], Study]
     done: np.ndarray[Any, np.dtype[np.bool_]]
     skipped: list[tuple[int, str]] = field(default_factory=list)
-    torn: bool = False
+    mid_batch: bool = False
 
     @classmethod
     def empty(cls, job: Job) -> Progress:
-        """Nothing yet."""
+        """A state that has counted nothing."""
         studies: dict[tuple[str, str], Study] = {}
         for weights, space in job.spaces.items():
             for name, study in job.studies.items():
@@ -69,7 +74,7 @@ class Progress:
         return cls(studies, np.zeros(job.n_batches, bool))
 
     def arrays(self) -> dict[str, Any]:
-        """States of all studies, flat."""
+        """The states of all studies as one flat dict."""
         return {
             f"{weights}/{name}/{key}": array
             for (weights, name), study in self.studies.items()
@@ -77,7 +82,7 @@ class Progress:
         }
 
     def load(self, progress: dict[str, Any], arrays: dict[str, Any]) -> None:
-        """Take over a checkpoint."""
+        """Restore a checkpoint."""
         self.done = np.asarray(arrays.pop("done"), dtype=bool)
         self.skipped = [(int(i), str(why)) for i, why in progress["skipped"]]
         for (weights, name), study in self.studies.items():
@@ -85,7 +90,7 @@ class Progress:
             study.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
 
     def absorb(self, part: Progress) -> None:
-        """Add what another process counted."""
+        """Add the counts of another process."""
         self.studies = {key: study.merge(part.studies[key]) for key, study in self.studies.items()}
         self.done |= part.done
         self.skipped = sorted(self.skipped + part.skipped)
@@ -96,22 +101,22 @@ def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any,
     prepared = prepared_batches(job.prepare, (job.indices(int(b)) for b in batches), workers=job.workers)
     for batch, items in zip(batches, prepared, strict=True):
         good = [item for item in items if isinstance(item, Item)]
-        with _undisturbed():
-            state.torn = True
+        with _interrupts_delayed():
+            state.mid_batch = True
             if good:
                 measure(job, state, good)
             state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Unreadable)]
             state.done[batch] = True
-            state.torn = False
+            state.mid_batch = False
         yield state
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Hold back Ctrl-C until a batch is counted by all studies (only a main thread can be interrupted by it).
+def _interrupts_delayed() -> Iterator[None]:
+    """Delay Ctrl-C until a batch has been counted by all studies; the usual handler then runs.
 
-    What would have been done about it is done then.  A process that was told to ignore Ctrl-C, as shells tell those that they
-    start in the background, goes on ignoring it.
+    Only the main thread receives Ctrl-C. A process that ignores it, as one that a shell starts in the background, goes on
+    ignoring it.
     """
     previous = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(previous):
@@ -128,7 +133,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def run_shard(job: Job, batches: Sequence[int]) -> Progress:
-    """Measure some batches from nothing; what a worker does."""
+    """Measure some batches into an empty state: the work of one task on a worker."""
     state = Progress.empty(job)
     with quiet():
         for _ in run_here(job, state, batches):
@@ -137,7 +142,7 @@ def run_shard(job: Job, batches: Sequence[int]) -> Progress:
 
 
 def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
-    """One batch through every model and study."""
+    """Pass one batch through every model, and count it by every study."""
     pixels = torch.stack([item.pixels for item in items])
     labels = torch.tensor([item.label for item in items], device="cpu")
     masks = torch.from_numpy(np.stack([item.mask for item in items]))
@@ -152,14 +157,14 @@ def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
                 space, moved[chosen], labels[some], masks[some], indices[chosen], needs=needs, autocast=job.autocast
             )
 
-        # In smaller pieces where a GPU's memory does not suffice; counted only once a piece is read.
+        # In smaller chunks if a GPU's memory does not suffice; a chunk is counted only once it has been read.
         for readings in space.in_chunks(torch.arange(len(items), device="cpu"), read):
             for name in job.studies:
                 state.studies[weights, name].update(readings)
 
 
 def _check_finite(trace: Trace, indices: np.ndarray[Any, Any]) -> None:
-    """Raise where a pass overflowed: NaN is larger than nothing, so it would count as the best rank."""
+    """Raise if a pass overflowed: no logit is larger than NaN, so NaN would count as the best rank."""
     with torch.inference_mode():
         good = torch.isfinite(trace.stream("residual", trace.n_blocks)).flatten(1).all(dim=1)
         good &= torch.isfinite(trace.output).all(dim=1)
@@ -180,7 +185,7 @@ def read_batch(
     needs: frozenset[str] = frozenset(),
     autocast: torch.dtype | None = None,
 ) -> Readings:
-    """One pass over pixels ``[B, 3, height, width]``, as `Readings` with what ``needs`` asks for."""
+    """`Readings` of one pass over pixels ``[B, 3, height, width]``, with everything in ``needs``."""
     active: dict[tuple[int, str], torch.Tensor] = {}
     with ExitStack() as stack:
         stack.enter_context(alone(space.model))

@@ -1,4 +1,4 @@
-"""Token importance put to the test: perturbation areas and curves, and agreement with object masks."""
+"""Tests of token importance: perturbation curves and areas, and agreement with object masks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from classspace_widgets.explain.reading import LOSSES
 from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.studies.contrasts import Cell, Contrast
-from classspace_widgets.studies.protocol import ShareStudy
 from classspace_widgets.studies.readings import OUTCOMES
+from classspace_widgets.studies.shares import ShareStudy
 from classspace_widgets.studies.tally import interval_of
 
 if TYPE_CHECKING:
@@ -33,34 +33,34 @@ if TYPE_CHECKING:
 
 MEASURES = ("accuracy", "probability")
 GRAIN = 2.0**-24
-"""Values are rounded to whole multiples of this, so that their sums are exact in any order."""
+"""Values in [0, 1] are rounded to whole multiples of this, so that sums of up to 2**29 pictures are exact in any order."""
 
 
 class ExplanationStudy(ShareStudy):
-    """How well methods of token importance find what the model needs, and where the object is.
+    """How well methods of token importance find the tokens that the model needs, and the object.
 
     Parameters
     ----------
     methods : sequence of str
         As in `explain.importance`; ``"gradient:cross_entropy"`` and ``"gradient:paper"`` set the gradient's loss.
     loss : str
-        For plain ``"gradient"``.
+        Loss of ``"gradient"``.
     scorers : mapping of str to callable, optional
-        More methods by name: each takes the batch (`Readings`) and gives scores ``[B, P]`` of the image tokens for the
+        More methods by name: functions from the batch (`Readings`) to scores ``[B, P]`` of the image tokens for the
         pictures' labels, such as `probing.ProbeScores` and `probing.LensScores`.
     steps : int
-        How many sizes of the remaining picture to test, evenly from one token to all; 0 for every size.
+        Number of points on a curve, evenly spaced from one token to all; 0 for every number of tokens.
     random_orders : int
-        Random orders per picture, as the control; 0 for none.
+        Random orders per picture, as a control; 0 for none.
     """
 
     name = "explanation"
-    title = "Token importance put to the test"
+    title = "Tests of token importance"
     quantity = "Areas, accuracies and probabilities, 0 to 1; mask scores, 0 to 1"
     method = (
         "Image tokens are removed after the position embedding, by importance for the picture's label: the least "
         "important first ('negative', higher is better) or the most important first ('positive', lower is better); area "
-        "under the curve over the share of tokens left, by the trapezoid rule ('area'), and as the paper's code takes it ('area "
+        "under the curve over the share of tokens kept, by the trapezoid rule ('area'), and as in the paper's code ('area "
         "(paper)': the sum of the data set's curve over its largest value times the number of steps; Vilas et al. 2023). Against "
         "object masks: pointing game, IoU at each picture's best threshold, average precision, share of positive importance "
         "inside."
@@ -88,9 +88,9 @@ class ExplanationStudy(ShareStudy):
             raise ValueError(f"expected steps = 0 or >= 2 and random_orders >= 0, got {steps} and {random_orders}")
         self.methods, self.loss, self.steps, self.random_orders = tuple(methods), loss, steps, random_orders
         self.scorers = dict(scorers or {})
-        doubled = [name for name in self.scorers if name in known or name == "random"]
-        if doubled:
-            raise ValueError(f"scorers need names of their own, got {doubled[0]!r}, which is a method's")
+        taken = [name for name in self.scorers if name in known or name == "random"]
+        if taken:
+            raise ValueError(f"scorers need new names, got {taken[0]!r}, which is the name of a method")
 
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
@@ -99,7 +99,7 @@ class ExplanationStudy(ShareStudy):
         return {**super().options(), **own, **scorers}
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
-        """One row for every area, mask score and step of a curve (``kept`` is -1 where it is not a step)."""
+        """One row for every area, mask score and step of a curve (``kept`` is -1 if it is not a step)."""
         count = space.adapter.grid[0] * space.adapter.grid[1]
         steps = np.linspace(1, count, self.steps or count).round().astype(int)
         self.kept = tuple(sorted({int(n) for n in steps}, reverse=True))
@@ -116,16 +116,16 @@ class ExplanationStudy(ShareStudy):
         """See `Study.start`."""
         super().start(space)
         last = space.points.n_blocks
-        # Scores that are read where the model itself reads nothing.
+        # Scorers that read image tokens after the last block, which the model itself does not use.
         ends = {name: getattr(scorer, "block", None) == last for name, scorer in self.scorers.items()}
-        self.unread_scorers = tuple(name for name, at_end in ends.items() if at_end and self.unread)
+        self.unused_scorers = tuple(name for name, at_end in ends.items() if at_end and self.unused_image_tokens)
 
     def contrasts(self) -> list[Contrast]:
-        """Every gradient against every other method, by both areas: more is better for the first that is named."""
+        """Every gradient against every other method, by both areas: positive if the gradient is better."""
         found = []
-        everyone = (*self.methods, *self.scorers, *(("random",) if self.random_orders else ()))
+        methods = (*self.methods, *self.scorers, *(("random",) if self.random_orders else ()))
         for own in self.methods:
-            for other in everyone:
+            for other in methods:
                 if not own.startswith("gradient") or other.startswith("gradient"):
                     continue
                 for order in ORDERS:
@@ -137,16 +137,16 @@ class ExplanationStudy(ShareStudy):
     def notes(self) -> tuple[str, ...]:
         """See `Study.notes`."""
         return tuple(
-            f"'{name}' reads the image tokens after the last block, which nothing reads in this model: it answers from its "
+            f"'{name}' reads the image tokens after the last block, which this model does not use: it answers from its "
             "prefix tokens."
-            for name in self.unread_scorers
+            for name in self.unused_scorers
         )
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Values and whether they are defined, ``[B, S, 1]`` each."""
+        """Values, and 1 where they are defined, ``[B, S, 1]`` each."""
         space = batch.trace.space
         if space is None or batch.pixels is None:
-            raise ValueError("this study needs passes of its own: run it through run_study")
+            raise ValueError("this study runs further passes: use run_study")
         run = Resumable.record(space.adapter, batch.pixels)
         count = space.adapter.grid[0] * space.adapter.grid[1]
         parts = []
@@ -159,13 +159,13 @@ class ExplanationStudy(ShareStudy):
             parts.append(self._measured(batch, space, run, found.scores[:, 0]))
         parts += [self._measured(batch, space, run, scorer(batch)) for scorer in self.scorers.values()]
         if self.random_orders:
-            drawn = [
+            random = [
                 self._measured(
                     batch, space, run, random_scores(batch.indices, count, repeat=r, seed=self.seed).to(space.device)
                 )
                 for r in range(self.random_orders)
             ]
-            parts.append(np.mean(drawn, axis=0))
+            parts.append(np.mean(random, axis=0))
         values = np.concatenate(parts, axis=1)[:, :, None]
         defined = ~np.isnan(values)
         rounded = np.round(np.where(defined, values, 0.0) / GRAIN) * GRAIN
@@ -177,8 +177,8 @@ class ExplanationStudy(ShareStudy):
         columns = [self._curve(curves, order, measure) for order in ORDERS for measure in MEASURES]
         masks = batch.token_masks
         agreement = None if masks is None else mask_scores(scores, masks)
-        nothing = torch.full((len(scores), 1), torch.nan, dtype=torch.float64, device=scores.device)
-        columns += [nothing if agreement is None else agreement[score].unsqueeze(1) for score in SCORES]
+        missing = torch.full((len(scores), 1), torch.nan, dtype=torch.float64, device=scores.device)
+        columns += [missing if agreement is None else agreement[score].unsqueeze(1) for score in SCORES]
         return torch.cat(columns, dim=1).cpu().numpy()
 
     @staticmethod
@@ -187,7 +187,7 @@ class ExplanationStudy(ShareStudy):
         return torch.cat([curves.area(order, measure).unsqueeze(1), steps.double()], dim=1)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """See `Study.tables`; the steps of the curves are in ``curves``, ``paper`` has the form of the paper's table."""
+        """See `Study.tables`; ``curves`` has the steps of the curves, ``paper`` the form of the paper's table."""
         tables = super().tables()
         main = tables["main"]
         tables["curves"] = main[main["kept"] >= 0].reset_index(drop=True)
@@ -205,7 +205,7 @@ class ExplanationStudy(ShareStudy):
         return tables
 
     def _paper_areas(self) -> pd.DataFrame:
-        """Areas as the paper's code takes them, of the curve of all pictures of an outcome."""
+        """Areas as in the paper's code, of the mean curve of all pictures of an outcome."""
         found = []
         labels = pd.DataFrame(self.row_labels)
         for method in dict.fromkeys(labels["method"]):

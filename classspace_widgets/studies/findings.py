@@ -1,4 +1,4 @@
-"""What the paper found, held against the numbers of a run: which findings hold here, and which do not."""
+"""The paper's findings, tested on the results of a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.studies.contrasts import ITSELF
-from classspace_widgets.studies.protocol import UNREAD
+from classspace_widgets.studies.protocol import UNUSED
 from classspace_widgets.studies.results import rows_where
 from classspace_widgets.studies.statistics import holm
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Row = Mapping[str, Any]
 
 LEVEL = 0.05
-"""Of all tests of a run together."""
+"""Significance level of all tests of a run together."""
 
 
 @dataclass(frozen=True)
@@ -34,17 +34,17 @@ class Finding:
     Attributes
     ----------
     claim : str
-        What would be found, in one sentence.
+        The finding in one sentence.
     source : str
-        The paper's measurement that it is about.
+        The paper's measurement behind it.
     holds : bool
-        Whether the difference that it claims is there, beyond chance: ``p_holm`` of at most 0.05.
+        Whether the difference has the claimed direction, with ``p_holm`` of at most 0.05.
     evidence : str
-        The numbers, with their random control where the run has one.
+        The numbers, with their random control if the run has one.
     p : float
-        One-sided, of this finding by itself.
+        One-sided p of this finding alone.
     p_holm : float
-        The same, allowing for how many findings were judged together (Holm 1979).
+        The same, corrected for the number of findings tested together (Holm 1979).
     """
 
     claim: str
@@ -60,24 +60,24 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Test:
-    """A claim with its test: the difference, its p, and the least p that the test could have given."""
+    """A claim with its test: the difference, its p, and the smallest p that the test can give."""
 
     claim: str
     source: str
-    said: str
+    evidence: str
     difference: float
     p: float
     least: float
 
 
 def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
-    """Hold the results of a run against the paper's qualitative findings.
+    """Test the paper's qualitative findings on the results of a run.
 
     Parameters
     ----------
     results : StudyResults, or mapping of name to StudyResult
-        Findings whose study is not among them, whose pictures are not (no masks, nothing misclassified), or that have no
-        test (``replicates=0``), are left out.
+        Findings are left out if their study or pictures are missing (no masks, nothing misclassified), or if they have
+        no test (``replicates=0``).
 
     Returns
     -------
@@ -85,11 +85,11 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
 
     Notes
     -----
-    A finding is a difference with a direction. What is measured on the same pictures is compared on the same resamples of
-    them (a paired bootstrap); the place of the class by flipping the signs of the pictures' own differences; value vectors
-    by Wilcoxon's test over classes. A claim against random weights must hold against **every** random twin of the run:
-    its p is the largest of theirs. All p values of a call are then corrected together by Holm's method, at 0.05. A p at the
-    smallest value that its test can give is written as a bound, such as ``p <= 0.0005``.
+    A finding is a difference with a direction. Measurements of the same pictures are compared by a paired bootstrap, on the
+    same resamples; the place of the class by flipping the signs of the pictures' differences; value vectors by Wilcoxon's
+    test over classes. A claim about random weights must hold for **every** random twin of the run: its p is the largest of
+    theirs. All p values of a call are then corrected together by Holm's method, at 0.05. A p at the smallest value that its
+    test can give is written as a bound, such as ``p <= 0.0005``.
 
     Examples
     --------
@@ -99,18 +99,18 @@ def findings(results: Mapping[str, StudyResult]) -> tuple[Finding, ...]:
     >>> findings(results)[0].claim
     'Image tokens become more identifiable from the embedding to the last block, and more than with random weights'
     """
-    tests = [test for name, judge in JUDGES if name in results for test in judge(results[name])]
+    tests = [test for name, make in TESTS if name in results for test in make(results[name])]
     tests = [test for test in tests if not math.isnan(test.p)]
     corrected = holm([test.p for test in tests])
-    found = []
+    tested = []
     for test, p_holm in zip(tests, corrected.tolist(), strict=True):
         holds = test.difference > 0 and p_holm <= LEVEL
         bound = test.p <= test.least * (1 + 1e-9)
-        said = f"{test.said}; p {'<=' if bound else '='} {test.p:.2g}"
+        evidence = f"{test.evidence}; p {'<=' if bound else '='} {test.p:.2g}"
         if len(tests) > 1:
-            said += f", {p_holm:.2g} allowing for {len(tests)} findings"
-        found.append(Finding(test.claim, test.source, bool(holds), said, test.p, p_holm))
-    return tuple(found)
+            evidence += f", {p_holm:.2g} corrected for {len(tests)} findings"
+        tested.append(Finding(test.claim, test.source, bool(holds), evidence, test.p, p_holm))
+    return tuple(tested)
 
 
 def _rise(result: StudyResult) -> list[_Test]:
@@ -118,12 +118,12 @@ def _rise(result: StudyResult) -> list[_Test]:
     first, last = _ends(rows_where(result.table, stream="residual", tokens="image", outcome="all"))
     if tested is None or first is None or last is None:
         return []
-    said = (
+    evidence = (
         f"mean over image tokens {first['value']:.3f} at the embedding, {last['value']:.3f} after block {last['block']}"
     )
-    said += f": rise {_ci(tested.own)}{tested.control('rise')}{_unread(result)}"
+    evidence += f": rise {_ci(tested.own)}{tested.control('rise')}{_unused(result)}"
     claim = "Image tokens become more identifiable from the embedding to the last block"
-    return [tested.test(claim + (", and more than with random weights" if tested.twins else ""), _RISE, said)]
+    return [tested.test(claim + (", and more than with random weights" if tested.twins else ""), _RISE, evidence)]
 
 
 def _place(result: StudyResult) -> list[_Test]:
@@ -131,84 +131,84 @@ def _place(result: StudyResult) -> list[_Test]:
     _, last = (None, None) if table is None else _ends(rows_where(table, stream="residual"))
     if last is None:
         return []
-    said = f"mean over pictures {last['class']:.3f} against {last['context']:.3f}, difference {_ci(last)}"
+    evidence = f"mean over pictures {last['class']:.3f} against {last['context']:.3f}, difference {_ci(last)}"
     assert table is not None
     _, control = _ends(rows_where(table, stream="residual"), "random")
     if control is not None:
-        said += f"; random weights {control['value']:+.3f}"
+        evidence += f"; random weights {control['value']:+.3f}"
     claim = "In the last block tokens of the object are more identifiable than tokens of its context"
-    said += _unread(result)
-    return [_Test(claim, "identifiability by place", said, last["value"], last["p_pictures"], last["p_least"])]
+    evidence += _unused(result)
+    return [_Test(claim, "identifiability by place", evidence, last["value"], last["p_pictures"], last["p_least"])]
 
 
 def _values(result: StudyResult) -> list[_Test]:
-    tests = result.tables.get("wilcoxon")
-    if tests is None or not len(tests):
+    wilcoxon = result.tables.get("wilcoxon")
+    if wilcoxon is None or not len(wilcoxon):
         return []
-    made = []
-    for stream, rows in tests.groupby("stream", sort=False):
+    tests = []
+    for stream, rows in wilcoxon.groupby("stream", sort=False):
         last = rows[rows["block"] == rows["block"].max()]
         worst = last.loc[last["p"].idxmax()]
         least = last["difference"].min()
-        said = f"mean over classes of the difference in cosine {least:+.3f}"
-        said += "" if len(last) == 1 else f" or more against each of {len(last)} twins"
-        said += ", Wilcoxon's test over classes"
+        evidence = f"mean over classes of the difference in cosine {least:+.3f}"
+        evidence += "" if len(last) == 1 else f" or more against each of {len(last)} twins"
+        evidence += ", Wilcoxon's test over classes"
         claim = f"Value vectors of the last block's {_name(stream)} agree more with class embeddings than those of random weights"
-        made.append(_Test(claim, "class-value agreement", said, float(least), worst["p"], worst["p_least"]))
-    return made
+        tests.append(_Test(claim, "class-value agreement", evidence, float(least), worst["p"], worst["p_least"]))
+    return tests
 
 
 def _keys(result: StudyResult) -> list[_Test]:
-    made = []
+    tests = []
     for stream in dict.fromkeys(result.table["stream"]):
         rows = rows_where(result.table, stream=stream, tokens="image")
         tested = _compared(result, f"{stream}, last block")
         _, own = _ends(rows_where(rows, outcome="all"))
         if own is not None and tested is not None:
-            said = f"share of image tokens {_ci(own)}{tested.control('share', rows)}{_unread(result)}"
+            evidence = f"share of image tokens {_ci(own)}{tested.control('share', rows)}{_unused(result)}"
             claim = f"The {_name(stream)} of the last block activates memories of the class more often than random weights do"
-            made.append(tested.test(claim, "key-value agreement", said))
+            tests.append(tested.test(claim, "key-value agreement", evidence))
         tested = _compared(result, f"{stream}, right against wrong answers")
         _, right = _ends(rows_where(rows, outcome="correct"))
         _, wrong = _ends(rows_where(rows, outcome="misclassified"))
         if tested is not None and right is not None and wrong is not None:
-            said = f"share of image tokens {_ci(right)} where the answer is right, {_ci(wrong)} where it is wrong"
-            claim = f"Memories of the class are activated more in the last block's {_name(stream)} where the model answers rightly"
-            made.append(tested.test(claim, "key-value agreement", said + _unread(result)))
-    return made
+            evidence = f"share of image tokens {_ci(right)} where the answer is correct, {_ci(wrong)} where it is wrong"
+            claim = f"Memories of the class are activated more in the last block's {_name(stream)} where the model answers correctly"
+            tests.append(tested.test(claim, "key-value agreement", evidence + _unused(result)))
+    return tests
 
 
 def _attention(result: StudyResult) -> list[_Test]:
     read = rows_where(result.table, weights="trained", measure="identifiability", tokens="image", outcome="all")
     answer = rows_where(result.table, weights="trained", measure="accuracy", outcome="all")
-    source, made = "attention perturbation", []
+    source, tests = "attention perturbation", []
 
-    def judge(comparison: str, claim: str, said: str, rows: pd.DataFrame, *conditions: str) -> None:
+    def add(comparison: str, claim: str, evidence: str, rows: pd.DataFrame, *conditions: str) -> None:
         tested = _compared(result, comparison)
         values = [_row(rows_where(rows, condition=condition)) for condition in conditions]
         if tested is not None and None not in values:
-            said = said.format(*(_ci(value) for value in values if value is not None))
-            made.append(tested.test(claim, source, f"{said}: difference {_ci(tested.own)}"))
+            evidence = evidence.format(*(_ci(value) for value in values if value is not None))
+            tests.append(tested.test(claim, source, f"{evidence}: difference {_ci(tested.own)}"))
 
-    judge(
+    add(
         "image tokens: none against self_only",
-        "Image tokens lose identifiability of the class when they may read nothing but themselves",
-        "mean over image tokens {} as it is, {} cut off (self_only)" + _unread(result),
+        "Image tokens lose identifiability of the class when they may only read themselves",
+        "mean over image tokens {} without a change, {} when they only read themselves (self_only)" + _unused(result),
         read, "none", "self_only",
     )  # fmt: skip
-    judge(
+    add(
         "image tokens: no_cls against no_others",
-        "What image tokens read from each other matters more to them than what they read from [CLS]",
-        "mean over image tokens {} without [CLS] (no_cls), {} without one another (no_others)" + _unread(result),
+        "Reading from each other matters more to image tokens than reading from [CLS]",
+        "mean over image tokens {} without [CLS] (no_cls), {} without each other (no_others)" + _unused(result),
         read, "no_cls", "no_others",
     )  # fmt: skip
-    judge(
+    add(
         "answer: none against self_only",
-        "The model answers worse when image tokens may read nothing but themselves",
-        "accuracy {} as it is, {} when image tokens read only themselves",
+        "The model answers worse when image tokens may only read themselves",
+        "accuracy {} without a change, {} when image tokens only read themselves",
         answer, "none", "self_only",
     )  # fmt: skip
-    return made
+    return tests
 
 
 def _removal(result: StudyResult) -> list[_Test]:
@@ -220,12 +220,12 @@ def _removal(result: StudyResult) -> list[_Test]:
     )
     if tested is None or whole is None or object_gone is None or context_gone is None:
         return []
-    said = (
-        f"accuracy {_ci(whole)} as it is, {_ci(object_gone)} without the object's tokens, "
+    evidence = (
+        f"accuracy {_ci(whole)} without a change, {_ci(object_gone)} without the object's tokens, "
         f"{_ci(context_gone)} without the context's: difference {_ci(tested.own)}"
     )
-    claim = "The answer suffers more from the loss of the object's tokens than from the loss of its context's"
-    return [tested.test(claim, "token removal", said)]
+    claim = "Accuracy falls more without the object's tokens than without those of its context"
+    return [tested.test(claim, "token removal", evidence)]
 
 
 GRADIENTS = {
@@ -237,27 +237,27 @@ GRADIENTS = {
 
 
 def _explanation(result: StudyResult) -> list[_Test]:
-    """Every gradient, the paper's being one of them, against every other method, by the two areas."""
-    made = []
+    """Every gradient, with that of the paper, against every other method, by both areas."""
+    tests = []
     for order, sign in (("negative", 1), ("positive", -1)):
         rows = rows_where(result.table, weights="trained", outcome="all", measure=f"{order} accuracy area")
         for method in dict.fromkeys(rows["method"]):
             for other in dict.fromkeys(rows["method"]):
                 tested = _compared(result, f"{order}: {method} against {other}")
-                own, held = _row(rows_where(rows, method=method)), _row(rows_where(rows, method=other))
-                if tested is None or own is None or held is None or method not in GRADIENTS:
+                own, others = _row(rows_where(rows, method=method)), _row(rows_where(rows, method=other))
+                if tested is None or own is None or others is None or method not in GRADIENTS:
                     continue
-                said = f"{_ci(own)} against {_ci(held)}; {'higher' if sign > 0 else 'lower'} is better"
+                evidence = f"{_ci(own)} against {_ci(others)}; {'higher' if sign > 0 else 'lower'} is better"
                 if any(note.startswith(f"'{other}' reads") for note in result.notes):
-                    said += f"; nothing reads the tokens of {other}"
+                    evidence += f"; the model does not use the tokens that {other} reads"
                 claim = f"{GRADIENTS[method]} beats {other} in the {order} perturbation test"
-                made.append(tested.test(claim, "perturbation test", f"{said}; ahead by {_ci(tested.own)}"))
-    return made
+                tests.append(tested.test(claim, "perturbation test", f"{evidence}; ahead by {_ci(tested.own)}"))
+    return tests
 
 
 _RISE = "class identifiability"
 
-JUDGES: tuple[tuple[str, Callable[[StudyResult], list[_Test]]], ...] = (
+TESTS: tuple[tuple[str, Callable[[StudyResult], list[_Test]]], ...] = (
     ("identifiability", _rise),
     ("place_difference", _place),
     ("class_value_agreement", _values),
@@ -275,19 +275,19 @@ class _Compared:
     own: Row
     twins: tuple[Row, ...]
 
-    def test(self, claim: str, source: str, said: str) -> _Test:
-        """The claim must hold within the model and against every twin: the largest p, the smallest difference."""
+    def test(self, claim: str, source: str, evidence: str) -> _Test:
+        """The claim must hold within the model and for every twin, so take the largest p and the smallest difference."""
         rows = [row for row in (self.own, *self.twins) if row]
         worst = max(rows, key=lambda row: row["p"])
-        return _Test(claim, source, said, min(row["value"] for row in rows), worst["p"], worst["p_least"])
+        return _Test(claim, source, evidence, min(row["value"] for row in rows), worst["p"], worst["p_least"])
 
-    def control(self, what: str, rows: pd.DataFrame | None = None) -> str:
-        """What is said of the random twins."""
+    def control(self, quantity: str, rows: pd.DataFrame | None = None) -> str:
+        """The text about the random twins."""
         if not self.twins:
             return "; no random control"
         nearest = min(self.twins, key=lambda row: row["value"])
         count = f"{len(self.twins)} random twins" if len(self.twins) > 1 else "one random twin"
-        return f"; {what} above that of {count} by at least {_ci(nearest)}"
+        return f"; {quantity} above that of {count} by at least {_ci(nearest)}"
 
 
 def _compared(result: StudyResult, comparison: str) -> _Compared | None:
@@ -308,7 +308,7 @@ def _ends(rows: pd.DataFrame, weights: str = "trained") -> tuple[Row | None, Row
 
 
 def _row(rows: pd.DataFrame) -> Row | None:
-    """The one row that there is."""
+    """The only row; None if there is none, or several."""
     return _as_row(rows, 0) if len(rows) == 1 else None
 
 
@@ -324,5 +324,5 @@ def _name(stream: Any) -> str:
     return "MLP" if stream == "mlp" else str(stream)
 
 
-def _unread(result: StudyResult) -> str:
-    return " (nothing reads these tokens after the last block)" if UNREAD in result.notes else ""
+def _unused(result: StudyResult) -> str:
+    return " (the model does not use these tokens after the last block)" if UNUSED in result.notes else ""

@@ -1,4 +1,4 @@
-"""Which heads write a class, over many pictures."""
+"""Contributions of attention heads to a class, over many pictures."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def head_table(
     level: float = 0.95,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Which heads write a class: the mean over pictures of what each adds to the model's own logit, with its interval.
+    """Contribution of every attention head to a class: the mean over pictures of its direct share of the logit, with interval.
 
-    The numbers are those of `output_by_head`; the interval is `studies.bootstrap_ci`'s, which resamples whole pictures.
+    The numbers are those of `output_by_head`; the interval is that of `studies.bootstrap_ci`, which resamples whole pictures.
 
     Parameters
     ----------
     source : ClassSpace or Trace
-        A model (with ``images``), or a trace of several pictures, taken with ``heads=True``.
+        A model (with ``images``), or a trace of several pictures made with ``heads=True``.
     classes : class, or K classes
         By index or name.
     images : sequence of images
-        With a `ClassSpace`: the pictures, each whatever `ClassSpace.trace` takes.
+        With a `ClassSpace`: the pictures, each as in `ClassSpace.trace`.
     batch_size : int
         Pictures in a forward pass.
     replicates, level, seed
@@ -54,13 +54,13 @@ def head_table(
     -------
     DataFrame
         A row for each class and head, largest mean first: ``class_name``, ``block`` (1..L), ``head`` (0..H-1),
-        ``value`` (mean, in logits), ``low``, ``high`` and ``count`` (pictures). Of a single picture there is no
+        ``value`` (mean, in logits), ``low``, ``high`` and ``count`` (pictures). A single picture has no
         interval: ``low`` and ``high`` are NaN.
 
     Raises
     ------
     ValueError
-        For a class that does not exist, no picture, or a trace whose heads were not kept.
+        For a class that does not exist, no picture, or a trace without heads.
     UnsupportedModelError
         As in `direct_by_head`.
 
@@ -95,10 +95,10 @@ def head_table(
 
 
 def _batches(source: ClassSpace | Trace, images: Any, size: int) -> list[Any]:
-    """The trace that was given, or a model's pictures in batches."""
+    """The trace itself, or the pictures in batches."""
     if hasattr(source, "increments"):
         if images is not None:
-            raise ValueError("a Trace brings its own images; pass the ClassSpace to read others")
+            raise ValueError("a Trace contains its own images; pass the ClassSpace to read others")
         return [source]
     if not hasattr(source, "adapter"):
         raise TypeError(f"head_table takes a ClassSpace (with images=) or a Trace, got {type(source).__name__}")

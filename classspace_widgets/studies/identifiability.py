@@ -1,4 +1,4 @@
-"""Where the class shows: accuracy, class identifiability by place, and its rate of change from block to block."""
+"""Accuracy, class identifiability by place, and its rate of change from block to block."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from classspace_widgets.metrics import chance_identifiability
+from classspace_widgets.metrics.identifiability import chance_identifiability
 from classspace_widgets.studies.contrasts import Cell, Contrast
-from classspace_widgets.studies.protocol import ShareStudy, Study
+from classspace_widgets.studies.protocol import Study
+from classspace_widgets.studies.shares import ShareStudy
 from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
+# Means are rounded to whole multiples of this, so that their sums are exact in any order: 2**53 / 2**32 allows for two
+# million pictures.
 _GRAIN = 2.0**-32
 
 
@@ -29,7 +32,7 @@ class Accuracy(ShareStudy):
     Parameters
     ----------
     k : sequence of int
-        The numbers of best classes that count.
+        One row for each k.
     **options
         As in `Study`.
     """
@@ -37,7 +40,7 @@ class Accuracy(ShareStudy):
     name = "accuracy"
     title = "Accuracy"
     quantity = "Share of pictures, 0 to 1"
-    method = "A picture counts for top-k where fewer than k classes have a strictly larger logit than its label."
+    method = "A picture counts for top-k if fewer than k classes have a strictly larger logit than its label."
     groups = ("picture",)
     about_image_tokens = False
 
@@ -61,7 +64,7 @@ class Accuracy(ShareStudy):
         return hits, np.ones_like(hits)
 
     def tables(self) -> dict[str, pd.DataFrame]:
-        """See `Study.tables`; splitting accuracy by outcome would be empty talk."""
+        """See `Study.tables`; without rows by outcome, whose accuracy is 1 or 0 by definition."""
         tables = super().tables()
         main = tables["main"]
         tables["main"] = main[main["outcome"] == "all"].drop(columns="outcome").reset_index(drop=True)
@@ -74,13 +77,13 @@ class Identifiability(ShareStudy):
     Parameters
     ----------
     mid : bool
-        Read also the residual stream between attention and MLP.
+        Also read the residual stream between attention and MLP.
     """
 
     name = "identifiability"
     title = "Class identifiability"
     one_denominator = True
-    quantity = "Mean of 1 - rank/C over tokens; 1: the label is the first class everywhere; (C + 1) / (2 C): chance"
+    quantity = "Mean of 1 - rank/C over tokens; 1: the label ranks first everywhere; (C + 1) / (2 C): chance"
     method = (
         "Every stream is read through the final norm and the class embedding; the rank of the picture's label is the "
         "number of classes with a strictly larger logit (Vilas et al. 2023). Intervals: percentile "
@@ -102,7 +105,7 @@ class Identifiability(ShareStudy):
         return [{"block": block, "stream": stream} for block, stream in replace(space.points, mid=self.mid)]
 
     def contrasts(self) -> list[Contrast]:
-        """The rise in image tokens from the embedding to the last block, by itself and against the twins' rise."""
+        """The rise in image tokens from the embedding to the last block, in the model and compared with the twins' rise."""
         first, last = self.row_labels[0], self.row_labels[-1]
         return [Contrast("rise in image tokens", Cell(last, "image"), Cell(first, "image"), control=True)]
 
@@ -124,12 +127,12 @@ class Identifiability(ShareStudy):
 
     @property
     def chance(self) -> float:
-        """The mean over all ranks."""
+        """The mean identifiability over all ranks."""
         return chance_identifiability(self.n_classes)
 
 
 class IdentifiabilityChange(ShareStudy):
-    """Share of tokens that come closer to their class from one block to the next."""
+    """Share of tokens whose class becomes more identifiable from one block to the next."""
 
     name = "identifiability_change"
     title = "Identifiability change rate"
@@ -145,7 +148,7 @@ class IdentifiabilityChange(ShareStudy):
         return [{"block": b, "measure": m} for m in ("logit", "identifiability") for b in space.points.blocks]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Tokens that rise."""
+        """Tokens whose class rises."""
         hidden = batch.hidden
         at = hidden.points.of_streams("residual")
         logit, rank = hidden.label_logit[:, at], hidden.label_rank[:, at]
@@ -161,25 +164,25 @@ class PlaceDifference(Study):
     Parameters
     ----------
     permutations : int
-        Of the test over tokens; the paper's is 300.
+        Number for the test over tokens; the paper uses 300.
     sign_flips : int
-        Of the test over pictures.
+        Number for the test over pictures; p is at least ``1 / (sign_flips + 1)``.
 
     Notes
     -----
-    Two weightings: ``value`` of the table ``"main"`` takes all tokens together, as the paper does, so that a picture counts by
-    the number of its tokens; ``"by_picture"`` takes the mean over pictures of each one's own means, which is what
-    ``p_pictures`` tests.
+    There are two weightings. ``value`` in the table ``"main"`` is a mean over all tokens, as in the paper, so a picture counts
+    by the number of its tokens; in ``"by_picture"`` it is a mean over pictures of the means of each, which ``p_pictures``
+    tests.
     """
 
     name = "place_difference"
     title = "Class tokens against context tokens"
     quantity = "Mean identifiability of tokens inside the object minus outside it, -1 to 1"
     method = (
-        "Main table: means over all tokens; table 'by_picture': means over the pictures that have both kinds of tokens, of each "
-        "one's own means. p_tokens: labels permuted over all tokens, as in the paper, with p = (k+1)/(n+1) and exact "
-        "hypergeometric draws from the histogram of ranks. p_pictures: signs of the pictures' own differences flipped, which "
-        "respects that tokens of one picture are not independent; p_least is the smallest that it can be. Both one-sided "
+        "Main table: means over all tokens; table 'by_picture': means over the pictures that have both kinds of tokens, of the "
+        "means of each. p_tokens: labels permuted over all tokens, as in the paper, with p = (k+1)/(n+1) and exact "
+        "hypergeometric draws from the histogram of ranks. p_pictures: signs of the pictures' differences flipped, because "
+        "tokens of one picture are not independent; p_least is the smallest value it can have. Both are one-sided "
         "(class tokens higher). Intervals: percentile bootstrap over pictures."
     )
     needs = frozenset({"masks"})
@@ -199,8 +202,8 @@ class PlaceDifference(Study):
         super().start(space)
         self.points = replace(space.points, mid=False)
         s = len(self.points)
-        # Of all tokens: histogram of ranks, resampled sums and counts. Of pictures: sums of their own means inside and
-        # outside, of their differences with flipped signs, and of resampled differences and pictures.
+        # For tokens: histograms of ranks, and resampled sums with counts. For pictures: sums of their means inside and
+        # outside, sums of their differences with flipped signs, and resampled sums of differences with counts.
         self._state: dict[str, Any] = {
             "histogram": np.zeros((2, s, self.n_classes)),
             "resampled": np.zeros((self.replicates, 2, s + 1)),
@@ -210,7 +213,7 @@ class PlaceDifference(Study):
             "pictures": np.zeros(1),
         }
 
-    def _take(self, batch: Readings) -> None:
+    def _add(self, batch: Readings) -> None:
         if batch.token_masks is None:
             return
         hidden, prefix, tokens = batch.hidden, len(batch.trace.prefix), batch.trace.n_tokens
@@ -233,7 +236,7 @@ class PlaceDifference(Study):
             state["resampled"] += np.einsum("rb,bks->rks", weights, full)
         both = np.flatnonzero((sizes > 0).all(axis=1))
         if len(both):
-            # Whole numbers: means in units of 2**-32, so that sums do not depend on their order.
+            # Whole multiples of _GRAIN, so that sums do not depend on their order.
             means = np.round(sums[both] / sizes[both][:, :, None] / self.n_classes / _GRAIN)
             own = means[:, 0] - means[:, 1]
             state["means"] += means.sum(axis=0)
@@ -294,7 +297,7 @@ class PlaceDifference(Study):
         state = self._state
         if state["pictures"][0] == 0:
             return np.full(len(self.points), np.nan)
-        # A picture's difference is off by a unit at most: sums that are equal but for that are ties.
+        # Rounding changes a picture's difference by one unit at most: sums within that distance count as ties.
         own = state["means"][0] - state["means"][1] - 2 * state["pictures"]
         extreme = (state["flipped"] >= own).sum(axis=0)
         p: Floats = (extreme + 1) / (self.sign_flips + 1)

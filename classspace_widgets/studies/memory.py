@@ -1,4 +1,4 @@
-"""Key-value memories over data: class-value agreement, key-value agreement rate, memory compositionality."""
+"""Studies of key-value memories: class-value agreement, key-value agreement rate, memory compositionality."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import torch
 from classspace_widgets.memories.values import value_vectors
 from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.studies.contrasts import Cell, Contrast
-from classspace_widgets.studies.protocol import ShareStudy, Study
+from classspace_widgets.studies.protocol import Study
+from classspace_widgets.studies.shares import ShareStudy
 from classspace_widgets.studies.statistics import bootstrap_ci, least_wilcoxon_p, wilcoxon_greater
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class ClassValueAgreement(Study):
-    """How well single value vectors stand for classes: a property of the weights alone."""
+    """Agreement of single value vectors with class embeddings: depends only on the weights."""
 
     name = "class_value_agreement"
     title = "Class-value agreement"
@@ -34,22 +35,22 @@ class ClassValueAgreement(Study):
     method = (
         "For every class, the largest cosine between its row of the class embedding and a column of the sublayer's output "
         "projection (Vilas et al. 2023). Against each random twin: Wilcoxon's signed-rank test over classes, one-sided, exact "
-        "for up to 50 untied classes. It pairs class c with the twin's class c as the authors do, although the twin's row c is a "
-        "fresh draw and has nothing else to do with that class. Intervals: percentile bootstrap over classes."
+        "for up to 50 untied classes. Class c is paired with the twin's class c, as in the authors' code, although the twin's "
+        "row c is a fresh draw and unrelated to that class. Intervals: percentile bootstrap over classes."
     )
     about_image_tokens = False
 
     def start(self, space: ClassSpace) -> None:
-        """Everything is known from the weights."""
+        """Compute all agreements, which depend only on the weights."""
         super().start(space)
         blocks = space.points.blocks
         self.row_labels = [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
         with torch.inference_mode():
-            found = [value_vectors(space, r["block"], r["stream"]).agreement() for r in self.row_labels]  # type: ignore[arg-type]
-        self.agreement = torch.stack(found).double().cpu().numpy()
+            agreements = [value_vectors(space, r["block"], r["stream"]).agreement() for r in self.row_labels]  # type: ignore[arg-type]
+        self.agreement = torch.stack(agreements).double().cpu().numpy()
 
-    def _take(self, batch: Readings) -> None:
-        """No picture changes it."""
+    def _add(self, batch: Readings) -> None:
+        """Nothing to add: pictures do not change agreements."""
 
     def _counts(self) -> dict[str, Any]:
         return {"agreement": self.agreement}
@@ -108,23 +109,23 @@ class _MemoryShare(ShareStudy):
         return [{"block": b, "stream": s} for s in SUBLAYERS for b in blocks]
 
     def start(self, space: ClassSpace) -> None:
-        """Read the value vectors as classes once."""
+        """Read the value vectors once."""
         super().start(space)
         with torch.inference_mode():
-            self.known = [self._know(space, row["block"], row["stream"]) for row in self.row_labels]
+            self.of_values = [self._read_values(space, row["block"], row["stream"]) for row in self.row_labels]
 
-    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+    def _read_values(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
         raise NotImplementedError
 
     def _active(self, batch: Readings, row: dict[str, Any]) -> Tensor:
         key = (row["block"], row["stream"])
         if key not in batch.active:
-            raise ValueError(f"{self.name} needs the active memories of block {key[0]}; run it through run_study")
+            raise ValueError(f"{self.name} needs the active memories of block {key[0]}; use run_study")
         return batch.active[key]
 
 
 class KeyValueAgreement(_MemoryShare):
-    """Share of tokens one of whose five most active memories stands for the picture's class.
+    """Share of tokens with a memory of the picture's class among their five most active ones.
 
     Parameters
     ----------
@@ -140,14 +141,14 @@ class KeyValueAgreement(_MemoryShare):
     def __init__(self, *, definition: str = "value_of_class", **options: Any) -> None:
         super().__init__(**options)
         if definition not in ("value_of_class", "class_of_value"):
-            raise ValueError(f"definition must be value_of_class or class_of_value, got {definition!r}")
+            raise ValueError(f"definition must be 'value_of_class' or 'class_of_value', got {definition!r}")
         self.definition = definition
-        said = {
+        condition = {
             "value_of_class": "is among the 5 value vectors of highest projection on the class (as in the authors' code)",
-            "class_of_value": "has the class among its own 5 classes of highest projection (as in the paper's text)",
+            "class_of_value": "has the class among its 5 classes of highest projection (as in the paper's text)",
         }[definition]
         self.method = (
-            f"Share of tokens for which one of the 5 memories with the highest key coefficients {said} "
+            f"Share of tokens for which one of the 5 memories with the highest key coefficients {condition} "
             "(Vilas et al. 2023)."
         )
 
@@ -156,17 +157,17 @@ class KeyValueAgreement(_MemoryShare):
         return {**super().options(), "definition": self.definition}
 
     def contrasts(self) -> list[Contrast]:
-        """The last block against random weights, and right against wrong answers."""
-        found = []
+        """The last block compared with random weights, and correct with wrong answers."""
+        contrasts = []
         for row in self.row_labels:
             if row["block"] == self.row_labels[-1]["block"]:
                 own = Cell(row, "image")
-                found.append(Contrast(f"{row['stream']}, last block", own, control=True))
+                contrasts.append(Contrast(f"{row['stream']}, last block", own, control=True))
                 right, wrong = Cell(row, "image", outcome=0), Cell(row, "image", outcome=1)
-                found.append(Contrast(f"{row['stream']}, right against wrong answers", right, wrong))
-        return found
+                contrasts.append(Contrast(f"{row['stream']}, right against wrong answers", right, wrong))
+        return contrasts
 
-    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+    def _read_values(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
         values = value_vectors(space, block, sublayer)
         hits = torch.zeros(values.scores.shape, dtype=torch.bool, device=values.scores.device)
         if self.definition == "value_of_class":
@@ -174,9 +175,9 @@ class KeyValueAgreement(_MemoryShare):
         return hits.scatter_(0, values.top_class_ids(5).T, True)
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Tokens that agree."""
+        """Tokens with a memory of the class."""
         agree = []
-        for row, hits in zip(self.row_labels, self.known, strict=True):
+        for row, hits in zip(self.row_labels, self.of_values, strict=True):
             active = self._active(batch, row)
             own = hits[batch.labels]
             agree.append(own.gather(1, active.flatten(1)).view(active.shape).any(dim=-1))
@@ -184,7 +185,7 @@ class KeyValueAgreement(_MemoryShare):
 
 
 class MemoryCompositionality(_MemoryShare):
-    """Share of tokens whose sublayer says a class that none of its five most active memories says."""
+    """Share of tokens where the sublayer's top class is not that of any of its five most active memories."""
 
     name = "memory_compositionality"
     title = "Memory compositionality"
@@ -194,14 +195,14 @@ class MemoryCompositionality(_MemoryShare):
         "memories with the highest key coefficients (Vilas et al. 2023)."
     )
 
-    def _know(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
+    def _read_values(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
         return value_vectors(space, block, sublayer).top_class_ids(1)[:, 0]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Tokens whose class is composed."""
+        """Tokens whose top class is that of no single memory."""
         composed = []
-        for row, says in zip(self.row_labels, self.known, strict=True):
+        for row, top_class in zip(self.row_labels, self.of_values, strict=True):
             active = self._active(batch, row)
             top1 = batch.hidden.top1[:, batch.hidden.points.number(row["stream"], row["block"]), : active.shape[1]]
-            composed.append((says[active] != top1.unsqueeze(-1)).all(dim=-1))
+            composed.append((top_class[active] != top1.unsqueeze(-1)).all(dim=-1))
         return batch.group_sums(torch.stack(composed, dim=1)), batch.group_sizes(pooled=False)[:, None]

@@ -1,4 +1,4 @@
-"""What a class needs: accuracy under attention perturbation and token removal."""
+"""Accuracy and identifiability under attention perturbation and token removal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from classspace_widgets.images import Prepared
 from classspace_widgets.studies.contrasts import Cell, Contrast
-from classspace_widgets.studies.protocol import ShareStudy
 from classspace_widgets.studies.readings import GROUPS
+from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class _PassStudy(ShareStudy):
-    """Accuracy and identifiability of the residual stream at the end, under conditions that need their own passes."""
+    """Accuracy and identifiability of the residual stream at the end, under conditions that need further passes."""
 
     needs = frozenset({"pixels"})
 
@@ -32,14 +32,14 @@ class _PassStudy(ShareStudy):
         return [{"condition": c, "measure": m} for c in self.conditions() for m in ("accuracy", "identifiability")]
 
     def conditions(self) -> tuple[str, ...]:
-        """Names of the conditions, the untouched model first."""
+        """Names of the conditions, the unchanged model first."""
         raise NotImplementedError
 
     @staticmethod
     def _space(batch: Readings) -> tuple[ClassSpace, Tensor]:
         space = batch.trace.space
         if space is None or batch.pixels is None:
-            raise ValueError("this study needs passes of its own: run it through run_study")
+            raise ValueError("this study runs further passes: use run_study")
         return space, batch.pixels
 
     @staticmethod
@@ -77,8 +77,8 @@ class AttentionPerturbation(_PassStudy):
     Parameters
     ----------
     renormalise : bool
-        For ``no_cls`` and ``no_others``: False: weights are zeroed after the softmax (the paper's ``no_cls``); True: masked
-        before it, so that rows sum to 1.
+        For ``no_cls`` and ``no_others``. False: weights are set to 0 after the softmax, as in the paper; True: masked before
+        it, so that rows sum to 1.
     """
 
     name = "attention_perturbation"
@@ -90,8 +90,8 @@ class AttentionPerturbation(_PassStudy):
         self.renormalise = renormalise
         how = "masked before the softmax" if renormalise else "set to 0 after the softmax (as in the paper)"
         self.method = (
-            "In every block image tokens may not read some tokens; [CLS] itself reads on. 'no_cls': not [CLS]; 'self_only': "
-            "nothing but themselves, the weight on itself being 1 (both Vilas et al. 2023); 'no_others': not one another, but "
+            "In every block image tokens may not read some tokens; [CLS] reads all tokens. 'no_cls': image tokens do not read [CLS]; "
+            "'self_only': they only read themselves, with weight 1 (both Vilas et al. 2023); 'no_others': they only read "
             f"themselves and [CLS] (not in the paper). For 'no_cls' and 'no_others' weights are {how}."
         )
 
@@ -104,7 +104,7 @@ class AttentionPerturbation(_PassStudy):
         return ("none", "no_cls", "no_others", "self_only")
 
     def contrasts(self) -> list[Contrast]:
-        """What image tokens and the answer lose under a condition, and which of two cuts costs image tokens more."""
+        """Losses of image tokens and of the answer under a condition, and which of two cuts image tokens lose more by."""
         read, answer = "identifiability", "accuracy"
         return [
             self._loss("image tokens: none against self_only", "none", "self_only", read),
@@ -124,20 +124,20 @@ class AttentionPerturbation(_PassStudy):
                 parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
                 continue
             intervention = KnockOutAttention(kind, renormalise=self.renormalise)
-            with batch.passes():
+            with batch.same_precision():
                 trace = trace_with(space, Prepared(pixels), [intervention])
             parts.append(self._row(trace, batch.labels, member))
         return np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts], axis=1)
 
 
 class TokenRemoval(_PassStudy):
-    """Accuracy and identifiability of what is left, when class or context tokens are removed after position embedding."""
+    """Accuracy, and identifiability of the remaining tokens, when class or context tokens are removed."""
 
     name = "token_removal"
     title = "Token removal"
     quantity = "Accuracy: share of pictures; identifiability: mean 1 - rank/C in the last block; 0 to 1"
     method = (
-        "Tokens inside ('class') or outside ('context') the object are dropped after position embedding; [CLS] stays "
+        "Tokens inside ('class') or outside ('context') the object are removed after the position embedding; [CLS] stays "
         "(Vilas et al. 2023). Only pictures that have both kinds of tokens are counted."
     )
 
@@ -146,12 +146,12 @@ class TokenRemoval(_PassStudy):
         return ("none", "class removed", "context removed")
 
     def contrasts(self) -> list[Contrast]:
-        """How much more the answer suffers without the object than without its context."""
+        """How much more accuracy falls without the object than without its context."""
         name = "answer: context removed against class removed"
         return [self._loss(name, "context removed", "class removed", "accuracy")]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Passes on short sequences; pictures whose masks differ need passes of their own."""
+        """One short pass for each picture and condition, because masks differ between pictures."""
         from classspace_widgets.interventions import RemoveTokens, trace_with
 
         space, pixels = self._space(batch)
@@ -165,14 +165,14 @@ class TokenRemoval(_PassStudy):
         over[~usable], under[~usable] = 0, 0
         for b in np.flatnonzero(usable):
             assert masks is not None
-            for place, value in ((2, 1), (4, 0)):
-                gone = np.flatnonzero(masks[b] == value) + prefix
-                removal = RemoveTokens(tokens=tuple(gone.tolist()))
-                with batch.passes():
+            for row, value in ((2, 1), (4, 0)):
+                removed = np.flatnonzero(masks[b] == value) + prefix
+                removal = RemoveTokens(tokens=tuple(removed.tolist()))
+                with batch.same_precision():
                     trace = trace_with(space, Prepared(pixels[b : b + 1]), [removal], full_grid=False)
-                kept = np.setdiff1d(np.arange(batch.trace.n_tokens), gone)
+                kept = np.setdiff1d(np.arange(batch.trace.n_tokens), removed)
                 part = self._row(trace, batch.labels[b : b + 1], member[b : b + 1, kept])
-                over[b, place : place + 2], under[b, place : place + 2] = part[0][0], part[1][0]
+                over[b, row : row + 2], under[b, row : row + 2] = part[0][0], part[1][0]
         return over, under
 
     def notes(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which pictures have been counted, as ranges of their positions in the data: an array ``[n, 2]`` of first and end."""
+"""The pictures that have been counted, as ranges of positions in the data: an array ``[n, 2]`` of starts and ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class CountedTwiceError(ValueError):
-    """A picture would be counted twice; made with the first such position."""
+    """A picture would be counted twice; ``position`` is the first such picture."""
 
     def __init__(self, position: int) -> None:
         super().__init__(f"picture {position} is counted twice")
@@ -21,13 +21,13 @@ class CountedTwiceError(ValueError):
 
 
 def as_ranges(positions: ArrayLike) -> Ranges:
-    """Sorted ranges of single positions; one that occurs twice raises `CountedTwiceError`."""
-    places = np.sort(np.asarray(positions, np.int64))
-    return joined(np.stack([places, places + 1], axis=1))
+    """Positions as sorted ranges; raises `CountedTwiceError` if one occurs twice."""
+    ordered = np.sort(np.asarray(positions, np.int64))
+    return joined(np.stack([ordered, ordered + 1], axis=1))
 
 
 def joined(*several: Ranges) -> Ranges:
-    """The union of ranges, sorted, neighbours in one; an overlap raises `CountedTwiceError`."""
+    """The union of ranges, sorted and with neighbours merged; raises `CountedTwiceError` if they overlap."""
     ranges = np.concatenate(several) if several else np.zeros((0, 2), np.int64)
     ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
     overlap = np.flatnonzero(ranges[1:, 0] < ranges[:-1, 1])

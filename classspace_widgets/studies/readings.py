@@ -1,4 +1,4 @@
-"""What a study is given for a batch: the trace, labels, masks, and shared readings that are computed once on demand."""
+"""The input of a study for one batch: trace, labels and masks, with shared readings that are computed once on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ OUTCOMES = ("correct", "misclassified")
 
 @dataclass
 class Readings:
-    """A batch, ready to be measured.
+    """A batch in the form that studies count.
 
     Made by `run_study`, and by `Study.update` from a trace.
 
@@ -38,18 +38,18 @@ class Readings:
     token_masks : Tensor [B, P], int8, or None
         1 inside the object, 0 context, -1 neither; -1 throughout where a picture has no mask.
     indices : ndarray [B], int64
-        Positions in the data set: they seed whatever is random, so that results do not depend on batches or shards.
-        Empty where they are not known: a study then numbers pictures in the order in which it is given them.
+        Positions in the data set. They seed everything random, so that results do not depend on batches or shards. If
+        empty, a study numbers pictures in the order of updates.
     pixels : Tensor [B, 3, height, width] or None
-        For studies that need passes of their own.
+        For studies that run further passes.
     active : dict of (block, sublayer) to Tensor [B, T, k], int64
-        The most active memories of every token, where a study asked for them; sublayer is ``"attention"`` or ``"mlp"``.
+        The most active memories of every token, if a study needs them; sublayer is ``"attention"`` or ``"mlp"``.
     mid : bool
-        Whether the hidden readings hold the stream between attention and MLP.
+        Whether the hidden readings contain the residual stream between attention and MLP.
     autocast : torch.dtype or None
-        What the pass ran under, for further passes that are compared with it.
+        Autocast of the pass, for further passes that are compared with it.
     checked : bool
-        Labels and masks were checked already, picture by picture; to look at them again might be to wait for the device.
+        Whether labels and masks have been checked picture by picture; checking tensors again may wait for the device.
     """
 
     trace: Trace
@@ -89,19 +89,19 @@ class Readings:
                 )
             if not self.checked and not bool(_is_token_mask(self.token_masks)):
                 raise ValueError(
-                    "token masks must hold 1 (object), 0 (context) and -1 (neither) alone, got "
-                    f"{sorted(set(self.token_masks.flatten().tolist()))[:6]}; of object numbers give (masks == number).int()"
+                    "token masks must contain only 1 (object), 0 (context) and -1 (neither), got "
+                    f"{sorted(set(self.token_masks.flatten().tolist()))[:6]}; for object numbers pass (masks == number).int()"
                 )
             self.token_masks = self.token_masks.to(self.labels.device)
 
-    def at(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Readings:
-        """The same readings at positions in the data; what has been computed is kept."""
+    def with_indices(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Readings:
+        """The same readings with other positions in the data, without computing anything again."""
         placed = copy.copy(self)
         placed.indices = indices
         return placed
 
-    def passes(self) -> Any:
-        """A context for passes of the same precision as this one."""
+    def same_precision(self) -> Any:
+        """A context for further passes with the same autocast as this one."""
         return under_autocast(self.labels.device, self.autocast)
 
     @property
@@ -116,7 +116,7 @@ class Readings:
 
     @cached_property
     def outcome(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """``[B]``: 0 where the model's own answer is right, 1 where it is not."""
+        """``[B]``: 0 where the model's answer is correct, 1 where it is not."""
         wrong: np.ndarray[Any, Any] = (self.trace.output.argmax(dim=-1) != self.labels).cpu().numpy()
         return wrong.astype(np.int64)
 
@@ -128,7 +128,7 @@ class Readings:
 
     @cached_property
     def membership(self) -> Tensor:
-        """``[B, T', G]`` float64: which tokens belong to the groups of `GROUPS`."""
+        """``[B, T', G]`` float64: 1 for tokens that belong to a group of `GROUPS`."""
         count, prefix, tokens = len(self.labels), len(self.trace.prefix), self.trace.n_tokens
         pooled = self.trace.pooling not in ("token", "distilled")
         member = torch.zeros(count, tokens + int(pooled), len(GROUPS), dtype=torch.float64, device=self.labels.device)
@@ -145,14 +145,14 @@ class Readings:
     def group_sums(self, values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Sum per picture over every token group: ``[B, S, T'] -> [B, S, G]`` float64 (exact for integers).
 
-        Values without the pooled token ``[B, S, T]`` are taken as absent from that group.
+        For values without the pooled token, ``[B, S, T]``, that group's sum is 0.
         """
         member = self.membership[:, : values.shape[-1]]
         sums: np.ndarray[Any, np.dtype[np.float64]] = torch.bmm(values.double(), member).cpu().numpy()
         return sums
 
     def group_sizes(self, *, pooled: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
-        """Tokens per picture in every group, ``[B, G]``; without ``pooled`` that group counts none."""
+        """Tokens per picture in every group, ``[B, G]``; with ``pooled=False`` the pooled group is 0."""
         member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
         sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
         return sizes
@@ -169,17 +169,17 @@ def _labels_hint(shape: tuple[int, ...]) -> str:
 
 
 def under_autocast(device: torch.device, dtype: torch.dtype | None) -> Any:
-    """Autocast to a precision, if one is asked for."""
+    """Autocast to ``dtype``; None for no autocast."""
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
 
 
 def check_labels(labels: np.ndarray[Any, Any], n_classes: int) -> None:
-    """Raise where labels are not class numbers of the model."""
+    """Raise if labels are not class numbers of the model."""
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(f"labels must be integers (class numbers), got dtype {labels.dtype}")
     bad = labels[(labels < 0) | (labels >= n_classes)]
     if len(bad):
         raise ValueError(
             f"labels must be in 0..{n_classes - 1} (the model has {n_classes} classes), got {sorted(set(bad.tolist()))[:5]}; "
-            "if the data set numbers its classes otherwise, give both class names or class_map={data set class: model class}"
+            "if the data set numbers its classes differently, give both class names, or class_map={data set class: model class}"
         )

@@ -1,4 +1,4 @@
-"""Frozen results of studies: tidy tables with their provenance, in one file."""
+"""Results of studies: tidy tables with their provenance, saved in one file."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ class StudyResult:
     ----------
     name, title : str
     tables : dict of str to DataFrame
-        ``"main"`` holds one row a measured value: what it is about, ``value``, the interval ``low``..``high`` and
-        ``count``, the denominator. ``weights`` tells the model from its random control.
+        ``"main"`` has one row for each measured value: its labels, ``value``, the interval ``low``..``high`` and
+        ``count``, the denominator. ``weights`` is ``"trained"`` or, for the random control, ``"random"``.
     quantity : str
-        What ``value`` is, with its range.
+        Meaning of ``value``, with its range.
     method : str
         One paragraph: definition and source.
     provenance : dict
         Model, data, versions, seed.
     notes : tuple of str
-        What a reader must know about this particular result.
+        Remarks that a reader of this result needs.
     chance : float or None
-        The value where the model knows nothing, where there is one for all rows: figures draw it as a line.
+        The value at chance, if it is the same for all rows; figures draw it as a line.
     """
 
     name: str
@@ -63,30 +63,32 @@ class StudyResult:
         Parameters
         ----------
         **conditions
-            Columns, and the value, or one of a list of values, that they must have.
+            For a column, the value that rows must have, or a list of allowed values.
 
         Raises
         ------
         KeyError
-            For a column that is not there.
+            For an unknown column.
         ValueError
-            For a value that stands nowhere in its column.
+            For a value that does not occur in its column.
         """
         found = rows_where(self.table, **conditions)
         for column, wanted in conditions.items():
             known = self.table[column].unique().tolist()
             for value in items_of(wanted)[0]:
                 if value not in known:
-                    raise ValueError(f"{column} is never {value!r} in {self.name}; it is {', '.join(map(repr, known))}")
+                    raise ValueError(
+                        f"{column} is never {value!r} in {self.name}; its values are {', '.join(map(repr, known))}"
+                    )
         return found
 
     def save(self, path: str | Path) -> Path:
-        """Write one compressed JSON file (by habit ``.study.json.gz``)."""
+        """Write one compressed JSON file (usually ``.study.json.gz``)."""
         return _write(path, {"format": FORMAT, "kind": "result", **_to_dict(self)})
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResult:
-        """Read what `save` wrote; raises `ValueError` for anything else."""
+        """Read a file that `save` wrote; raises `ValueError` for any other file."""
         content = _read(path, "result")
         with refusing(ValueError, f"{path} is a damaged file of study results"):
             return _from_dict(Fields(content))
@@ -120,7 +122,7 @@ class StudyResults(Mapping[str, StudyResult]):
         try:
             return self.results[name]
         except KeyError:
-            raise KeyError(f"no study named {name!r} here; there are {', '.join(self.results)}") from None
+            raise KeyError(f"no study named {name!r} in these results; they are {', '.join(self.results)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.results)
@@ -141,7 +143,7 @@ class StudyResults(Mapping[str, StudyResult]):
 
     @classmethod
     def load(cls, path: str | Path) -> StudyResults:
-        """Read what `save` wrote; raises `ValueError` for anything else."""
+        """Read a file that `save` wrote; raises `ValueError` for any other file."""
         content = _read(path, "results")
         with refusing(ValueError, f"{path} is a damaged file of study results"):
             results = [_from_dict(result) for result in Fields(content).objects("results")]
@@ -172,11 +174,11 @@ class StudyResults(Mapping[str, StudyResult]):
 
 
 def rows_where(table: pd.DataFrame, **conditions: Any) -> pd.DataFrame:
-    """Rows of a table where every named column has the value, or one of a list of values, asked for."""
+    """Rows of a table where every given column has the given value, or one of a list of values."""
     keep = np.ones(len(table), bool)
     for column, wanted in conditions.items():
         if column not in table.columns:
-            raise KeyError(f"no column {column!r}; there are {', '.join(table.columns)}")
+            raise KeyError(f"no column {column!r}; the columns are {', '.join(table.columns)}")
         keep &= table[column].isin(items_of(wanted)[0]).to_numpy()
     return table.loc[keep]
 
@@ -194,37 +196,37 @@ def _to_dict(result: StudyResult) -> dict[str, Any]:
     }
 
 
-def _from_dict(said: Fields) -> StudyResult:
-    tables = {name: _table(Fields({"columns": columns})) for name, columns in said.named("tables").items()}
+def _from_dict(fields: Fields) -> StudyResult:
+    tables = {name: _table(Fields({"columns": columns})) for name, columns in fields.named("tables").items()}
     if "main" not in tables:
-        raise ValueError(f"the result {said.text('name')!r} has no table 'main'")
+        raise ValueError(f"the result {fields.text('name')!r} has no table 'main'")
     return StudyResult(
-        said.text("name"),
-        said.text("title"),
+        fields.text("name"),
+        fields.text("title"),
         tables,
-        said.text("quantity"),
-        said.text("method"),
-        said.named("provenance"),
-        tuple(said.texts("notes")),
-        said.number("chance") if said.has("chance") else None,
+        fields.text("quantity"),
+        fields.text("method"),
+        fields.named("provenance"),
+        tuple(fields.texts("notes")),
+        fields.number("chance") if fields.has("chance") else None,
     )
 
 
-_KINDS: dict[str, tuple[type, ...]] = {
+_TYPES: dict[str, tuple[type, ...]] = {
     "int64": (int,),
     "float64": (int, float, type(None)),
     "bool": (bool,),
     "str": (str,),
 }
-"""Columns' kinds, and what JSON has for their values."""
+"""The types of columns, and the Python types of their values after reading JSON."""
 
 
-def _table(said: Fields) -> pd.DataFrame:
+def _table(fields: Fields) -> pd.DataFrame:
     columns = {}
-    for column in said.objects("columns"):
-        kind, values = column.one_of("dtype", tuple(_KINDS)), column.value("values")
-        if not isinstance(values, list) or not all(type(v) in _KINDS[kind] for v in values):
-            raise ValueError(f"the column {column.text('name')!r} holds something else than {kind}")
+    for column in fields.objects("columns"):
+        kind, values = column.one_of("dtype", tuple(_TYPES)), column.value("values")
+        if not isinstance(values, list) or not all(type(v) in _TYPES[kind] for v in values):
+            raise ValueError(f"the column {column.text('name')!r} contains something other than {kind}")
         columns[column.text("name")] = pd.Series(values, dtype=kind)
     if len({len(series) for series in columns.values()}) > 1:
         raise ValueError("the columns of a table differ in length")
@@ -256,10 +258,10 @@ def _read(path: str | Path, kind: str) -> dict[str, Any]:
         content: dict[str, Any] = parsed(inflated(data))
     if not isinstance(content, dict) or content.get("kind") != kind:
         found = content.get("kind") if isinstance(content, dict) else type(content).__name__
-        right = (
-            f"use Study{found.capitalize()}.load" if found in ("result", "results") else "it is another kind of file"
+        hint = (
+            f"use Study{found.capitalize()}.load" if found in ("result", "results") else "it is a file of another kind"
         )
-        raise ValueError(f"{path} holds {str(found)[:60]!r}, expected {kind!r}; {right}")
+        raise ValueError(f"{path} contains {str(found)[:60]!r}, expected {kind!r}; {hint}")
     if content.get("format") != FORMAT:
         raise ValueError(
             f"{path} has format {str(content.get('format'))[:60]}, this version reads {FORMAT}; update classspace_widgets"

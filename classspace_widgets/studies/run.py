@@ -1,4 +1,9 @@
-"""`run_study`: several studies in one streaming pass, with checkpoints, a random twin and, if wanted, many machines."""
+"""`run_study`: several studies in one streaming pass, with checkpoints and random twins, on one machine or many.
+
+The data set is cut into numbered batches, and a run is the set of batches that have been counted. It may therefore stop and
+go on anywhere, and its parts may be counted by other processes and merged. A checkpoint is that set, with every study's
+counts, and the identity of the run: it is accepted only where model, data, options and versions are the same.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +30,9 @@ from classspace_widgets.studies.checkpoint import (
     versions,
 )
 from classspace_widgets.studies.engine import Job, Progress, run_here
+from classspace_widgets.studies.execution import Execution, on_device
 from classspace_widgets.studies.results import StudyResults
-from classspace_widgets.studies.twin import on_device
-from classspace_widgets.studies.twin import random_twin as make_twin
+from classspace_widgets.studies.standard import chosen_studies
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 # Share of the run's time that writing checkpoints may take.
 _CHECKPOINT_SHARE = 0.02
+_DEFAULT = Execution()
 
 
 def run_study(
@@ -42,18 +48,13 @@ def run_study(
     dataset: Any,
     studies: Iterable[Study | str] | Study | str | None = None,
     *,
-    batch_size: int = 8,
-    device: str | None = None,
     random_twin: bool | int = False,
-    checkpoint: str | Path | None = None,
-    resume: bool = False,
-    seed: int = 0,
-    max_skipped: int = 100,
     class_map: Mapping[Any, Any] | None = None,
     coverage: float = 0.5,
-    autocast: torch.dtype | None = None,
-    workers: int = 1,
-    client: Any = None,
+    seed: int = 0,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    execution: Execution = _DEFAULT,
     progress: bool = True,
 ) -> StudyResults:
     """Run studies over a data set in one streaming pass; memory does not grow with the data.
@@ -62,34 +63,25 @@ def run_study(
     ----------
     space : ClassSpace
     dataset : Any
-        A folder, or anything with a length and numbered items (image, label[, mask]); see `data`.
+        A folder, or anything with a length and items (image, label[, mask]) by number; see `data`.
     studies : study, name, or several, optional
-        By default all that need one pass: see `standard_studies`.
-    batch_size : int
-    device : str, optional
-        By default where the model is.
+        By default all that need only one pass: see `standard_studies`.
     random_twin : bool or int
-        Measure the same architecture with fresh weights beside it: True or 1 for one draw of weights, N for N draws (seeds
-        ``seed`` to ``seed + N - 1``).  Each costs as much as measuring the model itself.  One draw does not tell how draws
-        differ: a statement about random weights needs several, such as 5.
-    checkpoint : path, optional
-        Written during the run and on interruption, which loses at most the batch under way.
-    resume : bool
-        Go on from ``checkpoint`` if it is there; the result is the same as without the interruption.
-    seed : int
-        Of the twin, and of studies that are given by name.
-    max_skipped : int
-        Unreadable pictures are listed in the result; more than this many stop the run.
+        Measure the same architecture with fresh weights as a control: True or 1 for one draw of weights, N for N draws
+        (seeds ``seed`` to ``seed + N - 1``). Each costs as much as measuring the model itself. Draws differ, so a
+        statement about random weights needs several, such as 5.
     class_map : mapping, optional
-        Data set class to model class, where names do not tell.
+        From a class of the data set to one of the model, where the names do not match.
     coverage : float
         Share of a patch that an object must cover for its token to be a class token.
-    autocast : torch.dtype, optional
-        Run the model under autocast, such as ``torch.bfloat16``; readings stay in float32.
-    workers : int
-        Threads that read pictures ahead; 0 for none. With more than 1 the data set must be thread-safe.
-    client : dask.distributed.Client, optional
-        Spread the pass over its workers (extra ``distributed``).
+    seed : int
+        Seed of the twins, and of studies that are given by name.
+    checkpoint : path, optional
+        File that is written during the run and on interruption, which loses at most the batch in progress.
+    resume : bool
+        Go on from ``checkpoint`` if it exists; the result is the same as without the interruption.
+    execution : Execution
+        Batch size, device, autocast, threads, Dask client, and how many unreadable pictures are accepted.
     progress : bool
         Show a progress bar after a second.
 
@@ -100,13 +92,13 @@ def run_study(
     Raises
     ------
     ClassMismatchError
-        Where a class of the data set is in neither the model nor ``class_map``.
+        If a class of the data set is in neither the model nor ``class_map``.
     CheckpointError
         If ``checkpoint`` belongs to another model, data set, version or set of options.
     DatasetError
-        If the data cannot be read, or more than ``max_skipped`` pictures cannot.
+        If the data cannot be read, or more than ``execution.max_skipped`` pictures cannot.
     FileExistsError
-        If ``checkpoint`` is there and ``resume`` was not asked for.
+        If ``checkpoint`` exists and ``resume`` is False.
 
     Examples
     --------
@@ -115,34 +107,102 @@ def run_study(
     >>> results["accuracy"].table["weights"].tolist()
     ['trained', 'trained', 'random', 'random']
     """
-    began = time.time()
+    started = time.time()
+    data, chosen = as_dataset(dataset), chosen_studies(studies, seed=seed)
     with quiet(not progress):
-        job = _job(space, dataset, studies, locals())
+        spaces = _spaces(space, random_twin, seed, execution.device)
+        job = _job(spaces, data, chosen, class_map, coverage, execution)
     identity = _identity(job, seed)
     state = Progress.empty(job)
-    path = Path(checkpoint) if checkpoint is not None else None
-    if path is None and resume:
-        raise ValueError("resume=True goes on from a checkpoint; pass checkpoint=<file> too")
-    if path is not None and path.is_dir():
-        raise IsADirectoryError(f"{path} is a folder; name the file that the checkpoint is written to")
-    if path is not None and path.exists():
-        if not resume:
-            raise FileExistsError(f"{path} exists; pass resume=True to go on from it, or remove it")
-        state.load(*load_checkpoint(path, identity, like={"done": state.done, **state.arrays()}))
-    _check_skipped(state, max_skipped)
+    saver = _Saver(checkpoint, identity)
+    saver.restore(state, resume=resume)
+    _measure_rest(job, state, saver, execution, progress=progress)
+    total = len(job.prepare.dataset)
+    if len(state.skipped) == total:
+        raise DatasetError(f"none of the {total} pictures could be read; the first: {state.skipped[0][1]}")
+    provenance = {
+        "model": space.name,
+        "data": identity["data"],
+        "pictures": total - len(state.skipped),
+        "skipped": len(state.skipped),
+        "seed": seed,
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "device": str(space.device),
+        "identity": identity,
+    }
+    return _results(job, state, provenance)
+
+
+def _spaces(space: ClassSpace, twins: bool | int, seed: int, device: str | None) -> dict[str, ClassSpace]:
+    """The model and its random twins by name, on the device that is asked for."""
+    if not isinstance(twins, (bool, int)) or twins < 0:
+        raise ValueError(f"random_twin must be True, False or the number of twins, got {twins!r}")
+    if device is not None and torch.device(device) != space.device:
+        space = on_device(space, device)
+    return {"trained": space} | {f"random {n + 1}": space.random_twin(seed + n) for n in range(int(twins))}
+
+
+def _job(
+    spaces: dict[str, ClassSpace],
+    data: Any,
+    studies: dict[str, Study],
+    class_map: Mapping[Any, Any] | None,
+    coverage: float,
+    execution: Execution,
+) -> Job:
+    space = spaces["trained"]
+    n_classes = int(space.lens.offset.shape[0])
+    table = class_table(data, space.class_names, class_map, space.wordnet_ids)
+    prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table, coverage)
+    return Job(spaces, prepare, studies, execution.batch_size, execution.autocast, execution.workers)
+
+
+class _Saver:
+    """Writes checkpoints often, but in no more than `_CHECKPOINT_SHARE` of the run's time."""
+
+    def __init__(self, path: str | Path | None, identity: dict[str, Any]) -> None:
+        self.path = Path(path) if path is not None else None
+        self.identity = identity
+        self.saved, self.cost = time.monotonic(), 0.0
+
+    def restore(self, state: Progress, *, resume: bool) -> None:
+        """Load the checkpoint into a state that has counted nothing, if there is one and it may be used."""
+        if self.path is None:
+            if resume:
+                raise ValueError("resume=True goes on from a checkpoint; pass checkpoint=<file> too")
+            return
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path} is a folder; checkpoint must be a file")
+        if self.path.exists():
+            if not resume:
+                raise FileExistsError(f"{self.path} exists; pass resume=True to go on from it, or remove it")
+            state.load(*load_checkpoint(self.path, self.identity, like={"done": state.done, **state.arrays()}))
+
+    def save(self, state: Progress) -> None:
+        """Write the checkpoint, unless a batch has been counted by only some of the studies."""
+        if self.path is None or state.mid_batch:
+            return
+        start = time.monotonic()
+        save_checkpoint(self.path, self.identity, {"skipped": state.skipped}, {"done": state.done, **state.arrays()})
+        self.saved, self.cost = time.monotonic(), time.monotonic() - start
+
+    def save_if_due(self, state: Progress) -> None:
+        """Write the checkpoint if the last one is old enough."""
+        if time.monotonic() - self.saved >= self.cost / _CHECKPOINT_SHARE:
+            self.save(state)
+
+
+def _measure_rest(job: Job, state: Progress, saver: _Saver, execution: Execution, *, progress: bool) -> None:
+    """Measure all batches that are not done, here or on the workers of a client."""
+    _check_skipped(state, execution.max_skipped)
     parts: Iterable[Progress]
-    if client is not None:
+    if execution.client is not None:
         from classspace_widgets.studies.distributed import run_distributed
 
-        parts = run_distributed(client, job, np.flatnonzero(~state.done))
+        parts = run_distributed(execution.client, job, np.flatnonzero(~state.done))
     else:
         parts = run_here(job, state, np.flatnonzero(~state.done))
-    saved, cost = time.monotonic(), 0.0
-
-    def save() -> None:
-        if path is not None and not state.torn:
-            save_checkpoint(path, identity, {"skipped": state.skipped}, {"done": state.done, **state.arrays()})
-
     with progress_bar(len(job.prepare.dataset), "study", "picture", show=progress) as bar:
         bar.to(_pictures(job, state.done))
         try:
@@ -150,29 +210,14 @@ def run_study(
                 if part is not state:
                     state.absorb(part)
                 bar.to(_pictures(job, state.done))
-                _check_skipped(state, max_skipped)
-                if time.monotonic() - saved >= cost / _CHECKPOINT_SHARE:
-                    start = time.monotonic()
-                    save()
-                    saved, cost = time.monotonic(), time.monotonic() - start
+                _check_skipped(state, execution.max_skipped)
+                saver.save_if_due(state)
         finally:
-            save()
-    measured = len(job.prepare.dataset) - len(state.skipped)
-    if measured == 0:
-        raise DatasetError(
-            f"none of the {len(job.prepare.dataset)} pictures could be read; the first: {state.skipped[0][1]}"
-        )
-    provenance = {
-        "model": space.name,
-        "data": identity["data"],
-        "pictures": measured,
-        "skipped": len(state.skipped),
-        "seed": seed,
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began, 1),
-        "device": str(space.device),
-        "identity": identity,
-    }
+            saver.save(state)
+
+
+def _results(job: Job, state: Progress, provenance: dict[str, Any]) -> StudyResults:
+    """The result of every study, with its random twins as controls."""
     results = {}
     twins = [weights for weights in job.spaces if weights != "trained"]
     for name in job.studies:
@@ -181,37 +226,15 @@ def run_study(
     return StudyResults(results, tuple(state.skipped), provenance)
 
 
-def _job(space: ClassSpace, dataset: Any, studies: Any, options: dict[str, Any]) -> Job:
-    from classspace_widgets.studies.standard import chosen_studies
-
-    twins = options["random_twin"]
-    if not isinstance(twins, (bool, int)) or twins < 0:
-        raise ValueError(f"random_twin must be True, False or how many twins, got {twins!r}")
-    if options["batch_size"] < 1 or options["workers"] < 0:
-        raise ValueError(
-            f"expected batch_size >= 1 and workers >= 0, got {options['batch_size']}, {options['workers']}"
-        )
-    if options["device"] is not None and torch.device(options["device"]) != space.device:
-        space = on_device(space, options["device"])
-    data = as_dataset(dataset)
-    spaces = {"trained": space}
-    for number in range(int(options["random_twin"])):
-        spaces[f"random {number + 1}"] = make_twin(space, seed=options["seed"] + number)
-    n_classes = int(space.lens.offset.shape[0])
-    table = class_table(data, space.class_names, options["class_map"], space.wordnet_ids)
-    prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table, options["coverage"])
-    chosen = chosen_studies(studies, seed=options["seed"])
-    return Job(spaces, prepare, chosen, options["batch_size"], options["autocast"], options["workers"])
-
-
 def _identity(job: Job, seed: int) -> dict[str, Any]:
+    """Everything that the counts of a run depend on."""
     table = job.prepare.class_table
     return {
         "model": job.spaces["trained"].name,
         "weights": model_fingerprint(job.spaces["trained"].model),
         **dataset_fingerprint(job.prepare.dataset),
         "class_map": None if table is None else [[int(k), int(v)] for k, v in _pairs(table)],
-        "studies": {name: _plain(study.options()) for name, study in job.studies.items()},
+        "studies": {name: _json_options(study.options()) for name, study in job.studies.items()},
         "batch_size": job.batch_size,
         "coverage": job.prepare.coverage,
         "autocast": str(job.autocast) if job.autocast else None,
@@ -225,11 +248,12 @@ def _pairs(table: Any) -> list[tuple[Any, Any]]:
     return sorted(table.items()) if isinstance(table, dict) else list(enumerate(table))
 
 
-def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
 def _pictures(job: Job, done: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
+    """Number of pictures in the batches that are done."""
     return sum(len(job.indices(int(b))) for b in np.flatnonzero(done))
 
 

@@ -13,7 +13,7 @@ from classspace_widgets.studies.identifiability import (
 )
 from classspace_widgets.studies.protocol import Study
 
-HIDDEN_STATE: tuple[type[Study], ...] = (
+HIDDEN_STATE_STUDIES: tuple[type[Study], ...] = (
     Accuracy,
     Identifiability,
     IdentifiabilityChange,
@@ -40,16 +40,16 @@ def all_studies() -> dict[str, type[Study]]:
 
     memory: tuple[type[Study], ...] = (ClassValueAgreement, KeyValueAgreement, MemoryCompositionality)
     perturbation: tuple[type[Study], ...] = (AttentionPerturbation, TokenRemoval)
-    return {kind.name: kind for kind in (*HIDDEN_STATE, *memory, *perturbation)}
+    return {kind.name: kind for kind in (*HIDDEN_STATE_STUDIES, *memory, *perturbation)}
 
 
 def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
-    """The studies that share one pass: those of hidden states and of memories.
+    """The studies that need only one pass: those of hidden states and of memories.
 
     Parameters
     ----------
     seed : int
-        Of intervals and permutation tests.
+        Seed of intervals and permutation tests.
     **options
         As in `Study`: ``replicates``, ``level``, ``per_class``.
 
@@ -67,7 +67,7 @@ def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
 
 
 def chosen_studies(studies: Any, *, seed: int = 0) -> dict[str, Study]:
-    """Studies by name from what `run_study` takes; every name once."""
+    """The ``studies`` argument of `run_study` as studies by name; every name once."""
     if studies is None:
         studies = standard_studies(seed=seed)
     elif isinstance(studies, (str, Study)):
@@ -77,15 +77,15 @@ def chosen_studies(studies: Any, *, seed: int = 0) -> dict[str, Study]:
         if isinstance(study, str):
             known = all_studies()
             if study not in known:
-                raise ValueError(f"no study named {study!r}; there are {', '.join(known)}")
+                raise ValueError(f"no study named {study!r}; the studies are {', '.join(known)}")
             study = known[study](seed=seed)
         if not isinstance(study, Study):
             raise TypeError(f"expected a Study or its name, got {type(study).__name__}")
         if study.started:
-            raise ValueError(f"{study.name} has been used already; give a new one, or resume from a checkpoint")
+            raise ValueError(f"{study.name} has already been used; pass a new one, or resume from a checkpoint")
         if study.name in chosen:
-            raise ValueError(f"{study.name} is asked for twice; run it with other options in another run")
+            raise ValueError(f"{study.name} was given twice; use another run for other options")
         chosen[study.name] = study
     if not chosen:
-        raise ValueError("no study is asked for")
+        raise ValueError("studies is empty: choose at least one, or None for the standard ones")
     return chosen

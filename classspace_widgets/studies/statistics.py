@@ -1,7 +1,7 @@
 """Vectorised statistics: bootstrap over pictures, permutation tests, Wilcoxon's signed-rank test.
 
-Whatever is random here is seeded by the picture's position in the data set, so results do not depend on how the data
-were batched, sharded or resumed.
+Random numbers are seeded by the picture's position in the data set, so results do not depend on batches, shards or
+interruptions.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
     Counts = np.ndarray[Any, np.dtype[np.int64]]
 
-# Beyond this many tokens numpy's hypergeometric generator gives up; the normal limit is exact enough there.
+# numpy's hypergeometric generator refuses larger numbers of tokens; the normal approximation is accurate enough there.
 _HYPERGEOMETRIC_LIMIT = 10**9
-# Up to this many pairs Wilcoxon's null distribution is summed up exactly.
+# Up to this many pairs, as in scipy, Wilcoxon's null distribution is computed exactly.
 _EXACT_PAIRS = 50
 REPLICATES = 2000
-"""Bootstrap resamples where nothing else is asked for."""
+"""Default number of bootstrap resamples: the ends of a 95 % interval are then each estimated from 50 resamples."""
 
 
 def picture_weights(indices: ArrayLike, replicates: int, *, seed: int = 0) -> Floats:
@@ -41,27 +41,27 @@ def picture_weights(indices: ArrayLike, replicates: int, *, seed: int = 0) -> Fl
     Returns
     -------
     ndarray [R, B], float64
-        Independent Poisson(1) counts, a function of ``seed`` and the position alone. The multinomial counts of the
-        textbook bootstrap tend to these, and need no second pass over the data (Chamandy et al. 2012).
+        Independent Poisson(1) counts that depend only on ``seed`` and the position. They approximate the multinomial counts
+        of the textbook bootstrap in one pass over the data (Chamandy et al. 2012).
     """
-    return _drawn("weights", tuple(np.asarray(indices).tolist()), replicates, seed)
+    return _draws("weights", tuple(np.asarray(indices).tolist()), replicates, seed)
 
 
 def picture_signs(indices: ArrayLike, replicates: int, *, seed: int = 0) -> Floats:
     """Random signs ``[R, B]`` for a sign-flip permutation test over pictures; see `picture_weights`."""
-    return _drawn("signs", tuple(np.asarray(indices).tolist()), replicates, seed)
+    return _draws("signs", tuple(np.asarray(indices).tolist()), replicates, seed)
 
 
-# The studies of a run ask for the same draws, batch by batch.
+# Cached because all studies of a run need the same draws for a batch.
 @lru_cache(maxsize=4)
-def _drawn(kind: str, indices: tuple[int, ...], replicates: int, seed: int) -> Floats:
+def _draws(kind: str, indices: tuple[int, ...], replicates: int, seed: int) -> Floats:
     drawn = np.empty((replicates, len(indices)))
     for column, index in enumerate(indices):
         if kind == "weights":
             generator = np.random.Generator(np.random.Philox(key=[seed, index]))
             drawn[:, column] = generator.poisson(1.0, replicates)
         else:
-            # Another key: a picture's signs have nothing to do with its weights.
+            # Another key, so that a picture's signs are independent of its weights.
             generator = np.random.Generator(np.random.Philox(key=[seed + (1 << 32), index]))
             drawn[:, column] = generator.integers(0, 2, replicates) * 2 - 1
     drawn.setflags(write=False)
@@ -104,7 +104,7 @@ def bootstrap_ci(
 
 
 def interval(replicates: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
-    """Percentile interval over axis 0, NaN (empty resamples) left out."""
+    """Percentile interval over axis 0, without NaN (empty resamples)."""
     tail = (1 - level) / 2
     missing = np.isnan(replicates)
     if not missing.any():
@@ -119,7 +119,7 @@ def interval(replicates: Floats, level: float = 0.95) -> tuple[Floats, Floats]:
 def wilson(share: ArrayLike, count: ArrayLike, level: float = 0.95) -> tuple[Floats, Floats]:
     """Wilson's score interval of shares of ``count`` independent pictures.
 
-    Unlike a bootstrap it has a width where every picture says the same: a share of 1 among n pictures gives
+    Unlike a bootstrap interval it has a width also for shares of 0 and 1: a share of 1 among n pictures gives
     ``n / (n + z**2)`` to 1 (Wilson 1927).
 
     Parameters
@@ -146,15 +146,14 @@ def wilson(share: ArrayLike, count: ArrayLike, level: float = 0.95) -> tuple[Flo
     centre = p + z**2 / (2 * n)
     half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-    # Exact at the ends, where rounding would leave a rest.
+    # Exactly 0 and 1 at the ends, without rounding errors.
     return np.where(p == 0, 0.0, low), np.where(p == 1, 1.0, high)
 
 
 def holm(p: ArrayLike) -> Floats:
-    """p values that allow for how many tests there are (Holm 1979): the k-th smallest of m times m - k + 1, never falling.
+    """p values corrected for the number of tests (Holm 1979): the k-th smallest of m times m - k + 1, made monotonic.
 
-    Rejecting those of at most 0.05 keeps the chance of any false rejection at 0.05 or less, whatever the tests have to do
-    with each other.
+    Rejecting those of at most 0.05 keeps the probability of any false rejection at 0.05 or less, also for dependent tests.
 
     Parameters
     ----------
@@ -179,27 +178,27 @@ def holm(p: ArrayLike) -> Floats:
 
 
 def bootstrap_p(resampled: Floats, pictures: int) -> tuple[float, float]:
-    """One-sided p that a difference is not above 0, from its bootstrap resamples, and the least p that they can give.
+    """One-sided p of a difference above 0, from its bootstrap resamples, and the smallest p that they can give.
 
     Parameters
     ----------
     resampled : ndarray [R]
-        The difference in each resample of the pictures; NaN where a resample has no picture.
+        The difference in each resample of the pictures; NaN if a resample has no picture.
     pictures : int
-        How many pictures the difference rests on.
+        Number of pictures behind the difference.
 
     Returns
     -------
     p, least : float
-        ``(k + 1) / (R + 1)`` for k resamples that are not above 0 (or are empty), and no less than ``2**-pictures``, the
-        least that a sign-flip test of so few pictures gives.
+        ``(k + 1) / (R + 1)`` for k resamples that are not above 0 (or are empty), and at least ``2**-pictures``, the
+        smallest p of a sign-flip test with this number of pictures.
 
     Examples
     --------
     >>> bootstrap_p(np.array([0.1, 0.2, 0.3]), pictures=100)
     (0.25, 0.25)
     """
-    # 1e-12: what rounding leaves of a difference of equal shares.
+    # 1e-12 is above the rounding error of a difference of equal shares.
     against = int(np.count_nonzero(~(resampled > 1e-12)))
     least = max(1 / (len(resampled) + 1), 2.0 ** -min(pictures, 1000))
     return max((against + 1) / (len(resampled) + 1), least), least
@@ -220,7 +219,7 @@ def permutation_test(
     first, second : array_like [n], [m]
         Values of the two groups, such as identifiability of class and of context tokens.
     permutations : int
-        The paper's is 300.
+        The paper uses 300.
     alternative : str
         ``"greater"``: the first group's mean is larger.
     seed : int
@@ -234,8 +233,9 @@ def permutation_test(
 
     Notes
     -----
-    Shuffling labels over pooled values draws the first group without replacement from the pool. Values that repeat
-    (ranks do) are drawn as counts, a multivariate hypergeometric draw: exact, and independent of the number of tokens.
+    Shuffling labels over the pooled values draws the first group from the pool without replacement. If values repeat, as
+    ranks do, their counts are drawn from a multivariate hypergeometric distribution: exact, at a cost independent of the
+    number of tokens.
 
     Examples
     --------
@@ -249,22 +249,25 @@ def permutation_test(
     pool = np.concatenate([a, b])
     if not np.isfinite(pool).all():
         raise ValueError("values must be finite; drop NaN before the test")
-    values, place = np.unique(pool, return_inverse=True)
+    values, position = np.unique(pool, return_inverse=True)
+    # Drawing counts is faster than drawing subsets if values repeat often.
     if len(values) <= max(64, len(pool) // 8):
-        counts = np.stack([np.bincount(p, minlength=len(values)) for p in (place[: len(a)], place[len(a) :])])
+        counts = np.stack([np.bincount(p, minlength=len(values)) for p in (position[: len(a)], position[len(a) :])])
         return permutation_test_counts(values, counts, permutations=permutations, alternative=alternative, seed=seed)
     generator = np.random.default_rng(seed)
     small = min(len(a), len(b))
     sums = np.array([_subset_sum(pool, small, generator) for _ in range(permutations)])
     sums = sums if len(a) == small else pool.sum() - sums
-    return _decide(float(a.sum()), sums, float(pool.sum()), len(a), len(b), alternative, float(np.abs(pool).sum()))
+    return _difference_and_p(
+        float(a.sum()), sums, float(pool.sum()), len(a), len(b), alternative, float(np.abs(pool).sum())
+    )
 
 
 def _subset_sum(pool: Floats, size: int, generator: np.random.Generator) -> float:
     """Sum of a uniformly drawn subset of ``size`` elements.
 
-    Coin flips give a subset that is uniform among those of its own size; adding or dropping uniformly drawn elements
-    makes the size right and keeps it uniform. Far cheaper than a shuffle.
+    Independent coin flips give a uniform subset of random size; adding or removing uniformly drawn elements gives the
+    right size and keeps it uniform. Much cheaper than a shuffle.
     """
     inside = generator.random(len(pool), dtype=np.float32) < size / len(pool)
     excess = int(np.count_nonzero(inside)) - size
@@ -300,17 +303,17 @@ def permutation_test_counts(
         mean = total / (n + m)
         spread = float(pool @ (levels - mean) ** 2) / (n + m - 1)
         sums = generator.normal(n * mean, math.sqrt(n * m / (n + m) * spread), permutations)
-    return _decide(float(table[0] @ levels), sums, total, n, m, alternative, float(pool @ np.abs(levels)))
+    return _difference_and_p(float(table[0] @ levels), sums, total, n, m, alternative, float(pool @ np.abs(levels)))
 
 
-def _decide(
+def _difference_and_p(
     own: float, sums: Floats, total: float, n: int, m: int, alternative: str, size: float
 ) -> tuple[float, float]:
     def difference(s: Any) -> Any:
         return s / n - (total - s) / m
 
     true, shuffled = difference(own), difference(sums)
-    # What rounding may do to a difference, where all values together are as large as ``size``.
+    # A bound on the rounding error of a difference, where ``size`` is the sum of all absolute values.
     slack = 1e-12 * size * (1 / n + 1 / m)
     if alternative == "greater":
         extreme = shuffled >= true - slack
@@ -336,7 +339,7 @@ def wilcoxon_greater(differences: ArrayLike) -> tuple[float, float]:
     statistic : float
         Sum of the ranks of the positive differences.
     p : float
-        One-sided.  Exact for up to 50 differences without ties; else by the normal limit with its correction for ties:
+        One-sided. Exact for up to 50 differences without ties; otherwise the normal approximation with correction for ties:
         ``scipy.stats.wilcoxon(d, alternative="greater", method="exact" or "asymptotic")``.
 
     Examples
@@ -350,8 +353,8 @@ def wilcoxon_greater(differences: ArrayLike) -> tuple[float, float]:
     d = d[d != 0]
     if len(d) == 0:
         return 0.0, 1.0
-    _, place, ties = np.unique(np.abs(d), return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(ties) - (ties - 1) / 2)[place]
+    _, position, ties = np.unique(np.abs(d), return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties - 1) / 2)[position]
     statistic, n = float(ranks[d > 0].sum()), len(d)
     if n <= _EXACT_PAIRS and len(ties) == n:
         return statistic, _signed_rank_tail(n, round(statistic))
@@ -361,7 +364,7 @@ def wilcoxon_greater(differences: ArrayLike) -> tuple[float, float]:
 
 
 def least_wilcoxon_p(differences: ArrayLike) -> float:
-    """The smallest p that `wilcoxon_greater` could give with as many differences; 0 where the normal limit sets none."""
+    """The smallest p that `wilcoxon_greater` can give for this many differences; 0 for the normal approximation."""
     d = np.asarray(differences, np.float64)
     n = int(np.count_nonzero(d))
     untied = len(np.unique(np.abs(d[d != 0]))) == n
@@ -374,5 +377,5 @@ def _signed_rank_tail(n: int, statistic: int) -> float:
     ways[0] = 1
     for rank in range(1, n + 1):
         ways[rank:] += ways[:-rank].copy()
-    # Whole numbers below 2**53: exact.
+    # Whole numbers below 2**53, so exact.
     return float(ways[statistic:].sum() / 2.0**n)

@@ -1,4 +1,4 @@
-"""Shares that add up: numerators and denominators by class and outcome, with bootstrap replicates."""
+"""Sums behind shares: numerators and denominators by class and outcome, with bootstrap replicates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Tally:
     Attributes
     ----------
     over, under : ndarray [C, 2, *cells]
-        Numerators and denominators by class and outcome (0: the model was right, 1: it was not).
+        Numerators and denominators by class and outcome (0: the model's answer was correct, 1: it was not).
     over_resampled, under_resampled : ndarray [R, 2, *cells]
         The same over R Poisson bootstrap resamples of the pictures, all classes together.
     pictures : ndarray [2, *cells]
-        By outcome: pictures that a numerator and denominator come from.
+        Number of pictures behind a numerator and denominator, by outcome.
     """
 
     over: Floats
@@ -39,7 +39,7 @@ class Tally:
     def empty(
         cls, n_classes: int, over: tuple[int, ...], under: tuple[int, ...], *, replicates: int, seed: int
     ) -> Tally:
-        """Nothing counted yet; ``under`` has as many axes as ``over``, of the same length or 1."""
+        """A tally that has counted nothing; ``under`` has as many axes as ``over``, of the same length or 1."""
         return cls(
             np.zeros((n_classes, 2, *over)),
             np.zeros((n_classes, 2, *under)),
@@ -69,21 +69,21 @@ class Tally:
     def estimate(self, outcome: int | None = None, *, level: float = 0.95) -> tuple[Floats, Floats, Floats, Floats]:
         """Share, its interval and its denominator, ``[*cells]`` each; both outcomes together by default.
 
-        The interval is a percentile interval of the bootstrap over pictures.  Where every picture says the same, all or
-        nothing, it is Wilson's, with the pictures as its count; a single picture with another share has none (NaN).
+        The interval is a percentile interval of the bootstrap over pictures. Where all pictures have share 0, or all have
+        share 1, it is Wilson's with the number of pictures; a single picture with any other share has none (NaN).
         """
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
         over, under = self.over[:, pick].sum(axis=(0, 1)), self.under[:, pick].sum(axis=(0, 1))
         share, pictures = _ratio(over, under), self.pictures[pick].sum(axis=0)
         if len(self.over_resampled) == 0:
-            nothing = np.full_like(share, np.nan)
-            return share, nothing, nothing, np.broadcast_to(under, share.shape)
+            missing = np.full_like(share, np.nan)
+            return share, missing, missing, np.broadcast_to(under, share.shape)
         resampled = _ratio(self.over_resampled[:, pick].sum(axis=1), self.under_resampled[:, pick].sum(axis=1))
         low, high = interval_of(share, resampled, pictures, level)
         return share, low, high, np.broadcast_to(under, share.shape)
 
     def sample(self, cell: tuple[int, ...], outcome: int | None = None, *, level: float = 0.95) -> Sample | None:
-        """Everything about one cell that a `Contrast` needs; None where nothing was counted."""
+        """Everything about one cell that a `Contrast` needs; None if nothing was counted."""
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
 
         def total(array: Floats, axis: int | tuple[int, ...]) -> Floats:
@@ -104,12 +104,12 @@ class Tally:
         return Sample(float(over / under), resampled, float(low), float(high), int(pictures))
 
     def by_class(self) -> tuple[Floats, Floats]:
-        """Share and denominator per class ``[C, *cells]``, NaN for classes that have not been seen."""
+        """Share and denominator per class ``[C, *cells]``, NaN for classes that have not been counted."""
         over, under = self.over.sum(axis=1), self.under.sum(axis=1)
         return _ratio(over, under), np.broadcast_to(under, over.shape)
 
     def arrays(self) -> dict[str, Floats]:
-        """Everything that has been counted, by name."""
+        """All counts by name."""
         return {
             "over": self.over,
             "under": self.under,
@@ -119,7 +119,7 @@ class Tally:
         }
 
     def load(self, arrays: dict[str, Any]) -> None:
-        """Take counts from `arrays`; shapes must agree."""
+        """Restore counts from `arrays`; shapes must agree."""
         for name, own in self.arrays().items():
             given = np.asarray(arrays[name])
             if given.shape != own.shape:
@@ -128,10 +128,10 @@ class Tally:
 
 
 def interval_of(share: Any, resampled: Floats, pictures: Any, level: float) -> tuple[Floats, Floats]:
-    """Interval of shares from their resamples ``[R, ...]``, where those have a spread; see `Tally.estimate`."""
+    """Interval of shares from their resamples ``[R, ...]``; see `Tally.estimate` for shares of 0 and 1."""
     low, high = interval(resampled, level)
-    alone = pictures <= 1
-    low, high = np.where(alone, np.nan, low), np.where(alone, np.nan, high)
+    single = pictures <= 1
+    low, high = np.where(single, np.nan, low), np.where(single, np.nan, high)
     extreme = ((share == 0) | (share == 1)) & (pictures > 0)
     wide_low, wide_high = wilson(np.where(extreme, share, 0.0), np.maximum(pictures, 1), level)
     return np.where(extreme, wide_low, low), np.where(extreme, wide_high, high)

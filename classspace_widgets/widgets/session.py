@@ -23,7 +23,7 @@ from classspace_widgets.widgets._base import Widget
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from classspace_widgets.interventions import Intervention
+    from classspace_widgets.interventions.base import Intervention
 
 log = logging.getLogger(__name__)
 

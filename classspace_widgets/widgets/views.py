@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.export import ExportedPage
     from classspace_widgets.export.page import Mount
-    from classspace_widgets.interventions import Intervention
+    from classspace_widgets.interventions.base import Intervention
 
 
 class View(Widget):

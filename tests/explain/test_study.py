@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 from tiny_models import images_for
 
-from classspace_widgets.explain import PerturbationCurves, importance, mask_scores, paper_area, perturbation
+from classspace_widgets.explain import importance, mask_scores, perturbation
+from classspace_widgets.explain.perturbation import PerturbationCurves, paper_area
 from classspace_widgets.studies.explanation import ExplanationStudy
 from classspace_widgets.studies.readings import Readings
 from classspace_widgets.studies.statistics import picture_weights
@@ -75,7 +76,8 @@ def test_bad_options():
 
 
 def test_losses_and_scores_from_probes_go_through_the_same_test(space):
-    from classspace_widgets.probing import LensScores, ProbeScores, RidgeProbes
+    from classspace_widgets.probing import LensScores, ProbeScores
+    from classspace_widgets.probing.ridge import RidgeProbes
 
     batch = batch_of(space, range(6))
     trace, prefix = batch.trace, len(batch.trace.prefix)
@@ -117,7 +119,7 @@ def test_losses_and_scores_from_probes_go_through_the_same_test(space):
     curves = perturbation(space, batch.pixels, batch.labels, expected, kept=[1, 8, 16])
     own = table[(table["method"] == "probe") & (table["measure"] == "positive probability area")]["value"].iloc[0]
     assert own == pytest.approx(float(curves.area("positive", "probability").mean()), abs=1e-6)
-    with pytest.raises(ValueError, match="names of their own"):
+    with pytest.raises(ValueError, match="need new names"):
         ExplanationStudy(scorers={"chefer": LensScores(1)})
 
 

@@ -133,7 +133,8 @@ def test_reports_have_the_policy_of_pages(tmp_path: Path):
 
     from classspace_widgets.export.packed import UNPACK
     from classspace_widgets.plots import write_report
-    from classspace_widgets.studies import StudyResult, StudyResults
+    from classspace_widgets.studies import StudyResults
+    from classspace_widgets.studies.results import StudyResult
 
     table = pd.DataFrame(
         {"weights": ["trained"] * 2, "block": [1, 2], "stream": ["residual"] * 2, "tokens": ["image"] * 2}

@@ -4,8 +4,8 @@ import pytest
 import torch
 from tiny_models import images_for, tiny_vit
 
-from classspace_widgets.causal import Cancelled, sweep_heads, sweep_tokens
-from classspace_widgets.causal.sweeps import head_steps
+from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.causal.sweeps import Cancelled, head_steps
 from classspace_widgets.interventions import (
     Ablate,
     KnockOutAttention,

@@ -7,18 +7,16 @@ import pytest
 
 from classspace_widgets.interventions import (
     Ablate,
-    Intervention,
     KnockOutAttention,
     MaskTokens,
     PatchResidual,
     RemoveTokens,
     ReplaceClassEmbedding,
-    Sizes,
     from_spec,
-    grid_mask,
-    to_code,
     to_spec,
 )
+from classspace_widgets.interventions.base import Intervention, to_code
+from classspace_widgets.interventions.tokens import Sizes, grid_mask
 
 SIZES = Sizes(blocks=3, heads=2, tokens=10, prefix=1, grid=(3, 3), classes=5)
 

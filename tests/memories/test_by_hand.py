@@ -10,13 +10,8 @@ import torch
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.studies import (
-    ClassValueAgreement,
-    KeyValueAgreement,
-    MemoryCompositionality,
-    Readings,
-    SimilarityChange,
-)
+from classspace_widgets.studies import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality, SimilarityChange
+from classspace_widgets.studies.readings import Readings
 
 # Value vectors are the columns; class c is the c-th axis.
 VALUES = torch.tensor(

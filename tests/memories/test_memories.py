@@ -9,15 +9,10 @@ from study_helpers import Pictures, readings_of, slow_groups, slow_logits
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.memories import (
-    ValueVectors,
-    most_activating,
-    recording_active,
-    recording_coefficients,
-    value_vectors,
-)
+from classspace_widgets.memories import most_activating, recording_active, value_vectors
+from classspace_widgets.memories.values import ValueVectors, recording_coefficients
 from classspace_widgets.models import UnsupportedModelError
-from classspace_widgets.studies import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality, random_twin
+from classspace_widgets.studies import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality
 
 
 @pytest.fixture(scope="module", params=[{}, {"init_values": 0.5}], ids=["plain", "layer scale"])
@@ -106,7 +101,7 @@ def test_class_value_agreement_and_wilcoxon(space):
     from scipy import stats
 
     study, control = ClassValueAgreement(), ClassValueAgreement()
-    twin = random_twin(space)
+    twin = space.random_twin()
     study.start(space)
     control.start(twin)
     result = study.result(control)
@@ -121,11 +116,11 @@ def test_class_value_agreement_and_wilcoxon(space):
     assert test["difference"].item() == pytest.approx((own - other).mean())
     # Several twins: a test against each.
     second = ClassValueAgreement()
-    second.start(random_twin(space, seed=5))
+    second.start(space.random_twin(5))
     both = study.result([control, second]).tables["wilcoxon"]
     both = both[(both["block"] == 2) & (both["stream"] == "mlp")].set_index("twin")
     assert both.loc[1, "p"] == test["p"].item()
-    third = value_vectors(random_twin(space, seed=5), 2, "mlp").agreement().double().numpy()
+    third = value_vectors(space.random_twin(5), 2, "mlp").agreement().double().numpy()
     assert both.loc[2, "difference"] == pytest.approx((own - third).mean())
 
 

@@ -19,11 +19,9 @@ from tiny_models import tiny_vit
 
 from classspace_widgets.metrics import contributions
 from classspace_widgets.plots import (
-    figures_in,
     plot_contributions,
     plot_explanation,
     plot_heads,
-    plot_heat_table,
     plot_overview,
     plot_probes,
     plot_result,
@@ -31,7 +29,11 @@ from classspace_widgets.plots import (
     show_figure,
     write_report,
 )
-from classspace_widgets.studies import ExplanationStudy, StudyResult, StudyResults, all_studies, head_table, run_study
+from classspace_widgets.plots.files import figures_in
+from classspace_widgets.plots.heat import plot_heat_table
+from classspace_widgets.studies import ExplanationStudy, StudyResults, head_table, run_study
+from classspace_widgets.studies.results import StudyResult
+from classspace_widgets.studies.standard import all_studies
 
 
 @pytest.fixture(scope="module")

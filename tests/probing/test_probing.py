@@ -10,7 +10,9 @@ from study_helpers import Pictures
 from tiny_models import tiny_vit
 
 from classspace_widgets.points import Points
-from classspace_widgets.probing import RidgeSums, collect_sums, fit_probes, probe_accuracy, probe_points
+from classspace_widgets.probing import collect_sums, fit_probes, probe_accuracy
+from classspace_widgets.probing.fit import probe_points
+from classspace_widgets.probing.ridge import RidgeSums
 
 COUNT = 60
 STREAMS = ("residual", "attention", "mid", "mlp")

@@ -11,8 +11,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from classspace_widgets.scenes import CLASSES, CONTEXTS, HOMES, ScenesDataset, contact_sheet, gallery, make_scene
+from classspace_widgets.scenes import CLASSES, ScenesDataset, contact_sheet, gallery, make_scene
+from classspace_widgets.scenes.contexts import CONTEXTS
 from classspace_widgets.scenes.generator import draw
+from classspace_widgets.scenes.shapes import HOMES
 
 
 def grown(mask: np.ndarray) -> np.ndarray:

@@ -10,19 +10,10 @@ from study_helpers import slow_token_mask
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.data import (
-    ArrayDataset,
-    ClassMismatchError,
-    DatasetError,
-    PictureFiles,
-    RowDataset,
-    as_dataset,
-    image_folder,
-    imagenet_s,
-    match_classes,
-    token_mask,
-)
+from classspace_widgets.data import ArrayDataset, DatasetError, RowDataset, image_folder, imagenet_s, token_mask
+from classspace_widgets.data.classes import ClassMismatchError, match_classes
 from classspace_widgets.data.prepare import Preparer
+from classspace_widgets.data.sets import PictureFiles, as_dataset
 from classspace_widgets.images import read_picture
 from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies import run_study

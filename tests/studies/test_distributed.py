@@ -12,7 +12,7 @@ from study_helpers import Pictures
 from tiny_models import tiny_vit
 
 from classspace_widgets.data import DatasetError
-from classspace_widgets.studies import run_study
+from classspace_widgets.studies import Execution, run_study
 
 distributed = pytest.importorskip("distributed")
 
@@ -60,26 +60,31 @@ def equal(first, second):
 
 def test_many_processes_equal_one(client):
     space, data = tiny_vit(), Pictures(26, broken=(3, 20))
-    options = {"batch_size": 3, "random_twin": True, "progress": False}
-    equal(run_study(space, data, STUDIES, client=client, **options), run_study(space, data, STUDIES, **options))
+    options = {"random_twin": True, "progress": False}
+    here, spread = (
+        run_study(space, data, STUDIES, execution=Execution(batch_size=3, client=c), **options) for c in (None, client)
+    )
+    equal(spread, here)
 
 
 def test_a_killed_worker_does_not_change_the_result(client, tmp_path):
     flag = str(tmp_path / "killed")
     space = tiny_vit()
-    options = {"batch_size": 2, "progress": False}
-    results = run_study(space, Deadly(24, flag, 13), STUDIES, client=client, **options)
+    options = {"progress": False}
+    results = run_study(
+        space, Deadly(24, flag, 13), STUDIES, execution=Execution(batch_size=2, client=client), **options
+    )
     assert os.path.exists(flag), "no worker was killed"
-    equal(results, run_study(space, Pictures(24), STUDIES, **options))
+    equal(results, run_study(space, Pictures(24), STUDIES, execution=Execution(batch_size=2), **options))
 
 
 def test_a_checkpoint_goes_from_many_processes_to_one(client, tmp_path):
     space, path = tiny_vit(), tmp_path / "run.npz"
-    options = {"batch_size": 2, "progress": False, "checkpoint": path}
-    first = run_study(space, Pictures(12), STUDIES, client=client, **options)
-    equal(first, run_study(space, Pictures(12), STUDIES, resume=True, **options))
+    options = {"progress": False, "checkpoint": path}
+    first = run_study(space, Pictures(12), STUDIES, execution=Execution(batch_size=2, client=client), **options)
+    equal(first, run_study(space, Pictures(12), STUDIES, resume=True, execution=Execution(batch_size=2), **options))
 
 
 def test_errors_come_back_in_words(client):
     with pytest.raises(DatasetError, match="label must be"):
-        run_study(tiny_vit(num_classes=3), Pictures(12), "accuracy", client=client, progress=False)
+        run_study(tiny_vit(num_classes=3), Pictures(12), "accuracy", execution=Execution(client=client), progress=False)

@@ -10,9 +10,10 @@ import pytest
 from study_helpers import Pictures
 from tiny_models import tiny_vit
 
-from classspace_widgets.studies import StudyResult, findings, run_study
+from classspace_widgets.studies import findings, run_study
 from classspace_widgets.studies.contrasts import COLUMNS, Sample, difference
-from classspace_widgets.studies.protocol import UNREAD
+from classspace_widgets.studies.protocol import UNUSED
+from classspace_widgets.studies.results import StudyResult
 
 
 def result(name, rows, *, notes=(), **tables):
@@ -85,7 +86,7 @@ def test_many_findings_are_judged_together():
     assert [f.p for f in found] == [0.001, 0.012, 0.02, 0.045]
     assert [f.p_holm for f in found] == pytest.approx([0.004, 0.036, 0.04, 0.045])
     assert all(f.holds for f in found)
-    assert "0.036 allowing for 4 findings" in found[1].evidence
+    assert "0.036 corrected for 4 findings" in found[1].evidence
     tests[0] = ("attention, last block", "twin 1", 0.3, 0.013)
     tests[1] = ("attention, right against wrong answers", "itself", 0.4, 0.015)
     found = findings(result("key_value_agreement", rows, differences=differences(*tests)))
@@ -104,12 +105,12 @@ def test_the_place_is_judged_over_pictures_alone(value, p, holds):
         row(value, stream="residual", block=block, p_pictures=q, p_least=0.001, **shown)
         for block, q in ((1, 1 - p), (4, p))
     ]
-    given = result("place_difference", [over_tokens], by_picture=pd.DataFrame(over_pictures), notes=(UNREAD,))
+    given = result("place_difference", [over_tokens], by_picture=pd.DataFrame(over_pictures), notes=(UNUSED,))
     (found,) = findings(given)
     assert found.holds is holds
     assert f"mean over pictures 0.700 against {0.7 - value:.3f}, difference {value:.3f}" in found.evidence
     assert "0.9" not in found.evidence.split("; p")[0].replace(f"{0.7 - value:.3f}", "")
-    assert "nothing reads these tokens after the last block" in found.evidence
+    assert "the model does not use these tokens after the last block" in found.evidence
     assert ("p <= 0.001" in found.evidence) is (p == 0.001)
 
 
@@ -155,7 +156,7 @@ def test_memories_in_the_last_block(holds):
     against, wrong = findings(result("key_value_agreement", rows, differences=tests))
     assert against.holds is wrong.holds is holds
     assert "2 random twins" in against.evidence
-    assert "0.600 [0.580, 0.620] where the answer is right, 0.200" in wrong.evidence
+    assert "0.600 [0.580, 0.620] where the answer is correct, 0.200" in wrong.evidence
     # What is misclassified by random weights says nothing about the model.
     rows[-1]["weights"] = "random"
     assert len(findings(result("key_value_agreement", rows, differences=tests.iloc[:2]))) == 1
@@ -179,8 +180,8 @@ def test_perturbation_and_removal(chosen):
     ]
     found = findings(result("attention_perturbation", rows, differences=tests))
     assert [f.holds for f in found] == [at != chosen for at in range(3)]
-    assert "without one another (no_others)" in found[1].evidence
-    assert "0.600 [0.580, 0.620] without one another" in found[1].evidence
+    assert "without each other (no_others)" in found[1].evidence
+    assert "0.600 [0.580, 0.620] without each other" in found[1].evidence
     rows = [
         row(v, condition=c, measure="accuracy", tokens="output")
         for c, v in (("none", 0.9), ("class removed", 0.2), ("context removed", 0.8))
@@ -206,7 +207,7 @@ def test_methods_by_their_names_and_in_the_right_direction():
             ("gradient:paper", "positive", -0.2, 1.0),
         )
     ]
-    note = "'lens' reads the image tokens after the last block, which nothing reads in this model."
+    note = "'lens' reads the image tokens after the last block, which this model does not use."
     found = findings(result("explanation", rows, differences=differences(*tests), notes=(note,)))
     assert [(f.claim, f.holds) for f in found] == [
         ("The gradient of the class logit beats lens in the negative perturbation test", True),
@@ -214,7 +215,7 @@ def test_methods_by_their_names_and_in_the_right_direction():
         ("The gradient of the class logit beats lens in the positive perturbation test", False),
         ("The paper's gradient beats lens in the positive perturbation test", False),
     ]
-    assert all("nothing reads the tokens of lens" in f.evidence for f in found)
+    assert all("the model does not use the tokens that lens reads" in f.evidence for f in found)
 
 
 def test_what_was_not_measured_is_not_judged():

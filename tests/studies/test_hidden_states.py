@@ -18,11 +18,11 @@ from classspace_widgets.studies import (
     Identifiability,
     IdentifiabilityChange,
     PlaceDifference,
-    Readings,
     ResidualComposition,
     SimilarityChange,
 )
 from classspace_widgets.studies.hidden import read_hidden
+from classspace_widgets.studies.readings import Readings
 from classspace_widgets.trace import Trace
 
 MODELS = {
@@ -374,13 +374,13 @@ def test_the_interval_over_pictures():
 
 def test_what_nothing_reads_is_told():
     """In a model that answers from [CLS] the last block's image tokens lead nowhere; where tokens are pooled they do."""
-    from classspace_widgets.studies.protocol import UNREAD
+    from classspace_widgets.studies.protocol import UNUSED
 
-    for options, unread in (({}, True), (MODELS["mean, then norm"], False)):
+    for options, unused in (({}, True), (MODELS["mean, then norm"], False)):
         readings = readings_of(tiny_vit(**options), Pictures(), range(3))
         for study in (Identifiability(), PlaceDifference(), SimilarityChange()):
-            assert (UNREAD in measured(study, readings).notes) is unread
-        assert UNREAD not in measured(Accuracy(), readings).notes
+            assert (UNUSED in measured(study, readings).notes) is unused
+        assert UNUSED not in measured(Accuracy(), readings).notes
 
 
 def test_without_masks_there_is_nothing_to_compare():
@@ -403,7 +403,7 @@ def test_bad_batches_are_told_apart():
         Readings(trace, torch.tensor([0.5]), masks)
     with pytest.raises(ValueError, match=r"\[B, P\]=\(1, 2\)"):
         Readings(trace, labels, torch.zeros(1, 3))
-    with pytest.raises(ValueError, match="labels are needed"):
+    with pytest.raises(ValueError, match="a trace needs labels"):
         Accuracy().update(trace)
     with pytest.raises(RuntimeError, match="no batch"):
         Accuracy().result()

@@ -14,14 +14,16 @@ from torchvision.transforms import InterpolationMode
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.causal import sweep_heads
-from classspace_widgets.data import DatasetError, PictureFiles, imagenet_s, token_mask
+from classspace_widgets.data import DatasetError, imagenet_s, token_mask
 from classspace_widgets.data.prepare import Preparer, Unreadable
+from classspace_widgets.data.sets import PictureFiles
 from classspace_widgets.explain import perturbation
 from classspace_widgets.interventions import KnockOutAttention, run_with
 from classspace_widgets.masks import binary_mask
 from classspace_widgets.probing import fit_probes
 from classspace_widgets.space.pixels import PixelTransform
-from classspace_widgets.studies import ExplanationStudy, all_studies, run_study
+from classspace_widgets.studies import Execution, ExplanationStudy, run_study
+from classspace_widgets.studies.standard import all_studies
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 
@@ -173,8 +175,8 @@ def unit(seed=0):
 def test_ready_tensors_that_were_not_normalised_are_told_once(space):
     items = [(unit(i), i % 7) for i in range(12)]
     for ask in (
-        lambda: run_study(space, items, "accuracy", batch_size=4, progress=False),
-        lambda: run_study(space, items, "accuracy", workers=0, progress=False),
+        lambda: run_study(space, items, "accuracy", execution=Execution(batch_size=4), progress=False),
+        lambda: run_study(space, items, "accuracy", execution=Execution(workers=0), progress=False),
         lambda: fit_probes(space, items, progress=False),
     ):
         with warnings.catch_warnings(record=True) as said:
@@ -222,7 +224,7 @@ def test_token_masks_beside_a_trace(space):
     trace, labels = space.trace(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])
     numbers = torch.zeros(2, 16, dtype=torch.int64)
     numbers[:, :3] = 7
-    with pytest.raises(ValueError, match=r"1 \(object\), 0 \(context\) and -1 \(neither\) alone, got \[0, 7\]"):
+    with pytest.raises(ValueError, match=r"1 \(object\), 0 \(context\) and -1 \(neither\), got \[0, 7\]"):
         Identifiability().update(trace, labels, numbers)
     for masks in ((numbers == 7).int(), numbers == 7, torch.where(numbers == 7, -1, 1)):
         Identifiability().update(trace, labels, masks)

@@ -14,20 +14,11 @@ from PIL import Image
 from tiny_models import tiny_vit
 from torch.utils.data import ConcatDataset, Dataset, Subset, TensorDataset, random_split
 
-from classspace_widgets.data import (
-    ArrayDataset,
-    ClassMismatchError,
-    DatasetError,
-    PictureFiles,
-    RowDataset,
-    as_dataset,
-    image_folder,
-    imagenet_s,
-    match_classes,
-)
-from classspace_widgets.data.classes import class_table, label_names
+from classspace_widgets.data import ArrayDataset, DatasetError, RowDataset, image_folder, imagenet_s
+from classspace_widgets.data.classes import ClassMismatchError, class_table, label_names, match_classes
 from classspace_widgets.data.named import named_dataset
 from classspace_widgets.data.prepare import Preparer
+from classspace_widgets.data.sets import PictureFiles, as_dataset
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.memories import memory_atlas
 from classspace_widgets.space.pixels import PixelTransform

@@ -16,7 +16,7 @@ from classspace_widgets.data import DatasetError
 from classspace_widgets.memories import memory_atlas, most_activating
 from classspace_widgets.probing import fit_probes, probe_accuracy
 from classspace_widgets.space.pixels import PixelTransform
-from classspace_widgets.studies import run_study
+from classspace_widgets.studies import Execution, run_study
 from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.explanation import ExplanationStudy
 
@@ -88,7 +88,7 @@ def test_perturbed_passes_run_as_the_one_they_are_compared_with(monkeypatch):
 
     monkeypatch.setattr(interventions, "trace_with", watched)
     studies = ["attention_perturbation", "token_removal"]
-    run_study(tiny_vit(), Pictures(4), studies, autocast=torch.bfloat16, progress=False)
+    run_study(tiny_vit(), Pictures(4), studies, execution=Execution(autocast=torch.bfloat16), progress=False)
     assert seen
     assert all(seen)
     seen.clear()
@@ -100,16 +100,16 @@ def test_perturbed_passes_run_as_the_one_they_are_compared_with(monkeypatch):
 def test_threads_of_one_worker_do_not_get_into_each_other():
     distributed = pytest.importorskip("distributed")
     space, data = tiny_vit(depth=6, embed_dim=96), Pictures(32)
-    options = {"batch_size": 2, "progress": False}
-    alone = run_study(space, data, ["identifiability", "accuracy"], **options)
+    studies = ["identifiability", "accuracy"]
+    single = run_study(space, data, studies, execution=Execution(batch_size=2), progress=False)
     cluster = {"n_workers": 1, "threads_per_worker": 4, "dashboard_address": ":0"}
     with (
         distributed.LocalCluster(processes=False, **cluster) as running,
         distributed.Client(running) as client,
     ):
-        found = run_study(space, data, ["identifiability", "accuracy"], client=client, **options)
-    for name in alone:
-        pd.testing.assert_frame_equal(found[name].table, alone[name].table)
+        found = run_study(space, data, studies, execution=Execution(batch_size=2, client=client), progress=False)
+    for name in single:
+        pd.testing.assert_frame_equal(found[name].table, single[name].table)
 
 
 @pytest.mark.parametrize("share", [0.5, 0.0])

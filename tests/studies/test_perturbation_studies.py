@@ -10,7 +10,7 @@ from study_helpers import Pictures, readings_of
 from tiny_models import tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.studies import AttentionPerturbation, TokenRemoval, run_study
+from classspace_widgets.studies import AttentionPerturbation, Execution, TokenRemoval, run_study
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def check(result, condition, expected):
 def test_attention_perturbation(space, renormalise):
     data = Pictures(5)
     study = AttentionPerturbation(renormalise=renormalise)
-    result = run_study(space, data, study, batch_size=2, progress=False)["attention_perturbation"]
+    result = run_study(space, data, study, execution=Execution(batch_size=2), progress=False)["attention_perturbation"]
     allowed = {
         "none": lambda reader, source: True,
         "no_cls": lambda reader, source: reader == 0 or source != 0,
@@ -83,7 +83,7 @@ def test_attention_perturbation(space, renormalise):
 
 def test_token_removal(space):
     data = Pictures(5)
-    result = run_study(space, data, TokenRemoval(), batch_size=2, progress=False)["token_removal"]
+    result = run_study(space, data, TokenRemoval(), execution=Execution(batch_size=2), progress=False)["token_removal"]
     for condition, gone in (("none", None), ("class removed", 1), ("context removed", 0)):
 
         def run(embedded, mask, gone=gone):

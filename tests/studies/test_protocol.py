@@ -12,18 +12,11 @@ from hypothesis import strategies as st
 from study_helpers import Pictures, readings_of
 from tiny_models import tiny_vit
 
-from classspace_widgets.studies import (
-    Accuracy,
-    ClassValueAgreement,
-    Identifiability,
-    StudyResult,
-    StudyResults,
-    all_studies,
-    random_twin,
-    standard_studies,
-)
+from classspace_widgets.studies import Accuracy, ClassValueAgreement, Identifiability, StudyResults, standard_studies
 from classspace_widgets.studies.explanation import ExplanationStudy
 from classspace_widgets.studies.positions import CountedTwiceError, as_ranges, joined
+from classspace_widgets.studies.results import StudyResult
+from classspace_widgets.studies.standard import all_studies
 
 COUNT = 8
 KINDS = sorted(all_studies())
@@ -141,7 +134,7 @@ def test_pictures_are_numbered_on_from_batch_to_batch(singles):
         one_by_one, at_once = all_studies()[kind](), all_studies()[kind]()
         at_once.update(trace)
         for single in readings:
-            one_by_one.update(single.at(np.zeros(0, np.int64)))
+            one_by_one.update(single.with_indices(np.zeros(0, np.int64)))
         assert one_by_one.seen.tolist() == [[0, COUNT]]
         for name, table in at_once.result().tables.items():
             pd.testing.assert_frame_equal(one_by_one.result().tables[name], table)
@@ -152,7 +145,7 @@ def test_the_interval_of_one_picture_a_call_is_the_mean_s():
     space, data = tiny_vit(), Pictures(1)
     study = Accuracy(k=(1,))
     for i in range(100):
-        batch = readings_of(space, data, [0]).at(np.zeros(0, np.int64))
+        batch = readings_of(space, data, [0]).with_indices(np.zeros(0, np.int64))
         best = batch.trace.output.argmax(dim=1)
         batch.labels = best if i % 10 else (best + 1) % 7
         study.update(batch)
@@ -184,10 +177,10 @@ def test_parts_that_number_their_pictures_alike_are_not_merged(singles):
     again.load_state(copy.deepcopy(parts[0].state()))
     again.update(trace, labels)
     same(again.state(), both.state())
-    with pytest.raises(ValueError, match="picture 1 of the data has been counted already"):
+    with pytest.raises(ValueError, match="picture 1 of the data has already been counted"):
         again.update(trace, labels, indices=[1])
     same(again.state(), both.state())
-    with pytest.raises(ValueError, match="belong beside a trace"):
+    with pytest.raises(ValueError, match="are for a trace"):
         again.update(readings[2], labels)
     for wrong in ([0, 1], [-1], [[3]]):
         with pytest.raises(ValueError, match=r"indices must be .* shape \[B\]=\(1,\)"):
@@ -209,7 +202,7 @@ def test_ranges_of_positions():
 def test_several_twins_in_one_result(singles):
     """Rows of the random control are the twins' mean and range; every difference is held against each of them."""
     space, _ = singles
-    twins = [random_twin(space, seed=s) for s in (1, 2, 3)]
+    twins = [space.random_twin(s) for s in (1, 2, 3)]
     whole = readings_of(space, Pictures(COUNT), range(COUNT))
     study = Identifiability()
     study.update(whole)
@@ -260,7 +253,7 @@ def test_merging_needs_the_same_options(singles):
     same(unused.merge(first).state(), first.state())
     same(first.merge(unused).state(), first.state())
     other = ClassValueAgreement(replicates=10)
-    other.start(random_twin(space))
+    other.start(space.random_twin())
     with pytest.raises(ValueError, match="different weights"):
         seen("class_value_agreement", readings, [0], space).merge(other)
 
@@ -301,7 +294,7 @@ def test_results_save_load_and_show(singles, tmp_path):
         whole["none"]
     with pytest.raises(KeyError, match="no column"):
         whole["accuracy"].where(nothing=1)
-    with pytest.raises(ValueError, match=r"measure is never 'top-2' in accuracy; it is 'top-1', "):
+    with pytest.raises(ValueError, match=r"measure is never 'top-2' in accuracy; its values are 'top-1', "):
         whole["accuracy"].where(measure=["top-1", "top-2"])
     with pytest.raises(ValueError, match="expected 'result'"):
         StudyResult.load(tmp_path / "a")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import signal
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -13,16 +14,9 @@ from study_helpers import Pictures, readings_of
 from tiny_models import FAMILIES, tiny_vit
 
 from classspace_widgets.data import DatasetError
-from classspace_widgets.studies import (
-    Accuracy,
-    CheckpointError,
-    Identifiability,
-    all_studies,
-    random_twin,
-    run_study,
-    standard_studies,
-)
-from classspace_widgets.studies.checkpoint import model_fingerprint
+from classspace_widgets.studies import Accuracy, Execution, Identifiability, run_study, standard_studies
+from classspace_widgets.studies.checkpoint import CheckpointError, model_fingerprint
+from classspace_widgets.studies.standard import all_studies
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +25,10 @@ def space():
 
 
 def go(space, dataset, studies=("accuracy", "identifiability", "place_difference"), **options):
-    return run_study(space, dataset, studies, **({"batch_size": 4, "progress": False} | options))
+    """`run_study` in batches of 4, with options of `Execution` among the others."""
+    known = {field.name for field in fields(Execution)} & set(options)
+    execution = Execution(**{"batch_size": 4} | {name: options.pop(name) for name in known})
+    return run_study(space, dataset, studies, execution=execution, progress=False, **options)
 
 
 def equal(first, second):
@@ -44,7 +41,7 @@ def equal(first, second):
 
 def test_one_pass_equals_updating_by_hand(space):
     data = Pictures(9)
-    results = run_study(space, data, standard_studies(), batch_size=4, progress=False)
+    results = run_study(space, data, standard_studies(), execution=Execution(batch_size=4), progress=False)
     assert sorted(data.reads) == list(range(9))
     for study in standard_studies():
         for part in ([0, 1, 2, 3], [4, 5, 6, 7], [8]):
@@ -58,7 +55,12 @@ def test_all_studies_run_on_every_family():
         family = FAMILIES[name]()
         size = 64 if name == "beit" else 32
         results = run_study(
-            family, Pictures(3, size=size), list(all_studies()), batch_size=2, random_twin=True, progress=False
+            family,
+            Pictures(3, size=size),
+            list(all_studies()),
+            random_twin=True,
+            execution=Execution(batch_size=2),
+            progress=False,
         )
         for result in results.values():
             assert len(result.table)
@@ -93,17 +95,16 @@ def test_threads_do_not_matter(space):
 def test_the_twin_is_fresh_and_the_model_is_left_alone(space):
     before = {k: v.clone() for k, v in space.model.state_dict().items()}
     state = torch.random.get_rng_state()
-    twin = random_twin(space, seed=1)
+    twin = space.random_twin(1)
     assert torch.equal(state, torch.random.get_rng_state())
     for name, value in space.model.state_dict().items():
         assert torch.equal(value, before[name])
         if value.ndim > 1:
             assert not torch.equal(value, twin.model.state_dict()[name]), name
     assert all(
-        torch.equal(a, b)
-        for a, b in zip(twin.model.parameters(), random_twin(space, seed=1).model.parameters(), strict=True)
+        torch.equal(a, b) for a, b in zip(twin.model.parameters(), space.random_twin(1).model.parameters(), strict=True)
     )
-    assert not torch.equal(twin.model.head.weight, random_twin(space, seed=2).model.head.weight)
+    assert not torch.equal(twin.model.head.weight, space.random_twin(2).model.head.weight)
     results = go(space, Pictures(), random_twin=True, seed=1)
     alone = go(twin, Pictures(), seed=1)
     for name in results:
@@ -114,7 +115,7 @@ def test_the_twin_is_fresh_and_the_model_is_left_alone(space):
 def test_several_twins_are_drawn_from_seeds_that_follow_each_other(space):
     results = go(space, Pictures(), random_twin=3, seed=4)
     for number in (1, 2, 3):
-        twin = random_twin(space, seed=4 + number - 1)
+        twin = space.random_twin(4 + number - 1)
         alone = go(twin, Pictures(), seed=4)
         for name in results:
             each = results[name].tables["twins"]
@@ -126,7 +127,7 @@ def test_several_twins_are_drawn_from_seeds_that_follow_each_other(space):
     assert results.provenance["identity"]["random_twin"] == 3
     equal(go(space, Pictures(), random_twin=1), go(space, Pictures(), random_twin=True))
     for wrong in (-1, 2.0, "2"):
-        with pytest.raises(ValueError, match="random_twin must be True, False or how many"):
+        with pytest.raises(ValueError, match="random_twin must be True, False or the number of twins"):
             go(space, Pictures(), random_twin=wrong)
 
 
@@ -167,7 +168,7 @@ def test_resuming_equals_not_being_interrupted(space, tmp_path, at):
     data.reads.clear()
     results = go(space, data, resume=True, **options)
     equal(results, go(space, Pictures(broken=(1, 7)), studies, random_twin=True))
-    assert min(data.reads) >= at // 4 * 4, "only the batch under way is read again"
+    assert min(data.reads) >= at // 4 * 4, "only the batch in progress is read again"
     assert not list(tmp_path.glob("*.part"))
     data.reads.clear()
     equal(go(space, data, resume=True, **options), results)
@@ -179,11 +180,11 @@ class Hit(Accuracy):
 
     hits = 0
 
-    def _take(self, batch):
+    def _add(self, batch):
         Hit.hits += 1
         if Hit.hits == 2:
             signal.raise_signal(signal.SIGINT)
-        super()._take(batch)
+        super()._add(batch)
 
 
 @pytest.fixture
@@ -230,11 +231,11 @@ def test_a_study_that_fails_within_a_batch_leaves_the_last_whole_batch(space, tm
         armed = True
         calls = 0
 
-        def _take(self, batch):
+        def _add(self, batch):
             Fails.calls += 1
             if Fails.armed and Fails.calls == 3:
                 raise RuntimeError("out of memory")
-            super()._take(batch)
+            super()._add(batch)
 
     path = tmp_path / "run.npz"
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -254,7 +255,7 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
     for change, said in [
         ({"dataset": Pictures(12)}, "pictures: checkpoint 13, now 12"),
         ({"batch_size": 3}, "batch_size: checkpoint 4, now 3"),
-        ({"space": random_twin(space)}, "; weights: checkpoint"),
+        ({"space": space.random_twin()}, "; weights: checkpoint"),
         ({"seed": 4}, r"another run \(seed: checkpoint 0, now 4;"),
         ({"studies": "accuracy"}, r"another run \(studies: checkpoint"),
         ({"random_twin": True}, "random_twin: checkpoint"),
@@ -424,18 +425,18 @@ def test_bad_arguments(space):
         go(space, Pictures(), ["accuracy", Accuracy()])
     with pytest.raises(TypeError, match="expected a Study"):
         go(space, Pictures(), [3])
-    with pytest.raises(ValueError, match="no study is asked"):
+    with pytest.raises(ValueError, match="studies is empty"):
         go(space, Pictures(), [])
     with pytest.raises(ValueError, match="batch_size"):
         go(space, Pictures(), batch_size=0)
-    with pytest.raises(TypeError, match="length and numbered items"):
+    with pytest.raises(TypeError, match="a length, and items"):
         go(space, iter([]))
     with pytest.raises(ValueError, match="empty"):
         go(space, Pictures(0))
     used = Accuracy()
     go(space, Pictures(), [Accuracy()])
     used.start(space)
-    with pytest.raises(ValueError, match="used already"):
+    with pytest.raises(ValueError, match="already been used"):
         go(space, Pictures(), [used])
 
 

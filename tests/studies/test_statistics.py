@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from classspace_widgets.studies import bootstrap_ci, permutation_test, wilcoxon_greater
+from classspace_widgets.studies import bootstrap_ci
 from classspace_widgets.studies.statistics import (
     bootstrap_p,
     holm,
     interval,
+    permutation_test,
     permutation_test_counts,
     picture_signs,
     picture_weights,
+    wilcoxon_greater,
     wilson,
 )
 from classspace_widgets.studies.tally import Tally
