@@ -168,20 +168,41 @@ def answer(model, batch):
         return output.last_hidden_state[:, 0]
 
 
+def blocks_of(model):
+    """The blocks of an original: its longest list of modules that are alike, text left out."""
+    tower = getattr(model, "visual", getattr(model, "vision_model", model))
+    lists = [part for part in tower.modules() if isinstance(part, (torch.nn.ModuleList, torch.nn.Sequential))]
+    alike = [part for part in lists if len({type(one) for one in part}) == 1]
+    return max(alike, key=len)
+
+
 def hidden_states(model, batch):
-    """The original's residual stream ``[T, D]`` of one picture: the embedding, and after each block, by its own means."""
-    tower = getattr(model, "vision_model", model)
-    if hasattr(tower, "config"):
-        with torch.no_grad():
-            found = list(tower(pixel_values=batch, output_hidden_states=True).hidden_states)
-        return [state[0] for state in found]
-    tower = getattr(model, "visual", model)
-    blocks = list(tower.transformer.resblocks if hasattr(tower, "transformer") else tower.encoder.layers)
+    """The original's residual stream ``[T, D]`` of one picture: the embedding, and after each block."""
     kept = []
-    handles = [blocks[0].register_forward_pre_hook(lambda _m, args: kept.append(args[0][0]))]
-    handles += [block.register_forward_hook(lambda _m, _a, out: kept.append(out[0])) for block in blocks]
-    with torch.no_grad():
-        tower(batch)
+
+    def stream(value):
+        return (value[0] if isinstance(value, tuple) else value)[0]
+
+    blocks = list(blocks_of(model))
+    handles = [blocks[0].register_forward_pre_hook(lambda _m, args: kept.append(stream(args)))]
+    handles += [block.register_forward_hook(lambda _m, _a, out: kept.append(stream(out))) for block in blocks]
+    answer(model, batch)
     for handle in handles:
         handle.remove()
     return kept
+
+
+def told_states(model, batch):
+    """What transformers itself says are the hidden states of one picture; None of other libraries and older versions."""
+    if type(model).__module__.partition(".")[0] != "transformers" or older_names():
+        return None
+    tower = getattr(model, "vision_model", model)
+    with torch.no_grad():
+        return [state[0] for state in tower(pixel_values=batch, output_hidden_states=True).hidden_states]
+
+
+def older_names():
+    """Whether the installed transformers is of version 4, with its names of weights."""
+    import transformers
+
+    return transformers.__version__.startswith("4.")

@@ -8,7 +8,7 @@ import torch
 from classspace_widgets import ClassSpace
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.convert import convert
-from convert.originals import BACKBONES, CLASSES, CLASSIFIERS, answer, hidden_states, pixels
+from convert.originals import BACKBONES, CLASSES, CLASSIFIERS, answer, hidden_states, pixels, told_states
 
 FAMILIES = {**CLASSIFIERS, **BACKBONES}
 
@@ -35,7 +35,9 @@ def test_the_trace_is_the_originals(pair):
     trace = space.trace(pixels(1))
     states = hidden_states(original, pixels(1))
     assert len(states) == trace.n_blocks + 1 == 4
+    told = told_states(original, pixels(1))
     for block, expected in enumerate(states):
+        assert told is None or torch.equal(told[block], expected)
         found = trace.stream("residual", block)[0]
         assert torch.allclose(found, expected, atol=2e-5 * float(expected.abs().max())), block
 

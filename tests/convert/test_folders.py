@@ -14,7 +14,7 @@ from PIL import Image
 from classspace_widgets import ClassSpace
 from classspace_widgets.models.convert import hf_beit, hf_clip, hf_dinov2, hf_dinov3, hf_vit
 from classspace_widgets.models.convert.preprocessor import preprocessing
-from convert.originals import BACKBONES, CLASSES, CLASSIFIERS, answer, perturbed, pixels
+from convert.originals import BACKBONES, CLASSES, CLASSIFIERS, answer, older_names, perturbed, pixels
 
 FAMILIES = {**CLASSIFIERS, **BACKBONES}
 
@@ -63,6 +63,8 @@ GENERATIONS = [
 @pytest.mark.parametrize(("family", "module", "steps"), GENERATIONS, ids=[f"{g[0]}" for g in GENERATIONS])
 def test_both_namings_of_transformers_are_the_same_weights(family, module, steps):
     weights = FAMILIES[family]().state_dict()
+    if older_names():
+        pytest.skip("this transformers has the older names itself, of which the other tests are")
     older = {}
     for key, value in weights.items():
         for step in steps:
@@ -77,6 +79,8 @@ def test_both_namings_of_transformers_are_the_same_weights(family, module, steps
 
 def test_packed_swiglu_of_version_4_is_that_of_version_5():
     weights = BACKBONES["DINOv2, SwiGLU"]().state_dict()
+    if older_names():
+        pytest.skip("this transformers has the older names itself, of which the other tests are")
     packed = {}
     for key, value in weights.items():
         if ".gate_proj." in key:

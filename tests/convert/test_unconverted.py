@@ -11,14 +11,19 @@ from torch import nn
 from classspace_widgets import ClassSpace
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.convert import convert, hf_vit, torchvision_vit
-from convert.originals import BACKBONES, CLASSIFIERS, VIT, open_clip, perturbed, pixels, torchvision, transformers
+from convert.originals import (
+    BACKBONES,
+    CLASSIFIERS,
+    VIT,
+    blocks_of,
+    open_clip,
+    perturbed,
+    pixels,
+    torchvision,
+    transformers,
+)
 
 LIBRARIES = {"ViT": hf_vit, "torchvision": torchvision_vit}
-
-
-def blocks_of(model):
-    tower = getattr(model, "vit", model)
-    return tower.encoder.layers if not hasattr(tower, "layers") else tower.layers
 
 
 @pytest.mark.parametrize("family", LIBRARIES)

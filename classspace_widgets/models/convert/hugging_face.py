@@ -114,7 +114,7 @@ def called(
     model: nn.Module, config: Config, size: tuple[int, int], answer: Callable[[Any], Tensor]
 ) -> Callable[[Tensor], Tensor]:
     """A function that runs a model on pixels of some size, and takes the answer from what it returns."""
-    options: dict[str, Any] = {"return_dict": True}
+    options: dict[str, Any] = {}
     if size != sides(config.image_size) and _takes_other_sizes(model):
         options["interpolate_pos_encoding"] = True
     return lambda pixels: answer(model(pixel_values=pixels, **options))
@@ -137,19 +137,19 @@ def layers_of(backbone: Any) -> Any:
 
 def logits(output: Any) -> Tensor:
     """Class logits ``[B, C]`` in the output of a model of transformers."""
-    found: Tensor = output.logits
+    found: Tensor = output[0] if isinstance(output, tuple) else output.logits
     return found
 
 
 def pooled(output: Any) -> Tensor:
     """Pooled features ``[B, D]`` in the output of a model of transformers."""
-    found: Tensor = output.pooler_output
+    found: Tensor = output[1] if isinstance(output, tuple) else output.pooler_output
     return found
 
 
 def first_token(output: Any) -> Tensor:
     """The first token's features ``[B, D]`` in the output of a model of transformers."""
-    found: Tensor = output.last_hidden_state[:, 0]
+    found: Tensor = (output[0] if isinstance(output, tuple) else output.last_hidden_state)[:, 0]
     return found
 
 
