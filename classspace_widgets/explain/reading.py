@@ -36,6 +36,8 @@ class Readout:
     @classmethod
     def of(cls, source: Any, tokens: int, token: int | None, kept: tuple[int, ...] | None = None) -> Readout:
         """Of an adapter or a trace: the model's own (``token=None``), or a token given by index."""
+        if source.pooling == "pool" and token is None:
+            raise (source if hasattr(source, "not_linear") else source.space.adapter).not_linear()
         prefix = len(source.prefix)
         pooled = source.pooling in ("mean_norm", "norm_mean")
         weights = torch.zeros(tokens, device="cpu")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from classspace_widgets.lens import LiveLens
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
             stack.callback(adapter.classifier.register_forward_hook(classify).remove)
         if hasattr(space, "live_lens"):
             stack.callback(setattr, space, "live_lens", space.live_lens)
-            space.live_lens = LiveLens(adapter.norm, lambda: (weight, bias))
+            space.live_lens = adapter.live_lens(lambda: (weight, bias))
         yield
 
 

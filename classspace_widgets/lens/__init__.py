@@ -9,5 +9,6 @@ raw readings of a stream are the sums of the raw readings of its increments, and
 """
 
 from classspace_widgets.lens.lens import ClassLens, LiveLens, class_ranks, pooled_logits
+from classspace_widgets.lens.pooled import PooledLens
 
-__all__ = ["ClassLens", "LiveLens", "class_ranks", "pooled_logits"]
+__all__ = ["ClassLens", "LiveLens", "PooledLens", "class_ranks", "pooled_logits"]

@@ -11,7 +11,7 @@ import torch
 from classspace_widgets.describe import short_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
@@ -69,6 +69,15 @@ class ClassLens:
         eps = torch.finfo(embedding.dtype).eps if eps is None else float(eps)
         return cls(folded.contiguous(), offset.contiguous(), kind == "layer", kind != "identity", eps)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of readings."""
+        return self.folded.dtype
+
+    def numbers(self) -> tuple[Tensor, ...]:
+        """The tensors that readings go through."""
+        return self.folded, self.offset
+
     def sigma(self, vectors: Tensor) -> Tensor:
         """Scale of the final norm: ``[..., D] -> [...]``, 1 where the model has none."""
         if not self.scaled:
@@ -99,6 +108,10 @@ class ClassLens:
         with in_full(folded):
             return vectors.to(folded.dtype) @ folded.T
 
+    def pooled(self, vectors: Tensor) -> Tensor:
+        """Class logits ``[B, C]`` of tokens ``[B, T, D]`` that the model's own module pools; see `PooledLens`."""
+        raise NotImplementedError("a linear lens reads tokens one by one")
+
     def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         offset = self.offset if classes is None else self.offset[classes]
@@ -115,9 +128,9 @@ def pooled_logits(
     lens : ClassLens
     stream : Tensor [B, T, D]
     pooling : str
-        As in `Adapter`: ``"token"``, ``"mean_norm"``, ``"norm_mean"`` or ``"distilled"``.
+        As in `Adapter`: ``"token"``, ``"mean_norm"``, ``"norm_mean"``, ``"distilled"`` or ``"pool"``.
     tokens : slice or sequence of int
-        The tokens that a mean is over; not looked at where single tokens are read.
+        The tokens that are pooled; not looked at where single tokens are read.
     second : ClassLens, optional
         The lens of a distilled model's second classifier.
 
@@ -132,13 +145,15 @@ def pooled_logits(
     >>> pooled_logits(lens, stream, "mean_norm", slice(1, None))
     tensor([[0., 3.]])
     """
-    vectors = stream.to(lens.folded.dtype)
+    vectors = stream.to(lens.dtype)
     if pooling == "token":
         return lens.logits(vectors[:, 0])
     if pooling == "distilled":
         assert second is not None
         return (lens.logits(vectors[:, 0]) + second.logits(vectors[:, 1])) / 2
     pooled = vectors[:, tokens]
+    if pooling == "pool":
+        return lens.pooled(pooled)
     if pooling == "mean_norm":
         return lens.logits(pooled.mean(dim=1))
     return lens.raw((pooled / lens.sigma(pooled).unsqueeze(-1)).mean(dim=1)) + lens.offset
@@ -157,23 +172,34 @@ class LiveLens:
     norm : nn.Module or None
     classifier : callable
         Returns the class embedding ``[C, D]`` and the bias, ``[C]`` or None.
+    pooled : callable, optional
+        Of a model that pools all tokens by a module of its own: makes the lens from the class embedding and the bias.
+    parts : sequence of nn.Module
+        What ``pooled`` reads besides.
     """
 
-    def __init__(self, norm: nn.Module | None, classifier: Callable[[], tuple[Tensor, Tensor | None]]) -> None:
-        self._norm, self._classifier = norm, classifier
+    def __init__(
+        self,
+        norm: nn.Module | None,
+        classifier: Callable[[], tuple[Tensor, Tensor | None]],
+        *,
+        pooled: Callable[[Tensor, Tensor | None], ClassLens] | None = None,
+        parts: Sequence[nn.Module] = (),
+    ) -> None:
+        self._norm, self._classifier, self._pooled, self._parts = norm, classifier, pooled, tuple(parts)
         self._folded: tuple[list[Tensor], list[Any], ClassLens] | None = None
 
     def __call__(self) -> ClassLens:
         """The lens of this moment; the same object as long as nothing has changed."""
         embedding, bias = self._classifier()
         shown = (getattr(self._norm, "weight", None), getattr(self._norm, "bias", None), embedding, bias)
-        parts = [one for one in shown if one is not None]
+        parts = [one for one in shown if one is not None] + [one for part in self._parts for one in part.parameters()]
         states = [(one.dtype, one.device, None if one.is_inference() else one._version) for one in parts]
         if self._folded is not None:
             before, states_before, lens = self._folded
             if states == states_before and all(a is b for a, b in zip(parts, before, strict=True)):
                 return lens
-        lens = ClassLens.fold(self._norm, embedding, bias)
+        lens = ClassLens.fold(self._norm, embedding, bias) if self._pooled is None else self._pooled(embedding, bias)
         self._folded = parts, states, lens
         return lens
 

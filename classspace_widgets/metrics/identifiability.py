@@ -193,7 +193,7 @@ def _over_blocks(
     out = []
     with torch.no_grad():
         for vectors in trace.vectors_at((block, stream) for block in blocks):
-            exact = vectors.to(trace.lens.folded.dtype)
+            exact = vectors.to(trace.lens.dtype)
             if reading is not None:
                 out.append(reading(trace.lens.logits(exact)))
             elif classes is not None:

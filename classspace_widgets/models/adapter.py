@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens.lens import in_full, norm_kind
+from classspace_widgets.lens.lens import LiveLens, in_full, norm_kind
+from classspace_widgets.lens.pooled import PooledLens
 from classspace_widgets.models.refusals import (
     EMBEDDING_REMEDY,
     REMEDY,
@@ -22,9 +23,11 @@ from classspace_widgets.models.sublayers import layout_of
 from classspace_widgets.points import Points
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor, nn
 
-POOLED = ("mean_norm", "norm_mean")
+POOLED = ("mean_norm", "norm_mean", "pool")
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Adapter:
     pooling : str
         How the model's own output comes about: ``"token"`` (lens of the first token), ``"mean_norm"`` (lens of
         the mean image token), ``"norm_mean"`` (mean of the image tokens' lenses), ``"distilled"`` (mean of the lens of
-        the first token and the second classifier's lens of the second).
+        the first token and the second classifier's lens of the second), ``"pool"`` (a module of the model's own,
+        such as attention pooling, makes one vector of all tokens; a token is read as if it were the only one).
     pool_prefix : bool
         Whether the mean runs over the prefix tokens too.
     foreign : tuple of Tensor, or None
@@ -107,6 +111,28 @@ class Adapter:
         """Its bias, ``[C]``."""
         return self.weights()[1]
 
+    @property
+    def linear(self) -> bool:
+        """Whether a token's class logits are a linear reading of it, up to the norm's scale."""
+        return self.pooling != "pool"
+
+    def live_lens(self, weights: Callable[[], tuple[Tensor, Tensor | None]] | None = None) -> LiveLens:
+        """The lens that tokens are read through, kept up to date; of other ``weights`` than the classifier's, if given."""
+        weights = weights or self.weights
+        if self.linear:
+            return LiveLens(self.norm, weights)
+        stages = [getattr(self.model, part, None) for part in ("norm", "attn_pool", "fc_norm")]
+        found = [stage for stage in stages if isinstance(stage, torch.nn.Module)]
+        return LiveLens(None, weights, pooled=lambda e, b: PooledLens(found, e, b, self.not_linear), parts=found)
+
+    def not_linear(self) -> UnsupportedModelError:
+        """The error for what needs a linear head, of a model that has none."""
+        return UnsupportedModelError(
+            f"{type(self.model).__name__} pools its tokens by {type(self.model.attn_pool).__name__}, which is not linear in "
+            "them, and this needs a linear head: direct contributions, heads, sources, importance, studies, views, and files "
+            "of traces do; logits, ranks, identifiability, stream readings and interventions do not"
+        )
+
     def grid_of(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of image tokens for an input of some size, in pixels."""
         embed: Any = getattr(self.model, "patch_embed", None)
@@ -133,7 +159,8 @@ def adapt(
         ``[D', D]`` (a CLIP tower), an embedding ``[C, D']`` of the joint space is taken through it.
     class_bias : Tensor [C], optional
     class_norm : str
-        ``"final"``: the model's final norm comes before the class embedding; ``"none"``: nothing does.
+        ``"final"``: the model's final norm comes before the class embedding; ``"none"``: nothing does; ``"pool"``: the
+        norm and the module by which the model pools its tokens (SigLIP), for an embedding of pooled features.
 
     Returns
     -------
@@ -159,15 +186,14 @@ def adapt(
     width = _width(model, name)
     layout = layout_of(blocks[0], name, width)
     prefix = _prefix(model)
-    foreign = None if class_embedding is None else _given(model, class_embedding, class_bias, width)
+    features = getattr(model.attn_pool, "out_features", width) if class_norm == "pool" and _has_pool(model) else width
+    foreign = None if class_embedding is None else _given(model, class_embedding, class_bias, features)
     weight = _classifier(model).weight if foreign is None else foreign[0]
-    if weight.shape[1] != width:
+    pooling = _pooling(model, name, len(prefix), foreign is None, class_norm)
+    if weight.shape[1] != width and pooling != "pool":
         raise UnsupportedModelError(
             f"the classifier of {name} reads vectors of width {weight.shape[1]}, its residual stream has {width}; {REMEDY}"
         )
-    if class_norm not in ("final", "none"):
-        raise ValueError(f"class_norm must be 'final' or 'none', got {class_norm!r}")
-    pooling = _pooling(model, name, len(prefix), foreign is None)
     return Adapter(
         model=model,
         blocks=blocks,
@@ -176,9 +202,9 @@ def adapt(
         grid=_grid(model, name),
         width=width,
         heads=_heads(blocks[0]),
-        norm=_final_norm(model, name) if class_norm == "final" else None,
+        norm=_final_norm(model, name) if class_norm == "final" and pooling != "pool" else None,
         pooling=pooling,
-        pool_prefix=bool(getattr(model, "pool_include_prefix", False)) and pooling in POOLED,
+        pool_prefix=bool(getattr(model, "pool_include_prefix", pooling == "pool")) and pooling in POOLED,
         foreign=foreign,
     )
 
@@ -337,19 +363,31 @@ def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int)
     raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}]{joint}, got {tuple(embedding.shape)}")
 
 
-def _pooling(model: nn.Module, name: str, prefix: int, own: bool) -> str:
+def _has_pool(model: nn.Module) -> bool:
+    """Whether a model pools its tokens by a module of its own."""
+    return getattr(model, "attn_pool", None) is not None
+
+
+def _pooling(model: nn.Module, name: str, prefix: int, own: bool, class_norm: str) -> str:
+    if class_norm not in ("final", "none", "pool"):
+        raise ValueError(f"class_norm must be 'final', 'none' or 'pool', got {class_norm!r}")
+    if class_norm == "pool" and not _has_pool(model):
+        raise ValueError(
+            f"class_norm='pool' needs a model that pools its tokens by a module (attn_pool), {name} has none"
+        )
+    attentive = _has_pool(model)
+    if attentive and (own or class_norm == "pool"):
+        return "pool"
     if own and _linear(getattr(model, "head_dist", None)) is not None:
         return "distilled"
     pool = str(getattr(model, "global_pool", "token"))
-    attentive = getattr(model, "attn_pool", None) is not None
     if pool == "token" and not attentive:
         return "token"
     if pool == "avg" and not attentive:
         return "mean_norm" if norm_kind(getattr(model, "fc_norm", None)) != "identity" else "norm_mean"
     if own:
-        what = "attention" if attentive or pool == "map" else repr(pool)
         raise UnsupportedModelError(
-            f"{name} pools its tokens by {what} between the final norm and the classifier, so a token has no class "
+            f"{name} pools its tokens by {pool!r} between the final norm and the classifier, so a token has no class "
             f"reading of its own; {EMBEDDING_REMEDY}"
         )
     # A foreign embedding reads tokens; without a pooling of the model's own it is summed up by the plainest one.

@@ -18,6 +18,7 @@ _POOLING = {
     "mean_norm": "the mean token",
     "norm_mean": "the mean of the tokens' readings",
     "distilled": "both prefix tokens",
+    "pool": "all tokens, pooled by a module of the model",
 }
 
 

@@ -61,7 +61,8 @@ class ClassSpace:
     class_bias : Tensor [C], optional
         Bias that goes with ``class_embedding``.
     class_norm : str
-        Whether the model's final norm comes before ``class_embedding``: ``"final"`` or ``"none"``.
+        What comes before ``class_embedding``: ``"final"`` (the model's final norm), ``"none"``, or ``"pool"`` (the norm and
+        the module by which the model pools its tokens: for features of SigLIP, for instance of its text).
     mean, std : float, or one for each channel, optional
         How pictures are normalised, ``(pixel - mean) / std`` with pixels in 0..1; by default as the model's timm
         configuration says.  For a model without one ImageNet's are assumed, and the first picture is met with a warning.
@@ -127,7 +128,7 @@ class ClassSpace:
         self.model = model
         parameter = adapter.embedding
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.live_lens = LiveLens(adapter.norm, adapter.weights)
+        self.live_lens = adapter.live_lens()
         self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
         count = parameter.shape[0]
         own = embedding is None
@@ -368,7 +369,11 @@ class ClassSpace:
             class_names=self.class_names,
             class_embedding=None if own else self.adapter.embedding,
             class_bias=None if own else self.adapter.bias,
-            class_norm="final" if own or self.adapter.norm is not None else "none",
+            class_norm="pool"
+            if not self.adapter.linear
+            else "final"
+            if own or self.adapter.norm is not None
+            else "none",
             name=name or self.name,
             check=False,
         )

@@ -140,13 +140,18 @@ def stream_readings(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
+    from classspace_widgets.space.pooled_readings import read_pooled
+
     k = whole_number(k, "k", 1, space.n_classes)
     pixels = space.pixels(images)
     wanted = _wanted(space, classes, labels, len(pixels))
 
     def run(some: Tensor) -> StreamReadings:
         first = sum(part.output.shape[0] for part in done)
-        done.append(_read(space, some, wanted[first : first + len(some)], k, precision))
+        mine = wanted[first : first + len(some)]
+        done.append(
+            _read(space, some, mine, k, precision) if space.adapter.linear else read_pooled(space, some, mine, k)
+        )
         return done[-1]
 
     done: list[StreamReadings] = []

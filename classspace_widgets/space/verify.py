@@ -51,8 +51,8 @@ def verify(trace: Trace, last: Tensor, *, own_output: bool = True) -> dict[str, 
     """
     name = trace.model_name or "this model"
     _check_finite(trace, name)
-    precision = max(torch.finfo(last.dtype).eps, torch.finfo(trace.lens.folded.dtype).eps)
-    total = trace.stream("residual", trace.n_blocks).to(trace.lens.folded.dtype)
+    precision = max(torch.finfo(last.dtype).eps, torch.finfo(trace.lens.dtype).eps)
+    total = trace.stream("residual", trace.n_blocks).to(trace.lens.dtype)
     if not bool(torch.isfinite(last).all()):
         raise UnsupportedModelError(
             f"{name}: its residual stream becomes NaN or infinite on a noise image in {last.dtype}, though its weights are "
@@ -130,7 +130,7 @@ def check_tokens(increments: Sequence[Tensor], last: Tensor, points: Points, nam
 def _check_finite(trace: Trace, name: str) -> None:
     """Weights that readings go through, or that the stream comes from, are finite."""
     lenses = [lens for lens in (trace.lens, trace.second_lens) if lens is not None]
-    read = all(bool(torch.isfinite(part).all()) for lens in lenses for part in (lens.folded, lens.offset))
+    read = all(bool(torch.isfinite(part).all()) for lens in lenses for part in lens.numbers())
     if read and bool(torch.isfinite(trace.increments[-1]).all()):
         return
     model = trace.space.model if trace.space is not None else None

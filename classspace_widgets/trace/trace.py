@@ -562,7 +562,7 @@ class Trace:
         with torch.no_grad():
             found = self.vectors_at((b, stream) for b in blocks)
             shown = over(found, len(blocks), "reading", "block")
-            read = [reading(v[:, chosen].to(self.lens.folded.dtype)) for v in shown]
+            read = [reading(v[:, chosen].to(self.lens.dtype)) for v in shown]
             return read[0] if single else torch.stack(read)
 
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:

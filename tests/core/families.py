@@ -54,6 +54,13 @@ SUPPORTED = {
     "Differential attention": ("vit_dwee_patch16_reg1_gap_256", {}),
 }
 
+POOLED = {
+    "SigLIP, attention pooling": ("vit_base_patch16_siglip_224", {}),
+    "EVA, attention pooling": ("eva_giant_patch14_224", {"img_size": 28, "mlp_ratio": 2.0, "global_pool": "map"}),
+    "ViT, attention pooling": ("vit_base_patch16_224", {"global_pool": "map"}),
+}
+"""Heads that pool all tokens by a module: a token is read as if it were the only one."""
+
 REFUSED = {
     "CaiT": ("cait_xxs24_224", {"depth": 1, "embed_dim": 32, "num_heads": 4}),
     "XCiT": ("xcit_nano_12_p16_224", {"depth": 1, "embed_dim": 32, "num_heads": 4}),
@@ -61,7 +68,6 @@ REFUSED = {
     "Swin": ("swin_tiny_patch4_window7_224", {"embed_dim": 12, "depths": (1, 1, 1, 1), "num_heads": (1, 1, 1, 1)}),
     "LeViT": ("levit_128s", {}),
     "ResNet": ("resnet10t", {}),
-    "Attention-pooled head (SigLIP)": ("vit_base_patch16_siglip_224", SMALL),
     "Mean and maximum pooled": ("vit_base_patch16_224", {**SMALL, "global_pool": "avgmax"}),
     "No classifier": ("vit_base_patch16_224", {**SMALL, "num_classes": 0}),
 }
@@ -77,14 +83,14 @@ def perturbed(model: nn.Module, seed: int = 1) -> nn.Module:
         for name, parameter in model.named_parameters():
             if parameter.ndim <= 1:
                 parameter += 0.2 * torch.randn(parameter.shape, generator=generator).to(parameter)
-            elif any(part in name for part in ("token", "pos", "head")):
+            elif any(part in name for part in ("token", "pos", "head", "latent")):
                 parameter += 0.3 * torch.randn(parameter.shape, generator=generator).to(parameter)
     return model.eval()
 
 
 def build(family: str, **options) -> nn.Module:
     """A small model of a family, perturbed."""
-    name, own = SUPPORTED[family]
+    name, own = {**SUPPORTED, **POOLED}[family]
     return perturbed(timm.create_model(name, **{**SMALL, **own, **options}))
 
 

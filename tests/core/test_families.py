@@ -15,7 +15,7 @@ from classspace_widgets import ClassSpace
 from classspace_widgets.metrics import contributions, direct_by_head, direct_by_source, output_contributions
 from classspace_widgets.models import UnsupportedModelError, adapt
 from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REASONS, REMEDY
-from core.families import REFUSED, SUPPORTED, available, build, build_double, pixels
+from core.families import POOLED, REFUSED, SUPPORTED, available, build, build_double, pixels
 
 TABLE = Path(__file__).parents[2] / "docs" / "supported_models.md"
 
@@ -175,12 +175,16 @@ def rows():
         for reason in (parts.split, parts.sources or parts.split):
             marks.append(f"no ({reasons.setdefault(reason, LETTERS[reason])})" if reason else "exact")
         yield "| " + " | ".join([family, f"`{SUPPORTED[family][0]}`", how[adapter.pooling], *marks]) + " |"
+    for family, (name, _) in POOLED.items():
+        assert not adapt(build(family)).linear
+        yield f"| {family} | `{name}` | all tokens, pooled by a module | no (f) | no (f) |"
     yield ""
     yield from (f"- ({letter}) {reason}" for reason, letter in reasons.items())
+    yield f"- (f) {POOLED_REASON}"
     yield ""
     yield "## Refused"
     yield ""
-    yield "With the reason; the last three kinds can be read through a class embedding of your own (`class_embedding=`)."
+    yield "With the reason; the last two kinds can be read through a class embedding of your own (`class_embedding=`)."
     yield ""
     for family, (name, options) in REFUSED.items():
         try:
@@ -202,6 +206,15 @@ LETTERS = {
     "differential attention subtracts two attention maps and normalises each head": "e",
 }
 
+POOLED_REASON = (
+    "a module pools all tokens, which is not linear in them: a token is read as the answer if it were the only one, which "
+    "gives logits, ranks, identifiability, stream readings and interventions; contributions, importance, studies, views and "
+    "files of traces are refused"
+)
+
+OTHERS = "## Models of other libraries"
+"""Where the part of the page begins that tests/convert/test_docs_tables.py writes."""
+
 INTRODUCTION = """# Supported models
 
 Every family below is built small by `tests/core/test_families.py`, with perturbed weights, and its readings are compared with
@@ -216,7 +229,8 @@ def test_the_table_in_the_docs_is_true():
     """Rewrite it with: CLASSSPACE_WRITE_TABLE=1 python -m pytest tests/core/test_families.py -k table."""
     text = INTRODUCTION + "\n".join(rows()) + "\n"
     if not TABLE.exists() or os.environ.get("CLASSSPACE_WRITE_TABLE"):
-        TABLE.write_text(text)
+        _, others, rest = (TABLE.read_text() if TABLE.exists() else "").partition(OTHERS)
+        TABLE.write_text(text + (f"\n{others}{rest}" if others else ""))
     # An older timm lacks some of the families; what it has must read the same.
     assert set(text.splitlines()) <= set(TABLE.read_text().splitlines())
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.models.convert import hugging_face as hf
 from classspace_widgets.models.convert.naming import fused, ratio, renamed
+from classspace_widgets.models.convert.pools import first_and_mean_vit
 from classspace_widgets.models.convert.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ def recipe(model: nn.Module, name: str, size: tuple[int, int] | None = None) -> 
         inputs, width = weights["blocks.0.mlp.fc1.weight"].shape
         options |= {"mlp_layer": _packed(GluMlp), "act_layer": nn.SiLU, "mlp_ratio": ratio(inputs, width)}
     return Recipe(
-        VisionTransformer,
+        # Its classifier reads [CLS] and the mean of the patches side by side.
+        first_and_mean_vit if hf.is_classifier(model) else VisionTransformer,
         options,
         weights,
         run=hf.called(model, config, size, hf.logits if hf.is_classifier(model) else hf.first_token),

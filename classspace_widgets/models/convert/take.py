@@ -52,10 +52,17 @@ class Taken:
                 f"ClassSpace(model, class_embedding=features, class_names=[...]) with features [C, {head.out_features}]"
             )
         if self.origin and not any(True for _ in head.parameters()):
+            pool: Any = getattr(self.model, "attn_pool", None)
             width: Any = self.model.embed_dim
+            what = (
+                "a class embedding of your own"
+                if pool is None
+                else "features of your classes, such as those of its text"
+            )
+            options = "class_embedding=embedding, " + ("" if pool is None else "class_norm='pool', ")
             raise UnsupportedModelError(
-                f"{self.origin} has no classifier; pass a class embedding of your own: "
-                f"ClassSpace(model, class_embedding=embedding, class_names=[...]) with embedding [C, {width}]"
+                f"{self.origin} has no classifier; pass {what}: "
+                f"ClassSpace(model, {options}class_names=[...]) with embedding [C, {width}]"
             )
 
 
