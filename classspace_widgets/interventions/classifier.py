@@ -37,7 +37,7 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
             stack.callback(adapter.classifier.register_forward_hook(classify).remove)
         if hasattr(space, "live_lens"):
             stack.callback(setattr, space, "live_lens", space.live_lens)
-            space.live_lens = adapter.live_lens(lambda: (weight, bias))
+            space.live_lens = adapter.make_lens(lambda: (weight, bias))
         yield
 
 

@@ -67,7 +67,7 @@ class Resumable:
             stack.callback(adapter.blocks[-1].register_forward_hook(leave).remove)
             output = adapter.model(pixels)
         if not adapter.own_output:
-            lens = adapter.live_lens()()
+            lens = adapter.make_lens()()
             with torch.inference_mode():
                 foreign = _foreign_logits(adapter, lens, inputs[-1])
             return cls(adapter, tuple(inputs), tuple(arguments), foreign, lens)

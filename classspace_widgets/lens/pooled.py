@@ -81,7 +81,7 @@ class PooledLens(ClassLens):
     def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``), each read as if it were alone."""
         rows = vectors.reshape(-1, 1, vectors.shape[-1])
-        read = [self._through(some, classes) for some in rows.split(ROWS)]
+        read = [self._through(some, classes) for some in torch.split(rows, ROWS)]
         return torch.cat(read).view(*vectors.shape[:-1], -1)
 
     def pooled(self, vectors: Tensor) -> Tensor:

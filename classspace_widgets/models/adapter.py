@@ -116,7 +116,7 @@ class Adapter:
         """Whether a token's class logits are a linear reading of it, up to the norm's scale."""
         return self.pooling != "pool"
 
-    def live_lens(self, weights: Callable[[], tuple[Tensor, Tensor | None]] | None = None) -> LiveLens:
+    def make_lens(self, weights: Callable[[], tuple[Tensor, Tensor | None]] | None = None) -> LiveLens:
         """The lens that tokens are read through, kept up to date; of other ``weights`` than the classifier's, if given."""
         weights = weights or self.weights
         if self.linear:

@@ -32,16 +32,13 @@ def read_pooled(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int) -> S
     StreamReadings
     """
     trace = space.trace_pixels(pixels)
-    total = torch.zeros_like(trace.increments[0])
     found: list[tuple[Tensor, ...]] = []
-    for n, increment in enumerate(trace.increments):
-        total = total + increment
-        for vectors in (increment, total) if n else (total,):
-            logits = space.lens.logits(vectors)
-            wanted = classes[:, None, :].expand(-1, logits.shape[1], -1)
-            best = logits.topk(k, dim=-1)
-            ranks = torch.stack([class_ranks(one, row) for one, row in zip(logits, classes, strict=True)])
-            found.append((logits.gather(2, wanted), ranks.int(), best.indices.int(), best.values))
+    for vectors in trace.vectors_at(trace.points):
+        logits = space.lens.logits(vectors)
+        best = logits.topk(k, dim=-1)
+        own = logits.gather(2, classes[:, None, :].expand(-1, logits.shape[1], -1))
+        ranks = torch.stack([class_ranks(one, row) for one, row in zip(logits, classes, strict=True)])
+        found.append((own, ranks.int(), best.indices.int(), best.values))
     read, ranks, top_classes, top_logits = (torch.stack(parts) for parts in zip(*found, strict=True))
     return StreamReadings(
         classes=classes,
@@ -51,6 +48,6 @@ def read_pooled(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int) -> S
         top_logits=top_logits,
         output=trace.output,
         n_classes=space.n_classes,
-        layout=trace.layout,
+        points=trace.points,
         class_names=tuple(space.class_names),
     )

@@ -128,7 +128,7 @@ class ClassSpace:
         self.model = model
         parameter = adapter.embedding
         self.device, self.dtype = parameter.device, parameter.dtype
-        self.live_lens = adapter.live_lens()
+        self.live_lens = adapter.make_lens()
         self._second_lens = LiveLens(adapter.norm, adapter.second_weights) if adapter.pooling == "distilled" else None
         count = parameter.shape[0]
         own = embedding is None

@@ -195,7 +195,7 @@ def test_the_messages_that_the_page_explains_are_those_that_come(tmp_path, monke
         lambda: ClassSpace.from_timm("vit_tiny_patch16_224"),
         lambda: ClassSpace.from_timm("swin_tiny_patch4_window7_224", pretrained=False),
         lambda: ClassSpace(hooked),
-        lambda: ClassSpace.from_timm("vit_base_patch16_siglip_224", pretrained=False, num_classes=3, depth=1),
+        lambda: ClassSpace.from_timm("vit_base_patch16_224", pretrained=False, global_pool="avgmax", depth=1),
         lambda: ClassSpace.from_timm("vit_base_patch16_siglip_224", pretrained=False, depth=1),
         lambda: ClassSpace.from_timm("test_vit", pretrained=False, checkpoint=weights),
         lambda: trace.logits(classes="fihs"),

@@ -82,9 +82,9 @@ def test_the_whole_stream_gives_the_models_answer(case):
 def test_identifiability_and_stream_readings(case):
     space, trace = case
     found = space.stream_readings(pixels(space), [0, 7], k=3)
-    for stream in trace.streams:
+    for stream in trace.points.streams:
         for block in (1, 2):
-            point = found.point(stream, block)
+            point = found.points.number(stream, block)
             assert torch.allclose(found.logits[point], trace.logits(stream, block, [0, 7]), atol=1e-10)
             assert torch.equal(found.ranks[point].long(), trace.ranks(stream, block, [0, 7]))
             assert torch.equal(found.top_classes[point].long(), trace.top_k(3, stream, block).classes)

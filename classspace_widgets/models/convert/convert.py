@@ -11,6 +11,7 @@ import torch
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.convert.assemble import assembled, check_equal
 from classspace_widgets.models.convert.naming import sides
+from classspace_widgets.models.convert.staleness import SameWeights
 from classspace_widgets.models.convert.wrapped import in_evaluation
 from classspace_widgets.models.placing import copied
 from classspace_widgets.models.refusals import REMEDY, UnsupportedModelError
@@ -70,8 +71,9 @@ def convert(model: nn.Module, *, image_size: int | Sequence[int] | None = None) 
     their residual streams and answers must agree to 1e-4 of the largest number, in float32.
 
     The conversion is of the weights as they are now.  It cannot follow further training of the original: tensors that
-    are shared change with it, joined ones do not, so that it is then neither the old model nor the new one.  Convert
-    again after training.  Changing weights of the conversion changes the original where they are shared.
+    are shared change with it, joined ones do not, so that it would be neither the old model nor the new one.  A pass
+    of the conversion then raises ``RuntimeError``: convert again after training.  Changing weights of the conversion
+    changes the original where they are shared; ``copy.deepcopy(converted)`` has its own.
 
     Parameters
     ----------
@@ -95,9 +97,9 @@ def convert(model: nn.Module, *, image_size: int | Sequence[int] | None = None) 
 
     Examples
     --------
-    >>> from torchvision.models import VisionTransformer  # doctest: +SKIP
-    >>> original = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3)  # doctest: +SKIP
-    >>> type(convert(original))  # doctest: +SKIP
+    >>> from torchvision.models import VisionTransformer
+    >>> original = VisionTransformer(32, 8, 2, 2, 16, 32, num_classes=3)
+    >>> type(convert(original))
     <class 'timm.models.vision_transformer.VisionTransformer'>
     """
     return converted(model, image_size=image_size)[0]
@@ -122,4 +124,5 @@ def converted(model: nn.Module, *, image_size: int | Sequence[int] | None = None
         precise = copied(model).float().eval()
         with in_evaluation(precise):
             check_equal(make(precise, name, size), assembled(make(precise, name, size), name), name)
+    made.register_forward_pre_hook(SameWeights(model, lambda original: make(original, name, size).weights))
     return made, recipe
