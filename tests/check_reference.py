@@ -21,7 +21,7 @@ from numpydoc.validate import Validator, validate
 import classspace_widgets
 
 # Documented beside the modules that the package itself names.
-BESIDE = ("capture", "images", "snapshot.atlas", "snapshot.filmstrip")
+BESIDE = ("capture", "images", "models.convert", "snapshot.atlas", "snapshot.filmstrip")
 ALWAYS = {"GL03", "GL07", "GL08", "GL09", "SS01", "SS02", "SS04", "PR10"}
 SUBCLASSES = {"Study", "View", "AnyWidget", "Exception", "Protocol"}
 
