@@ -14,6 +14,7 @@ import torch
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.masks import object_numbers
 from classspace_widgets.progress import progress_bar
@@ -186,7 +187,7 @@ def _caveats(trace: Trace) -> tuple[list[str], list[int]]:
     """What a reader must know, in words; and the stream points whose image tokens cannot reach the output."""
     caveats: list[str] = []
     unreachable: list[int] = []
-    if trace.pooling in ("token", "distilled") and trace.points.sequential:
+    if not pools(trace.pooling) and trace.points.sequential:
         unreachable = list(trace.points.of_block(trace.n_blocks))
         read = " and ".join(trace.prefix[: 2 if trace.pooling == "distilled" else 1])
         caveats.append(f"The output is read from {read}: what the last block adds to the image tokens cannot reach it.")

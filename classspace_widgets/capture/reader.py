@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from classspace_widgets.lens import Readout
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -41,28 +43,19 @@ class Reader:
         self.scale: Tensor | None = None
         self.vectors = [increment[self.image].to(self.lens.folded.dtype) for increment in self.trace.increments]
         self.n_classes = int(self.lens.offset.shape[0])
-        self.pooled = self.trace.pooling in ("mean_norm", "norm_mean")
+        self.readout = Readout.of_pass(self.trace)
+        self.pooled = self.readout.pools
         self.weights: Tensor | None = None
         if self.pooled:
-            self.weights = self._pooling_weights()
+            self.weights = self.readout.token_weights(self.lens, torch.stack(self.vectors).sum(dim=0))
             self.vectors = [torch.cat([v, self._pool(v).unsqueeze(0)]) for v in self.vectors]
         self.n_tokens = self.vectors[0].shape[0]
-        self.output_token = self.n_tokens - 1 if self.pooled else 0
+        self.output_token = self.readout.place
 
     def _pool(self, vectors: Tensor) -> Tensor:
         """Weighted sum over tokens; removed tokens are NaN and weigh nothing."""
         assert self.weights is not None
         return self.weights @ torch.where(self.weights.unsqueeze(1) == 0, 0.0, vectors)
-
-    def _pooling_weights(self) -> Tensor:
-        """Weights ``[T]`` whose sum over tokens is what the model's output is read from."""
-        first = self.vectors[0]
-        weights = first.new_zeros(first.shape[0])
-        pooled = self.trace.pooled_tokens()
-        weights[pooled] = 1.0 / len(pooled)
-        if self.trace.pooling == "norm_mean":
-            weights = weights / self.lens.sigma(torch.stack(self.vectors).sum(dim=0)).nan_to_num(1.0)
-        return weights
 
     def vectors_at_points(self) -> Iterator[Tensor]:
         """Vectors ``[T', D]`` of every stream point, in order."""
@@ -77,7 +70,7 @@ class Reader:
         """Scale of the final norm at every stream point, ``[S, T']``."""
         if self.scale is None:
             self.scale = torch.stack([self.lens.sigma(point) for point in self.vectors_at_points()])
-            if self.trace.pooling == "norm_mean":
+            if self.readout.norm_first:
                 self.scale[:, -1] = 1.0
         return self.scale
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from classspace_widgets.explain import methods
-from classspace_widgets.explain.reading import Readout, check_loss
+from classspace_widgets.explain.reading import check_loss, linear_readout
 from classspace_widgets.explain.result import TokenImportance
 from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.run import pixels_of
@@ -101,7 +101,7 @@ def importance(
         pixels = pixels.clone() if pixels.is_inference() else pixels
         grid = space.adapter.grid_of(*pixels.shape[2:])
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
-        readout = Readout.of(space.adapter, tokens, token)
+        readout = linear_readout(space.adapter, tokens, token)
         request = methods.Request(
             space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads
         )

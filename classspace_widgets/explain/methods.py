@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.explain.closed_form import block_importance, checked_parts
-from classspace_widgets.explain.reading import Readout, differentiable_logits, reading_gradient
+from classspace_widgets.explain.reading import differentiable_logits, linear_readout, reading_gradient
 from classspace_widgets.explain.weights import explicit_attention, read_rows
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.models import UnsupportedModelError
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from classspace_widgets.lens import Readout
     from classspace_widgets.space.space import ClassSpace
 
 
@@ -158,14 +159,14 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         hook(stack, adapter.blocks[-1].register_forward_hook(lambda _m, _a, output: last.append(output)))
-        stack.enter_context(read_rows(adapter, take, readout.places()))
+        stack.enter_context(read_rows(adapter, take, readout.places))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
         stack.enter_context(in_full(output))
         classes = request.classes(output)
         vectors, weights = readout.vectors(last[0].to(space.lens.folded.dtype))
         scale = weights / space.lens.sigma(vectors)
-        share = readout.weights.to(scale)[readout.places()]
+        share = readout.weights.to(scale)[readout.places]
         if not readout.norm_first:
             scale = scale * share
         shares = []
@@ -239,7 +240,7 @@ def attention(request: Request) -> tuple[Tensor, Tensor]:
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         stack.enter_context(torch.inference_mode())
-        places = request.readout.places()
+        places = request.readout.places
         stack.enter_context(read_rows(adapter, lambda block, rows, _v: kept.update({0: rows}), places))
         classes = request.classes(class_output(space, request.pixels))
         share = request.readout.weights.to(kept[0])[places]
@@ -262,7 +263,7 @@ def class_output(space: ClassSpace, pixels: Tensor) -> Tensor:
 
 def lens_output(space: ClassSpace, stream: Tensor) -> Tensor:
     """Pooled lens ``[B, C]`` of a last residual stream ``[B, T, D]``."""
-    vectors, weights = Readout.of(space.adapter, stream.shape[1], None).vectors(stream)
+    vectors, weights = linear_readout(space.adapter, stream.shape[1]).vectors(stream)
     return torch.einsum("n,bnc->bc", weights.to(space.lens.folded), differentiable_logits(space.lens, vectors))
 
 

@@ -1,72 +1,30 @@
-"""Where a class reading is taken, and its gradient: the part that all attention-based methods share."""
+"""The gradient of a class reading with respect to the vectors that it is read from, which several methods share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.lens import Readout
 from classspace_widgets.lens.lens import in_full
-from classspace_widgets.lookup import whole_number
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.lens import ClassLens
+    from classspace_widgets.models import Adapter
 
 LOSSES = ("logit", "cross_entropy", "paper")
 
 
-@dataclass(frozen=True)
-class Readout:
-    """From which token a class is read: one token, the mean token, or the mean of the tokens' readings.
-
-    Attributes
-    ----------
-    weights : Tensor [T]
-        Weights over tokens that sum to 1 (one of them 1 for a single token).
-    norm_first : bool
-        True: tokens are normalised, then averaged; False: averaged, then normalised.
-    """
-
-    weights: Tensor
-    norm_first: bool
-
-    @classmethod
-    def of(cls, source: Any, tokens: int, token: int | None, kept: tuple[int, ...] | None = None) -> Readout:
-        """Of an adapter or a trace: the model's own (``token=None``), or a token given by index."""
-        if source.pooling == "pool" and token is None:
-            raise (source if hasattr(source, "not_linear") else source.space.adapter).not_linear()
-        prefix = len(source.prefix)
-        pooled = source.pooling in ("mean_norm", "norm_mean")
-        weights = torch.zeros(tokens, device="cpu")
-        if token is not None or not pooled:
-            token = 0 if token is None else whole_number(token, "token", 0, tokens - 1)
-            weights[token] = 1.0
-            return cls(weights, False)
-        first = 0 if source.pool_prefix else prefix
-        places = [t for t in (range(tokens) if kept is None else kept) if t >= first]
-        weights[places] = 1.0 / len(places)
-        return cls(weights, source.pooling == "norm_mean")
-
-    def places(self) -> Tensor:
-        """Indices of the tokens that are read."""
-        return self.weights.nonzero().squeeze(1)
-
-    def vectors(self, stream: Tensor) -> tuple[Tensor, Tensor]:
-        """Vectors ``[B, n, D]`` that pass through the lens, and their weights ``[n]``."""
-        places = self.places().to(stream.device)
-        weights = self.weights.to(stream)[places]
-        chosen = stream[:, places]
-        if self.norm_first or len(places) == 1:
-            return chosen, weights
-        return torch.einsum("t,btd->bd", weights, chosen).unsqueeze(1), weights.new_ones(1)
-
-    def rows(self, matrices: Tensor) -> Tensor:
-        """Rows of ``[..., T, T]`` averaged over the tokens that are read: ``[..., T]``."""
-        places = self.places().to(matrices.device)
-        return torch.einsum("t,...ts->...s", self.weights.to(matrices)[places], matrices[..., places, :])
+def linear_readout(adapter: Adapter, n_tokens: int, token: int | None = None) -> Readout:
+    """The model's own readout (``token=None``), or that of a token; refused where a module of the model pools the tokens."""
+    if token is not None:
+        return Readout.at(token, n_tokens)
+    if not adapter.linear:
+        raise adapter.not_linear()
+    return Readout.of(adapter, n_tokens)
 
 
 def reading_gradient(lens: ClassLens, vectors: Tensor, weights: Tensor, classes: Tensor, loss: str) -> Tensor:

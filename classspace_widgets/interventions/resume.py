@@ -12,7 +12,7 @@ from torch.nn import functional
 from classspace_widgets.images import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
-from classspace_widgets.lens import ClassLens, pooled_logits
+from classspace_widgets.lens import ClassLens, Readout
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.trace.hooks import evaluating
 
@@ -129,7 +129,7 @@ class Resumable:
 
 def _foreign_logits(adapter: Adapter, lens: ClassLens, x: Tensor) -> Tensor:
     """Pooled lens ``[V, C]`` of a last block's output ``[V, T', D]`` through a foreign class embedding."""
-    return pooled_logits(lens, x, adapter.pooling, slice(0 if adapter.pool_prefix else len(adapter.prefix), None))
+    return Readout.of(adapter, x.shape[1]).logits(lens, x)
 
 
 class _Shortened:

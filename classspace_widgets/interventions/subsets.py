@@ -14,6 +14,7 @@ import torch
 from classspace_widgets.interventions.attention import attention_module
 from classspace_widgets.interventions.engine import has_position_bias
 from classspace_widgets.interventions.resume import plain_product
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.trace.hooks import evaluating
@@ -107,7 +108,7 @@ def _packed(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) ->
     groups = _Groups(lengths)
     last = len(run.adapter.blocks)
     x = run.through(run.inputs[0][at, tokens].unsqueeze(0), dict.fromkeys(range(1, last + 1), groups))[0]
-    if run.adapter.pooling in ("token", "distilled"):
+    if not pools(run.adapter.pooling):
         # The output is read from prefix tokens alone: the others need neither norm nor classifier.
         starts = torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
         prefix = torch.arange(len(run.adapter.prefix), device=device)

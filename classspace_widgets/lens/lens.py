@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["ClassLens", "LiveLens", "class_ranks", "pooled_logits"]
+__all__ = ["ClassLens", "LiveLens", "class_ranks"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,47 +116,6 @@ class ClassLens:
         """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         offset = self.offset if classes is None else self.offset[classes]
         return self.raw(vectors, classes) / self.sigma(vectors.to(self.folded.dtype)).unsqueeze(-1) + offset
-
-
-def pooled_logits(
-    lens: ClassLens, stream: Tensor, pooling: str, tokens: Any, *, second: ClassLens | None = None
-) -> Tensor:
-    """The class logits ``[B, C]`` of a whole picture, from a residual stream ``[B, T, D]``.
-
-    Parameters
-    ----------
-    lens : ClassLens
-    stream : Tensor [B, T, D]
-    pooling : str
-        As in `Adapter`: ``"token"``, ``"mean_norm"``, ``"norm_mean"``, ``"distilled"`` or ``"pool"``.
-    tokens : slice or sequence of int
-        The tokens that are pooled; not looked at where single tokens are read.
-    second : ClassLens, optional
-        The lens of a distilled model's second classifier.
-
-    Returns
-    -------
-    Tensor [B, C]
-
-    Examples
-    --------
-    >>> lens = ClassLens(torch.eye(2), torch.zeros(2), centred=False, scaled=False, eps=0.0)
-    >>> stream = torch.tensor([[[1.0, 0.0], [0.0, 2.0], [0.0, 4.0]]])
-    >>> pooled_logits(lens, stream, "mean_norm", slice(1, None))
-    tensor([[0., 3.]])
-    """
-    vectors = stream.to(lens.dtype)
-    if pooling == "token":
-        return lens.logits(vectors[:, 0])
-    if pooling == "distilled":
-        assert second is not None
-        return (lens.logits(vectors[:, 0]) + second.logits(vectors[:, 1])) / 2
-    pooled = vectors[:, tokens]
-    if pooling == "pool":
-        return lens.pooled(pooled)
-    if pooling == "mean_norm":
-        return lens.logits(pooled.mean(dim=1))
-    return lens.raw((pooled / lens.sigma(pooled).unsqueeze(-1)).mean(dim=1)) + lens.offset
 
 
 class LiveLens:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.lens import Readout
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.metrics.describe import contributions_html
@@ -166,9 +167,7 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
     """
     wanted = _classes(trace, classes)
     with torch.no_grad(), in_full(trace.output):
-        offset = trace.lens.offset[wanted]
-        if trace.second_lens is not None:
-            offset = (offset + trace.second_lens.offset[wanted]) / 2
+        offset = Readout.of_pass(trace).offset(trace.lens, trace.second_lens)[wanted]
         return _at_output(trace, lambda lens: _raw(trace, lens, wanted)), offset
 
 
@@ -346,17 +345,7 @@ def _by_source(trace: Trace, block: int, wanted: Tensor, chosen: list[int]) -> T
 
 def _at_output(trace: Trace, raw: Callable[[ClassLens], Tensor]) -> Tensor:
     """Raw readings ``[..., B, T]`` at the scale, and at the tokens, that the model's own output is read at: ``[..., B]``."""
-    final, pooled = _final(trace), trace.pooled_tokens()
-    if trace.pooling == "mean_norm":
-        return raw(trace.lens)[..., pooled].mean(dim=-1) / trace.lens.sigma(final[:, pooled].mean(dim=1))
-    scaled = raw(trace.lens) / trace.lens.sigma(final)
-    if trace.pooling == "norm_mean":
-        return scaled[..., pooled].mean(dim=-1)
-    if trace.pooling == "token":
-        return scaled[..., 0]
-    second = trace.second_lens
-    assert second is not None
-    return (scaled[..., 0] + raw(second)[..., 1] / second.sigma(final[:, 1])) / 2
+    return Readout.of_pass(trace).share(raw, trace.lens, _final(trace), trace.second_lens)
 
 
 def _vectors(trace: Trace, n: int) -> Tensor:

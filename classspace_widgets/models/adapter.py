@@ -10,6 +10,7 @@ import torch
 from classspace_widgets.describe import short_repr
 from classspace_widgets.lens.lens import LiveLens, in_full, norm_kind
 from classspace_widgets.lens.pooled import PooledLens
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.models.refusals import (
     EMBEDDING_REMEDY,
     REMEDY,
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
-
-POOLED = ("mean_norm", "norm_mean", "pool")
 
 
 @dataclass(frozen=True)
@@ -204,7 +203,7 @@ def adapt(
         heads=_heads(blocks[0]),
         norm=_final_norm(model, name) if class_norm == "final" and pooling != "pool" else None,
         pooling=pooling,
-        pool_prefix=bool(getattr(model, "pool_include_prefix", pooling == "pool")) and pooling in POOLED,
+        pool_prefix=bool(getattr(model, "pool_include_prefix", pooling == "pool")) and pools(pooling),
         foreign=foreign,
     )
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.images import Prepared
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.probing.ridge import RidgeProbes, RidgeSums
 from classspace_widgets.progress import over, progress_bar, quiet
 
@@ -269,7 +270,7 @@ def probe_accuracy(
     rows = [(*key, right / count, int(count)) for key, (right, count) in hits.items()]
     table = pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
     last = (table["block"] == space.points.n_blocks) & (table["tokens"] == "image")
-    table["read"] = ~(last & (space.adapter.pooling in ("token", "distilled")))
+    table["read"] = ~last | pools(space.adapter.pooling)
     return table
 
 

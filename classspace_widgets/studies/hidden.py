@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.lens import Readout
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -70,9 +72,8 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     Vilas et al. 2023: identifiability is ``1 - label_rank / C``.
     """
     points = replace(trace.points, mid=mid)
-    pictures, tokens = trace.increments[0].shape[:2]
-    pooled = trace.pooling not in ("token", "distilled")
-    width = tokens + int(pooled)
+    readout = Readout.of_pass(trace)
+    pictures, width = trace.n_images, trace.n_tokens + int(readout.pools)
     device = trace.increments[0].device
     shape = (pictures, len(points), width)
     logit = torch.empty(shape, device=device)
@@ -85,7 +86,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
         for start in range(0, pictures, step):
             part = slice(start, min(start + step, pictures))
             own = labels[part].view(-1, 1, 1).expand(-1, width, 1)
-            for at, (z, sigma) in enumerate(_sweep(trace, points, part, pooled=pooled)):
+            for at, (z, sigma) in enumerate(_sweep(trace, points, readout, part)):
                 mine = z.gather(-1, own)
                 logit[part, at] = mine.squeeze(-1) / sigma
                 rank[part, at] = _count_above(z, mine)
@@ -93,20 +94,22 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     return HiddenReadings(points, logit, rank, top1)
 
 
-def _sweep(trace: Trace, points: Points, part: slice, *, pooled: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _sweep(trace: Trace, points: Points, readout: Readout, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``z [n, T', C]`` and ``sigma [n, T']`` of every stream point; ``z`` is reused, so read it at once."""
     lens = trace.lens
     weights = torch.cat([lens.folded, lens.offset.unsqueeze(1)], dim=1).T.contiguous()
-    by_lens = trace.pooling == "norm_mean"
-    first = 0 if trace.pool_prefix else len(trace.prefix)
-    pool = pooled and not by_lens
 
     def rows(increment: Tensor) -> Tensor:
         vectors = increment[part].to(lens.folded.dtype)
-        return _with_mean(vectors, first) if pool else vectors
+        if not readout.pools or readout.norm_first:
+            return vectors
+        return torch.cat([vectors, readout.mean(vectors)], dim=1)
 
     def shown(z: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        return _with_mean_lens(z, sigma, first) if pooled and by_lens else (z, sigma)
+        if not readout.norm_first:
+            return z, sigma
+        mean = readout.mean(z / sigma.unsqueeze(-1))
+        return torch.cat([z, mean], dim=1), torch.cat([sigma, torch.ones_like(sigma[:, :1])], dim=1)
 
     total = rows(trace.increments[0]).clone()
     sigma_total = lens.sigma(total)
@@ -128,15 +131,6 @@ def _sweep(trace: Trace, points: Points, part: slice, *, pooled: bool) -> Iterat
 
 def _z(vectors: Tensor, sigma: Tensor, weights: Tensor) -> Tensor:
     return torch.cat([vectors, sigma.unsqueeze(-1)], dim=-1) @ weights
-
-
-def _with_mean(vectors: Tensor, first: int) -> Tensor:
-    return torch.cat([vectors, vectors[:, first:].mean(dim=1, keepdim=True)], dim=1)
-
-
-def _with_mean_lens(z: Tensor, sigma: Tensor, first: int) -> tuple[Tensor, Tensor]:
-    logits = (z / sigma.unsqueeze(-1))[:, first:].mean(dim=1, keepdim=True)
-    return torch.cat([z, logits], dim=1), torch.cat([sigma, torch.ones_like(sigma[:, :1])], dim=1)
 
 
 def _count_above(z: Tensor, mine: Tensor) -> Tensor:

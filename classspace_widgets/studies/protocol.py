@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from classspace_widgets.describe import options_text
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.studies.controls import numbered, with_controls
 from classspace_widgets.studies.positions import CountedTwiceError, as_ranges, joined
 from classspace_widgets.studies.readings import Readings
@@ -95,7 +96,7 @@ class Study(ABC):
         """Read the model's sizes; called once before the first update."""
         self.n_classes = int(space.lens.offset.shape[0])
         self.class_names = tuple(space.class_names)
-        self.unused_image_tokens = getattr(space.adapter, "pooling", None) in ("token", "distilled")
+        self.unused_image_tokens = not pools(space.adapter.pooling)
 
     def fresh(self) -> Self:
         """A copy with the same options that has counted nothing."""

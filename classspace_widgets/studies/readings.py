@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.data.sets import ONE_HOT
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Readings:
     def membership(self) -> Tensor:
         """``[B, T', G]`` float64: 1 for tokens that belong to a group of `GROUPS`."""
         count, prefix, tokens = len(self.labels), len(self.trace.prefix), self.trace.n_tokens
-        pooled = self.trace.pooling not in ("token", "distilled")
+        pooled = pools(self.trace.pooling)
         member = torch.zeros(count, tokens + int(pooled), len(GROUPS), dtype=torch.float64, device=self.labels.device)
         if self.trace.prefix[:1] == ("[CLS]",):  # the first token may be a register instead
             member[:, 0, 0] = 1

@@ -14,6 +14,7 @@ import torch
 
 from classspace_widgets.files import is_text, parsed, refusing, replacing
 from classspace_widgets.lens import ClassLens
+from classspace_widgets.lens.readout import LINEAR_POOLINGS
 from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
@@ -158,7 +159,7 @@ def _trace(said: Fields, tensors: dict[str, Tensor], space: Any) -> Trace:
         lens=ClassLens(tensors["lens.folded"], tensors["lens.offset"], **flags),
         prefix=tuple(said.texts("prefix")),
         grid=(grid[0], grid[1]),
-        pooling=said.one_of("pooling", ("token", "distilled", "mean_norm", "norm_mean")),
+        pooling=said.one_of("pooling", LINEAR_POOLINGS),
         layout=layout,
         class_names=tuple(said.texts("class_names")),
         pictures=None if pictures is None else pictures.cpu().numpy(),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from classspace_widgets.lens import class_ranks, pooled_logits
+from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.points import STREAMS, SUBLAYERS, Points
@@ -409,13 +409,7 @@ class Trace:
         Tensor [B, C], float32
         """
         vectors = self.stream(stream, self.n_blocks if block == -1 else block)
-        return pooled_logits(self.lens, vectors, self.pooling, self.pooled_tokens(), second=self.second_lens)
-
-    def pooled_tokens(self) -> list[int]:
-        """The tokens that a pooled output is the mean of; those that were removed do not take part."""
-        first = 0 if self.pool_prefix else len(self.prefix)
-        whole = self.kept_tokens is not None and len(self.kept_tokens) < self.n_tokens
-        return [t for t in (self.kept_tokens if whole else range(self.n_tokens)) if t >= first]  # type: ignore[union-attr]
+        return Readout.of_pass(self).logits(self.lens, vectors, self.second_lens)
 
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""

@@ -19,6 +19,7 @@ from classspace_widgets.capture.requests import MAX_CLASSES
 from classspace_widgets.causal import sweep_heads, sweep_tokens
 from classspace_widgets.export.portable import portable
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
+from classspace_widgets.lens import Readout
 from classspace_widgets.metrics import direct_by_head
 from classspace_widgets.snapshot.container import unpack
 from classspace_widgets.snapshot.source import Answer
@@ -566,7 +567,7 @@ def test_the_pooled_row_of_attention_is_the_mean_that_the_output_reads():
     np.testing.assert_allclose(shown.sum(axis=-1), 1.0, atol=0.02)
     final = torch.stack(trace.increments).sum(dim=0)[0]
     weights = np.zeros(trace.n_tokens)
-    pooled = list(trace.pooled_tokens())
+    pooled = list(Readout.of_pass(trace).tokens)
     weights[pooled] = 1 / np.asarray(trace.lens.sigma(final))[pooled]
     weights /= weights.sum()
     for block in (1, 2, 3):

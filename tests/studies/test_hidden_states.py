@@ -191,7 +191,7 @@ def hand_made():
         lens=lens,
         class_names=("a", "b", "c"),
         points=Points(2),
-        adapter=SimpleNamespace(prefix=("[CLS]",)),
+        adapter=SimpleNamespace(prefix=("[CLS]",), pooling="token"),
     )
     trace = Trace(
         increments=[torch.tensor([i]) for i in increments],
