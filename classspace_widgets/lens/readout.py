@@ -217,22 +217,21 @@ class Readout:
 
     def vectors(self, stream: Tensor) -> tuple[Tensor, Tensor]:
         """Vectors ``[B, n, D]`` that pass through the lens, and their weights ``[n]``."""
-        places = self.places.to(stream.device)
-        weights = self.weights.to(stream)[places]
-        chosen = stream[:, places]
-        if self.norm_first or len(places) == 1:
+        weights = self.weights[self._selection].to(stream)
+        chosen = stream[:, self._selection]
+        if self.norm_first or len(self.tokens) == 1:
             return chosen, weights
         return torch.einsum("t,btd->bd", weights, chosen).unsqueeze(1), weights.new_ones(1)
 
     @property
     def places(self) -> Tensor:
         """Indices of the tokens that are read, on the CPU."""
-        return torch.tensor(self.tokens, device="cpu")
+        return torch.arange(self.n_tokens, device="cpu")[self._selection]
 
     def rows(self, matrices: Tensor) -> Tensor:
         """Rows of ``[..., T, T]`` averaged over the tokens that are read: ``[..., T]``."""
-        places = self.places.to(matrices.device)
-        return torch.einsum("t,...ts->...s", self.weights.to(matrices)[places], matrices[..., places, :])
+        weights = self.weights[self._selection].to(matrices)
+        return torch.einsum("t,...ts->...s", weights, matrices[..., self._selection, :])
 
 
 def _given(second: ClassLens | None) -> ClassLens:
