@@ -322,7 +322,7 @@ export async function synthetic(
     const lse = new Float32Array(S * V);
     for (let s = 0; s < S; s++) {
       for (let t = 0; t < V; t++) {
-        (readings.top(s, t) ?? []).forEach(({ id, logit }, i) => {
+        (readings.all.top(s, t) ?? []).forEach(({ id, logit }, i) => {
           top[(s * V + t) * 5 + i] = id;
           topLogits[(s * V + t) * 5 + i] = logit;
         });

@@ -3,7 +3,8 @@
 import { batch, effect, signal } from "@preact/signals-core";
 import { Atlas, type Place } from "./core/atlas";
 import { unpack } from "./core/codec";
-import type { WidgetModel } from "./core/mirror";
+import { onAbort } from "./core/frame";
+import { hear, same, type WidgetModel } from "./core/mirror";
 import { frameIn, showProblem } from "./runtime";
 import { mountMemories } from "./views/MemoryBrowser";
 import { protect } from "./views/parts";
@@ -34,17 +35,12 @@ export function showMemories(
       });
     const stop = effect(() => {
       const now = { class_index: class_index.value, neuron: neuron.value ?? [] };
-      const changed = Object.entries(now).filter(
-        ([name, v]) => JSON.stringify(model.get(name)) !== JSON.stringify(v),
-      );
+      const changed = Object.entries(now).filter(([name, v]) => !same(model.get(name), v));
       for (const [name, v] of changed) model.set(name, v);
       if (changed.length > 0) model.save_changes();
     });
-    for (const name of ["class_index", "neuron"]) model.on(`change:${name}`, follow);
-    abort.addEventListener("abort", () => {
-      stop();
-      for (const name of ["class_index", "neuron"]) model.off(`change:${name}`, follow);
-    });
+    for (const name of ["class_index", "neuron"]) hear(model, `change:${name}`, follow, abort);
+    onAbort(abort, stop);
   } catch (error) {
     showProblem(el, abort, "This memory atlas cannot be shown", error);
   }

@@ -1,7 +1,8 @@
 /** The static page: the same views on inline data, with no kernel and no network; the bundle is an inline module. */
 
 import { fromPlanes, message, SnapshotError } from "./core/codec";
-import { h, say } from "./core/dom";
+import { kept } from "./core/collections";
+import { button, listen, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
 import { link } from "./core/link";
 import { Snapshot } from "./core/snapshot";
@@ -49,12 +50,7 @@ function decode(text: string): Uint8Array<ArrayBuffer> {
 const decoded = new Map<string, Promise<Uint8Array>>();
 
 function bytesOf(id: string): Promise<Uint8Array> {
-  let known = decoded.get(id);
-  if (!known) {
-    known = read(id);
-    decoded.set(id, known);
-  }
-  return known;
+  return kept(decoded, id, () => read(id));
 }
 
 /** A JSON attribute; an empty object where there is none. */
@@ -75,16 +71,14 @@ const stores = new Map<string, Promise<Store>>();
 
 /** The store that the views of a session share; made when the first of them, or of a linked session, comes near. */
 function storeOf(session: string): Promise<Store> {
-  let known = stores.get(session);
-  if (!known) {
-    known = makeStore(session);
-    stores.set(session, known);
-    known.then(
+  return kept(stores, session, () => {
+    const made = makeStore(session);
+    made.then(
       () => linkTo(session),
       () => {},
     );
-  }
-  return known;
+    return made;
+  });
 }
 
 async function makeStore(session: string): Promise<Store> {
@@ -173,12 +167,15 @@ export function mountPage(): void {
 
 function addThemeButton(): void {
   const root = document.documentElement;
-  const button = h("button", { type: "button", "aria-label": "Switch between light and dark" });
-  const update = () => say(button, themeAround(document.body) === "dark" ? "Light" : "Dark");
-  button.addEventListener("click", () => {
-    root.dataset.theme = themeAround(document.body) === "dark" ? "light" : "dark";
-    update();
+  const node = button({ "aria-label": "Switch between light and dark" });
+  const dark = () => themeAround(document.body) === "dark";
+  const update = () => say(node, dark() ? "Light" : "Dark");
+  listen(node, forever, {
+    click: () => {
+      root.dataset.theme = dark() ? "light" : "dark";
+      update();
+    },
   });
-  document.body.append(button);
+  document.body.append(node);
   update();
 }

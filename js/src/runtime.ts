@@ -1,6 +1,6 @@
 /** Mounting a view by name: its frame, its styles, its theme, and words where it cannot be shown. */
 
-import { attach, claim, h } from "./core/dom";
+import { attach, claim, h, listen } from "./core/dom";
 import type { Store } from "./core/store";
 import { followTheme } from "./core/theme";
 import base from "./styles/base.css";
@@ -10,8 +10,10 @@ import heatmap from "./styles/heatmap.css";
 import memories from "./styles/memories.css";
 import slider from "./styles/slider.css";
 import whatif from "./styles/whatif.css";
-import { type Options, VIEWS } from "./views";
-import { problem, protect, statusLine } from "./views/parts";
+import { VIEWS } from "./views";
+import { problem, protect } from "./views/parts";
+import { statusLine } from "./views/status";
+import type { Options } from "./views/view";
 
 const CSS = [base, charts, slider, heatmap, whatif, memories, explorer].join("\n");
 
@@ -69,7 +71,7 @@ export function mountView(
     return;
   }
   const frame = frameIn(el, abort);
-  frame.addEventListener("keydown", (event) => toggleShown(event, store), { signal: abort });
+  listen(frame, abort, { keydown: (event) => toggleShown(event, store) });
   protect(frame, abort, view, (own) => mount(frame, store, own, options));
   if (view !== "Explorer") frame.append(statusLine(store, abort, "error"));
 }

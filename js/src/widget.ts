@@ -11,7 +11,7 @@ import { Store } from "./core/store";
 import { showMemories } from "./memories";
 import { mountPage } from "./page";
 import { mountView, showProblem } from "./runtime";
-import type { Options } from "./views";
+import type { Options } from "./views/view";
 
 export interface SessionExports {
   readonly version: string;

@@ -1,20 +1,21 @@
 // @vitest-environment happy-dom
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { floats, pack, unpack } from "../src/core/codec";
-import { fieldOf } from "../src/core/field";
 import { number, signed } from "../src/core/format";
+import { Points } from "../src/core/points";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
+import { fieldOf } from "../src/fields";
+import { breakdown } from "../src/views/bars/breakdown";
 import { mount as mountPicker } from "../src/views/ClassPicker";
 import { mount as mountBars } from "../src/views/ContributionBars";
-import { breakdown } from "../src/views/contributions";
+import { meanRank, topClasses } from "../src/views/classes/ranking";
 import { mount as mountHeads } from "../src/views/HeadGrid";
 import { mount as mountSlider } from "../src/views/LayerSlider";
-import { gridKey } from "../src/views/parts";
-import { meanRank, topClasses } from "../src/views/ranking";
+import { gridKey } from "../src/views/roving";
 import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
-import { along, chanceOf, coverage, splitTokens } from "../src/views/trajectories";
+import { along, chanceOf, coverage, splitTokens } from "../src/views/trajectories/lines";
 import { fixture } from "./model";
 import { C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
 
@@ -194,7 +195,7 @@ describe("removed tokens", () => {
     mountBars(el, store, abort.signal);
     const { snapshot, readings } = store.data.value;
     const alone = breakdown(
-      { N: 2 * L + 1, V: T, S, sigma: snapshot.sigma, parallel: false },
+      { points: new Points(L), V: T, sigma: snapshot.sigma },
       readings.increments(1) as Float32Array,
       snapshot.offset[1],
       [2],
@@ -205,7 +206,7 @@ describe("removed tokens", () => {
     abort = new AbortController();
     mountSlider(el, store, abort.signal);
     const ranks = readings.ranks(1) as Float32Array;
-    const point = snapshot.pointOf(store.position.value, "residual");
+    const point = snapshot.points.at(store.position.value, "residual");
     expect(one(".csw-slider-value").textContent).toBe(
       `tabby: rank ${ranks[point * T + 2]} of ${C} at patch row 1, column 2`,
     );

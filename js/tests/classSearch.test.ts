@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { indexClasses, searchClasses } from "../src/views/classSearch";
+import { indexClasses, searchClasses } from "../src/views/classes/search";
 
 const names = [
   "tench, Tinca tinca",

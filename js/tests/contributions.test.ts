@@ -1,13 +1,13 @@
 import { describe, expect, it } from "vitest";
-import { breakdown, difference, exceeding } from "../src/views/contributions";
+import { Points } from "../src/core/points";
+import { breakdown, difference, exceeding } from "../src/views/bars/breakdown";
 
 /** Two blocks, two tokens; sigma differs at every point so that a wrong index shows. */
-const N = 5;
 const V = 2;
 const S = 9;
 const sigma = Float32Array.from({ length: S * V }, (_, i) => 1 + i * 0.25);
 const raw = Float32Array.from([1, 2, -3, 4, 5, -6, 7, 8, -9, 10]);
-const stats = { N, V, S, sigma, parallel: false };
+const stats = { points: new Points(2), V, sigma };
 const at = (s: number, t: number) => sigma[s * V + t];
 const close = (a: number, b: number) => expect(a).toBeCloseTo(b, 5);
 
@@ -51,14 +51,16 @@ describe("contributions", () => {
   it("means over tokens, differences over classes", () => {
     const both = breakdown(stats, raw, 0.5, [0, 1], "step");
     const [a, b] = [0, 1].map((t) => breakdown(stats, raw, 0.5, [t], "step"));
-    for (let i = 0; i < N; i++) close(both.parts[i].value, (a.parts[i].value + b.parts[i].value) / 2);
+    for (let i = 0; i < stats.points.N; i++)
+      close(both.parts[i].value, (a.parts[i].value + b.parts[i].value) / 2);
     const d = difference(a, b);
     close(d.logit, a.logit - b.logit);
     close(d.parts[2].value, a.parts[2].value - b.parts[2].value);
   });
 
   it("knows parallel blocks", () => {
-    const parallel = { N: 3, V: 1, S: 5, sigma: Float32Array.from([1, 2, 3, 4, 5]), parallel: true };
+    const sigma = Float32Array.from([1, 2, 3, 4, 5]);
+    const parallel = { points: new Points(2, "parallel"), V: 1, sigma };
     const b = breakdown(parallel, Float32Array.from([1, 2, 3]), 0, [0], "paper");
     expect(b.parts.map((p) => [p.kind, p.block])).toEqual([
       ["embedding", 0],

@@ -1,13 +1,15 @@
 import { describe, expect, it } from "vitest";
 import * as derive from "../src/core/derive";
+import { Points } from "../src/core/points";
 
 // Two increments after the embedding (one block), one token: x0 = 1, a = 2, m = 5.
 const increments = Float32Array.of(1, 2, 5);
 const sigma = Float32Array.of(1, 2, 3, 4, 2);
-const [N, V] = [3, 1];
+const points = new Points(1);
+const V = 1;
 
 describe("readings by hand", () => {
-  const raw = derive.streamRaw(increments, N, V);
+  const raw = derive.streamRaw(increments, points, V);
   const logit = derive.logits(raw, sigma, 10);
 
   it("adds increments to streams: x0, a, mid, m, x", () => {
@@ -19,11 +21,11 @@ describe("readings by hand", () => {
   });
 
   it("steps from stream to stream", () => {
-    expect([...derive.step(logit, N, V)]).toEqual([Number.NaN, 0, 3]);
+    expect([...derive.step(logit, points, V)]).toEqual([Number.NaN, 0, 3]);
   });
 
   it("splits the final logit exactly", () => {
-    const parts = derive.direct(increments, sigma, N, V);
+    const parts = derive.direct(increments, sigma, points, V);
     expect([...parts]).toEqual([0.5, 1, 2.5]);
     expect(parts.reduce((a, b) => a + b, 10)).toBe(14);
   });

@@ -1,10 +1,10 @@
 import { describe, expect, it } from "vitest";
 import { pack, unpack } from "../src/core/codec";
-import { fieldOf, pairOf } from "../src/core/field";
 import type { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
 import { READINGS, type State } from "../src/core/state";
 import { Store } from "../src/core/store";
+import { fieldOf, pairOf } from "../src/fields";
 import { fixture } from "./model";
 
 const open = (name: string, state: Partial<State> = {}) =>
@@ -124,7 +124,7 @@ describe("fields", () => {
     }
     expect(changes).toBeGreaterThan(50);
     store.set({ reading: "top1" });
-    const [was, is] = [before, after].map((r) => r.top1(store.point.value) as Int32Array);
+    const [was, is] = [before, after].map((r) => r.all.top1(store.point.value) as Int32Array);
     expect([...is].some((id, t) => id !== was[t])).toBe(true);
     expect([...fieldOf(store).values]).toEqual([...is].map((id, t) => (id === was[t] ? Number.NaN : id)));
   });

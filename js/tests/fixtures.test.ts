@@ -59,10 +59,10 @@ describe.each(["all", "all_pooled", "all_parallel", "classes", "increments"])("f
   it("has top classes with rank 0", () => {
     const { S, V } = snapshot;
     for (let s = 0; s < S; s++) {
-      const top = readings.top1(s);
+      const top = readings.all.top1(s);
       for (let t = 0; top && t < V; t++) {
         expect(truth[String(top[t])]?.ranks[s][t] ?? 0).toBe(0);
-        expect(readings.top(s, t)?.[0].id).toBe(top[t]);
+        expect(readings.all.top(s, t)?.[0].id).toBe(top[t]);
       }
     }
   });
@@ -83,12 +83,12 @@ describe.each(["all", "all_pooled", "all_parallel", "classes", "increments"])("f
 
   it("names places both ways", () => {
     for (let p = 0; p < snapshot.N; p++) {
-      const { block, sublayer } = snapshot.placeOf(p);
-      expect(snapshot.positionOf(block, sublayer)).toBe(p);
+      const { block, sublayer } = snapshot.points.place(p);
+      expect(snapshot.points.position(block, sublayer)).toBe(p);
       // Only the block was set (linked with a number elsewhere): it decides.
-      expect(snapshot.positionOf(block, "embedding")).toBe(snapshot.positionOf(block, "mlp"));
+      expect(snapshot.points.position(block, "embedding")).toBe(snapshot.points.position(block, "mlp"));
     }
-    expect(snapshot.pointOf(snapshot.N - 1, "residual")).toBe(snapshot.S - 1);
+    expect(snapshot.points.at(snapshot.N - 1, "residual")).toBe(snapshot.S - 1);
   });
 });
 
@@ -104,7 +104,7 @@ describe("mode increments", () => {
     expect([...(readings.ranks(id) as Float32Array)]).toEqual(truth[String(id)].ranks.flat());
     for (let t = 0; t < snapshot.V; t++) {
       const stored = snapshot.storedTop(0, t)?.map((c) => c.id);
-      expect(readings.top(0, t)?.map((c) => c.id)).toEqual(stored);
+      expect(readings.all.top(0, t)?.map((c) => c.id)).toEqual(stored);
     }
   });
 
@@ -148,9 +148,9 @@ describe("smaller snapshots", () => {
       }
       expect(readings.logits(id)).toEqual(whole.logits(id));
     }
-    expect(readings.top1(4)).toEqual(whole.top1(4));
-    expect(readings.top(4, 2)).toEqual(whole.top(4, 2));
-    expect(readings.top1(5)).toBeNull();
+    expect(readings.all.top1(4)).toEqual(whole.all.top1(4));
+    expect(readings.all.top(4, 2)).toEqual(whole.all.top(4, 2));
+    expect(readings.all.top1(5)).toBeNull();
   });
 
   it("carry ranks alone", () => {
@@ -162,7 +162,7 @@ describe("smaller snapshots", () => {
     expect(readings.direct(id)).toBeNull();
     const { V, S } = readings.snapshot;
     expect(readings.ranks(id)?.slice((S - 1) * V)).toEqual(whole.ranks(id)?.slice((S - 1) * V));
-    expect(readings.top(S - 1, 0)).toEqual(whole.top(S - 1, 0));
+    expect(readings.all.top(S - 1, 0)).toEqual(whole.all.top(S - 1, 0));
   });
 
   it("come out of planes as they were", () => {

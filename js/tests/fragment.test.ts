@@ -55,7 +55,7 @@ describe("the page's address", () => {
     for (const key of ["class_index", "block", "sublayer", "tokens", "head", "reading"] as const) {
       expect(other.state[key].value).toEqual(store.state[key].value);
     }
-    store.set({ class_index: 2, ...store.baseline.value.snapshot.placeOf(99), tokens: [], head: null });
+    store.set({ class_index: 2, ...store.baseline.value.snapshot.points.place(99), tokens: [], head: null });
     store.set({ reading: "identifiability" });
     vi.runAllTimers();
     expect(location.hash).toBe("");

@@ -2,13 +2,13 @@
 import { describe, expect, it } from "vitest";
 import { floats, pack, unpack } from "../src/core/codec";
 import * as derive from "../src/core/derive";
-import { fieldOf } from "../src/core/field";
-import { robustPeak } from "../src/core/fieldScale";
 import { Readings } from "../src/core/readings";
 import { Snapshot } from "../src/core/snapshot";
 import type { State } from "../src/core/state";
 import { Store } from "../src/core/store";
-import { meanRank, topClasses } from "../src/views/ranking";
+import { fieldOf } from "../src/fields";
+import { robustPeak } from "../src/fields/scale";
+import { meanRank, topClasses } from "../src/views/classes/ranking";
 import { fixture } from "./model";
 import { C, T, tinySnapshot } from "./tiny";
 
@@ -44,10 +44,10 @@ describe.each([
 
   it("has no top classes", () => {
     for (let s = 0; s < snapshot.S; s++) {
-      const best = readings.top1(s) as Int32Array;
+      const best = readings.all.top1(s) as Int32Array;
       for (let t = 0; t < V; t++) {
         expect(best[t] === -1).toBe(gone(t));
-        expect(readings.top(s, t) === null).toBe(gone(t));
+        expect(readings.all.top(s, t) === null).toBe(gone(t));
       }
     }
   });
@@ -68,7 +68,7 @@ describe("points that are filled later", () => {
     for (const read of ["ranks", "probabilities", "identifiability"] as const) {
       expect(part(readings[read](id), 3).every(Number.isNaN)).toBe(true);
     }
-    expect(readings.top1(3)).toBeNull();
+    expect(readings.all.top1(3)).toBeNull();
     for (const _ of readings.fillPoint(3));
     for (let t = 0; t < V; t++) {
       const own = ids.map((c) => part(readings.logits(c), 3)[t]);
@@ -77,7 +77,7 @@ describe("points that are filled later", () => {
       expect(part(readings.probabilities(id), 3)[t]).toBeCloseTo(Math.exp(own[id]) / sum, 4);
       expect(part(readings.ranks(id), 3)[t]).toBe(rank);
       expect(part(readings.identifiability(id), 3)[t]).toBeCloseTo(1 - rank / snapshot.C, 6);
-      expect(readings.top1(3)?.[t]).toBe(own.indexOf(Math.max(...own)));
+      expect(readings.all.top1(3)?.[t]).toBe(own.indexOf(Math.max(...own)));
     }
     expect(part(readings.ranks(id), 4).every(Number.isNaN)).toBe(true);
   });
@@ -133,7 +133,7 @@ describe("what is at hand", () => {
     const readings = new Readings(Snapshot.parse(fixture("classes")));
     const stored = readings.snapshot.storedTop(3, 1);
     expect(stored?.length).toBe(5);
-    for (const k of [1, 3, 5]) expect(readings.top(3, 1, k)).toEqual(stored?.slice(0, k));
+    for (const k of [1, 3, 5]) expect(readings.all.top(3, 1, k)).toEqual(stored?.slice(0, k));
   });
 
   it("is approximate where ranks are counted from rounded values, and exact where they came", () => {
@@ -318,7 +318,7 @@ describe("equal logits of all classes", () => {
     );
     const snapshot = Snapshot.parse(pack({ ...meta }, same));
     const readings = new Readings(snapshot);
-    expect([...(readings.top1(3) as Int32Array)].every((id) => id === 0)).toBe(true);
+    expect([...(readings.all.top1(3) as Int32Array)].every((id) => id === 0)).toBe(true);
     expect(topClasses({ snapshot, readings }, 3, [1, 2], 3).map((e) => e.id)).toEqual([0, 1, 2]);
     expect((readings.ranks(C - 1) as Float32Array).every((rank) => rank === 0)).toBe(true);
   });

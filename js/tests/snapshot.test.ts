@@ -24,12 +24,12 @@ describe("places", () => {
     const last = { block: snapshot.L, sublayer: "mlp" };
     expect(snapshot.N).toBe(perBlock * snapshot.L + 1);
     for (const beyond of [0, 1, 5]) {
-      expect(snapshot.positionOf(snapshot.L + beyond, "mlp")).toBe(snapshot.N - 1);
-      expect(snapshot.placeOf(snapshot.N - 1 + beyond)).toEqual(last);
-      expect(snapshot.placeOf(-beyond)).toEqual({ block: 0, sublayer: "embedding" });
+      expect(snapshot.points.position(snapshot.L + beyond, "mlp")).toBe(snapshot.N - 1);
+      expect(snapshot.points.place(snapshot.N - 1 + beyond)).toEqual(last);
+      expect(snapshot.points.place(-beyond)).toEqual({ block: 0, sublayer: "embedding" });
     }
-    expect(snapshot.positionOf(snapshot.L + 1, "attention")).toBe(
-      snapshot.positionOf(snapshot.L, "attention"),
+    expect(snapshot.points.position(snapshot.L + 1, "attention")).toBe(
+      snapshot.points.position(snapshot.L, "attention"),
     );
   });
 

@@ -272,7 +272,7 @@ describe("classes on request", () => {
       const { store, model, snapshot } = open("classes", { class_index: 4 });
       (snapshot.meta.model as { heads_refused?: string }).heads_refused = refused;
       store.set({ class_index: 0 });
-      store.wishes.attention([snapshot.attentionRows[0]]);
+      store.requests.attention([snapshot.attentionRows[0]]);
       expect(model.sent.map((m) => m.kind)).toEqual(kinds);
     }
   });
@@ -354,7 +354,7 @@ describe("mode increments", () => {
     const { readings } = store.data.value;
     expect(readings).not.toBe(store.baseline.value.readings);
     await vi.advanceTimersByTimeAsync(500);
-    expect(readings.pointKnown(store.point.value)).toBe(true);
+    expect(readings.all.known(store.point.value)).toBe(true);
   });
 
   it("counts ranks of any class in idle time, the point that is looked at first", async () => {

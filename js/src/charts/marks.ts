@@ -1,6 +1,8 @@
 /** Marks of the charts as SVG. */
 
+import { range } from "../core/collections";
 import { svg } from "../core/dom";
+import type { Points } from "../core/points";
 import { type Scale, thin } from "./scale";
 
 /** The frame that all charts over the depth share, so that their blocks stand below each other. */
@@ -47,28 +49,25 @@ export function chanceLine(y: number, right: number): Node[] {
   ];
 }
 
-/** Block numbers at `y`, below slots of `pitch` pixels: the embedding's, then `perBlock` slots for every block. */
-export function blockAxis(blocks: number, perBlock: number, pitch: number, y: number): Node[] {
-  const keep = thin(blocks + 1, pitch * perBlock, 17);
-  const out: Node[] = [];
-  for (let b = 0; b <= blocks; b++) {
-    const middle = perBlock === 2 && b > 0 ? 2 * b : b + 0.5;
-    if (keep(b)) out.push(label(LEFT + middle * pitch, y, "middle", String(b)));
-  }
-  return out;
+/** Block numbers at `y`, below slots of `pitch` pixels, one for every increment. */
+export function blockAxis(points: Points, pitch: number, y: number): Node[] {
+  const { L, perBlock } = points;
+  const keep = thin(L + 1, pitch * perBlock, 17);
+  return range(L + 1, (block) => {
+    const middle = points.middle(block) + 0.5;
+    return keep(block) ? [label(LEFT + middle * pitch, y, "middle", String(block))] : [];
+  }).flat();
 }
 
-/** Path data through points; a point with a value that is not finite breaks the line. */
-export function linePath(points: readonly (readonly [number, number])[]): string {
+/** Path data through points; a point with a value that is not finite breaks the line, or is left out of it. */
+export function linePath(points: readonly (readonly [number, number])[], bridge = false): string {
   let out = "";
   let pen = "M";
   for (const [x, y] of points) {
-    if (!Number.isFinite(x) || !Number.isFinite(y)) {
-      pen = "M";
-      continue;
-    }
-    out += `${pen}${x.toFixed(1)},${y.toFixed(1)}`;
-    pen = "L";
+    if (Number.isFinite(x) && Number.isFinite(y)) {
+      out += `${pen}${x.toFixed(1)},${y.toFixed(1)}`;
+      pen = "L";
+    } else if (!bridge) pen = "M";
   }
   return out;
 }

@@ -1,6 +1,8 @@
 /** Typed access to a memory atlas: neurons read as classes, and the patches that activate them. */
 
 import { type Container, floats, isRecord, type NdArray, SnapshotError } from "./codec";
+import { kept, range } from "./collections";
+import { onAbort } from "./frame";
 
 export interface Hit {
   readonly id: number;
@@ -17,7 +19,8 @@ export interface Patch {
 
 export type Place = readonly [block: number, which: number, value: number];
 
-const NOBODY = 0xffffffff;
+/** Stands where a class has fewer neurons than there is room for. */
+const NO_NEURON = 0xffffffff;
 const SUBLAYERS = ["attention", "MLP"] as const;
 
 export class Atlas {
@@ -37,7 +40,7 @@ export class Atlas {
   constructor({ meta, arrays }: Container, abort: AbortSignal) {
     const { model, classes, widths, grid, pictures } = meta;
     if (meta.kind !== "memories" || !isRecord(model) || !isRecord(classes) || !isRecord(pictures)) {
-      throw new SnapshotError("these bytes are no memory atlas");
+      throw new SnapshotError("these bytes are not a memory atlas");
     }
     this.name = String(model.name);
     this.blocks = Number(model.blocks);
@@ -49,7 +52,7 @@ export class Atlas {
     this.#arrays = arrays;
     this.neurons = this.#need("top").shape[0];
     for (const name of ["top_cosine", "values", "values_cosine"]) this.#need(name);
-    abort.addEventListener("abort", () => {
+    onAbort(abort, () => {
       for (const url of this.#urls.values()) URL.revokeObjectURL(url);
     });
   }
@@ -79,7 +82,7 @@ export class Atlas {
     const { shape, data } = this.#need("top");
     const cosines = this.#values("top_cosine");
     const base = neuron * shape[1];
-    return Array.from({ length: shape[1] }, (_, i) => ({ id: data[base + i], cosine: cosines[base + i] }));
+    return range(shape[1], (i) => ({ id: data[base + i], cosine: cosines[base + i] }));
   }
 
   /** Neurons that point most towards a class, best first; of attention (0), of the MLPs (1), or of both (null). */
@@ -90,7 +93,7 @@ export class Atlas {
     for (const w of which === null ? [0, 1] : [which]) {
       const base = (id * 2 + w) * shape[2];
       for (let i = base; i < base + shape[2]; i++) {
-        if (data[i] !== NOBODY) found.push({ id: data[i], cosine: cosines[i] });
+        if (data[i] !== NO_NEURON) found.push({ id: data[i], cosine: cosines[i] });
       }
     }
     return found.sort((a, b) => b.cosine - a.cosine).slice(0, shape[2]);
@@ -102,7 +105,7 @@ export class Atlas {
     const coefficients = this.#values("coefficient");
     const per = this.rows * this.columns;
     const base = neuron * patch.shape[1];
-    return Array.from({ length: patch.shape[1] }, (_, i) => {
+    return range(patch.shape[1], (i) => {
       const at = patch.data[base + i];
       const token = at % per;
       return {
@@ -116,14 +119,12 @@ export class Atlas {
 
   /** Address of a picture, made when it is first shown. */
   url(picture: number): string {
-    const known = this.#urls.get(picture);
-    if (known) return known;
-    const ends = this.#need("picture_ends").data;
-    const bytes = this.#need("picture_bytes").data as Uint8Array;
-    const file = bytes.slice(picture === 0 ? 0 : ends[picture - 1], ends[picture]);
-    const url = URL.createObjectURL(new Blob([file as Uint8Array<ArrayBuffer>], { type: "image/webp" }));
-    this.#urls.set(picture, url);
-    return url;
+    return kept(this.#urls, picture, () => {
+      const ends = this.#need("picture_ends").data;
+      const bytes = this.#need("picture_bytes").data as Uint8Array;
+      const file = bytes.slice(picture === 0 ? 0 : ends[picture - 1], ends[picture]);
+      return URL.createObjectURL(new Blob([file as Uint8Array<ArrayBuffer>], { type: "image/webp" }));
+    });
   }
 
   #need(name: string): NdArray {
@@ -133,8 +134,6 @@ export class Atlas {
   }
 
   #values(name: string): Float32Array {
-    const known = this.#floats.get(name) ?? floats(this.#need(name));
-    this.#floats.set(name, known);
-    return known;
+    return kept(this.#floats, name, () => floats(this.#need(name)));
   }
 }

@@ -1,6 +1,10 @@
 /**
- * The snapshot container: one header and a run of arrays, the same bytes on the comm, in files and in pages.
- * Arrays are views of the given bytes wherever alignment allows; float16 stays as its bits until asked for.
+ * The snapshot container: the same bytes in messages of the kernel, in files and in pages.
+ *
+ * "CSNAP\0", the version (2 bytes) and the header's length (4 bytes); then the header, which is JSON: the meta data, and for
+ * every array its name, type, shape and place; then the arrays, each from a multiple of 8 bytes on. Nothing is copied: arrays
+ * are views of the given bytes wherever their alignment allows it. Half-precision numbers stay bits until they are asked for.
+ * docs/snapshot_format.md describes the format; `classspace_widgets/snapshot/container.py` is the other side.
  */
 
 export type DType = "u1" | "u2" | "u4" | "i4" | "f2" | "f4";
@@ -24,8 +28,11 @@ export class SnapshotError extends Error {
   override name = "SnapshotError";
 }
 
+export const damaged = (what: string) => new SnapshotError(`damaged snapshot: ${what}`);
+
 export const FORMAT_VERSION = 1;
 const MAGIC = "CSNAP\0";
+/** Bytes before the header: the magic word, the version, the header's length. */
 const PREFIX = 12;
 const SIZES: Readonly<Record<DType, number>> = { u1: 1, u2: 2, u4: 4, i4: 4, f2: 2, f4: 4 };
 
@@ -49,9 +56,7 @@ export function unpack(source: ArrayBuffer | ArrayBufferView): Container {
   }
   const length = view.getUint32(8, true);
   if (PREFIX + length > bytes.byteLength) {
-    throw new SnapshotError(
-      `damaged snapshot: its header of ${length} bytes reaches past the end (${bytes.byteLength} bytes)`,
-    );
+    throw damaged(`its header of ${length} bytes reaches past the end (${bytes.byteLength} bytes)`);
   }
   let header: unknown;
   try {
@@ -59,10 +64,10 @@ export function unpack(source: ArrayBuffer | ArrayBufferView): Container {
       new TextDecoder("utf-8", { fatal: true }).decode(bytes.subarray(PREFIX, PREFIX + length)),
     );
   } catch (error) {
-    throw new SnapshotError(`damaged snapshot: its header cannot be read (${message(error)})`);
+    throw damaged(`its header cannot be read (${message(error)})`);
   }
   if (!isRecord(header) || !isRecord(header.meta) || !Array.isArray(header.arrays)) {
-    throw new SnapshotError("damaged snapshot: its header lacks meta data or the list of arrays");
+    throw damaged("its header lacks meta data or the list of arrays");
   }
   const arrays = new Map<string, NdArray>();
   for (const entry of header.arrays) {
@@ -159,28 +164,38 @@ export function halfTable(): Float32Array {
   return out;
 }
 
+/** The `index`-th of equally large parts. */
+export function slice(values: Float32Array, index: number, size: number): Float32Array {
+  return values.subarray(index * size, (index + 1) * size);
+}
+
+/** Throw unless an array has this shape. */
+export function checkShape(array: NdArray, shape: readonly number[]): void {
+  if (array.shape.length !== shape.length || array.shape.some((n, i) => n !== shape[i])) {
+    throw damaged(
+      `array "${array.name}" must have shape [${shape.join(", ")}], got [${array.shape.join(", ")}]`,
+    );
+  }
+}
+
 function readArray(bytes: Uint8Array, entry: unknown): NdArray {
   if (!isRecord(entry) || typeof entry.name !== "string") {
-    throw new SnapshotError("damaged snapshot: an array has no name");
+    throw damaged("an array has no name");
   }
   const { name, dtype, shape, offset, nbytes } = entry;
   if (typeof dtype !== "string" || !Object.hasOwn(SIZES, dtype)) {
-    throw new SnapshotError(`damaged snapshot: array "${name}" has unknown dtype ${JSON.stringify(dtype)}`);
+    throw damaged(`array "${name}" has unknown dtype ${JSON.stringify(dtype)}`);
   }
   if (!Array.isArray(shape) || !shape.every(isCount) || !isCount(offset) || !isCount(nbytes)) {
-    throw new SnapshotError(`damaged snapshot: array "${name}" has no valid shape, offset or size`);
+    throw damaged(`array "${name}" has no valid shape, offset or size`);
   }
   const kind = dtype as DType;
   const count = shape.reduce((product, n) => product * n, 1);
   if (count * SIZES[kind] !== nbytes) {
-    throw new SnapshotError(
-      `damaged snapshot: array "${name}" of shape [${shape}] does not fill ${nbytes} bytes`,
-    );
+    throw damaged(`array "${name}" of shape [${shape}] does not fill ${nbytes} bytes`);
   }
   if (offset + nbytes > bytes.byteLength) {
-    throw new SnapshotError(
-      `damaged snapshot: array "${name}" ends at byte ${offset + nbytes}, the data at byte ${bytes.byteLength}`,
-    );
+    throw damaged(`array "${name}" ends at byte ${offset + nbytes}, the data at byte ${bytes.byteLength}`);
   }
   return { name, dtype: kind, shape, data: viewOf(bytes, kind, offset, count) };
 }
@@ -223,7 +238,7 @@ export function message(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
-function isCount(value: unknown): value is number {
+export function isCount(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 

@@ -1,6 +1,7 @@
 /** Colours of readings: 256-entry tables, and one colour per class that stays with it. */
 
 import { KNOTS, TABLES, ZERO } from "../generated/tables";
+import { kept, range } from "./collections";
 
 export type MapName = keyof typeof TABLES;
 export type Rgb = readonly [number, number, number];
@@ -12,22 +13,21 @@ const made = new Map<MapName, Uint8ClampedArray>();
 
 /** 256 RGB entries. */
 export function table(name: MapName): Uint8ClampedArray {
-  const known = made.get(name);
-  if (known) return known;
-  const text = TABLES[name];
-  const out = new Uint8ClampedArray(256 * 3);
-  for (let k = 0; k < 3; k++) {
-    // The first knot in hexadecimal digits, then the steps of each colour from knot to knot.
-    const step = (i: number) => text.charCodeAt(6 + k * (KNOTS - 1) + i) - ZERO;
-    let value = Number.parseInt(text.slice(2 * k, 2 * k + 2), 16);
-    for (let i = 0, low = 0; i < 256; i++) {
-      const at = (i / 255) * (KNOTS - 1);
-      for (; low < Math.min(KNOTS - 2, Math.floor(at)); low++) value += step(low);
-      out[i * 3 + k] = value + step(low) * (at - low);
+  return kept(made, name, () => {
+    const text = TABLES[name];
+    const out = new Uint8ClampedArray(256 * 3);
+    for (let k = 0; k < 3; k++) {
+      // The first knot in hexadecimal digits, then the steps of each colour from knot to knot.
+      const step = (i: number) => text.charCodeAt(6 + k * (KNOTS - 1) + i) - ZERO;
+      let value = Number.parseInt(text.slice(2 * k, 2 * k + 2), 16);
+      for (let i = 0, low = 0; i < 256; i++) {
+        const at = (i / 255) * (KNOTS - 1);
+        for (; low < Math.min(KNOTS - 2, Math.floor(at)); low++) value += step(low);
+        out[i * 3 + k] = value + step(low) * (at - low);
+      }
     }
-  }
-  made.set(name, out);
-  return out;
+    return out;
+  });
 }
 
 /** The table for a kind of reading: the one asked for if it is of that kind, else the usual one. */
@@ -42,7 +42,7 @@ export function css([r, g, b]: Rgb): string {
 
 export function gradient(name: MapName, direction = "to right"): string {
   const entries = table(name);
-  const stops = Array.from({ length: 18 }, (_, i) => {
+  const stops = range(18, (i) => {
     const at = i * 15 * 3;
     return css([entries[at], entries[at + 1], entries[at + 2]]);
   });

@@ -2,20 +2,23 @@
  * Pure functions from the folded readings of the increments to everything a view shows.
  *
  * raw(v) = E_hat v is linear, so the raw reading of a stream is the sum of the raw readings of its increments;
- * logit(v) = raw(v) / sigma(v) + offset.  Shapes: N increments, S = 2N - 1 stream points, V tokens, C classes.
- * Point 2n is the residual stream after increment n, point 2n - 1 what increment n adds.
+ * logit(v) = raw(v) / sigma(v) + offset.  Shapes: N increments, S stream points, V tokens, C classes.
  */
 
+import type { Points } from "./points";
+
 /** Raw readings of increments [N, V] -> of stream points [S, V]; sums are kept in double precision. */
-export function streamRaw(increments: Float32Array, N: number, V: number): Float32Array {
-  const out = new Float32Array((2 * N - 1) * V);
+export function streamRaw(increments: Float32Array, points: Points, V: number): Float32Array {
+  const out = new Float32Array(points.S * V);
   const sum = new Float64Array(V);
-  for (let n = 0; n < N; n++) {
+  for (let n = 0; n < points.N; n++) {
+    const added = points.at(n, "output") * V;
+    const after = points.at(n, "residual") * V;
     for (let t = 0; t < V; t++) {
       const value = increments[n * V + t];
       sum[t] += value;
-      if (n > 0) out[(2 * n - 1) * V + t] = value;
-      out[2 * n * V + t] = sum[t];
+      out[added + t] = value;
+      out[after + t] = sum[t];
     }
   }
   return out;
@@ -29,18 +32,26 @@ export function logits(raw: Float32Array, sigma: Float32Array, offset: number): 
 }
 
 /** `lens(mid_l) - lens(x_{l-1})`, `lens(x_l) - lens(mid_l)`: [N, V], NaN for the embedding, which is where steps start. */
-export function step(logit: Float32Array, N: number, V: number): Float32Array {
-  const out = new Float32Array(N * V).fill(Number.NaN);
-  for (let n = 1; n < N; n++) {
-    for (let t = 0; t < V; t++) out[n * V + t] = logit[2 * n * V + t] - logit[2 * (n - 1) * V + t];
+export function step(logit: Float32Array, points: Points, V: number): Float32Array {
+  const out = new Float32Array(points.N * V).fill(Number.NaN);
+  for (let n = 1; n < points.N; n++) {
+    const after = points.at(n, "residual") * V;
+    const before = points.at(n - 1, "residual") * V;
+    for (let t = 0; t < V; t++) out[n * V + t] = logit[after + t] - logit[before + t];
   }
   return out;
 }
 
 /** What each increment adds to the token's FINAL logit, exactly additive: [N, V]; their sum + offset = the final logit. */
-export function direct(increments: Float32Array, sigma: Float32Array, N: number, V: number): Float32Array {
+export function direct(
+  increments: Float32Array,
+  sigma: Float32Array,
+  points: Points,
+  V: number,
+): Float32Array {
+  const { N, S } = points;
   const out = new Float32Array(N * V);
-  const last = (2 * N - 2) * V;
+  const last = (S - 1) * V;
   for (let n = 0; n < N; n++) {
     for (let t = 0; t < V; t++) out[n * V + t] = increments[n * V + t] / sigma[last + t];
   }
@@ -103,19 +114,23 @@ export function findRanks(sorted: Float32Array, own: Float32Array, C: number, ou
   }
 }
 
-/** log-sum-exp over the classes of [C, V]. */
+/** log-sum-exp over the classes of [C, V], for one token. */
+export function logSumExpOf(all: ArrayLike<number>, C: number, V: number, token: number): number {
+  let max = Number.NEGATIVE_INFINITY;
+  for (let at = token; at < C * V; at += V) if (all[at] > max) max = all[at];
+  let sum = 0;
+  for (let at = token; at < C * V; at += V) sum += Math.exp(all[at] - max);
+  return max + Math.log(sum);
+}
+
+/** The same for all tokens, [V]. */
 export function logSumExp(all: Float32Array, C: number, V: number): Float32Array {
-  const max = new Float32Array(V).fill(Number.NEGATIVE_INFINITY);
-  for (let c = 0; c < C; c++)
-    for (let t = 0; t < V; t++) if (all[c * V + t] > max[t]) max[t] = all[c * V + t];
-  const sum = new Float64Array(V);
-  for (let c = 0; c < C; c++) for (let t = 0; t < V; t++) sum[t] += Math.exp(all[c * V + t] - max[t]);
-  return Float32Array.from(sum, (s, t) => max[t] + Math.log(s));
+  return Float32Array.from({ length: V }, (_, t) => logSumExpOf(all, C, V, t));
 }
 
 /** The k best classes of one token out of [C, V], best first. */
 export function topOf(
-  all: Float32Array,
+  all: ArrayLike<number>,
   C: number,
   V: number,
   token: number,

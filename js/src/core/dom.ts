@@ -1,4 +1,6 @@
-/** Building elements; text is always set as text. */
+/** Building elements and listening to them; text is always set as text. */
+
+import { onAbort } from "./frame";
 
 type Props = Readonly<Record<string, string | number | boolean | null | undefined>>;
 
@@ -33,16 +35,46 @@ export function assign(node: Element, props: Props): void {
   }
 }
 
+/** A native button. */
+export function button(props: Props, ...children: (Node | string)[]): HTMLButtonElement {
+  return h("button", { type: "button", ...props }, ...children);
+}
+
 /** Put a node into `el`; taken out again on abort. */
 export function attach(el: Element, node: Element, abort: AbortSignal): void {
   el.append(node);
-  abort.addEventListener("abort", () => node.remove());
+  onAbort(abort, () => node.remove());
+}
+
+type Handlers = { readonly [K in keyof HTMLElementEventMap]?: (event: HTMLElementEventMap[K]) => void };
+
+/** Listen to a node until the signal aborts. */
+export function listen(node: Element, abort: AbortSignal, handlers: Handlers): void {
+  for (const [type, handler] of Object.entries(handlers)) {
+    node.addEventListener(type, handler as EventListener, { signal: abort });
+  }
+}
+
+/** What the part of a view that an event came from carries as `data-name`; undefined where there is none. */
+export function dataAt(event: Event, name: string): string | undefined {
+  return (event.target as Element).closest<HTMLElement>(`[data-${name}]`)?.dataset[name];
+}
+
+/** Show a button as pressed, or not. */
+export function setPressed(node: Element, pressed: boolean): void {
+  assign(node, { "aria-pressed": String(pressed) });
 }
 
 /** An event that was acted on: neither the browser nor what is around the view acts on it too. */
 export function claim(event: Event): void {
   event.preventDefault();
   event.stopPropagation();
+}
+
+/** A title's words; all of them also as its tooltip, where they may be cut off. */
+export function entitle(node: HTMLElement, ...words: (Node | string)[]): void {
+  node.replaceChildren(...words);
+  node.title = node.textContent ?? "";
 }
 
 /** Set text only where it differs: writing it again would make screen readers repeat it. */

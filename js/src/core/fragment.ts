@@ -6,7 +6,9 @@
  */
 
 import { batch, effect } from "@preact/signals-core";
+import { range } from "./collections";
 import { shortName } from "./format";
+import { onAbort } from "./frame";
 import { fits } from "./link";
 import type { Snapshot } from "./snapshot";
 import { ADDRESS, CHOICES, type State } from "./state";
@@ -16,7 +18,7 @@ const NAMES: Readonly<Record<string, keyof State>> = ADDRESS;
 /** Which pinned pass stands beside the baseline. */
 const PASS = "pass";
 
-/** Browsers refuse an address that changes too often. */
+/** Browsers refuse an address that changes too often: Safari more than 100 times in 30 seconds. */
 const PAUSE_MS = 300;
 
 /** A class by its number or its name; -1 where there is none. */
@@ -45,7 +47,7 @@ function tokensOf(text: string, most: number): number[] {
   return parts.flatMap((part) => {
     const [first, last = first] = part.split("-").map(Number);
     const length = last - first + 1;
-    return length >= 1 && length <= most ? Array.from({ length }, (_, i) => first + i) : Number.NaN;
+    return length >= 1 && length <= most ? range(length, (i) => first + i) : Number.NaN;
   });
 }
 
@@ -122,7 +124,7 @@ export class Fragment {
       clearTimeout(timer);
       timer = setTimeout(() => this.#write(text), PAUSE_MS);
     });
-    abort.addEventListener("abort", () => {
+    onAbort(abort, () => {
       stop();
       clearTimeout(timer);
     });

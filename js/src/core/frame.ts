@@ -1,6 +1,18 @@
-/** Drawing once a frame, however often the signals change. */
+/**
+ * Drawing once a frame, however often the signals change, and lifetimes.
+ *
+ * Everything in the front end lives as long as an AbortSignal: what is begun with one ends with it. A view draws inside
+ * `onFrame`, which runs at once, remembers the signals that were read, and runs again in the next frame after any of them
+ * has changed.
+ */
 
 import { effect, signal } from "@preact/signals-core";
+
+/** Run when the signal aborts; at once where it has aborted already. */
+export function onAbort(abort: AbortSignal, stop: () => void): void {
+  if (abort.aborted) stop();
+  else abort.addEventListener("abort", stop);
+}
 
 const guards = new WeakMap<AbortSignal, (error: unknown) => void>();
 
@@ -38,7 +50,9 @@ export function inFrame(job: () => void): void {
 /**
  * Run `draw` now and, whenever a signal that it read has changed, once in the next frame.
  *
- * A plain effect would draw on every write: a fast drag writes many times a frame and leaves a backlog.
+ * A plain effect would draw on every write: a fast drag writes many times a frame and leaves a backlog. So the effect has
+ * two states. Armed, it draws, and is subscribed to all that was read. The first change runs it disarmed: it then reads
+ * nothing but its own tick, so that further changes of this frame do not even get here, and the next frame arms it again.
  */
 export function onFrame(abort: AbortSignal, draw: () => void): void {
   if (abort.aborted) return;
@@ -53,12 +67,10 @@ export function onFrame(abort: AbortSignal, draw: () => void): void {
     if (armed) {
       armed = false;
       guarded(abort, draw);
-    } else {
-      // Reads nothing but the tick: further writes of this frame do not even get here.
-      inFrame(job);
-    }
+    } else inFrame(job);
   });
-  ending(abort, () => {
+  // Also where drawing for the first time was the end.
+  onAbort(abort, () => {
     stop();
     queue.delete(job);
   });
@@ -67,14 +79,8 @@ export function onFrame(abort: AbortSignal, draw: () => void): void {
 /** An effect that ends with the signal. */
 export function watch(abort: AbortSignal, run: () => void): void {
   if (abort.aborted) return;
-  ending(
+  onAbort(
     abort,
     effect(() => guarded(abort, run)),
   );
-}
-
-/** Also where drawing for the first time was the end. */
-function ending(abort: AbortSignal, stop: () => void): void {
-  if (abort.aborted) stop();
-  else abort.addEventListener("abort", stop);
 }

@@ -1,5 +1,6 @@
 /** The interventions that the what-if panel offers, as the plain dicts that the kernel builds them from. */
 
+import { range } from "./collections";
 import type { Snapshot } from "./snapshot";
 
 export interface Spec {
@@ -50,13 +51,13 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
     needs: ["tokens"],
     build: ({ tokens }) => ({ type: "MaskTokens", tokens, mode: "mean" }),
   },
-  unread: {
+  cut_sources: {
     name: "No token may read the selected",
     title: "Attention to the selected tokens is cut",
     needs: ["tokens", "blocks", "renormalise"],
     build: cut("edges", ({ tokens }) => ({ sources: tokens })),
   },
-  unreading: {
+  cut_readers: {
     name: "The selected read no token",
     title: "Attention of the selected tokens is cut",
     needs: ["tokens", "blocks", "renormalise"],
@@ -143,7 +144,7 @@ export function describe(spec: Spec, action: Action, blocks: number): string {
 }
 
 function depth({ from, to }: Pick<Choice, "from" | "to">): object {
-  return { blocks: Array.from({ length: Math.max(0, to - from + 1) }, (_, i) => from + i) };
+  return { blocks: range(Math.max(0, to - from + 1), (i) => from + i) };
 }
 
 function norm({ renormalise }: Choice): object {

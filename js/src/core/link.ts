@@ -1,6 +1,7 @@
 /** Links the states of two stores in the browser: no kernel in between. */
 
 import { effect, type Signal } from "@preact/signals-core";
+import { onAbort } from "./frame";
 import { LINKED, type State } from "./state";
 import type { Store } from "./store";
 
@@ -24,7 +25,7 @@ function tie(from: Store, to: Store, name: keyof State, abort: AbortSignal): voi
     const { value } = source;
     if (fits(to, name, value)) target.value = value;
   });
-  abort.addEventListener("abort", stop);
+  onAbort(abort, stop);
 }
 
 /** Whether a value makes sense in a store. */

@@ -1,6 +1,7 @@
 /** What a snapshot says of itself - model, tokens, classes, what travels and how exactly - and whether it is sound. */
 
-import { isRecord, SnapshotError } from "./codec";
+import { damaged, isCount, isRecord } from "./codec";
+import type { Layout } from "./points";
 
 export interface Meta {
   readonly kind: "snapshot" | "part";
@@ -9,7 +10,7 @@ export interface Meta {
     readonly blocks: number;
     readonly heads: number;
     readonly width: number;
-    readonly layout: "sequential" | "parallel";
+    readonly layout: Layout;
     readonly description?: string;
     /** Why its heads cannot be read one by one, where they cannot. */
     readonly heads_refused?: string;
@@ -78,24 +79,19 @@ export interface MapInfo {
 /** The meta data of a snapshot, or an error that says what is wrong with them. */
 export function checkMeta(meta: Readonly<Record<string, unknown>>): Meta {
   for (const key of ["model", "tokens", "classes", "payload"] as const) {
-    if (!isRecord(meta[key])) throw new SnapshotError(`damaged snapshot: its meta data lack "${key}"`);
+    if (!isRecord(meta[key])) throw damaged(`its meta data lack "${key}"`);
   }
   const typed = meta as unknown as Meta;
   const { model, tokens, classes, payload } = typed;
-  const counts: Record<string, unknown> = {
+  for (const [name, value] of Object.entries({
     "model.blocks": model.blocks,
     "model.heads": model.heads,
     "model.width": model.width,
     "tokens.count": tokens.count,
     "tokens.output": tokens.output,
     "classes.count": classes.count,
-  };
-  for (const [name, value] of Object.entries(counts)) {
-    if (typeof value !== "number" || !Number.isInteger(value) || value < 0) {
-      throw new SnapshotError(
-        `damaged snapshot: meta "${name}" must be a whole number, got ${JSON.stringify(value)}`,
-      );
-    }
+  })) {
+    if (!isCount(value)) throw damaged(`meta "${name}" must be a whole number, got ${JSON.stringify(value)}`);
   }
   for (const [name, list] of Object.entries({
     "tokens.prefix": tokens.prefix,
@@ -103,16 +99,16 @@ export function checkMeta(meta: Readonly<Record<string, unknown>>): Meta {
     "classes.names": classes.names,
     "classes.kept": classes.kept,
   })) {
-    if (!Array.isArray(list)) throw new SnapshotError(`damaged snapshot: meta "${name}" must be a list`);
+    if (!Array.isArray(list)) throw damaged(`meta "${name}" must be a list`);
   }
   if (tokens.prefix.length + tokens.grid[0] * tokens.grid[1] !== tokens.count) {
-    throw new SnapshotError(
-      `damaged snapshot: ${tokens.prefix.length} prefix tokens and a grid of ${tokens.grid.join(" x ")} do not make ${tokens.count} tokens`,
+    throw damaged(
+      `${tokens.prefix.length} prefix tokens and a grid of ${tokens.grid.join(" x ")} do not make ${tokens.count} tokens`,
     );
   }
   if (!["all", "classes", "increments"].includes(payload.mode)) {
-    throw new SnapshotError(
-      `damaged snapshot: payload mode must be "all", "classes" or "increments", got ${JSON.stringify(payload.mode)}`,
+    throw damaged(
+      `payload mode must be "all", "classes" or "increments", got ${JSON.stringify(payload.mode)}`,
     );
   }
   return typed;

@@ -1,6 +1,13 @@
-/** Signals that mirror the traits of a widget model, both ways; the hand never waits for the kernel. */
+/**
+ * Signals that mirror the traits of a widget model, both ways; the hand never waits for the kernel.
+ *
+ * A signal that changed is dirty until its value has been sent. Sending waits for the end of what runs now, and then for a
+ * pause, so that a drag sends its latest values only; meanwhile what the kernel says of a dirty trait is older than the hand,
+ * and is not taken. A change that came from the kernel is equal to the trait already, and is not sent back.
+ */
 
 import { effect, type Signal } from "@preact/signals-core";
+import { onAbort } from "./frame";
 import { type Signals, STATE_NAMES, type State } from "./state";
 
 /** The part of anywidget's model that is used. */
@@ -13,7 +20,7 @@ export interface WidgetModel {
   send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
 }
 
-/** Pause between two states sent to the kernel while the hand moves; the last one always arrives. */
+/** Pause between two states sent to the kernel while the hand moves: about 16 a second; the last one always arrives. */
 const SYNC_MS = 60;
 
 /** Hear an event of the model until the end. */
@@ -24,16 +31,15 @@ export function hear(
   abort: AbortSignal,
 ): void {
   model.on(event, callback);
-  abort.addEventListener("abort", () => model.off(event, callback));
+  onAbort(abort, () => model.off(event, callback));
 }
 
 /** Keep state and traits the same until the end; `lost` is told when the model can no longer be saved. */
 export function mirror(model: WidgetModel, state: Signals, abort: AbortSignal, lost: () => void): void {
-  const stopping = (stop: () => void) => abort.addEventListener("abort", stop);
-  let timer: ReturnType<typeof setTimeout> | null = null;
+  let timer: ReturnType<typeof setTimeout> | undefined;
   const dirty = new Set<keyof State>();
   const flush = () => {
-    timer = null;
+    timer = undefined;
     if (dirty.size === 0) return;
     for (const name of dirty) model.set(name, state[name].peek());
     dirty.clear();
@@ -46,7 +52,8 @@ export function mirror(model: WidgetModel, state: Signals, abort: AbortSignal, l
   };
   for (const name of STATE_NAMES) {
     let first = true;
-    stopping(
+    onAbort(
+      abort,
       effect(() => {
         const { value } = state[name];
         if (first || same(value, model.get(name))) {
@@ -70,7 +77,7 @@ export function mirror(model: WidgetModel, state: Signals, abort: AbortSignal, l
       abort,
     );
   }
-  stopping(() => timer !== null && clearTimeout(timer));
+  onAbort(abort, () => clearTimeout(timer));
 }
 
 export function same(a: unknown, b: unknown): boolean {

@@ -1,7 +1,11 @@
 /** Typed access to one picture's snapshot: sizes, names, and the arrays of the classes at hand. */
 
-import { type Container, floats, isRecord, type NdArray, SnapshotError, unpack } from "./codec";
+import { type Container, checkShape, damaged, floats, isRecord, type NdArray, slice, unpack } from "./codec";
+import { kept, range } from "./collections";
+import { Importance, type Shares } from "./importance";
+import { TokenMaps } from "./maps";
 import { checkMeta, type MapInfo, type Meta } from "./meta";
+import { Points } from "./points";
 
 /** What a snapshot holds for one class (views into the arrays that came). */
 export interface ClassArrays {
@@ -9,14 +13,6 @@ export interface ClassArrays {
   ranks?: Uint16Array | Uint32Array; // [P, T'], see Snapshot.rowOf
   valueRaw?: Float32Array; // [L, H, T]
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
-}
-
-/** Token importance for a class by block and head, [blocks, heads, T']; 1 where the method does not split. */
-export interface Shares {
-  readonly signed: boolean;
-  readonly blocks: number;
-  readonly heads: number;
-  readonly values: Float32Array;
 }
 
 export interface ClassLogit {
@@ -32,6 +28,7 @@ export class Snapshot {
   /** Classes. */ readonly C: number;
   /** Tokens of the model. */ readonly T: number;
   /** Tokens of the views: with the pooled token, if there is one, as the last. */ readonly V: number;
+  /** What lies at which place of the residual stream. */ readonly points: Points;
   /** Increments, also slider positions. */ readonly N: number;
   /** Stream points. */ readonly S: number;
   /** Prefix tokens. */ readonly prefix: number;
@@ -48,9 +45,8 @@ export class Snapshot {
   readonly #classes = new Map<number, ClassArrays>();
   readonly #attention: { rows: readonly number[]; data: Uint8Array }[] = [];
   readonly #floats = new Map<string, Float32Array>();
-  readonly #importance = new Map<string, Shares>();
-  #maps: MapInfo[] = [];
-  #mapValues: Float32Array[] = [];
+  readonly #importance = new Importance();
+  readonly #maps = new TokenMaps();
 
   static parse(source: ArrayBuffer | ArrayBufferView): Snapshot {
     return new Snapshot(unpack(source));
@@ -65,8 +61,9 @@ export class Snapshot {
     this.C = meta.classes.count;
     this.T = meta.tokens.count;
     this.V = this.T + (meta.tokens.pooled ? 1 : 0);
-    this.N = meta.model.layout === "parallel" ? this.L + 1 : 2 * this.L + 1;
-    this.S = 2 * this.N - 1;
+    this.points = new Points(this.L, meta.model.layout);
+    this.N = this.points.N;
+    this.S = this.points.S;
     this.prefix = meta.tokens.prefix.length;
     [this.rows, this.columns] = meta.tokens.grid;
     this.output = meta.tokens.output;
@@ -75,7 +72,7 @@ export class Snapshot {
     this.offset = this.#need("offset", [this.C]);
     this.outputLogits = this.#need("output_logits", [this.C]);
     const { mode, points, ranks_only } = meta.payload;
-    this.#rows = Int32Array.from({ length: this.S }, (_, s) => (points ? points.indexOf(s) : s));
+    this.#rows = Int32Array.from(range(this.S, (s) => (points ? points.indexOf(s) : s)));
     if (mode === "increments") {
       this.#expect("embedding", [this.C, this.D]);
       this.#expect("increments", [this.N, this.V, this.D]);
@@ -93,30 +90,12 @@ export class Snapshot {
     const kept = isRecord(classes) && Array.isArray(classes.kept) ? (classes.kept as number[]) : [];
     const rows = isRecord(attention) && Array.isArray(attention.rows) ? (attention.rows as number[]) : [];
     this.#take(container, kept, rows, Array.isArray(maps) ? (maps as MapInfo[]) : []);
-    this.#takeImportance(container);
+    this.#importance.take(container, this.V);
   }
 
   /** Token importance for a class by a method; undefined when it is not at hand. */
   importance(method: string, id: number): Shares | undefined {
-    return this.#importance.get(`${method} ${id}`);
-  }
-
-  #takeImportance({ meta, arrays }: Container): void {
-    const array = arrays.get("importance");
-    if (!array || !isRecord(meta.importance)) return;
-    const { method, classes, signed } = meta.importance as Record<string, unknown>;
-    const [, blocks, heads, tokens] = array.shape;
-    checkShape(array, [(classes as number[]).length, blocks, heads, this.V]);
-    const all = floats(array);
-    (classes as number[]).forEach((id, k) => {
-      const values = slice(all, k, blocks * heads * tokens);
-      this.#importance.set(`${method} ${id}`, { signed: signed === true, blocks, heads, values });
-    });
-  }
-
-  /** Slider positions are increments: 0 the embedding, then attention and MLP of every block. */
-  pointOf(position: number, stream: "residual" | "output"): number {
-    return position === 0 ? 0 : stream === "residual" ? 2 * position : 2 * position - 1;
+    return this.#importance.get(method, id);
   }
 
   /** Where a stream point stands in `ranks`, `top` and `lse`; -1 where its stream does not travel. */
@@ -129,6 +108,16 @@ export class Snapshot {
     return this.meta.payload.points !== undefined;
   }
 
+  /** The norm's scale of a token at the last stream point. */
+  finalSigma(token: number): number {
+    return this.sigma[(this.S - 1) * this.V + token];
+  }
+
+  /** The vectors of increment n are stored divided by a factor that makes them fit float16. */
+  scaleOf(n: number): number {
+    return (this.floats("increment_scale")?.[n] ?? 1) * (this.meta.embedding_scale ?? 1);
+  }
+
   /** An array [P, T'] over all stream points [S, T']; NaN where a point does not travel. */
   spread(values: ArrayLike<number>): Float32Array {
     const { S, V } = this;
@@ -138,28 +127,6 @@ export class Snapshot {
       for (let t = 0; row >= 0 && t < V; t++) out[s * V + t] = values[row * V + t];
     }
     return out;
-  }
-
-  positionOf(block: number, sublayer: "embedding" | "attention" | "mlp"): number {
-    if (block <= 0) return 0;
-    const b = Math.min(block, this.L);
-    if (this.meta.model.layout === "parallel") return b;
-    return sublayer === "attention" ? 2 * b - 1 : 2 * b;
-  }
-
-  placeOf(position: number): { block: number; sublayer: "embedding" | "attention" | "mlp" } {
-    const p = Math.max(0, Math.min(this.N - 1, Math.round(position)));
-    if (p === 0) return { block: 0, sublayer: "embedding" };
-    if (this.meta.model.layout === "parallel") return { block: p, sublayer: "mlp" };
-    return { block: Math.ceil(p / 2), sublayer: p % 2 === 1 ? "attention" : "mlp" };
-  }
-
-  /** "embedding", "block 3 attention", "block 3 MLP" (or "block 3" where attention and MLP are parallel). */
-  positionName(position: number): string {
-    const { block, sublayer } = this.placeOf(position);
-    if (sublayer === "embedding") return "embedding";
-    if (this.meta.model.layout === "parallel") return `block ${block}`;
-    return `block ${block} ${sublayer === "mlp" ? "MLP" : "attention"}`;
   }
 
   className(id: number): string {
@@ -197,17 +164,8 @@ export class Snapshot {
 
   /** A whole array as float32, converted once. */
   floats(name: string): Float32Array | undefined {
-    const cached = this.#floats.get(name);
-    if (cached) return cached;
     const array = this.#arrays.get(name);
-    if (!array) return undefined;
-    const values = floats(array);
-    this.#floats.set(name, values);
-    return values;
-  }
-
-  get hasTop(): boolean {
-    return this.#arrays.has("top");
+    return array && kept(this.#floats, name, () => floats(array));
   }
 
   /** The stored top classes of a point and token, best first; null when the snapshot holds none. */
@@ -219,9 +177,7 @@ export class Snapshot {
     if (row < 0) return null;
     const k = top.shape[2];
     const base = (row * this.V + token) * k;
-    const out: ClassLogit[] = [];
-    for (let i = 0; i < k; i++) out.push({ id: top.data[base + i], logit: logits[base + i] });
-    return out;
+    return range(k, (i) => ({ id: top.data[base + i], logit: logits[base + i] }));
   }
 
   /** Classes of the model's own output, most likely first, with probabilities. */
@@ -262,13 +218,12 @@ export class Snapshot {
   }
 
   get maps(): readonly MapInfo[] {
-    return this.#maps;
+    return this.#maps.infos;
   }
 
   /** Values [T'] of an extra map (NaN where it has none), by name. */
   map(name: string): { info: MapInfo; values: Float32Array } | null {
-    const i = this.#maps.findIndex((m) => m.name === name);
-    return i < 0 ? null : { info: this.#maps[i], values: this.#mapValues[i] };
+    return this.#maps.get(name);
   }
 
   /** Object index + 1 per displayed pixel, 0 for background. */
@@ -305,24 +260,12 @@ export class Snapshot {
     });
     const attention = part(container, "attention", [L, H, rows.length, T]);
     if (attention) this.#attention.push({ rows, data: attention.data as Uint8Array });
-    const values = container.arrays.get("maps");
-    if (values && maps.length > 0) {
-      const all = floats(values);
-      const width = values.shape[1];
-      maps.forEach((info, m) => {
-        const own = new Float32Array(V).fill(Number.NaN);
-        own.set(all.subarray(m * width, (m + 1) * width).subarray(0, V));
-        const at = this.#maps.findIndex((known) => known.name === info.name);
-        const index = at < 0 ? this.#maps.length : at;
-        this.#maps[index] = info;
-        this.#mapValues[index] = own;
-      });
-    }
+    this.#maps.take(container.arrays.get("maps"), maps, V);
   }
 
   #expect(name: string, shape: readonly number[]): NdArray {
     const array = this.#arrays.get(name);
-    if (!array) throw new SnapshotError(`damaged snapshot: array "${name}" is missing`);
+    if (!array) throw damaged(`array "${name}" is missing`);
     checkShape(array, shape);
     return array;
   }
@@ -336,16 +279,4 @@ function part(container: Container, name: string, shape: readonly number[]): NdA
   const array = container.arrays.get(name);
   if (array) checkShape(array, shape);
   return array;
-}
-
-function checkShape(array: NdArray, shape: readonly number[]): void {
-  if (array.shape.length !== shape.length || array.shape.some((n, i) => n !== shape[i])) {
-    throw new SnapshotError(
-      `damaged snapshot: array "${array.name}" must have shape [${shape.join(", ")}], got [${array.shape.join(", ")}]`,
-    );
-  }
-}
-
-function slice(values: Float32Array, index: number, size: number): Float32Array {
-  return values.subarray(index * size, (index + 1) * size);
 }

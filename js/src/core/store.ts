@@ -1,18 +1,21 @@
 /**
  * The one state that all views of a session share, as signals.
  *
- * Live, every signal mirrors a trait of the session's widget model; on a static page the signals are all there is.
- * Views read signals and call the few methods here; they never see the model.
+ * Whoever reads a signal's `value` while drawing is drawn again when it changes; `peek()` reads it without that. Live, every
+ * signal of the state mirrors a trait of the session's widget model (`mirror.ts`), and what is not at hand is asked of the
+ * kernel (`requests.ts`, `transport.ts`); on a static page the signals are all there is. Views read signals and call the few
+ * methods here; they never see the model.
  */
 
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals-core";
-import { isRecord, message, SnapshotError, unpack } from "./codec";
+import { message } from "./codec";
 import { hear, mirror, same, type WidgetModel } from "./mirror";
-import { Readings } from "./readings";
-import { Snapshot } from "./snapshot";
+import { type Data, Passes } from "./passes";
+import { isPin, type Pin, type PinnedStep } from "./pins";
+import { Requests } from "./requests";
+import type { Snapshot } from "./snapshot";
 import { DEFAULTS, SHOWN, type Signals, STATE_NAMES, type State } from "./state";
 import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
-import { Wishes } from "./wishes";
 
 export interface Status {
   readonly kind: "idle" | "busy" | "error";
@@ -20,25 +23,9 @@ export interface Status {
   readonly progress: number | null;
 }
 
-/** What is at hand now; a new object whenever more arrives, so that reading it once subscribes to all of it. */
-export interface Data {
-  readonly snapshot: Snapshot;
-  readonly readings: Readings;
-}
-
-/** One intervention of a what-if state, and what it is called. */
-export interface PinnedStep {
-  readonly spec: Readonly<Record<string, unknown>>;
-  readonly label: string;
-}
-
-/** A what-if state that was kept: its name, and the interventions that make it. */
-export interface Pin {
-  readonly label: string;
-  readonly steps: readonly PinnedStep[];
-}
-
 export const IDLE: Status = { kind: "idle", text: "", progress: null };
+
+const failure = (text: string): Status => ({ kind: "error", text, progress: null });
 
 export class Store {
   readonly state: Signals;
@@ -48,6 +35,7 @@ export class Store {
   readonly intervened: ReadonlySignal<Data | null>;
   /** Intervened passes that a static page carries; null is one that is damaged. */
   readonly pinned: ReadonlySignal<readonly (Data | null)[]>;
+  /** Interventions that were kept by name; the kernel knows them too. */
   readonly pins: ReadonlySignal<readonly Pin[]>;
   /** Slider position 0..N-1 and the stream point that is read there. */
   readonly position: ReadonlySignal<number>;
@@ -60,11 +48,9 @@ export class Store {
   /** What is going on, in words: of the kernel, or of a request made here. */
   readonly notice: ReadonlySignal<Status>;
   readonly transport: Transport;
-  readonly wishes: Wishes;
+  readonly requests: Requests;
 
-  readonly #base: Signal<Data>;
-  readonly #intervened: Signal<Data | null> = signal(null);
-  readonly #pinned: Signal<readonly (Data | null)[]> = signal([]);
+  readonly #passes: Passes;
   readonly #pins: Signal<readonly Pin[]> = signal([]);
   readonly #model: WidgetModel | null;
   readonly #remote: Signal<Status> = signal(IDLE);
@@ -73,28 +59,28 @@ export class Store {
 
   /** `model` is null on a static page. */
   constructor(snapshot: Snapshot, model: WidgetModel | null, initial: Partial<State> = {}) {
-    const base = signal<Data>(dataOf(snapshot));
-    this.#base = base;
-    this.baseline = base;
-    this.intervened = this.#intervened;
-    this.pinned = this.#pinned;
+    const passes = new Passes(snapshot);
+    const { baseline, intervened } = passes;
+    this.#passes = passes;
+    this.baseline = baseline;
+    this.intervened = intervened;
+    this.pinned = passes.pinned;
     this.pins = this.#pins;
     this.#model = model;
-    const last = snapshot.placeOf(snapshot.N - 1);
     const start: State = {
       ...DEFAULTS,
       class_index: snapshot.predicted(1)[0]?.id ?? 0,
-      block: last.block,
-      sublayer: last.sublayer,
+      ...snapshot.points.place(snapshot.N - 1),
       ...initial,
     };
-    this.state = Object.fromEntries(
+    const state = Object.fromEntries(
       STATE_NAMES.map((name) => [name, signal(model ? (model.get(name) ?? start[name]) : start[name])]),
     ) as unknown as Signals;
-    const { state } = this;
-    this.data = computed(() => (state.shown.value !== "baseline" && this.#intervened.value) || base.value);
-    this.position = computed(() => base.value.snapshot.positionOf(state.block.value, state.sublayer.value));
-    this.point = computed(() => base.value.snapshot.pointOf(this.position.value, state.stream.value));
+    this.state = state;
+    const points = () => baseline.value.snapshot.points;
+    this.data = computed(() => (state.shown.value !== "baseline" && intervened.value) || baseline.value);
+    this.position = computed(() => points().position(state.block.value, state.sublayer.value));
+    this.point = computed(() => points().at(this.position.value, state.stream.value));
     this.activeTokens = computed(() => {
       const { V, output, removed } = this.data.value.snapshot;
       const tokens = state.tokens.value.filter((t) => t >= 0 && t < V && !removed.includes(t));
@@ -104,15 +90,13 @@ export class Store {
       this.#local.value.kind === "idle" ? this.#remote.value : this.#local.value,
     );
     this.kernel = signal(model ? "live" : "none");
-    this.transport = new Transport(model ? sender(model) : null);
+    this.transport = new Transport(
+      model && ((content, buffers) => model.send(content, undefined, [...buffers])),
+    );
     if (model) this.#connect(model);
-    this.wishes = new Wishes(this, {
+    this.requests = new Requests(this, {
       failed: () => this.#local.peek().kind === "error",
-      grown: (readings) => {
-        const target = this.#intervened.peek()?.readings === readings ? this.#intervened : this.#base;
-        const now = target.peek();
-        if (now?.readings === readings) target.value = { ...now };
-      },
+      grown: (readings) => passes.grown(readings),
     });
   }
 
@@ -121,7 +105,7 @@ export class Store {
   }
 
   setPosition(position: number): void {
-    const { block, sublayer } = this.#base.peek().snapshot.placeOf(position);
+    const { block, sublayer } = this.baseline.peek().snapshot.points.place(position);
     this.set({ block, sublayer });
   }
 
@@ -148,33 +132,29 @@ export class Store {
     buffers: readonly ArrayBuffer[] = [],
     text: string = kind,
   ): Promise<Answer | null> {
-    this.#local.value = { kind: "busy", text, progress: null };
+    const busy = (words: string, progress: number | null) => {
+      this.#local.value = { kind: "busy", text: words, progress };
+    };
+    busy(text, null);
     try {
-      const answer = await this.transport.request(kind, params, buffers, ({ fraction, text: step }) => {
-        this.#local.value = { kind: "busy", text: step || text, progress: fraction };
-      });
-      for (const buffer of answer.buffers) this.#merge(buffer);
+      const answer = await this.transport.request(kind, params, buffers, ({ fraction, text: step }) =>
+        busy(step || text, fraction),
+      );
+      for (const buffer of answer.buffers) this.#passes.merge(buffer);
       this.#local.value = IDLE;
       return answer;
     } catch (error) {
-      if (error instanceof Superseded) {
-        this.#local.value = IDLE;
-      } else if (error instanceof NoKernel) {
-        this.#local.value = {
-          kind: "error",
-          text: `No kernel: ${text} is not possible here.`,
-          progress: null,
-        };
-      } else {
-        this.#local.value = { kind: "error", text: message(error), progress: null };
-      }
+      if (error instanceof Superseded) this.#local.value = IDLE;
+      else if (error instanceof NoKernel)
+        this.#local.value = failure(`No kernel: ${text} is not possible here.`);
+      else this.fail(error);
       return null;
     }
   }
 
   /** Show an error in words. */
   fail(error: unknown): void {
-    this.#local.value = { kind: "error", text: message(error), progress: null };
+    this.#local.value = failure(message(error));
   }
 
   dismiss(): void {
@@ -193,22 +173,20 @@ export class Store {
 
   /** An intervened pass that came with a static page, null for a damaged one; the first is shown beside the baseline. */
   addPinnedPass(bytes: ArrayBufferView | null): void {
-    const data = bytes && this.#passOf(bytes);
-    this.#pinned.value = [...this.#pinned.peek(), data];
-    this.#intervened.value ??= data;
+    this.#passes.pin(bytes);
   }
 
-  /** Another pass of the same picture: what stands beside the baseline must be of its sizes. */
-  #passOf(bytes: ArrayBufferView): Data {
-    const own = this.#base.peek().snapshot;
-    const pass = Snapshot.parse(bytes);
-    for (const name of ["C", "V", "N", "L", "H", "prefix", "columns"] as const) {
-      if (pass[name] !== own[name]) throw new SnapshotError("the intervened pass is of another model");
-    }
-    return dataOf(pass);
+  /** Show one of the pinned passes beside the baseline. */
+  showPinned(index: number): void {
+    const data = this.pinned.peek()[index];
+    if (!data) return;
+    batch(() => {
+      this.#passes.intervened.value = data;
+      if (this.state.shown.peek() === "baseline") this.set({ shown: "intervened" });
+    });
   }
 
-  /** What-if states that were kept by name; the kernel knows them too. */
+  /** Keep interventions by name. */
   pin(label: string, steps: readonly PinnedStep[]): void {
     this.#setPins([...this.#pins.peek().filter((p) => p.label !== label), { label, steps }]);
   }
@@ -219,34 +197,27 @@ export class Store {
 
   #setPins(pins: readonly Pin[]): void {
     this.#pins.value = pins;
-    this.#model?.set("_pins", pins);
-    this.#model?.save_changes();
-  }
-
-  /** Show one of the pinned passes beside the baseline. */
-  showPinned(index: number): void {
-    const data = this.#pinned.peek()[index];
-    if (!data) return;
-    batch(() => {
-      this.#intervened.value = data;
-      if (this.state.shown.peek() === "baseline") this.set({ shown: "intervened" });
-    });
+    this.#save("_pins", pins);
   }
 
   /** Forget the intervened pass. */
   removeInterventions(): void {
     batch(() => {
-      this.#intervened.value = null;
+      this.#passes.intervened.value = null;
       this.set({ shown: "baseline" });
     });
     // Else the kernel and other views would keep it, and applying it again would be no change to them.
-    this.#model?.set("_intervened", new DataView(new ArrayBuffer(0)));
+    this.#save("_intervened", new DataView(new ArrayBuffer(0)));
+  }
+
+  #save(trait: string, value: unknown): void {
+    this.#model?.set(trait, value);
     this.#model?.save_changes();
   }
 
   /** Baseline, intervened, difference, and round again. */
   nextShown(): void {
-    if (!this.#intervened.peek()) return;
+    if (!this.intervened.peek()) return;
     const at = SHOWN.indexOf(this.state.shown.peek());
     this.set({ shown: SHOWN[(at + 1) % SHOWN.length] });
   }
@@ -257,86 +228,54 @@ export class Store {
   }
 
   #connect(model: WidgetModel): void {
-    const listen = (event: string, callback: (...args: never[]) => void) =>
-      hear(model, event, callback, this.signal);
     mirror(model, this.state, this.signal, () => this.setKernel(false));
-    listen("change:_snapshot", () => this.#replace(model.get("_snapshot")));
-    const takePins = () => {
-      const listed = model.get("_pins");
-      const pins = Array.isArray(listed) ? listed.filter(isPin) : [];
-      if (!same(this.#pins.peek(), pins)) this.#pins.value = pins;
-      if (Array.isArray(listed) && pins.length < listed.length)
-        this.fail(new Error(`${listed.length - pins.length} of ${listed.length} pinned states are damaged`));
+    const follow = (trait: string, take: (value: unknown) => void) => {
+      hear(model, `change:${trait}`, () => take(model.get(trait)), this.signal);
+      return take;
     };
-    listen("change:_pins", takePins);
-    takePins();
-    listen("change:_intervened", () => this.#setIntervened(model.get("_intervened")));
-    listen("change:status", () => this.#setStatus(model.get("status")));
-    listen("msg:custom", ((content: unknown, buffers: readonly ArrayBufferView[]) =>
-      this.transport.receive(content, buffers ?? [])) as (...args: never[]) => void);
-    this.#setIntervened(model.get("_intervened"));
-    this.#setStatus(model.get("status"));
+    follow("_snapshot", (bytes) =>
+      this.#attempt(() =>
+        // The state stays where it still makes sense.
+        batch(() => {
+          this.#passes.replace(bytes as ArrayBufferView);
+          this.hovered.value = null;
+        }),
+      ),
+    );
+    for (const [trait, take] of [
+      ["_pins", (listed: unknown) => this.#takePins(listed)],
+      ["_intervened", (bytes: unknown) => this.#attempt(() => this.#passes.intervene(bytes))],
+      ["status", (status: unknown) => this.#takeStatus((status ?? {}) as Partial<Status>)],
+    ] as const) {
+      follow(trait, take)(model.get(trait));
+    }
+    hear(
+      model,
+      "msg:custom",
+      (content: unknown, buffers: readonly ArrayBufferView[]) =>
+        this.transport.receive(content, buffers ?? []),
+      this.signal,
+    );
   }
 
-  #setStatus(value: unknown): void {
-    const { kind, text, progress } = (value ?? {}) as Partial<Status>;
-    this.#remote.value = {
-      kind: kind ?? "idle",
-      text: text ?? "",
-      progress: typeof progress === "number" ? progress : null,
-    };
+  #takePins(listed: unknown): void {
+    if (!Array.isArray(listed)) listed = [];
+    const all = listed as readonly unknown[];
+    const pins = all.filter(isPin);
+    if (!same(this.#pins.peek(), pins)) this.#pins.value = pins;
+    const lost = all.length - pins.length;
+    if (lost > 0) this.fail(new Error(`${lost} of ${all.length} pinned states are damaged`));
   }
 
-  /** Another picture: the state stays where it still makes sense. */
-  #replace(bytes: unknown): void {
+  #takeStatus({ kind = "idle", text = "", progress }: Partial<Status>): void {
+    this.#remote.value = { kind, text, progress: typeof progress === "number" ? progress : null };
+  }
+
+  #attempt(take: () => void): void {
     try {
-      const next = dataOf(Snapshot.parse(bytes as ArrayBufferView));
-      batch(() => {
-        this.hovered.value = null;
-        this.#intervened.value = null;
-        this.#base.value = next;
-      });
+      take();
     } catch (error) {
       this.fail(error);
     }
   }
-
-  #setIntervened(bytes: unknown): void {
-    if (!ArrayBuffer.isView(bytes) || bytes.byteLength === 0) {
-      this.#intervened.value = null;
-      return;
-    }
-    try {
-      this.#intervened.value = this.#passOf(bytes);
-    } catch (error) {
-      this.#intervened.value = null;
-      this.fail(error);
-    }
-  }
-
-  #merge(buffer: ArrayBuffer | ArrayBufferView): void {
-    const container = unpack(buffer);
-    if (container.meta.kind !== "part") return;
-    const target = container.meta.intervened === true ? this.#intervened : this.#base;
-    const data = target.peek();
-    // An intervention was undone before its answer came.
-    if (!data) return;
-    data.snapshot.merge(container);
-    const { classes } = container.meta as { classes?: { kept?: number[] } };
-    for (const id of classes?.kept ?? []) data.readings.forget(id);
-    target.value = { ...data };
-  }
-}
-
-function isPin(value: unknown): value is Pin {
-  if (!isRecord(value) || typeof value.label !== "string" || !Array.isArray(value.steps)) return false;
-  return value.steps.every((step) => isRecord(step) && isRecord(step.spec) && typeof step.label === "string");
-}
-
-function dataOf(snapshot: Snapshot): Data {
-  return { snapshot, readings: new Readings(snapshot) };
-}
-
-function sender(model: WidgetModel) {
-  return (content: object, buffers: readonly ArrayBuffer[]) => model.send(content, undefined, [...buffers]);
 }

@@ -1,6 +1,7 @@
 /** Whether the page around is light or dark, followed while it changes. */
 
 import { type ReadonlySignal, signal } from "@preact/signals-core";
+import { onAbort } from "./frame";
 
 export type Theme = "light" | "dark";
 
@@ -37,7 +38,7 @@ export function followTheme(root: HTMLElement, abort: AbortSignal): ReadonlySign
   for (const node of [document.documentElement, document.body]) {
     observer.observe(node, { attributes: true, attributeFilter: attributes });
   }
-  abort.addEventListener("abort", () => observer.disconnect());
+  onAbort(abort, () => observer.disconnect());
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update, { signal: abort });
   return theme;
 }

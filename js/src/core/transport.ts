@@ -1,4 +1,12 @@
-/** Requests to the kernel: one of a kind in flight, the latest pending one replaces older ones. */
+/**
+ * Requests to the kernel and their answers.
+ *
+ * Of every kind of request one is in flight at most. A second one waits for it, and a third one takes the second one's place,
+ * which ends as superseded: however fast a hand moves, the kernel works on one state and then on the latest. Messages carry
+ * the page's own name (`client`), since a kernel answers all pages of a session.
+ */
+
+import { message } from "./codec";
 
 export type Params = Readonly<Record<string, unknown>>;
 
@@ -97,21 +105,21 @@ export class Transport {
   /** A message from the kernel; answers to other pages, and other traffic, are ignored. */
   receive(content: unknown, buffers: readonly (ArrayBuffer | ArrayBufferView)[]): void {
     if (typeof content !== "object" || content === null) return;
-    const { type, client, id, ok, result, error, fraction, text } = content as Record<string, unknown>;
+    const { type, client, id, ok, result, error, fraction, text: step } = content as Record<string, unknown>;
     if (client !== undefined && client !== this.client) return;
     const job = [...this.#flying.values()].find((flying) => flying.id === id);
     if (!job) return;
     if (type === "progress") {
-      job.onProgress?.({ fraction: Number(fraction) || 0, text: String(text ?? "") });
+      job.onProgress?.({ fraction: Number(fraction) || 0, text: String(step ?? "") });
     } else if (type === "response") {
       this.#flying.delete(job.kind);
       if (ok === true) {
         job.resolve({ result: (result ?? {}) as Record<string, unknown>, buffers });
       } else {
-        const { title, message } = (error ?? {}) as Record<string, unknown>;
+        const { title, message: text } = (error ?? {}) as Record<string, unknown>;
         const kind = String(title ?? "Error");
         job.reject(
-          kind === "Cancelled" ? new Superseded(job.kind) : new KernelError(kind, String(message ?? kind)),
+          kind === "Cancelled" ? new Superseded(job.kind) : new KernelError(kind, String(text ?? kind)),
         );
       }
       this.#next(job.kind);
@@ -138,7 +146,7 @@ export class Transport {
       this.#send?.({ type: "request", client, id: job.id, kind: job.kind, params: job.params }, job.buffers);
     } catch (error) {
       this.#flying.delete(job.kind);
-      job.reject(new NoKernel(error instanceof Error ? error.message : String(error)));
+      job.reject(new NoKernel(message(error)));
       this.#next(job.kind);
     }
   }

@@ -1,20 +1,21 @@
 /** The class that is read, and one to compare it with: searched by name or id, the predicted ones first. */
 
 import { computed } from "@preact/signals-core";
-import { h } from "../core/dom";
-import { count, percent } from "../core/format";
+import { button, listen } from "../core/dom";
+import { percent } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { indexClasses, searchClasses } from "./classSearch";
-import { type Combobox, combobox, type Group, type Option } from "./combobox";
+import { type Combobox, combobox, type Group, type Option } from "./classes/combobox";
+import { indexClasses, searchClasses, searchNote } from "./classes/search";
 import { root } from "./parts";
 
 /** Options shown at once; 21,843 nodes would take longer to make than to search. */
 const CAP = 60;
+/** Predicted classes that stand before all others. */
 const PREDICTED = 5;
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
-  const section = root(el, abort, "picker", "Class");
+  const section = root(el, abort, "chart csw-picker", "Class");
   const { state } = store;
   const names = computed(() => store.data.value.snapshot.meta.classes.names);
   const index = computed(() => indexClasses(names.value));
@@ -40,11 +41,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       { label: "Predicted", options: first.map(option) },
       { label: query.trim() === "" ? "All classes" : "Matches", options: rest.map(option) },
     ].filter(({ options }) => options.length > 0);
-    const more = found.total - found.ids.length;
-    let note = "";
-    if (groups.length === 0) note = "No class has such a name or id.";
-    else if (more > 0) note = `${count(more)} more: type to narrow down`;
-    return { groups, note };
+    return { groups, note: searchNote(found, groups.length) };
   };
 
   const main = combobox(abort, "Class", "Class name or id", search, (id) => {
@@ -58,31 +55,21 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const now = state.compare_index.peek();
     return now === null ? {} : { class_index: now, compare_index: state.class_index.peek() };
   };
-  const swap = h(
-    "button",
-    { type: "button", class: "csw-swap", "aria-label": "Swap the two classes", title: "Swap" },
-    "⇄",
-  );
-  const clear = h(
-    "button",
-    { type: "button", class: "csw-clear", "aria-label": "Do not compare", title: "Do not compare" },
-    "×",
-  );
+  const swap = button({ class: "csw-swap", "aria-label": "Swap the two classes", title: "Swap" }, "⇄");
+  const stop = "Do not compare";
+  const clear = button({ class: "csw-clear", "aria-label": stop, title: stop }, "×");
   main.field.classList.add("csw-main");
   other.field.classList.add("csw-other");
   other.field.append(swap, clear);
   section.append(main.field, other.field);
 
-  const options = { signal: abort };
-  swap.addEventListener("click", () => store.set(swapped()), options);
-  clear.addEventListener(
-    "click",
-    () => {
+  listen(swap, abort, { click: () => store.set(swapped()) });
+  listen(clear, abort, {
+    click: () => {
       store.set({ compare_index: null });
       other.input.focus();
     },
-    options,
-  );
+  });
 
   const tell = (box: Combobox, id: number | null) => {
     const full = id === null ? "" : store.data.value.snapshot.className(id);
@@ -91,7 +78,6 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   onFrame(abort, () => {
     tell(main, state.class_index.value);
     tell(other, state.compare_index.value);
-    const alone = state.compare_index.value === null;
-    swap.hidden = clear.hidden = alone;
+    swap.hidden = clear.hidden = state.compare_index.value === null;
   });
 }

@@ -2,23 +2,25 @@
 
 import { computed } from "@preact/signals-core";
 import { attach, h, say, unique } from "../core/dom";
-import { fieldOf, pairOf } from "../core/field";
 import { approximateNote, shortName } from "../core/format";
 import { onFrame, watch } from "../core/frame";
-import { MaskOutline, Picture } from "../core/paint";
 import type { Store } from "../core/store";
+import { FIELDS, fieldOf, pairOf } from "../fields";
+import { passChoice } from "./controls";
 import { chips } from "./heatmap/chips";
 import { optionsRow, readingRow } from "./heatmap/controls";
 import { legend } from "./heatmap/legend";
 import { pane } from "./heatmap/pane";
-import { passes } from "./parts";
+import { MaskOutline, Picture } from "./heatmap/picture";
+import type { PartOptions } from "./view";
 
-export interface HeatmapOptions {
+export interface HeatmapOptions extends PartOptions {
   /** Leave out the controls around the picture. */
   readonly bare?: boolean;
-  /** Somebody else offers the choice of the pass. */
-  readonly composed?: boolean;
 }
+
+/** Classes of the model's own output that get the first, best separated colours. */
+const LEADING = 6;
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: HeatmapOptions = {}): void {
   const { state } = store;
@@ -28,7 +30,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   // The first colours go to what matters most in this picture.
   const leading = computed(() => {
     const { snapshot } = store.baseline.value;
-    return [...new Set([state.class_index.value, ...snapshot.predicted(6).map((p) => p.id)])];
+    return [...new Set([state.class_index.value, ...snapshot.predicted(LEADING).map((p) => p.id)])];
   });
 
   const help = unique("map");
@@ -56,7 +58,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   const root = h("section", { class: "csw-view csw-heatmap", "aria-label": "Patch map" });
   if (!options.bare) {
     const controls = readingRow(store, abort);
-    if (!options.composed) controls.append(passes(store, abort));
+    if (!options.composed) controls.append(passChoice(store, abort));
     root.append(controls);
   }
   root.append(pictures, chips(store, abort, field, leading), legend(store, abort, field, leading));
@@ -88,9 +90,5 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     say(note, notes.filter(Boolean).join(" "));
     note.hidden = !options.composed && note.textContent === "";
   });
-  watch(abort, () => {
-    const reading = state.reading.value;
-    if (reading === "attention" || reading === "source") store.wishes.attention(store.activeTokens.value);
-    if (reading === "importance") store.wishes.importance();
-  });
+  watch(abort, () => FIELDS[state.reading.value].fetch?.(store));
 }

@@ -1,64 +1,53 @@
 /** How the class rises over the depth: for the output token, the selected tokens, inside and outside of the object. */
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
-import {
-  blockAxis,
-  chanceLine,
-  heightOf,
-  LEFT,
-  linePath,
-  RIGHT,
-  slotWidth,
-  TOP,
-  valueAxis,
-} from "../charts/marks";
-import { linear, log1, rankTicks, ticks } from "../charts/scale";
-import { claim, h, pointIn, say, svg } from "../core/dom";
-import { count, number, shortCount, shortName } from "../core/format";
+import { assign, claim, entitle, h, listen, pointIn, say } from "../core/dom";
+import { count, number, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { keepPlace, OWN_KEYS, root, segmented, subject, widthOf } from "./parts";
-import { chanceOf, hoveredLine, type Line, linesOf, type Measure, objectTokens } from "./trajectories";
+import { segmented, toggle } from "./controls";
+import { root, widthOf } from "./parts";
+import { OWN_KEYS } from "./roving";
+import { Legend } from "./trajectories/legend";
+import { hoveredLine, linesOf, type Measure, objectTokens } from "./trajectories/lines";
+import { Plot } from "./trajectories/plot";
+import { subject } from "./words";
 
 const MEASURES: readonly (readonly [Measure, string])[] = [
   ["rank", "Rank"],
   ["identifiability", "Ident."],
   ["logit", "Logit"],
 ];
+const TITLES: Readonly<Record<Measure, string>> = {
+  rank: "Rank",
+  identifiability: "Identifiability",
+  logit: "Logit",
+};
+
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
-  const section = root(el, abort, "trajectories", "Trajectories over the depth");
+  const section = root(el, abort, "chart csw-trajectories", "Trajectories over the depth");
   const { state } = store;
   const measure: Signal<Measure> = signal("rank");
   const logarithmic = signal(true);
-  const hidden: Signal<ReadonlySet<string>> = signal(new Set());
   const pointed: Signal<number | null> = signal(null);
 
   const title = h("h3");
   const rough = h("span", { class: "csw-approximate" }, "approximate");
-  const log = h("button", { type: "button", class: "csw-toggle", title: "Logarithmic rank axis" }, "log");
-  const choice = segmented(abort, "Measure", MEASURES, measure, (value) => {
-    measure.value = value;
-  });
+  const log = toggle(abort, "log", "Logarithmic rank axis", logarithmic);
+  const choice = segmented(abort, "Measure", MEASURES, measure);
   const empty = h("p", { class: "csw-empty" });
-  const chart = svg("svg", {
+  const plot = new Plot({
     role: "slider",
     tabindex: 0,
     "aria-label": "Layer",
     "aria-valuemin": 0,
     ...OWN_KEYS,
   });
-  const plot = svg("g");
-  const cursor = svg("g", { class: "csw-cursor" });
-  chart.append(plot, cursor);
-  const legend = h("div", { class: "csw-keys", role: "group", "aria-label": "Lines" });
+  const chart = plot.node;
+  const legend = new Legend(abort);
   const readout = h("p", { class: "csw-readout" });
-  section.append(
-    h("header", {}, title, rough, h("span", { class: "csw-tools" }, log, choice)),
-    empty,
-    chart,
-    legend,
-    readout,
-  );
+  const head = h("header", {}, title, rough, h("span", { class: "csw-tools" }, log, choice));
+  section.append(head, empty, chart, legend.node, readout);
 
   const width = widthOf(section, abort);
   const split = computed(() => objectTokens(store));
@@ -68,157 +57,77 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     // Mean ranks: tenths say enough.
     return value < 10 && value % 1 !== 0 ? value.toFixed(1) : count(value);
   };
-  const keys: HTMLButtonElement[] = [];
-  let slot = { pitch: 1, count: 1 };
-  let scale: (v: number) => number = () => 0;
 
-  const path = ({ look, values }: Line) => {
-    const points = values.map((v, p) => [LEFT + (p + 0.5) * slot.pitch, scale(v)] as const);
-    const d = linePath(
-      store.data.value.snapshot.sparse ? points.filter(([, y]) => !Number.isNaN(y)) : points,
-    );
-    return svg("path", { class: `csw-line csw-look-${look}`, d });
-  };
   const mark = () => {
     const now = model.value;
-    const { snapshot } = store.data.value;
+    const { points, N } = store.data.value.snapshot;
     const position = store.position.value;
     const at = pointed.value ?? position;
-    const off = hidden.value;
+    const off = legend.hidden.value;
     const over = hoveredLine(store, measure.value);
     if (typeof now === "string") return;
-    const x = (p: number) => (LEFT + (p + 0.5) * slot.pitch).toFixed(1);
-    const line = (p: number, kind: string) =>
-      svg("line", { class: kind, x1: x(p), x2: x(p), y1: TOP, y2: heightOf(width.value).bottom });
-    const dots = now.lines.filter(({ key, values }) => !off.has(key) && Number.isFinite(values[at]));
-    cursor.replaceChildren(
-      line(position, "csw-cursor-now"),
-      ...(at === position ? [] : [line(at, "csw-pointed")]),
-      ...(over ? [path(over)] : []),
-      ...dots
-        .reverse()
-        .map(({ look, values }) =>
-          svg("circle", { class: `csw-look-${look}`, cx: x(at), cy: scale(values[at]).toFixed(1), r: 3.2 }),
-        ),
+    const { lines } = now;
+    plot.mark(
+      position,
+      at,
+      lines.filter(({ key }) => !off.has(key)),
+      over,
     );
-    now.lines.forEach(({ values }, i) => {
-      if (keys[i]) say(keys[i].children[2], format(values[at] ?? Number.NaN));
-    });
+    legend.mark(lines.map(({ values }) => format(values[at] ?? Number.NaN)));
     const place = state.stream.value === "residual" ? "after" : "output of";
-    const where = at === 0 ? "at the embedding" : `${place} ${snapshot.positionName(at)}`;
+    const where = at === 0 ? "at the embedding" : `${place} ${points.name(at)}`;
     say(readout, over ? `${where}; ${over.name} ${format(over.values[at])}` : where);
-    chart.setAttribute("aria-valuemax", String(snapshot.N - 1));
-    chart.setAttribute("aria-valuenow", String(position));
-    const said = now.lines
+    const told = lines
       .filter(({ values }) => values.length > 0)
       .map(({ name, values }) => `${name} ${now.measure} ${format(values[position])}`);
-    chart.setAttribute("aria-valuetext", `${snapshot.positionName(position)}: ${said.join(", ")}`);
+    assign(chart, {
+      "aria-valuemax": N - 1,
+      "aria-valuenow": position,
+      "aria-valuetext": `${points.name(position)}: ${told.join(", ")}`,
+    });
   };
 
   onFrame(abort, () => {
     const now = model.value;
-    const { snapshot } = store.data.value;
+    const { snapshot, readings } = store.data.value;
     const kind = measure.value;
-    const what = MEASURES.find(([m]) => m === kind)?.[1] ?? kind;
-    const of =
-      kind === "logit" ? subject(store, snapshot) : shortName(snapshot.className(state.class_index.value));
-    title.replaceChildren(
-      `${kind === "identifiability" ? "Identifiability" : what} of `,
-      h("b", {}, of),
-      state.stream.value === "output" ? " in sublayer outputs" : "",
-    );
-    title.title = title.textContent ?? "";
-    rough.hidden = kind === "logit" || !store.data.value.readings.ranksApproximate(state.class_index.value);
+    const id = state.class_index.value;
+    const of = kind === "logit" ? subject(store, snapshot) : shortName(snapshot.className(id));
+    const outputs = state.stream.value === "output" ? " in sublayer outputs" : "";
+    entitle(title, `${TITLES[kind]} of `, h("b", {}, of), outputs);
+    rough.hidden = kind === "logit" || !readings.ranksApproximate(id);
     log.hidden = kind !== "rank";
-    log.setAttribute("aria-pressed", String(logarithmic.value));
     const missing = typeof now === "string";
     empty.hidden = !missing;
     chart.style.display = missing ? "none" : "";
-    legend.hidden = readout.hidden = missing;
+    legend.node.hidden = readout.hidden = missing;
     if (missing) return say(empty, now);
-    const off = hidden.value;
-    const lines = now.lines.filter(({ key }) => !off.has(key));
-    const W = width.value;
-    const right = W - RIGHT;
-    const pitch = slotWidth(W, snapshot.N);
-    slot = { pitch, count: snapshot.N };
-    const { height, bottom: foot } = heightOf(W);
-    const bottom = foot - 2;
-    let marks: number[];
-    const chance = chanceOf(kind, snapshot.C);
-    let highest = Number.POSITIVE_INFINITY;
-    if (kind === "rank") {
-      const worst = Math.max(Math.min(4, snapshot.C - 1), now.extent[1]);
-      scale = (logarithmic.value ? log1 : linear)(0, worst, TOP + 4, bottom);
-      highest = worst;
-      marks = logarithmic.value ? rankTicks(worst) : ticks(0, worst, 4).filter(Number.isInteger);
-    } else {
-      const [low, high] = kind === "identifiability" ? [0, 1] : now.extent;
-      scale = linear(low, high, bottom, TOP + 2);
-      marks = ticks(low, high, 4);
-    }
-    const perBlock = snapshot.meta.model.layout === "parallel" ? 1 : 2;
-    const text = (v: number) => (kind === "rank" ? shortCount(v) : number(v, v % 1 === 0 ? 0 : 1));
-    plot.replaceChildren(
-      ...valueAxis(marks, scale, right, text),
-      // Drawn last to first: the output token lies on top.
-      ...[...lines].reverse().map(path),
-      ...(chance !== null && chance <= highest ? chanceLine(scale(chance), right) : []),
-      ...blockAxis(snapshot.L, perBlock, pitch, height - 4),
-    );
-    chart.setAttribute("viewBox", `0 0 ${W} ${height}`);
-    chart.setAttribute("height", String(height));
-    while (keys.length < now.lines.length) {
-      const key = h("button", { type: "button" }, h("i"), h("span", { class: "csw-key-name" }), h("b"));
-      keys.push(key);
-      legend.append(key);
-    }
-    for (const key of keys.splice(now.lines.length)) key.remove();
-    now.lines.forEach((line, i) => {
-      keys[i].className = `csw-look-${line.look}`;
-      keys[i].dataset.key = line.key;
-      keys[i].setAttribute("aria-pressed", String(!off.has(line.key)));
-      keepPlace(keys[i], line.values.length > 0, true);
-      say(keys[i].children[1], line.name);
-    });
+    plot.draw(now, snapshot, width.value, logarithmic.value, legend.hidden.value);
+    legend.draw(now.lines);
     untracked(mark);
   });
-
   onFrame(abort, mark);
+  goes(store, abort, plot, pointed);
+}
 
-  const options = { signal: abort };
-  const positionAt = (event: PointerEvent) => {
-    const { x } = pointIn(chart, event, width.value, 1);
-    const p = Math.floor((x - LEFT) / slot.pitch);
-    return Math.max(0, Math.min(slot.count - 1, p));
-  };
-  chart.addEventListener(
-    "pointermove",
-    (event) => {
+/** Going to a layer, by pointer and by keys. */
+function goes(store: Store, abort: AbortSignal, plot: Plot, pointed: Signal<number | null>): void {
+  const inside = (position: number) => Math.max(0, Math.min(store.data.peek().snapshot.N - 1, position));
+  const positionAt = (event: PointerEvent) => inside(plot.slotAt(pointIn(plot.node, event, plot.width, 1).x));
+  listen(plot.node, abort, {
+    pointermove: (event) => {
       pointed.value = positionAt(event);
       if (event.buttons & 1) store.setPosition(positionAt(event));
     },
-    options,
-  );
-  chart.addEventListener(
-    "pointerdown",
-    (event) => {
+    pointerdown: (event) => {
       if (event.button !== 0) return;
-      chart.setPointerCapture(event.pointerId);
+      plot.node.setPointerCapture(event.pointerId);
       store.setPosition(positionAt(event));
     },
-    options,
-  );
-  chart.addEventListener(
-    "pointerleave",
-    () => {
+    pointerleave: () => {
       pointed.value = null;
     },
-    options,
-  );
-  chart.addEventListener(
-    "keydown",
-    (event) => {
+    keydown: (event) => {
       const now = store.position.peek();
       const steps: Record<string, number> = {
         ArrowRight: now + 1,
@@ -228,31 +137,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
         PageUp: now + 2,
         PageDown: now - 2,
         Home: 0,
-        End: slot.count - 1,
+        End: Number.POSITIVE_INFINITY,
       };
       const next = steps[event.key];
       if (next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
-      store.setPosition(Math.max(0, Math.min(slot.count - 1, next)));
+      store.setPosition(inside(next));
       claim(event);
     },
-    options,
-  );
-  legend.addEventListener(
-    "click",
-    (event) => {
-      const key = (event.target as Element).closest("button")?.dataset.key;
-      if (key === undefined) return;
-      const next = new Set(hidden.peek());
-      if (!next.delete(key)) next.add(key);
-      hidden.value = next;
-    },
-    options,
-  );
-  log.addEventListener(
-    "click",
-    () => {
-      logarithmic.value = !logarithmic.peek();
-    },
-    options,
-  );
+  });
 }

@@ -1,18 +1,21 @@
 /** The classes that the selected tokens read best as, at the point where the slider stands. */
 
 import { computed } from "@preact/signals-core";
-import { h, say } from "../core/dom";
+import { range } from "../core/collections";
+import { assign, button, dataAt, entitle, h, listen, say, setPressed } from "../core/dom";
 import { count, hundredths, number, percent, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
-import { OWN_KEYS, root, tokensName, walk } from "./parts";
-import { meanRank, topClasses } from "./ranking";
+import { meanRank, topClasses } from "./classes/ranking";
+import { root } from "./parts";
+import { OWN_KEYS, walk } from "./roving";
+import { tokensName } from "./words";
 
 const COUNT = 8;
 
 interface Row {
   readonly item: HTMLElement;
-  readonly button: HTMLButtonElement;
+  readonly choice: HTMLButtonElement;
   readonly name: HTMLElement;
   readonly logit: HTMLElement;
   readonly share: HTMLElement;
@@ -22,12 +25,12 @@ function row(): Row {
   const name = h("span", { class: "csw-name" });
   const logit = h("span");
   const share = h("span");
-  const button = h("button", { type: "button" }, name, logit, share);
-  return { item: h("li", {}, button), button, name, logit, share };
+  const choice = button({}, name, logit, share);
+  return { item: h("li", {}, choice), choice, name, logit, share };
 }
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
-  const section = root(el, abort, "top", "Top classes");
+  const section = root(el, abort, "chart csw-top", "Top classes");
   const title = h("h3");
   const list = h("ol", { class: "csw-list", ...OWN_KEYS });
   const rank = h("p", { class: "csw-readout" });
@@ -40,7 +43,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   );
   const few = h("p", { class: "csw-readout" });
   section.append(h("header", {}, title), head, list, few, rank);
-  const rows = Array.from({ length: COUNT }, row);
+  const rows = range(COUNT, row);
   list.append(...rows.map((r) => r.item));
 
   const { state } = store;
@@ -55,28 +58,26 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const other = state.compare_index.value;
     const tokens = store.activeTokens.value;
     const point = store.point.value;
-    title.replaceChildren(h("b", {}, tokensName(snapshot, store.activeTokens.value)), ` ${where(store)}`);
-    title.title = title.textContent ?? "";
-    rows.forEach(({ item, button, name, logit, share }, i) => {
+    entitle(title, h("b", {}, tokensName(snapshot, tokens)), ` ${where(store)}`);
+    rows.forEach(({ item, choice, name, logit, share }, i) => {
       const entry = now[i];
       item.hidden = !entry;
       if (!entry) return;
       const full = snapshot.className(entry.id);
-      button.dataset.id = String(entry.id);
-      button.classList.toggle("csw-main", entry.id === id);
-      button.classList.toggle("csw-other", entry.id === other);
-      button.setAttribute("aria-pressed", String(entry.id === id));
-      button.style.setProperty("--p", `${(100 * (entry.probability || 0)).toFixed(2)}%`);
-      button.title = `${full}\nShift-click to compare`;
-      button.setAttribute(
-        "aria-label",
-        `${full}, logit ${number(entry.logit)}, probability ${percent(entry.probability)}`,
-      );
+      choice.classList.toggle("csw-main", entry.id === id);
+      choice.classList.toggle("csw-other", entry.id === other);
+      choice.style.setProperty("--p", `${(100 * (entry.probability || 0)).toFixed(2)}%`);
+      setPressed(choice, entry.id === id);
+      assign(choice, {
+        "data-id": entry.id,
+        title: `${full}\nShift-click to compare`,
+        "aria-label": `${full}, logit ${number(entry.logit)}, probability ${percent(entry.probability)}`,
+      });
       say(name, shortName(full));
       say(logit, number(hundredths(entry.logit)));
       say(share, percent(entry.probability));
     });
-    say(few, caveat(store.data.value.readings.allLogits(point) !== null, tokens.length, now.length));
+    say(few, caveat(store.data.value.readings.all.logits(point) !== null, tokens.length, now.length));
     few.hidden = few.textContent === "";
     const parts: (Node | string)[] = [];
     for (const [c, kind] of [
@@ -100,22 +101,17 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     rank.replaceChildren(...parts);
   });
 
-  const options = { signal: abort };
-  list.addEventListener(
-    "click",
-    (event) => {
-      const button = (event.target as Element).closest("button");
-      if (!button) return;
-      const id = Number(button.dataset.id);
-      if (!event.shiftKey && !event.altKey) store.set({ class_index: id });
-      else
-        store.set({
-          compare_index: id === state.compare_index.peek() || id === state.class_index.peek() ? null : id,
-        });
+  listen(list, abort, {
+    click: (event) => {
+      const chosen = dataAt(event, "id");
+      if (chosen === undefined) return;
+      const id = Number(chosen);
+      if (!event.shiftKey && !event.altKey) return store.set({ class_index: id });
+      const known = id === state.compare_index.peek() || id === state.class_index.peek();
+      store.set({ compare_index: known ? null : id });
     },
-    options,
-  );
-  list.addEventListener("keydown", walk, options);
+    keydown: walk,
+  });
 }
 
 /** Only every token's own top classes are stored with large snapshots: a mean over tokens may miss some. */
@@ -127,7 +123,7 @@ function caveat(all: boolean, tokens: number, classes: number): string {
 
 /** "after block 3 MLP", or "in what block 3 MLP adds". */
 function where(store: Store): string {
-  const name = store.data.value.snapshot.positionName(store.position.value);
+  const name = store.data.value.snapshot.points.name(store.position.value);
   if (store.position.value === 0) return "at the embedding";
   return store.state.stream.value === "residual" ? `after ${name}` : `in what ${name} adds`;
 }

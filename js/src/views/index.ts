@@ -1,6 +1,5 @@
 /** All views by name. */
 
-import type { Store } from "../core/store";
 import { mount as ClassPicker } from "./ClassPicker";
 import { mount as ContributionBars } from "./ContributionBars";
 import { mount as Explorer } from "./Explorer";
@@ -10,10 +9,8 @@ import { mount as LayerSlider } from "./LayerSlider";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
+import type { Mount } from "./view";
 import { mount as WhatIf } from "./WhatIf";
-
-export type Options = Readonly<Record<string, unknown>>;
-export type Mount = (el: HTMLElement, store: Store, abort: AbortSignal, options?: Options) => void;
 
 export const VIEWS: Readonly<Record<string, Mount>> = {
   ClassPicker,

@@ -2,13 +2,14 @@
 
 import type { ReadonlySignal } from "@preact/signals-core";
 import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
-import { h, say } from "../../core/dom";
-import { BY_CLASS, type Field, READING_HELP, READING_NAMES } from "../../core/field";
-import { METHOD_NAMES } from "../../core/fieldThrough";
+import { button, h, listen, say } from "../../core/dom";
 import { watch } from "../../core/frame";
 import { type Importance, type ImportanceOf, READINGS, type Reading, type State } from "../../core/state";
 import type { Store } from "../../core/store";
-import { segmented } from "../parts";
+import { FIELDS } from "../../fields";
+import type { Field } from "../../fields/field";
+import { METHOD_NAMES } from "../../fields/importance";
+import { checkbox, options, segmented, select } from "../controls";
 
 const COLOR_NAMES: Readonly<Record<MapName, string>> = {
   viridis: "viridis",
@@ -19,40 +20,43 @@ const COLOR_NAMES: Readonly<Record<MapName, string>> = {
   brownteal: "brown–teal",
 };
 
-/** Readings that are of one sublayer, or of no stream at all. */
-const NO_STREAM: readonly Reading[] = ["step", "direct", "attention", "source", "importance", "map"];
-
 export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
-  const { state } = store;
-  const select = h("select", { class: "csw-select", "aria-label": "Reading" });
+  return h(
+    "div",
+    { class: "csw-bar-row" },
+    readingSelect(store, abort),
+    ...importanceSelects(store, abort),
+    streamChoice(store, abort),
+    backButton(store, abort),
+  );
+}
+
+/** Of extra maps every one is a choice of its own. */
+function readingSelect(store: Store, abort: AbortSignal): HTMLElement {
+  const { state, baseline } = store;
+  const node = select("Reading");
   watch(abort, () => {
-    const { snapshot } = store.baseline.value;
+    const { maps } = baseline.value.snapshot;
     const wanted = state.reading.value;
-    const heads = snapshot.attentionRows.length > 0 || store.kernel.value === "live";
-    const live = store.kernel.value === "live";
-    const possible = READINGS.filter((r) => {
-      if (r === "importance") return live || wanted === r;
-      return heads || (r !== "attention" && r !== "source");
-    });
-    select.replaceChildren(
-      ...possible.flatMap((r) =>
-        r === "map"
-          ? snapshot.maps.map((m) => h("option", { value: `map:${m.name}` }, m.label))
-          : [h("option", { value: r }, READING_NAMES[r])],
-      ),
+    const choices = READINGS.filter((r) => FIELDS[r].offered?.(store) ?? true).flatMap(
+      (r): (readonly [string, string])[] =>
+        r === "map" ? maps.map((m) => [`map:${m.name}`, m.label]) : [[r, FIELDS[r].name]],
     );
-    select.value = wanted === "map" ? `map:${state.map_name.value || snapshot.maps[0]?.name}` : wanted;
-    select.title = READING_HELP[wanted];
+    node.replaceChildren(...options(choices));
+    node.value = wanted === "map" ? `map:${state.map_name.value || maps[0]?.name}` : wanted;
+    node.title = FIELDS[wanted].help;
   });
-  select.addEventListener(
-    "change",
-    () => {
-      const [reading, name] = select.value.split(/:(.*)/s);
+  listen(node, abort, {
+    change: () => {
+      const [reading, name] = node.value.split(/:(.*)/s);
       store.set(name === undefined ? { reading: reading as Reading } : { reading: "map", map_name: name });
     },
-    { signal: abort },
-  );
-  const streams = segmented(
+  });
+  return node;
+}
+
+function streamChoice({ state }: Store, abort: AbortSignal): HTMLElement {
+  const node = segmented(
     abort,
     "What is read",
     [
@@ -60,98 +64,107 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
       ["output", "Sublayer"],
     ],
     state.stream,
-    (stream) => store.set({ stream }),
   );
-  streams.title = "Read the residual stream after the sublayer, or only what the sublayer adds to it";
+  node.title = "Read the residual stream after the sublayer, or only what the sublayer adds to it";
   watch(abort, () => {
-    streams.hidden = NO_STREAM.includes(state.reading.value);
+    node.hidden = FIELDS[state.reading.value].at !== "point";
   });
-  const method = h("select", { class: "csw-select", "aria-label": "Method" });
-  method.append(...Object.entries(METHOD_NAMES).map(([value, name]) => h("option", { value }, name)));
-  method.addEventListener("change", () => store.set({ importance: method.value as Importance }), {
-    signal: abort,
-  });
-  const through = h("select", { class: "csw-select", "aria-label": "Through" });
-  const options = (["all", "block", "head"] as const).map((value) => h("option", { value }));
-  through.append(...options);
-  through.addEventListener("change", () => store.set({ importance_of: through.value as ImportanceOf }), {
-    signal: abort,
-  });
+  return node;
+}
+
+/** By which method, and through which part of the model. */
+function importanceSelects(store: Store, abort: AbortSignal): HTMLElement[] {
+  const { state } = store;
+  const method = select("Method", Object.entries(METHOD_NAMES));
+  const through = select("Through", [
+    ["all", "all blocks"],
+    ["block", ""],
+    ["head", ""],
+  ]);
+  listen(method, abort, { change: () => store.set({ importance: method.value as Importance }) });
+  listen(through, abort, { change: () => store.set({ importance_of: through.value as ImportanceOf }) });
   watch(abort, () => {
     method.hidden = through.hidden = state.reading.value !== "importance";
     method.value = state.importance.value;
     const head = state.head.value;
     const block = state.block.value;
-    say(options[0], "all blocks");
-    say(options[1], block > 0 ? `block ${block}` : "one block");
-    say(options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
+    say(through.options[1], block > 0 ? `block ${block}` : "one block");
+    say(through.options[2], head ? `block ${head[0]} head ${head[1]}` : "one head");
     through.value = state.importance_of.value;
   });
-  const back = h("button", { class: "csw-button", type: "button" });
+  return [method, through];
+}
+
+/** From a reading of a head back to the one before. */
+function backButton(store: Store, abort: AbortSignal): HTMLElement {
+  const { reading } = store.state;
+  const back = button({ class: "csw-button" });
   let last: Reading = "identifiability";
   watch(abort, () => {
-    const reading = state.reading.value;
-    const ofHead = reading === "attention" || reading === "source";
-    if (!ofHead) last = reading;
+    const { ofHead } = FIELDS[reading.value];
+    if (!ofHead) last = reading.value;
     back.hidden = !ofHead;
-    say(back, `← ${READING_NAMES[last]}`);
+    say(back, `← ${FIELDS[last].name}`);
   });
-  back.addEventListener("click", () => store.set({ head: null, reading: last }), { signal: abort });
-  return h("div", { class: "csw-bar-row" }, select, method, through, streams, back);
+  listen(back, abort, { click: () => store.set({ head: null, reading: last }) });
+  return back;
 }
 
 export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
   const { state } = store;
-  const on = { signal: abort };
+  const name = "Opacity of the map";
   const opacity = h("input", {
     class: "csw-range",
     type: "range",
     min: 0,
     max: 1,
     step: 0.02,
-    "aria-label": "Opacity of the map",
-    title: "Opacity of the map",
+    "aria-label": name,
+    title: name,
   });
-  opacity.addEventListener("input", () => store.set({ opacity: opacity.valueAsNumber }), on);
-  const smooth = h("input", { type: "checkbox" });
-  smooth.addEventListener("change", () => store.set({ smooth: smooth.checked }), on);
-  const mask = h("input", { type: "checkbox" });
-  mask.addEventListener("change", () => store.set({ outline: mask.checked }), on);
-  const maskLabel = h("label", { class: "csw-check" }, mask, "outline");
-  maskLabel.title = "Outline of the objects whose mask is known";
-  const split = h("input", { type: "checkbox" });
-  split.addEventListener("change", () => store.set({ side_by_side: split.checked }), on);
-  const splitLabel = h("label", { class: "csw-check" }, split, "side by side");
-  splitLabel.title = "The two classes in two maps of one scale, rather than their difference in one";
-  const colors = h("select", { class: "csw-select", "aria-label": "Colour map" });
-  colors.addEventListener("change", () => store.set({ colormap: colors.value as State["colormap"] }), on);
+  listen(opacity, abort, { input: () => store.set({ opacity: opacity.valueAsNumber }) });
+  const outline = checkbox(abort, "outline", state.outline, "Outline of the objects whose mask is known");
+  const pair = checkbox(
+    abort,
+    "side by side",
+    state.side_by_side,
+    "The two classes in two maps of one scale, rather than their difference in one",
+  );
   watch(abort, () => {
     opacity.valueAsNumber = state.opacity.value;
     opacity.style.setProperty("--csw-fill", `${100 * state.opacity.value}%`);
-    smooth.checked = state.smooth.value;
-    mask.checked = state.outline.value;
-    split.checked = state.side_by_side.value;
-    splitLabel.hidden = state.compare_index.value === null || !BY_CLASS.includes(state.reading.value);
-    maskLabel.hidden = store.baseline.value.snapshot.mask() === null;
-  });
-  watch(abort, () => {
-    const { kind } = field.value;
-    const names: readonly MapName[] = kind === "diverging" ? DIVERGING : SEQUENTIAL;
-    colors.hidden = kind === "categorical";
-    if (colors.dataset.kind !== kind) {
-      colors.dataset.kind = kind;
-      const options = names.slice(1).map((n) => h("option", { value: n }, COLOR_NAMES[n]));
-      colors.replaceChildren(h("option", { value: "auto" }, COLOR_NAMES[names[0]]), ...options);
-    }
-    colors.value = names.slice(1).find((n) => n === state.colormap.value) ?? "auto";
+    pair.hidden = state.compare_index.value === null || !FIELDS[state.reading.value].ofClass;
+    outline.hidden = store.baseline.value.snapshot.mask() === null;
   });
   return h(
     "div",
     { class: "csw-options" },
     h("label", { class: "csw-grow" }, "map", opacity),
-    h("label", { class: "csw-check" }, smooth, "smooth"),
-    maskLabel,
-    splitLabel,
-    colors,
+    checkbox(abort, "smooth", state.smooth),
+    outline,
+    pair,
+    colorSelect(store, abort, field),
   );
+}
+
+/** The colour maps of the field's kind; the first one is what "auto" means. */
+function colorSelect({ state }: Store, abort: AbortSignal, field: ReadonlySignal<Field>): HTMLElement {
+  const node = select("Colour map");
+  listen(node, abort, {
+    change: () => {
+      state.colormap.value = node.value as State["colormap"];
+    },
+  });
+  watch(abort, () => {
+    const { kind } = field.value;
+    const [auto, ...others] = kind === "diverging" ? DIVERGING : SEQUENTIAL;
+    node.hidden = kind === "categorical";
+    if (node.dataset.kind !== kind) {
+      node.dataset.kind = kind;
+      const choices = others.map((n) => [n, COLOR_NAMES[n]] as const);
+      node.replaceChildren(...options([["auto", COLOR_NAMES[auto]], ...choices]));
+    }
+    node.value = others.find((n) => n === state.colormap.value) ?? "auto";
+  });
+  return node;
 }

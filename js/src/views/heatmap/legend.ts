@@ -2,14 +2,15 @@
 
 import type { ReadonlySignal } from "@preact/signals-core";
 import { classColor, css, gradient, tableFor } from "../../core/color";
-import { h } from "../../core/dom";
-import { type Field, READING_HELP } from "../../core/field";
+import { button, h } from "../../core/dom";
 import { count, shortName } from "../../core/format";
 import { onFrame } from "../../core/frame";
 import type { Store } from "../../core/store";
-import { choosesClass } from "../parts";
+import { FIELDS } from "../../fields";
+import type { Field } from "../../fields/field";
+import { choosesClass } from "../controls";
 
-/** Classes named in the legend of the top-1 map. */
+/** Classes named in the legend of the top-1 map: as many as three lines have room for. */
 const NAMED = 8;
 
 export function legend(
@@ -24,7 +25,7 @@ export function legend(
     const title = h(
       "div",
       { class: "csw-map-title" },
-      h("span", { title: `${f.title}: ${READING_HELP[f.reading]}` }, f.title),
+      h("span", { title: `${f.title}: ${FIELDS[f.reading].help}` }, f.title),
     );
     if (f.approximate) title.append(h("span", { class: "csw-approximate" }, "approximate"));
     if (f.state !== "ready") node.replaceChildren(title);
@@ -76,9 +77,12 @@ function classes(store: Store, f: Field, leading: readonly number[]): HTMLElemen
     const swatch = h("i", {});
     swatch.style.background = css(classColor(id, leading));
     const name = snapshot.className(id);
-    const item = h("button", { type: "button", "data-class": id, title: `Read ${name}` }, swatch);
-    item.append(h("span", {}, shortName(name)), h("output", {}, String(n)));
-    return item;
+    return button(
+      { "data-class": id, title: `Read ${name}` },
+      swatch,
+      h("span", {}, shortName(name)),
+      h("output", {}, String(n)),
+    );
   });
   if (list.length > NAMED) items.push(h("span", { class: "csw-label" }, `and ${list.length - NAMED} more`));
   return h("div", { class: "csw-map-classes" }, ...items);

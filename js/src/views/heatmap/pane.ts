@@ -2,13 +2,15 @@
 
 import type { ReadonlySignal } from "@preact/signals-core";
 import { assign, h, say } from "../../core/dom";
-import type { Field } from "../../core/field";
-import { number, shortName } from "../../core/format";
 import { onFrame } from "../../core/frame";
-import { type MaskOutline, type Picture, paint } from "../../core/paint";
 import type { Store } from "../../core/store";
-import { OWN_KEYS, widthOf } from "../parts";
-import { pointing } from "./pointing";
+import type { Field } from "../../fields/field";
+import { widthOf } from "../parts";
+import { OWN_KEYS } from "../roving";
+import { paint } from "./paint";
+import type { MaskOutline, Picture } from "./picture";
+import { type Box, pointing } from "./pointing";
+import { describe, placeTip } from "./tip";
 
 export interface Shared {
   readonly leading: ReadonlySignal<readonly number[]>;
@@ -82,14 +84,14 @@ export function pane(
 
   // Words over the picture when there is nothing to see.
   onFrame(abort, () => {
-    const { snapshot } = store.data.value;
+    const { points } = store.data.value.snapshot;
     const f = field.value;
     if (!f) return;
     const ready = f.state === "ready";
     say(curtain, ready ? "" : f.note);
     curtain.hidden = ready;
     assign(picture, {
-      "aria-label": `${f.title}, ${snapshot.positionName(store.position.value)}`,
+      "aria-label": `${f.title}, ${points.name(store.position.value)}`,
       "aria-busy": String(f.state === "pending"),
     });
   });
@@ -102,68 +104,27 @@ export function pane(
     tip.hidden = !shown || !pointer.here.value;
     if (!pointer.here.value && token !== null) return;
     if (token === null) return say(live, "");
-    const { nodes, text } = describe(f, token);
+    const { nodes, text } = describe(store, f, own.value, token);
     if (!tip.hidden) {
       tip.replaceChildren(...nodes);
-      placeTip(token);
+      placeTip(tip, picture, snapshot, token);
     }
     say(live, pointer.focused.value === token ? text : "");
   });
   onFrame(abort, () => {
     const span = pointer.box.value;
     box.hidden = span === null;
-    if (!span) return;
-    const [x0, y0, x1, y1] = span;
-    box.style.left = `${Math.min(x0, x1)}px`;
-    box.style.top = `${Math.min(y0, y1)}px`;
-    box.style.width = `${Math.abs(x1 - x0)}px`;
-    box.style.height = `${Math.abs(y1 - y0)}px`;
+    if (span) Object.assign(box.style, placeOf(span));
   });
-
-  /** A token's value and top classes, for the eye and for the ear. */
-  function describe(f: Field, token: number): { nodes: Node[]; text: string } {
-    const { snapshot, readings } = store.data.value;
-    const point = store.point.value;
-    const shown = f.state === "ready" ? f.format(f.values[token]) : "–";
-    const name = snapshot.tokenName(token);
-    const top = readings.top(point, token, 5) ?? [];
-    const rows = top.map(({ id: c, logit }) => ({ id: c, logit }));
-    const logits = readings.logits(own.value);
-    if (logits && !rows.some((c) => c.id === own.value)) {
-      rows.push({ id: own.value, logit: logits[point * snapshot.V + token] });
-    }
-    const nodes = rows.map(({ id: c, logit }) =>
-      h(
-        "div",
-        { class: c === own.value ? "csw-tip-row csw-own" : "csw-tip-row" },
-        h("span", {}, shortName(snapshot.className(c))),
-        h("span", {}, number(logit)),
-      ),
-    );
-    // The token's number is the one to type in Python.
-    const title = h(
-      "div",
-      { class: "csw-tip-head" },
-      h("span", {}, name, h("small", {}, `token ${token}`)),
-      h("span", {}, shown),
-    );
-    const best = top.slice(0, 3).map((c) => shortName(snapshot.className(c.id)));
-    const selected = state.tokens.value.includes(token) ? ", selected" : "";
-    const classes = best.length > 0 ? `; top classes ${best.join(", ")}` : "";
-    return { nodes: [title, ...nodes], text: `${name}${selected}: ${f.title} ${shown}${classes}` };
-  }
-
-  /** Beside the patch, on the side where there is room. */
-  function placeTip(token: number): void {
-    const { prefix, rows, columns } = store.data.peek().snapshot;
-    const row = Math.floor((token - prefix) / columns);
-    const column = (token - prefix) % columns;
-    const { clientWidth: w, clientHeight: tall } = picture;
-    const right = ((column + 1) / columns) * w + 8;
-    const left = (column / columns) * w - tip.offsetWidth - 8;
-    const x = right + tip.offsetWidth <= w || left < 0 ? Math.min(right, w - tip.offsetWidth) : left;
-    const y = Math.max(0, Math.min(tall - tip.offsetHeight, (row / rows) * tall));
-    tip.style.transform = `translate(${Math.round(Math.max(0, x))}px, ${Math.round(y)}px)`;
-  }
   return picture;
+}
+
+/** Left, top, width and height of a box, as styles. */
+function placeOf([x0, y0, x1, y1]: Box) {
+  return {
+    left: `${Math.min(x0, x1)}px`,
+    top: `${Math.min(y0, y1)}px`,
+    width: `${Math.abs(x1 - x0)}px`,
+    height: `${Math.abs(y1 - y0)}px`,
+  };
 }

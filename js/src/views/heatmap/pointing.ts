@@ -1,9 +1,9 @@
 /** Pointing at patches and selecting them, by pointer (click, shift-click, drag a box) and by keyboard. */
 
 import { type Signal, signal } from "@preact/signals-core";
-import { claim, pointIn } from "../../core/dom";
+import { claim, listen, pointIn } from "../../core/dom";
 import type { Store } from "../../core/store";
-import { gridKey } from "../parts";
+import { chooses, gridKey } from "../roving";
 
 /** Pixels of the screen that the pointer must move before a click becomes a box. */
 const SLACK = 6;
@@ -26,7 +26,6 @@ export interface Pointing {
 
 export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal): Pointing {
   const { state } = store;
-  const on = { signal: abort };
   const box = signal<Box | null>(null);
   const focused = signal<number | null>(null);
   const here = signal(false);
@@ -46,55 +45,6 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     store.hovered.value = token;
   };
 
-  picture.addEventListener(
-    "pointermove",
-    (event) => {
-      const now = inside(event);
-      if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > SLACK)
-        box.value = [start.at.x, start.at.y, now.x, now.y];
-      point(patchAt(now));
-    },
-    on,
-  );
-  picture.addEventListener("pointerleave", () => point(focused.peek()), on);
-  picture.addEventListener(
-    "pointerdown",
-    (event) => {
-      if (event.button !== 0) return;
-      const { clientX, clientY } = event;
-      const extend = event.shiftKey || event.ctrlKey || event.metaKey;
-      start = { at: inside(event), clientX, clientY, extend };
-      if (event.pointerType === "mouse") picture.setPointerCapture(event.pointerId);
-    },
-    on,
-  );
-  picture.addEventListener(
-    "pointerup",
-    () => {
-      if (!start) return;
-      const { at, extend } = start;
-      const span = box.peek();
-      start = null;
-      box.value = null;
-      if (!span) {
-        focused.value = picture.matches(":focus-visible") ? patchAt(at) : null;
-        store.selectToken(patchAt(at), extend);
-      } else {
-        const tokens = within(patchAt({ x: span[0], y: span[1] }), patchAt({ x: span[2], y: span[3] }));
-        store.set({ tokens: extend ? [...new Set([...state.tokens.peek(), ...tokens])] : tokens });
-      }
-    },
-    on,
-  );
-  picture.addEventListener(
-    "pointercancel",
-    () => {
-      start = null;
-      box.value = null;
-    },
-    on,
-  );
-
   /** All patches of the box between two corners. */
   const within = (a: number, b: number): number[] => {
     const { prefix, columns } = grid();
@@ -108,42 +58,64 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     }
     return out;
   };
+  const end = () => {
+    start = null;
+    box.value = null;
+  };
 
-  picture.addEventListener(
-    "keydown",
-    (event) => {
+  listen(picture, abort, {
+    pointermove: (event) => {
+      const now = inside(event);
+      if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > SLACK)
+        box.value = [start.at.x, start.at.y, now.x, now.y];
+      point(patchAt(now));
+    },
+    pointerleave: () => point(focused.peek()),
+    pointerdown: (event) => {
+      if (event.button !== 0) return;
+      const { clientX, clientY } = event;
+      const extend = event.shiftKey || event.ctrlKey || event.metaKey;
+      start = { at: inside(event), clientX, clientY, extend };
+      if (event.pointerType === "mouse") picture.setPointerCapture(event.pointerId);
+    },
+    pointerup: () => {
+      if (!start) return;
+      const { at, extend } = start;
+      const span = box.peek();
+      end();
+      if (!span) {
+        focused.value = picture.matches(":focus-visible") ? patchAt(at) : null;
+        store.selectToken(patchAt(at), extend);
+      } else {
+        const tokens = within(patchAt({ x: span[0], y: span[1] }), patchAt({ x: span[2], y: span[3] }));
+        store.set({ tokens: extend ? [...new Set([...state.tokens.peek(), ...tokens])] : tokens });
+      }
+    },
+    pointercancel: end,
+    keydown: (event) => {
       const { rows, columns, prefix } = grid();
       const at = (focused.peek() ?? prefix) - prefix;
       const next = gridKey(event.key, at, columns, rows, event.ctrlKey);
       if (next !== null) {
         focused.value = prefix + next;
         point(focused.value);
-      } else if (event.key === "Enter" || event.key === " ") store.selectToken(prefix + at, event.shiftKey);
+      } else if (chooses(event)) store.selectToken(prefix + at, event.shiftKey);
       else if (event.key === "Escape") store.set({ tokens: [] });
       else return;
       // The notebook would move to another cell, or leave the output.
       claim(event);
     },
-    on,
-  );
-  picture.addEventListener(
-    "focus",
-    () => {
+    focus: () => {
       if (!picture.matches(":focus-visible")) return;
       const { rows, columns, prefix } = grid();
       const first = state.tokens.peek().find((t) => grid().isImageToken(t));
       focused.value = focused.peek() ?? first ?? prefix + (rows >> 1) * columns + (columns >> 1);
       point(focused.value);
     },
-    on,
-  );
-  picture.addEventListener(
-    "blur",
-    () => {
+    blur: () => {
       focused.value = null;
       point(null);
     },
-    on,
-  );
+  });
   return { box, focused, here };
 }

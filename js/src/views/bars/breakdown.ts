@@ -1,15 +1,15 @@
 /** What every increment of the residual stream adds to a class: three readings. Pure. */
 
-export type Reading = "direct" | "step" | "paper";
-export type Kind = "embedding" | "attention" | "mlp" | "block" | "bias";
+import type { Kind as Increment, Points } from "../../core/points";
+import type { Contribution } from "../../core/state";
 
-/** The sizes and statistics of a trace that the readings need; a Snapshot has them. */
+export type Kind = Increment | "bias";
+
+/** The statistics of a pass that the readings need; a Snapshot has them. */
 export interface Statistics {
-  readonly N: number;
+  readonly points: Points;
   readonly V: number;
-  readonly S: number;
   readonly sigma: Float32Array; // [S, T']
-  readonly parallel: boolean;
 }
 
 export interface Part {
@@ -41,13 +41,13 @@ export interface Breakdown {
  * paper:  lens(increment), beside lens(input of its block)
  */
 export function breakdown(
-  stats: Statistics,
+  { points, V, sigma }: Statistics,
   raw: Float32Array,
   c: number,
   tokens: readonly number[],
-  reading: Reading,
+  reading: Contribution,
 ): Breakdown {
-  const { N, V, S, sigma, parallel } = stats;
+  const { N, S } = points;
   const values = new Float64Array(N);
   const inputs = new Float64Array(N);
   let logit = 0;
@@ -58,12 +58,11 @@ export function breakdown(
     for (let n = 0; n < N; n++) {
       const own = raw[n * V + t];
       sum += own;
-      lens[n] = sum / sigma[2 * n * V + t] + c;
-      const input = n === 0 ? 0 : parallel || n % 2 === 1 ? n - 1 : n - 2;
-      inputs[n] += lens[input] / tokens.length;
+      lens[n] = sum / sigma[points.at(n, "residual") * V + t] + c;
+      inputs[n] += lens[points.blockInput(n)] / tokens.length;
       let value = own / final;
       if (reading === "step") value = n === 0 ? lens[0] : lens[n] - lens[n - 1];
-      if (reading === "paper") value = n === 0 ? lens[0] : own / sigma[(2 * n - 1) * V + t] + c;
+      if (reading === "paper") value = n === 0 ? lens[0] : own / sigma[points.at(n, "output") * V + t] + c;
       values[n] += value / tokens.length;
     }
     logit += lens[N - 1] / tokens.length;
@@ -71,26 +70,14 @@ export function breakdown(
   const parts: Part[] = [];
   const sums = { embedding: 0, attention: 0, mlp: 0, block: 0, bias: reading === "direct" ? c : 0 };
   for (let n = 0; n < N; n++) {
-    const kind = n === 0 ? "embedding" : parallel ? "block" : n % 2 === 1 ? "attention" : "mlp";
-    const block = parallel ? n : Math.ceil(n / 2);
-    parts.push({
-      kind,
-      position: n,
-      block,
-      value: values[n],
-      reference: reading === "paper" && n > 0 ? inputs[n] : null,
-    });
+    const kind = points.kind(n);
+    const reference = reading === "paper" && n > 0 ? inputs[n] : null;
+    parts.push({ kind, position: n, block: points.place(n).block, value: values[n], reference });
     sums[kind] += values[n];
   }
   if (reading === "direct") parts.push({ kind: "bias", position: -1, block: -1, value: c, reference: null });
-  return {
-    parts,
-    embedding: sums.embedding,
-    attention: sums.attention,
-    mlp: sums.mlp + sums.block,
-    bias: sums.bias,
-    logit,
-  };
+  const { embedding, attention, mlp, block, bias } = sums;
+  return { parts, embedding, attention, mlp: mlp + block, bias, logit };
 }
 
 /** `a` minus `b`, part by part. */

@@ -1,6 +1,7 @@
 /** The best classes of one stream point, averaged over tokens. Pure. */
 
-import type { Data } from "../core/store";
+import { logSumExpOf, topOf } from "../../core/derive";
+import type { Data } from "../../core/passes";
 
 export interface Entry {
   readonly id: number;
@@ -15,7 +16,7 @@ function meanLogits(
   point: number,
   tokens: readonly number[],
 ): Float64Array | null {
-  const all = readings.allLogits(point);
+  const all = readings.all.logits(point);
   if (!all) return null;
   const { C, V } = snapshot;
   const out = new Float64Array(C);
@@ -26,17 +27,12 @@ function meanLogits(
 /** log-sum-exp over the classes for each token, from all logits or as stored. */
 function normalisers({ snapshot, readings }: Data, point: number, tokens: readonly number[]): number[] {
   const { C, V } = snapshot;
-  const all = readings.allLogits(point);
+  const all = readings.all.logits(point);
   const stored = snapshot.floats("lse");
   const row = snapshot.rowOf(point);
-  return tokens.map((t) => {
-    if (!all) return (row < 0 ? undefined : stored?.[row * V + t]) ?? Number.NaN;
-    let max = Number.NEGATIVE_INFINITY;
-    for (let c = 0; c < C; c++) max = Math.max(max, all[c * V + t]);
-    let sum = 0;
-    for (let c = 0; c < C; c++) sum += Math.exp(all[c * V + t] - max);
-    return max + Math.log(sum);
-  });
+  return tokens.map((t) =>
+    all ? logSumExpOf(all, C, V, t) : ((row < 0 ? undefined : stored?.[row * V + t]) ?? Number.NaN),
+  );
 }
 
 export function topClasses(data: Data, point: number, tokens: readonly number[], count: number): Entry[] {
@@ -44,7 +40,7 @@ export function topClasses(data: Data, point: number, tokens: readonly number[],
   const { snapshot, readings } = data;
   const { V } = snapshot;
   const lse = normalisers(data, point, tokens);
-  const all = readings.allLogits(point);
+  const all = readings.all.logits(point);
   const mean = meanLogits(data, point, tokens);
   const entry = (id: number, at: (token: number) => number): Entry => {
     let logit = 0;
@@ -56,16 +52,7 @@ export function topClasses(data: Data, point: number, tokens: readonly number[],
     return { id, logit, probability };
   };
   if (all && mean) {
-    const best: number[] = [];
-    for (let c = 0; c < mean.length; c++) {
-      let i = best.length;
-      if (i === count && mean[c] <= mean[best[i - 1]]) continue;
-      if (i < count) best.push(c);
-      else i--;
-      for (; i > 0 && mean[best[i - 1]] < mean[c]; i--) best[i] = best[i - 1];
-      best[i] = c;
-    }
-    return best.map((id) => entry(id, (t) => all[id * V + t]));
+    return topOf(mean, mean.length, 1, 0, count).map(({ id }) => entry(id, (t) => all[id * V + t]));
   }
   // Only the stored best of every token: candidates whose reading is known at each of them.
   const candidates = new Map<number, Entry>();
@@ -73,16 +60,11 @@ export function topClasses(data: Data, point: number, tokens: readonly number[],
     for (const { id, logit } of snapshot.storedTop(point, t) ?? []) {
       if (candidates.has(id)) continue;
       const own = readings.logits(id);
-      if (own)
-        candidates.set(
-          id,
-          entry(id, (token) => own[point * V + token]),
-        );
-      else if (tokens.length === 1)
-        candidates.set(
-          id,
-          entry(id, () => logit),
-        );
+      if (!own && tokens.length > 1) continue;
+      candidates.set(
+        id,
+        entry(id, (token) => own?.[point * V + token] ?? logit),
+      );
     }
   }
   return [...candidates.values()].sort((a, b) => b.logit - a.logit).slice(0, count);

@@ -1,24 +1,37 @@
-/** What the head grid knows: values, words and keys. */
+/** What the head grid shows: contributions of heads at tokens, and why there are none. */
 
-import { shortName } from "../core/format";
-import type { Data, Store } from "../core/store";
-import { tokensName } from "./parts";
+import { shortName } from "../../core/format";
+import type { Data } from "../../core/passes";
+import type { Shown } from "../../core/state";
+import type { Store } from "../../core/store";
+import { tokensName } from "../words";
+
+/** Values [L, H] of heads for a class at the mean of some tokens; null where nothing is at hand. */
+export interface Heads {
+  readonly tokens: readonly number[];
+  readonly values: Float32Array | null;
+}
+
+/** The tokens that are known, and their mean values, of a pass or of the change. */
+export function headsOf(store: Store, classes: readonly number[], shown: Shown): Heads {
+  const before = store.baseline.value;
+  const data = (shown !== "baseline" && store.intervened.value) || before;
+  const changed = shown === "difference" && data !== before;
+  let tokens: readonly number[] = knownTokens(data, classes, store.activeTokens.value);
+  if (changed) tokens = knownTokens(before, classes, tokens);
+  if (tokens.length === 0) return { tokens, values: null };
+  const values = headValues(data, classes, tokens);
+  const base = changed && headValues(before, classes, tokens);
+  return { tokens, values: base ? values.map((v, i) => v - base[i]) : values };
+}
 
 /** Of `tokens`, those whose head readings are at hand for all `classes`. */
-export function knownTokens(
-  { readings }: Data,
-  classes: readonly number[],
-  tokens: readonly number[],
-): number[] {
+function knownTokens({ readings }: Data, classes: readonly number[], tokens: readonly number[]): number[] {
   return tokens.filter((t) => classes.every((id) => readings.headDirect(id, t) !== null));
 }
 
 /** Mean over `tokens` of the heads' direct contributions [L, H], first class minus the second. */
-export function headValues(
-  { snapshot, readings }: Data,
-  classes: readonly number[],
-  tokens: readonly number[],
-) {
+function headValues({ snapshot, readings }: Data, classes: readonly number[], tokens: readonly number[]) {
   const out = new Float32Array(snapshot.L * snapshot.H);
   for (const [k, id] of classes.entries()) {
     for (const t of tokens) {

@@ -4,7 +4,15 @@
  * The list opens in the browser's top layer, so a notebook's scrolling output area does not cut it off.
  */
 
-import { claim, h, unique } from "../core/dom";
+import { claim, h, listen, unique } from "../../core/dom";
+import { onAbort } from "../../core/frame";
+
+/** Pixels: the list is as wide as the field, but not narrower than this; it is no higher than this, and no lower. */
+const [NARROWEST, HIGHEST, LOWEST] = [320, 340, 90];
+/** Pixels below the field from which on the list opens downwards; between it and the window; between it and the field. */
+const [ENOUGH, EDGE, GAP] = [200, 8, 3];
+/** Options that a page key goes over: about those that are in sight. */
+const PAGE = 8;
 
 export interface Option {
   readonly id: number;
@@ -100,20 +108,20 @@ export function combobox(
 
   const place = () => {
     const box = field.getBoundingClientRect();
-    const wide = Math.min(Math.max(box.width, 320), innerWidth - 16);
+    const wide = Math.min(Math.max(box.width, NARROWEST), innerWidth - 2 * EDGE);
     const below = innerHeight - box.bottom;
-    const up = below < 200 && box.top > below;
-    const room = Math.min(340, (up ? box.top : below) - 12);
+    const up = below < ENOUGH && box.top > below;
+    const room = Math.min(HIGHEST, (up ? box.top : below) - 12);
     // In the top layer no transform of the page reaches the list, but `zoom` does.
     const zoom = popup.offsetWidth > 0 ? popup.getBoundingClientRect().width / popup.offsetWidth : 1;
     const px = (screen: number) => `${screen / (zoom || 1)}px`;
     Object.assign(popup.style, {
       width: px(wide),
-      left: px(Math.max(8, Math.min(box.left, innerWidth - wide - 8))),
-      top: up ? "auto" : px(box.bottom + 3),
-      bottom: up ? px(innerHeight - box.top + 3) : "auto",
+      left: px(Math.max(EDGE, Math.min(box.left, innerWidth - wide - EDGE))),
+      top: up ? "auto" : px(box.bottom + GAP),
+      bottom: up ? px(innerHeight - box.top + GAP) : "auto",
     });
-    list.style.maxHeight = px(Math.max(90, room - 24));
+    list.style.maxHeight = px(Math.max(LOWEST, room - 24));
   };
 
   const show = () => {
@@ -141,7 +149,7 @@ export function combobox(
     typed = false;
     input.value = value;
   };
-  abort.addEventListener("abort", hide);
+  onAbort(abort, hide);
 
   const choose = (index: number) => {
     const option = options[index];
@@ -151,81 +159,69 @@ export function combobox(
     input.select();
   };
 
-  const listen = { signal: abort };
-  input.addEventListener("focus", () => input.select(), listen);
   // WebKit puts the caret where the mouse is let go, also when that is the press that gave focus.
   let focuses = false;
-  input.addEventListener(
-    "mousedown",
-    () => {
+  /** Whether a key was one of the list's; letters are text here, never a shortcut of the views around or of the notebook. */
+  const key = (event: KeyboardEvent): boolean => {
+    const last = () => options.length - 1;
+    switch (event.key) {
+      case "ArrowDown":
+        show();
+        point(event.altKey ? active : active >= last() ? 0 : active + 1);
+        return true;
+      case "ArrowUp":
+        show();
+        if (event.altKey) hide();
+        else point(active <= 0 ? last() : active - 1);
+        return true;
+      case "PageDown":
+        if (open) point(Math.min(last(), active + PAGE));
+        return true;
+      case "PageUp":
+        if (open) point(Math.max(0, active - PAGE));
+        return true;
+      case "Enter":
+        if (open) choose(active);
+        else show();
+        return true;
+      case "Escape":
+        if (open || input.value !== value) {
+          hide();
+          input.select();
+          return true;
+        }
+        return false;
+      default:
+        return false;
+    }
+  };
+  listen(input, abort, {
+    focus: () => input.select(),
+    mousedown: () => {
       focuses = !input.matches(":focus");
     },
-    listen,
-  );
-  input.addEventListener("mouseup", (event) => focuses && event.preventDefault(), listen);
-  input.addEventListener("click", show, listen);
-  input.addEventListener(
-    "input",
-    () => {
+    mouseup: (event) => focuses && event.preventDefault(),
+    click: show,
+    input: () => {
       typed = input.value.trim() !== "";
       if (open) fill();
       else show();
     },
-    listen,
-  );
-  input.addEventListener("blur", hide, listen);
-  input.addEventListener(
-    "keydown",
-    (event) => {
+    blur: hide,
+    keydown: (event) => {
       if (event.isComposing) return;
-      const last = options.length - 1;
-      const page = 8;
-      switch (event.key) {
-        case "ArrowDown":
-          if (!open) show();
-          point(event.altKey ? active : active >= options.length - 1 ? 0 : active + 1);
-          break;
-        case "ArrowUp":
-          if (!open) show();
-          if (event.altKey) hide();
-          else point(active <= 0 ? options.length - 1 : active - 1);
-          break;
-        case "PageDown":
-          if (open) point(Math.min(last, active + page));
-          break;
-        case "PageUp":
-          if (open) point(Math.max(0, active - page));
-          break;
-        case "Enter":
-          if (!open) show();
-          else choose(active);
-          break;
-        case "Escape":
-          if (!open && input.value === value) return;
-          hide();
-          input.select();
-          break;
-        case "Tab":
-          hide();
-          return event.stopPropagation();
-        default:
-          // Letters are text here, never a shortcut of the views around or of the notebook.
-          return event.stopPropagation();
-      }
-      claim(event);
+      if (key(event)) claim(event);
+      else if (event.key !== "Escape") event.stopPropagation();
+      if (event.key === "Tab") hide();
     },
-    listen,
-  );
+  });
   // Focus must stay in the input.
-  popup.addEventListener("pointerdown", (event) => event.preventDefault(), listen);
-  popup.addEventListener("mousedown", (event) => event.preventDefault(), listen);
-  popup.addEventListener(
-    "click",
-    (event) => {
-      choose(options.findIndex(({ node }) => node.contains(event.target as Node)));
-    },
-    listen,
-  );
+  const keep = (event: Event) => event.preventDefault();
+  listen(popup, abort, {
+    pointerdown: keep,
+    mousedown: keep,
+    click: (event) => choose(options.findIndex(({ node }) => node.contains(event.target as Node))),
+  });
 
   return {
     field,

@@ -1,10 +1,13 @@
 /** Lines over the depth: single tokens, and means of the tokens inside and outside of an object. */
 
-import { extentWithZero } from "../charts/scale";
-import { shortName } from "../core/format";
-import type { Snapshot } from "../core/snapshot";
-import type { Data, Store } from "../core/store";
-import { absence, whatIfPossible } from "./parts";
+import { extentWithZero } from "../../charts/scale";
+import { range } from "../../core/collections";
+import { shortName } from "../../core/format";
+import type { Data } from "../../core/passes";
+import type { Snapshot } from "../../core/snapshot";
+import type { Store } from "../../core/store";
+import { whatIfPossible } from "../controls";
+import { absence } from "../words";
 
 export type Measure = "rank" | "identifiability" | "logit";
 
@@ -29,7 +32,7 @@ interface ObjectTokens {
   readonly name: string;
 }
 
-/** Selected tokens with a line of their own; more are shown as their mean. */
+/** Selected tokens with a line of their own, for each of which the stylesheet has a colour; more are shown as their mean. */
 const SINGLE = 5;
 
 /** For each image token, in which share of its patch the mask says `value`: [rows * columns]. */
@@ -63,8 +66,8 @@ export function splitTokens(shares: Float32Array, prefix: number): { inside: num
 }
 
 /** Of `tokens`, those that an intervention has not removed: readings of removed ones are NaN. */
-function present({ sigma, S, V }: Snapshot, tokens: readonly number[]): readonly number[] {
-  return tokens.filter((t) => !Number.isNaN(sigma[(S - 1) * V + t]));
+function present(snapshot: Snapshot, tokens: readonly number[]): readonly number[] {
+  return tokens.filter((t) => !Number.isNaN(snapshot.finalSigma(t)));
 }
 
 /** Mean over `tokens` of a reading [S, V] at the points given; tokens that are not known (removed ones) do not count. */
@@ -116,7 +119,7 @@ function valuesOf({ readings }: Data, measure: Measure, id: number): Float32Arra
 function reader(store: Store, data: Data, measure: Measure) {
   const { snapshot } = data;
   const { class_index, compare_index, stream } = store.state;
-  const points = Array.from({ length: snapshot.N }, (_, p) => snapshot.pointOf(p, stream.value));
+  const points = snapshot.points.along(stream.value);
   const of = (id: number, tokens: readonly number[]) => {
     const values = valuesOf(data, measure, id);
     return values
@@ -181,7 +184,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   // One scale for the passes before and after.
   const every = [store.baseline.value, store.intervened.value].flatMap((pass) => {
     const of = pass && reader(store, pass, measure);
-    return of ? Array.from({ length: snapshot.T }, (_, t) => of([t])) : [];
+    return of ? range(snapshot.T, (t) => of([t])) : [];
   });
   const extent = extentWithZero([...lines.map(({ values }) => values), ...every].flat());
   return { lines, measure, extent };

@@ -1,5 +1,8 @@
 /** Search among class names: exact ids, starts of names, of synonyms, of words, then anywhere. Pure. */
 
+import { range } from "../../core/collections";
+import { count } from "../../core/format";
+
 export interface ClassIndex {
   readonly names: readonly string[];
   /** Names in lower case without accents; built once, scanned on every key (21,843 names in some milliseconds). */
@@ -53,8 +56,7 @@ export function searchClasses(index: ClassIndex, query: string, cap: number): Fo
   const words = fold(query).split(/\s+/).filter(Boolean);
   const { folded } = index;
   if (words.length === 0) {
-    const n = Math.min(cap, folded.length);
-    return { ids: Array.from({ length: n }, (_, i) => i), total: folded.length };
+    return { ids: range(Math.min(cap, folded.length), (i) => i), total: folded.length };
   }
   const id = /^#?\d+$/.test(words.join("")) ? Number(words.join("").replace("#", "")) : -1;
   const buckets: number[][] = [[], [], [], [], []];
@@ -68,4 +70,11 @@ export function searchClasses(index: ClassIndex, query: string, cap: number): Fo
     if (bucket && bucket.length < cap) bucket.push(c);
   }
   return { ids: buckets.flat().slice(0, cap), total };
+}
+
+/** What is said below the options: that there are more of them, or none. */
+export function searchNote({ ids, total }: Found, groups: number): string {
+  if (groups === 0) return "No class has such a name or id.";
+  const more = total - ids.length;
+  return more > 0 ? `${count(more)} more: type to narrow down` : "";
 }

@@ -1,0 +1,181 @@
+/**
+ * What is looked at and not at hand: asked of the kernel once, or counted here while the hand rests.
+ *
+ * Classes and ranks follow the state by themselves. Attention and importance are asked for by the views that show them. What
+ * was asked for is remembered with the readings of the pass: another picture's, or another intervention's, is asked anew.
+ */
+
+import { effect, type ReadonlySignal, untracked } from "@preact/signals-core";
+import { kept } from "./collections";
+import { runIdle } from "./idle";
+import type { Data } from "./passes";
+import type { Readings } from "./readings";
+import type { Importance, Signals } from "./state";
+import type { Params } from "./transport";
+
+/** What is asked of the store. */
+interface Asker {
+  readonly state: Signals;
+  readonly data: ReadonlySignal<Data>;
+  readonly baseline: ReadonlySignal<Data>;
+  readonly intervened: ReadonlySignal<Data | null>;
+  readonly point: ReadonlySignal<number>;
+  readonly kernel: ReadonlySignal<"live" | "gone" | "none">;
+  readonly signal: AbortSignal;
+  request(kind: string, params: Params, buffers: readonly ArrayBuffer[], text: string): Promise<unknown>;
+  fail(error: unknown): void;
+}
+
+/** What only the store knows, or may do. */
+interface Hooks {
+  /** Whether the last request failed. */
+  failed(): boolean;
+  /** More is at hand in these readings. */
+  grown(readings: Readings): void;
+}
+
+/** Of a stream point that is being counted here. */
+interface Filling {
+  readonly readings: Readings;
+  readonly point: number;
+  readonly stop: AbortController;
+}
+
+export class Requests {
+  readonly #store: Asker;
+  readonly #hooks: Hooks;
+  readonly #askedClasses = new WeakMap<Readings, Set<number>>();
+  readonly #askedImportance = new WeakMap<Readings, Set<string>>();
+  #filling: Filling | null = null;
+
+  constructor(store: Asker, hooks: Hooks) {
+    this.#store = store;
+    this.#hooks = hooks;
+    const stops = [
+      effect(() => this.#fetchClasses(store.baseline.value, "classes")),
+      effect(() => {
+        const intervened = store.state.shown.value !== "baseline" && store.intervened.value;
+        if (intervened) this.#fetchClasses(intervened, "intervened classes");
+      }),
+      effect(() => this.#fillRanks()),
+    ];
+    store.signal.addEventListener("abort", () => {
+      this.#stopFilling();
+      for (const stop of stops) stop();
+    });
+  }
+
+  /** Attention weights and head readings of these tokens, fetched where they are missing and a kernel is there. */
+  attention(tokens: readonly number[]): void {
+    const { baseline, intervened, state } = this.#store;
+    this.#fetchAttention(baseline.peek(), "attention", tokens);
+    const other = state.shown.peek() !== "baseline" && intervened.peek();
+    if (other) this.#fetchAttention(other, "intervened attention", tokens);
+  }
+
+  /** Token importance for the classes that are looked at, where it is missing and a kernel is there. */
+  importance(): void {
+    const { snapshot, readings } = this.#store.baseline.value;
+    const asked = this.#importanceOf(readings);
+    const method = this.#store.state.importance.value;
+    const classes = this.#classes().filter(
+      (c) => !snapshot.importance(method, c) && !asked.has(`${method} ${c}`),
+    );
+    if (!this.#mayAsk(classes)) return;
+    untracked(() => {
+      // Once for a picture: what the model refuses is refused again.
+      for (const c of classes) asked.add(`${method} ${c}`);
+      void this.#store
+        .request("importance", { method, classes }, [], "looking for the evidence")
+        .then((answer) => {
+          if (answer || this.#hooks.failed()) return;
+          for (const c of classes) asked.delete(`${method} ${c}`);
+        });
+    });
+  }
+
+  /** Whether importance was asked for and has not come, or did not come. */
+  askedImportance(method: Importance, id: number): boolean {
+    return this.#importanceOf(this.#store.baseline.peek().readings).has(`${method} ${id}`);
+  }
+
+  #importanceOf(readings: Readings): Set<string> {
+    return kept(this.#askedImportance, readings, () => new Set());
+  }
+
+  /** The class that is read, and the one that it is compared with. */
+  #classes(): number[] {
+    const { class_index, compare_index } = this.#store.state;
+    return [class_index.value, compare_index.value].filter((c) => c !== null);
+  }
+
+  #mayAsk(wanted: readonly number[]): boolean {
+    return wanted.length > 0 && this.#store.kernel.value === "live";
+  }
+
+  #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
+    untracked(() => {
+      const classes = this.#classes();
+      const heads = !snapshot.meta.model.heads_refused;
+      const rows = tokens.filter(
+        (t) =>
+          !snapshot.removed.includes(t) &&
+          (!snapshot.attentionRows.includes(t) || (heads && classes.some((c) => !readings.headDirect(c, t)))),
+      );
+      if (this.#mayAsk(rows)) void this.#store.request(kind, { rows, classes }, [], `reading ${kind}`);
+    });
+  }
+
+  /** Ask the kernel for the classes that are looked at and not at hand; the newest request replaces older ones. */
+  #fetchClasses({ readings }: Data, kind: string): void {
+    const asked = kept(this.#askedClasses, readings, () => new Set());
+    const wanted = this.#classes().filter((c) => !readings.has(c) && !asked.has(c));
+    if (!this.#mayAsk(wanted)) return;
+    untracked(() => {
+      for (const c of wanted) asked.add(c);
+      const name = readings.snapshot.className(wanted[0]);
+      void this.#store.request(kind, { classes: wanted }, [], `reading ${name}`).then(() => {
+        for (const c of wanted) asked.delete(c);
+      });
+    });
+  }
+
+  /**
+   * In mode "increments" the ranks of a class that came without them are counted here: the point that is looked at
+   * first, then the others of its stream, nearest first, in idle slices.
+   */
+  #fillRanks(): void {
+    const { data, point: at, state } = this.#store;
+    const { snapshot, readings } = data.value;
+    if (this.#filling?.readings !== readings) this.#stopFilling();
+    if (snapshot.meta.payload.mode !== "increments") return;
+    const open = this.#classes().some((c) => !snapshot.classArrays(c)?.ranks);
+    const point = at.value;
+    const stream = state.stream.value;
+    if (!open) return;
+    const order = snapshot.points
+      .along(stream)
+      .filter((s) => !readings.all.known(s))
+      .sort((a, b) => Math.abs(a - point) - Math.abs(b - point));
+    const next = readings.all.known(point) ? order[0] : point;
+    if (next === undefined || next === this.#filling?.point) return;
+    this.#stopFilling();
+    const stop = new AbortController();
+    this.#filling = { readings, point: next, stop };
+    untracked(() => {
+      runIdle(readings.fillPoint(next), stop.signal).then(
+        () => {
+          if (stop.signal.aborted) return;
+          this.#filling = null;
+          this.#hooks.grown(readings);
+        },
+        (error) => this.#store.fail(error),
+      );
+    });
+  }
+
+  #stopFilling(): void {
+    this.#filling?.stop.abort();
+    this.#filling = null;
+  }
+}

@@ -1,0 +1,53 @@
+/** What the bars show: contributions of a pass or of the change, to a class or a difference of two. */
+
+import { shortName } from "../../core/format";
+import type { Data } from "../../core/passes";
+import type { Points } from "../../core/points";
+import type { Contribution, Shown } from "../../core/state";
+import type { Store } from "../../core/store";
+import { absence } from "../words";
+import { type Breakdown, breakdown, difference } from "./breakdown";
+
+export interface Model {
+  readonly points: Points;
+  readonly mode: Contribution;
+  /** What the parts add up to. */
+  readonly total: "logit" | "difference" | "change";
+  readonly shown: Breakdown;
+  /** The two terms of a difference, each with its name. */
+  readonly terms: readonly (readonly [string, Breakdown])[];
+}
+
+/** The bars of the passes before and after an intervention, or of the change; or why there is nothing. */
+export function modelOf(store: Store, shown: Shown): Model | string {
+  const { class_index, compare_index, contribution } = store.state;
+  const before = store.baseline.value;
+  const data = (shown !== "baseline" && store.intervened.value) || before;
+  const mode = contribution.value;
+  const changed = shown === "difference" && data !== before;
+  const of = ({ snapshot, readings }: Data, id: number): Breakdown | null => {
+    const raw = readings.increments(id);
+    return raw && breakdown(snapshot, raw, snapshot.offset[id], store.activeTokens.value, mode);
+  };
+  const terms: [string, Breakdown][] = [];
+  for (const id of [class_index.value, compare_index.value]) {
+    if (id === null) continue;
+    const name = shortName(data.snapshot.className(id));
+    const own = of(data, id);
+    if (!own) return absence(store, name);
+    const base = changed ? of(before, id) : null;
+    terms.push([name, base ? difference(own, base) : own]);
+  }
+  const two = terms.length > 1;
+  return {
+    points: data.snapshot.points,
+    mode,
+    total: changed ? "change" : two ? "difference" : "logit",
+    shown: two ? difference(terms[0][1], terms[1][1]) : terms[0][1],
+    terms: two ? terms : [],
+  };
+}
+
+/** All values that the bars need room for. */
+export const valuesOf = ({ shown }: Model): number[] =>
+  shown.parts.flatMap((p) => [p.value, p.reference ?? 0]);
