@@ -9,6 +9,7 @@ import ast
 import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -181,7 +182,37 @@ def test_every_public_name_is_there():
     assert not hasattr(classspace_widgets, "no_such_name")
 
 
-def test_the_front_ends_core_knows_no_view():
-    for file in sorted((ROOT / "js/src/core").rglob("*.ts")):
-        for target in re.findall(r'from "([^"]+)"', file.read_text(encoding="utf-8")):
-            assert not target.startswith("../") or target.startswith("../generated/"), f"{file.name} imports {target}"
+FRONT_END = ("generated", "core", "fields", "charts", "views", "")
+"""Folders of js/src from the bottom to the top; the last is js/src itself, where the entries are."""
+
+
+def front_end_graph() -> dict[str, set[str]]:
+    """Files of js/src, by their path in it, and the files that each imports, types included."""
+    source = ROOT / "js/src"
+    files = {file.relative_to(source).as_posix() for file in source.rglob("*.ts")}
+    graph = {}
+    for name in files:
+        targets = re.findall(r'(?:from|import) "(\.[^"]+)"', (source / name).read_text(encoding="utf-8"))
+        paths = [(source / name).parent.joinpath(target).resolve().relative_to(source).as_posix() for target in targets]
+        graph[name] = {file for path in paths for file in (f"{path}.ts", f"{path}/index.ts") if file in files}
+        missing = [path for path in paths if not path.startswith("generated/") and not path.endswith(".css")]
+        assert len(graph[name] - {"generated/state.ts", "generated/tables.ts"}) == len(set(missing)), (
+            f"{name}: {missing}"
+        )
+    return graph
+
+
+def test_the_front_end_has_layers_too():
+    """Core knows no field and no view, fields know no view; typing-only imports counted."""
+
+    def place(name: str) -> int:
+        return FRONT_END.index(name.partition("/")[0] if "/" in name else "")
+
+    graph = front_end_graph()
+    assert len(graph) > 50
+    up = [(name, other) for name, others in graph.items() for other in others if place(other) > place(name)]
+    assert not up
+
+
+def test_no_files_of_the_front_end_import_one_another_in_a_circle():
+    TopologicalSorter(front_end_graph()).prepare()  # It raises for a circle, and names it.

@@ -3,19 +3,11 @@
 import { attach, claim, h, listen } from "./core/dom";
 import type { Store } from "./core/store";
 import { followTheme } from "./core/theme";
-import base from "./styles/base.css";
-import charts from "./styles/charts.css";
-import explorer from "./styles/explorer.css";
-import heatmap from "./styles/heatmap.css";
-import memories from "./styles/memories.css";
-import slider from "./styles/slider.css";
-import whatif from "./styles/whatif.css";
 import { VIEWS } from "./views";
 import { problem, protect } from "./views/parts";
 import { statusLine } from "./views/status";
+import { STYLES } from "./views/styles";
 import type { Options } from "./views/view";
-
-const CSS = [base, charts, slider, heatmap, whatif, memories, explorer].join("\n");
 
 /** One stylesheet per document or shadow root and version; every rule is scoped to .csw. */
 function addStyles(el: HTMLElement): void {
@@ -24,7 +16,7 @@ function addStyles(el: HTMLElement): void {
   const id = `csw-style-${__VERSION__}`;
   if (place.querySelector(`#${id}`)) return;
   const style = h("style", { id });
-  style.textContent = CSS;
+  style.textContent = STYLES;
   place.append(style);
 }
 

@@ -56,7 +56,7 @@ function written(snapshot: Snapshot, name: keyof State, value: State[keyof State
   if (value === null) return "";
   if (name === "tokens") return runs(value as readonly number[]);
   if (name !== "class_index" && name !== "compare_index") return String(value);
-  const text = shortName(snapshot.className(value as number));
+  const text = snapshot.shortName(value as number);
   return classOf(snapshot, text) === value ? text : String(value);
 }
 

@@ -18,9 +18,10 @@ interface Asker {
   readonly state: Signals;
   readonly data: ReadonlySignal<Data>;
   readonly baseline: ReadonlySignal<Data>;
-  readonly intervened: ReadonlySignal<Data | null>;
+  readonly changed: ReadonlySignal<Data | null>;
+  readonly classes: ReadonlySignal<readonly number[]>;
   readonly point: ReadonlySignal<number>;
-  readonly kernel: ReadonlySignal<"live" | "gone" | "none">;
+  readonly live: boolean;
   readonly signal: AbortSignal;
   request(kind: string, params: Params, buffers: readonly ArrayBuffer[], text: string): Promise<unknown>;
   fail(error: unknown): void;
@@ -54,8 +55,7 @@ export class Requests {
     const stops = [
       effect(() => this.#fetchClasses(store.baseline.value, "classes")),
       effect(() => {
-        const intervened = store.state.shown.value !== "baseline" && store.intervened.value;
-        if (intervened) this.#fetchClasses(intervened, "intervened classes");
+        if (store.changed.value) this.#fetchClasses(store.changed.value, "intervened classes");
       }),
       effect(() => this.#fillRanks()),
     ];
@@ -67,9 +67,9 @@ export class Requests {
 
   /** Attention weights and head readings of these tokens, fetched where they are missing and a kernel is there. */
   attention(tokens: readonly number[]): void {
-    const { baseline, intervened, state } = this.#store;
+    const { baseline, changed } = this.#store;
     this.#fetchAttention(baseline.peek(), "attention", tokens);
-    const other = state.shown.peek() !== "baseline" && intervened.peek();
+    const other = changed.peek();
     if (other) this.#fetchAttention(other, "intervened attention", tokens);
   }
 
@@ -78,7 +78,7 @@ export class Requests {
     const { snapshot, readings } = this.#store.baseline.value;
     const asked = this.#importanceOf(readings);
     const method = this.#store.state.importance.value;
-    const classes = this.#classes().filter(
+    const classes = this.#store.classes.value.filter(
       (c) => !snapshot.importance(method, c) && !asked.has(`${method} ${c}`),
     );
     if (!this.#mayAsk(classes)) return;
@@ -103,19 +103,13 @@ export class Requests {
     return kept(this.#askedImportance, readings, () => new Set());
   }
 
-  /** The class that is read, and the one that it is compared with. */
-  #classes(): number[] {
-    const { class_index, compare_index } = this.#store.state;
-    return [class_index.value, compare_index.value].filter((c) => c !== null);
-  }
-
   #mayAsk(wanted: readonly number[]): boolean {
-    return wanted.length > 0 && this.#store.kernel.value === "live";
+    return wanted.length > 0 && this.#store.live;
   }
 
   #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
     untracked(() => {
-      const classes = this.#classes();
+      const classes = this.#store.classes.value;
       const heads = !snapshot.meta.model.heads_refused;
       const rows = tokens.filter(
         (t) =>
@@ -129,7 +123,7 @@ export class Requests {
   /** Ask the kernel for the classes that are looked at and not at hand; the newest request replaces older ones. */
   #fetchClasses({ readings }: Data, kind: string): void {
     const asked = kept(this.#askedClasses, readings, () => new Set());
-    const wanted = this.#classes().filter((c) => !readings.has(c) && !asked.has(c));
+    const wanted = this.#store.classes.value.filter((c) => !readings.has(c) && !asked.has(c));
     if (!this.#mayAsk(wanted)) return;
     untracked(() => {
       for (const c of wanted) asked.add(c);
@@ -149,7 +143,7 @@ export class Requests {
     const { snapshot, readings } = data.value;
     if (this.#filling?.readings !== readings) this.#stopFilling();
     if (snapshot.meta.payload.mode !== "increments") return;
-    const open = this.#classes().some((c) => !snapshot.classArrays(c)?.ranks);
+    const open = this.#store.classes.value.some((c) => !snapshot.classArrays(c)?.ranks);
     const point = at.value;
     const stream = state.stream.value;
     if (!open) return;

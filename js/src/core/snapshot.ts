@@ -2,6 +2,7 @@
 
 import { type Container, checkShape, damaged, floats, isRecord, type NdArray, slice, unpack } from "./codec";
 import { kept, range } from "./collections";
+import { shortName } from "./format";
 import { Importance, type Shares } from "./importance";
 import { TokenMaps } from "./maps";
 import { checkMeta, type MapInfo, type Meta } from "./meta";
@@ -131,6 +132,11 @@ export class Snapshot {
 
   className(id: number): string {
     return this.meta.classes.names[id] ?? `class ${id}`;
+  }
+
+  /** "tench" of "tench, Tinca tinca". */
+  shortName(id: number): string {
+    return shortName(this.className(id));
   }
 
   /** "[CLS]", "mean of patches" or "patch 4, 7" (row, column from 1). */

@@ -14,7 +14,7 @@ import { type Data, Passes } from "./passes";
 import { isPin, type Pin, type PinnedStep } from "./pins";
 import { Requests } from "./requests";
 import type { Snapshot } from "./snapshot";
-import { DEFAULTS, SHOWN, type Signals, STATE_NAMES, type State } from "./state";
+import { DEFAULTS, SHOWN, type Shown, type Signals, STATE_NAMES, type State } from "./state";
 import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
 
 export interface Status {
@@ -37,6 +37,10 @@ export class Store {
   readonly pinned: ReadonlySignal<readonly (Data | null)[]>;
   /** Interventions that were kept by name; the kernel knows them too. */
   readonly pins: ReadonlySignal<readonly Pin[]>;
+  /** The pass with interventions, while it or the change is shown. */
+  readonly changed: ReadonlySignal<Data | null>;
+  /** The class that is read, and the one that it is compared with. */
+  readonly classes: ReadonlySignal<readonly number[]>;
   /** Slider position 0..N-1 and the stream point that is read there. */
   readonly position: ReadonlySignal<number>;
   readonly point: ReadonlySignal<number>;
@@ -78,7 +82,11 @@ export class Store {
     ) as unknown as Signals;
     this.state = state;
     const points = () => baseline.value.snapshot.points;
-    this.data = computed(() => (state.shown.value !== "baseline" && intervened.value) || baseline.value);
+    this.changed = computed(() => (state.shown.value === "baseline" ? null : intervened.value));
+    this.data = computed(() => this.changed.value ?? baseline.value);
+    this.classes = computed(() =>
+      [state.class_index.value, state.compare_index.value].filter((id) => id !== null),
+    );
     this.position = computed(() => points().position(state.block.value, state.sublayer.value));
     this.point = computed(() => points().at(this.position.value, state.stream.value));
     this.activeTokens = computed(() => {
@@ -102,6 +110,18 @@ export class Store {
 
   get signal(): AbortSignal {
     return this.#abort.signal;
+  }
+
+  /** Whether a kernel answers. */
+  get live(): boolean {
+    return this.kernel.value === "live";
+  }
+
+  /** The pass that a choice of the pass shows, and for the change the one that is taken from it. */
+  passes(shown: Shown): readonly [Data, Data | null] {
+    const before = this.baseline.value;
+    const after = shown === "baseline" ? null : this.intervened.value;
+    return [after ?? before, after && shown === "difference" ? before : null];
   }
 
   setPosition(position: number): void {

@@ -1,7 +1,7 @@
 /** Fields of a class along the depth: at a stream point, or of what an increment does. */
 
 import { kept } from "../core/collections";
-import { count, number, percent, shortName, signed } from "../core/format";
+import { count, number, percent, signed } from "../core/format";
 import type { Readings } from "../core/readings";
 import type { Snapshot } from "../core/snapshot";
 import { type Field, notAtHand, type Question } from "./field";
@@ -43,7 +43,7 @@ function missing({ store, snapshot, readings, id, other, empty }: Question, rank
   const known = (c: number) => (ranking ? readings.ranked(c) : readings.has(c));
   const lost = [id, other].find((c) => c !== null && !known(c)) ?? null;
   if (lost === null) return null;
-  return empty(notAtHand(store, shortName(snapshot.className(lost))), store.kernel.value === "live");
+  return empty(notAtHand(store, snapshot.shortName(lost)), store.live);
 }
 
 /** Whether logits are rounded. */
@@ -137,7 +137,7 @@ export function topField({ store, snapshot, readings, empty, filled }: Question)
     {
       kind: "categorical",
       title: "top class of each token",
-      format: (v) => shortName(snapshot.className(v)),
+      format: (v) => snapshot.shortName(v),
       approximate: snapshot.meta.payload.mode === "increments" && !snapshot.array("top"),
     },
   );

@@ -1,6 +1,6 @@
 /** A field: one value per token of a reading, its scale, and words about it; and what one is made from. */
 
-import { number, shortName } from "../core/format";
+import { number } from "../core/format";
 import type { Data } from "../core/passes";
 import type { Reading } from "../core/state";
 import type { Store } from "../core/store";
@@ -64,7 +64,7 @@ export function question(
   name: string,
   caution: string,
 ): Question {
-  const own = shortName(snapshot.className(id));
+  const own = snapshot.shortName(id);
   const empty = (note: string, pending = false): Field => ({
     reading: store.state.reading.value,
     values: new Float32Array(snapshot.V).fill(Number.NaN),
@@ -86,7 +86,7 @@ export function question(
     id,
     other,
     own,
-    versus: other === null ? own : `${own} − ${shortName(snapshot.className(other))}`,
+    versus: other === null ? own : `${own} − ${snapshot.shortName(other)}`,
     empty,
     filled: (values, part) => ({ ...empty(caution), values, state: "ready", ...part }),
   };
@@ -94,7 +94,7 @@ export function question(
 
 /** Why the readings of a class are not at hand. */
 export function notAtHand(store: Store, name: string): string {
-  return store.kernel.value === "live"
+  return store.live
     ? `Reading ${name} …`
     : `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
 }

@@ -34,7 +34,7 @@ export function headField(asked: Question): Field {
   const from = tokens.length === 1 ? snapshot.tokenName(tokens[0]) : `${tokens.length} tokens`;
   const known = tokens.filter((t) => snapshot.attentionRows.includes(t));
   if (known.length === 0) {
-    const live = store.kernel.value === "live";
+    const live = store.live;
     return empty(
       live
         ? `Reading the attention weights of ${from} …`
@@ -48,10 +48,7 @@ export function headField(asked: Question): Field {
   for (const t of known) {
     const part = reading === "attention" ? snapshot.attention(block, h, t) : sent(asked, block, h, t);
     if (!part)
-      return empty(
-        `What each token sends through ${name} is not at hand for ${versus}.`,
-        store.kernel.value === "live",
-      );
+      return empty(`What each token sends through ${name} is not at hand for ${versus}.`, store.live);
     for (let s = 0; s < snapshot.T; s++) values[s] += part[s] / known.length;
   }
   if (reading === "attention") {

@@ -1,6 +1,6 @@
 /** Fields of token importance: how much each token matters in the model's own pass. */
 
-import { number, shortName, signed } from "../core/format";
+import { number, signed } from "../core/format";
 import type { Shares } from "../core/importance";
 import type { Snapshot } from "../core/snapshot";
 import type { Importance } from "../core/state";
@@ -31,12 +31,12 @@ type Span = readonly [number, number, number, number];
 export function importanceField({ store, snapshot, id, other, versus, empty, filled }: Question): Field {
   const { state } = store;
   const method = state.importance.value;
-  const parts = [id, other].filter((c): c is number => c !== null);
+  const parts = [id, other].filter((c) => c !== null);
   const shares = parts.map((c) => snapshot.importance(method, c));
   const lost = parts.find((_, i) => !shares[i]);
   if (lost !== undefined) {
-    const name = shortName(snapshot.className(lost));
-    if (store.kernel.value !== "live") {
+    const name = snapshot.shortName(lost);
+    if (!store.live) {
       return empty(
         `The token importance for ${name} is not in what was saved; with a kernel it would be computed.`,
       );

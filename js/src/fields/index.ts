@@ -15,12 +15,11 @@ import { importanceField } from "./importance";
 import { mapField } from "./map";
 import { around, diverging, outside, robustPeak, sequential } from "./scale";
 
-const live = ({ kernel }: Store) => kernel.value === "live";
 /** What readings of a head have in common. */
 const OF_HEAD = {
   make: headField,
   ofHead: true,
-  offered: (store: Store) => live(store) || store.baseline.value.snapshot.attentionRows.length > 0,
+  offered: (store: Store) => store.live || store.baseline.value.snapshot.attentionRows.length > 0,
   fetch: (store: Store) => store.requests.attention(store.activeTokens.value),
 };
 
@@ -90,7 +89,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     make: importanceField,
     ofClass: true,
     ofBaseline: true,
-    offered: (store) => live(store) || store.state.reading.value === "importance",
+    offered: (store) => store.live || store.state.reading.value === "importance",
     fetch: (store) => store.requests.importance(),
   },
   map: { name: "token map", help: "an extra value per token", make: mapField },

@@ -23,7 +23,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 
   const search = (query: string): { groups: Group[]; note: string } => {
     const { snapshot, readings } = store.data.peek();
-    const live = store.kernel.peek() === "live";
+    const live = store.live;
     const likely = new Map(predicted.peek().map(({ id, probability }) => [id, probability]));
     const option = (id: number): Option => {
       const p = likely.get(id);

@@ -32,19 +32,16 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const readout = h("p", { class: "csw-readout", "aria-hidden": "true" });
   const { state } = store;
   const width = widthOf(section, abort);
-  const classes = computed(() =>
-    [state.class_index.value, state.compare_index.value].filter((c) => c !== null),
-  );
-  const heads = computed(() => headsOf(store, classes.value, state.shown.value));
+  const heads = computed(() => headsOf(store, state.shown.value));
   const [fit, own] = scaleSwitch(store, abort);
   /** The largest value of the passes before and after and of the change: one scale for the three. */
   const peak = computed(() => {
     const together = !own.value && store.intervened.value;
-    const some = together ? SHOWN.map((shown) => headsOf(store, classes.value, shown)) : [heads.value];
+    const some = together ? SHOWN.map((shown) => headsOf(store, shown)) : [heads.value];
     return Math.max(1e-9, ...some.map(({ values }) => peakOf(values ?? [])));
   });
   section.append(h("header", {}, title, fit, legend), empty, grid, readout);
-  fetchHeads(store, abort, classes, heads);
+  fetchHeads(store, abort, heads);
 
   /** Cells stand row by row (head by head), values block by block. */
   const place = (index: number): readonly [block: number, head: number] => {
@@ -115,18 +112,13 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 }
 
 /** Ask for heads that are missing: once for the same tokens and classes, since an answer may bring less than was asked for. */
-function fetchHeads(
-  store: Store,
-  abort: AbortSignal,
-  classes: ReadonlySignal<readonly number[]>,
-  heads: ReadonlySignal<Heads>,
-): void {
+function fetchHeads(store: Store, abort: AbortSignal, heads: ReadonlySignal<Heads>): void {
   let asked = "";
   watch(abort, () => {
     const tokens = store.activeTokens.value;
-    const now = `${classes.value} ${tokens}`;
+    const now = `${store.classes.value} ${tokens}`;
     if (heads.value.tokens.length === tokens.length) asked = "";
-    else if (store.kernel.value === "live" && asked !== now && recorded(store)) {
+    else if (store.live && asked !== now && recorded(store)) {
       asked = now;
       untracked(() => store.requests.attention(tokens));
     }

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals-core";
 import { button, h, listen, say } from "../core/dom";
-import { percent, shortName } from "../core/format";
+import { percent } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { segmented } from "./controls";
@@ -65,7 +65,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   let picture = store.baseline.peek().snapshot;
   onFrame(abort, () => {
     const { snapshot } = store.baseline.value;
-    const live = store.kernel.value === "live";
+    const live = store.live;
     if (snapshot !== picture) {
       picture = snapshot;
       result.value = null;
@@ -74,7 +74,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     start.hidden = !live;
     say(start, { "": "Run", running: "Cancel", cancelled: "Cancelling …" }[running.value]);
     start.disabled = running.value === "cancelled";
-    const name = shortName(snapshot.className(store.state.class_index.value));
+    const name = snapshot.shortName(store.state.class_index.value);
     const { text, progress } = store.notice.value;
     about.classList.toggle("csw-failed", problem.value !== "");
     const question =

@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals-core";
 import { assign, button, entitle, h, listen, say } from "../core/dom";
-import { count, number, shortName, signed } from "../core/format";
+import { count, number, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
 import { root, widthOf } from "./parts";
@@ -62,14 +62,14 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { points, N } = snapshot;
     const position = store.position.value;
     range.valueAsNumber = position;
-    range.style.setProperty("--csw-fill", `${(100 * position) / Math.max(1, N - 1)}%`);
+    range.style.setProperty("--fill", `${(100 * position) / Math.max(1, N - 1)}%`);
     const what = points.name(position);
     const stream = state.stream.value === "residual" ? "residual stream after" : "what is added by";
     const reads = position === 0 ? "" : stream;
     where.replaceChildren(h("span", { class: "csw-label" }, reads ? `${reads} ` : ""), what);
 
     const id = state.class_index.value;
-    const name = shortName(snapshot.className(id));
+    const name = snapshot.shortName(id);
     const rank = measure.value === "rank";
     const about = rank && readings.ranksApproximate(id) ? "≈ " : "";
     const now = curves.shown.value;

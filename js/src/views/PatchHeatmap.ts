@@ -2,7 +2,7 @@
 
 import { computed } from "@preact/signals-core";
 import { attach, h, say, unique } from "../core/dom";
-import { approximateNote, shortName } from "../core/format";
+import { approximateNote } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
 import { FIELDS, fieldOf, pairOf } from "../fields";
@@ -76,7 +76,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     figures[1].hidden = !split;
     [state.class_index.value, other.value].forEach((id, i) => {
       names[i].hidden = !split;
-      say(names[i], shortName(snapshot.className(id)));
+      say(names[i], snapshot.shortName(id));
     });
     const ready = f.state === "ready";
     const notes = [

@@ -2,7 +2,7 @@
 
 import { computed, type Signal, signal, untracked } from "@preact/signals-core";
 import { assign, claim, entitle, h, listen, pointIn, say } from "../core/dom";
-import { count, number, shortName } from "../core/format";
+import { count, number } from "../core/format";
 import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { segmented, toggle } from "./controls";
@@ -92,7 +92,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const { snapshot, readings } = store.data.value;
     const kind = measure.value;
     const id = state.class_index.value;
-    const of = kind === "logit" ? subject(store, snapshot) : shortName(snapshot.className(id));
+    const of = kind === "logit" ? subject(store, snapshot) : snapshot.shortName(id);
     const outputs = state.stream.value === "output" ? " in sublayer outputs" : "";
     entitle(title, `${TITLES[kind]} of `, h("b", {}, of), outputs);
     rough.hidden = kind === "logit" || !readings.ranksApproximate(id);

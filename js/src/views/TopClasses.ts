@@ -93,7 +93,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       parts.push(
         parts.length ? " · " : "",
         h("i", { class: `csw-chip csw-is-${kind}` }),
-        `${shortName(snapshot.className(c))} rank `,
+        `${snapshot.shortName(c)} rank `,
         h("b", {}, place),
       );
     }

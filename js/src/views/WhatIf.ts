@@ -98,7 +98,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   });
 
   onFrame(abort, () => {
-    const live = store.kernel.value === "live";
+    const live = store.live;
     const busy = running.value;
     section.hidden = !live && store.intervened.value === null;
     choice.node.hidden = list.hidden = !live;

@@ -1,6 +1,5 @@
 /** Words that several views use. */
 
-import { shortName } from "../core/format";
 import type { Snapshot } from "../core/snapshot";
 import type { Store } from "../core/store";
 import { notAtHand } from "../fields/field";
@@ -8,9 +7,9 @@ import { notAtHand } from "../fields/field";
 /** "tabby" or "tabby − tiger cat". */
 export function subject(store: Store, snapshot: Snapshot): string {
   const { class_index, compare_index } = store.state;
-  const name = shortName(snapshot.className(class_index.value));
+  const name = snapshot.shortName(class_index.value);
   const other = compare_index.value;
-  return other === null ? name : `${name} − ${shortName(snapshot.className(other))}`;
+  return other === null ? name : `${name} − ${snapshot.shortName(other)}`;
 }
 
 /** "[CLS]", "patch 3, 4" or "mean of 5 tokens". */
@@ -26,7 +25,7 @@ export function placeName(snapshot: Snapshot, tokens: readonly number[]): string
 /** Why there is nothing to see for a class yet, or at all. */
 export function absence(store: Store, name: string): string {
   const { payload } = store.data.value.snapshot.meta;
-  if (store.kernel.value !== "live" && payload.ranks_only)
+  if (!store.live && payload.ranks_only)
     return "Only ranks and top classes are in this page, no logits or contributions.";
   return notAtHand(store, name);
 }

@@ -1,6 +1,5 @@
 /** What the bars show: contributions of a pass or of the change, to a class or a difference of two. */
 
-import { shortName } from "../../core/format";
 import type { Data } from "../../core/passes";
 import type { Points } from "../../core/points";
 import type { Contribution, Shown } from "../../core/state";
@@ -20,29 +19,25 @@ export interface Model {
 
 /** The bars of the passes before and after an intervention, or of the change; or why there is nothing. */
 export function modelOf(store: Store, shown: Shown): Model | string {
-  const { class_index, compare_index, contribution } = store.state;
-  const before = store.baseline.value;
-  const data = (shown !== "baseline" && store.intervened.value) || before;
-  const mode = contribution.value;
-  const changed = shown === "difference" && data !== before;
+  const mode = store.state.contribution.value;
+  const [data, before] = store.passes(shown);
   const of = ({ snapshot, readings }: Data, id: number): Breakdown | null => {
     const raw = readings.increments(id);
     return raw && breakdown(snapshot, raw, snapshot.offset[id], store.activeTokens.value, mode);
   };
   const terms: [string, Breakdown][] = [];
-  for (const id of [class_index.value, compare_index.value]) {
-    if (id === null) continue;
-    const name = shortName(data.snapshot.className(id));
+  for (const id of store.classes.value) {
+    const name = data.snapshot.shortName(id);
     const own = of(data, id);
     if (!own) return absence(store, name);
-    const base = changed ? of(before, id) : null;
+    const base = before && of(before, id);
     terms.push([name, base ? difference(own, base) : own]);
   }
   const two = terms.length > 1;
   return {
     points: data.snapshot.points,
     mode,
-    total: changed ? "change" : two ? "difference" : "logit",
+    total: before ? "change" : two ? "difference" : "logit",
     shown: two ? difference(terms[0][1], terms[1][1]) : terms[0][1],
     terms: two ? terms : [],
   };

@@ -39,15 +39,14 @@ function title(store: Store, abort: AbortSignal): HTMLElement {
     const label = image?.label;
     const words = [
       image?.name ?? "",
-      typeof label === "number" ? `labelled ${shortName(snapshot.className(label))}` : "",
+      typeof label === "number" ? `labelled ${snapshot.shortName(label)}` : "",
       `${model.blocks} blocks`,
       `${tokens.grid[0]}\u00a0×\u00a0${tokens.grid[1]} patches`,
       `${count(snapshot.C)} classes`,
     ];
     say(name, model.name);
     say(about, words.filter(Boolean).join("  ·  "));
-    const intervened = store.state.shown.value !== "baseline" && store.intervened.value;
-    const done = intervened ? (intervention?.label ?? "intervened") : "";
+    const done = store.changed.value ? (intervention?.label ?? "intervened") : "";
     say(doing, done);
     doing.title = done;
   });

@@ -9,12 +9,12 @@ export function upload(store: Store, abort: AbortSignal, target: HTMLElement): N
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
   const node = button({ class: "csw-button", title: "Or drop a picture here" }, "New picture…");
   const send = async (picture: File) => {
-    if (store.kernel.peek() !== "live") return;
+    if (!store.live) return;
     const bytes = await picture.arrayBuffer();
     await store.request("image", { name: picture.name }, [bytes], `reading ${picture.name}`);
   };
   watch(abort, () => {
-    node.hidden = store.kernel.value !== "live";
+    node.hidden = !store.live;
     node.disabled = store.notice.value.kind === "busy";
   });
   listen(node, abort, { click: () => file.click() });
@@ -26,7 +26,7 @@ export function upload(store: Store, abort: AbortSignal, target: HTMLElement): N
     },
   });
   const carriesFile = (event: DragEvent) =>
-    store.kernel.peek() === "live" && (event.dataTransfer?.types.includes("Files") ?? false);
+    store.live && (event.dataTransfer?.types.includes("Files") ?? false);
   const mark = (over: boolean) => target.classList.toggle("csw-drop", over);
   listen(target, abort, {
     dragover: (event) => {

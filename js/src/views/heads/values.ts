@@ -1,6 +1,5 @@
 /** What the head grid shows: contributions of heads at tokens, and why there are none. */
 
-import { shortName } from "../../core/format";
 import type { Data } from "../../core/passes";
 import type { Shown } from "../../core/state";
 import type { Store } from "../../core/store";
@@ -13,15 +12,14 @@ export interface Heads {
 }
 
 /** The tokens that are known, and their mean values, of a pass or of the change. */
-export function headsOf(store: Store, classes: readonly number[], shown: Shown): Heads {
-  const before = store.baseline.value;
-  const data = (shown !== "baseline" && store.intervened.value) || before;
-  const changed = shown === "difference" && data !== before;
+export function headsOf(store: Store, shown: Shown): Heads {
+  const classes = store.classes.value;
+  const [data, before] = store.passes(shown);
   let tokens: readonly number[] = knownTokens(data, classes, store.activeTokens.value);
-  if (changed) tokens = knownTokens(before, classes, tokens);
+  if (before) tokens = knownTokens(before, classes, tokens);
   if (tokens.length === 0) return { tokens, values: null };
   const values = headValues(data, classes, tokens);
-  const base = changed && headValues(before, classes, tokens);
+  const base = before && headValues(before, classes, tokens);
   return { tokens, values: base ? values.map((v, i) => v - base[i]) : values };
 }
 
@@ -57,9 +55,9 @@ export function whyNone(store: Store, tokens: readonly number[]): string {
     return "This trace was taken without its attention heads: take it with attention=True, heads=True to see them here.";
   }
   const { snapshot } = store.data.value;
-  const name = shortName(snapshot.className(store.state.class_index.value));
+  const name = snapshot.shortName(store.state.class_index.value);
   const what = `heads for ${name} at ${tokensName(snapshot, tokens)}`;
-  if (store.kernel.value !== "live") {
+  if (!store.live) {
     return `The ${what} are not in what was saved; with a kernel they would be fetched.`;
   }
   return store.notice.value.kind === "error" ? `The ${what} could not be read.` : `Reading ${what} …`;

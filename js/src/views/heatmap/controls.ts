@@ -132,7 +132,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   );
   watch(abort, () => {
     opacity.valueAsNumber = state.opacity.value;
-    opacity.style.setProperty("--csw-fill", `${100 * state.opacity.value}%`);
+    opacity.style.setProperty("--fill", `${100 * state.opacity.value}%`);
     pair.hidden = state.compare_index.value === null || !FIELDS[state.reading.value].ofClass;
     outline.hidden = store.baseline.value.snapshot.mask() === null;
   });

@@ -1,7 +1,7 @@
 /** What is said of a patch that is pointed at. */
 
 import { h } from "../../core/dom";
-import { number, shortName } from "../../core/format";
+import { number } from "../../core/format";
 import type { Snapshot } from "../../core/snapshot";
 import type { Store } from "../../core/store";
 import type { Field } from "../../fields/field";
@@ -37,11 +37,11 @@ export function describe(
     h(
       "div",
       { class: id === own ? "csw-tip-row csw-own" : "csw-tip-row" },
-      h("span", {}, shortName(snapshot.className(id))),
+      h("span", {}, snapshot.shortName(id)),
       h("span", {}, number(logit)),
     ),
   );
-  const best = top.slice(0, ALOUD).map(({ id }) => shortName(snapshot.className(id)));
+  const best = top.slice(0, ALOUD).map(({ id }) => snapshot.shortName(id));
   const selected = store.state.tokens.value.includes(token) ? ", selected" : "";
   const classes = best.length > 0 ? `; top classes ${best.join(", ")}` : "";
   return { nodes: [title, ...nodes], text: `${name}${selected}: ${f.title} ${shown}${classes}` };

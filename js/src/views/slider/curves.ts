@@ -32,9 +32,7 @@ export function curvesOf(store: Store, measure: Signal<Measure>): Curves {
   return {
     measure,
     shown: computed(() => curve(data.value)),
-    before: computed(() =>
-      state.shown.value !== "baseline" && intervened.value ? curve(baseline.value) : null,
-    ),
+    before: computed(() => store.changed.value && curve(baseline.value)),
     unshown: computed(
       () => intervened.value && curve(data.value === baseline.value ? intervened.value : baseline.value),
     ),

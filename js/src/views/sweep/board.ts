@@ -135,7 +135,7 @@ function draw(
     context.fillRect(...box(Math.floor(i / g.columns.length), i % g.columns.length));
   });
   const style = getComputedStyle(canvas);
-  context.fillStyle = style.getPropertyValue("--csw-muted");
+  context.fillStyle = style.getPropertyValue("--muted");
   context.font = `10.5px ${style.fontFamily}`;
   context.textAlign = "right";
   context.textBaseline = "middle";
@@ -147,7 +147,7 @@ function draw(
     if (keep(i + 1)) context.fillText(g.columns[column], LEFT + (column + 0.5) * wide, tall + FOOT / 2);
   });
   if (here) {
-    context.strokeStyle = style.getPropertyValue("--csw-fg");
+    context.strokeStyle = style.getPropertyValue("--fg");
     context.lineWidth = 2;
     context.strokeRect(...box(...here));
   }

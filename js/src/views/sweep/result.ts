@@ -1,7 +1,7 @@
 /** The grid of a sweep, from the kernel's answer. */
 
 import { floats, unpack } from "../../core/codec";
-import { shortName, signed } from "../../core/format";
+import { signed } from "../../core/format";
 import type { Store } from "../../core/store";
 import type { Answer } from "../../core/transport";
 import type { Grid } from "./board";
@@ -22,7 +22,7 @@ export function sweepOf(store: Store, kind: Kind, id: number, { result, buffers 
   const places = result.columns as number[];
   const values = floats(array);
   const format = (v: number) => signed(v, 3);
-  const change = `Change of ${shortName(snapshot.className(id))}'s logit when`;
+  const change = `Change of ${snapshot.shortName(id)}'s logit when`;
   if (kind === "tokens") {
     const { prefix, columns } = snapshot;
     const starts = (t: number) => snapshot.isImageToken(t) && (t - prefix) % columns === 0;

@@ -140,17 +140,17 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   const data = store.data.value;
   const { snapshot, readings } = data;
   const { output } = snapshot;
-  const { class_index, compare_index, shown } = store.state;
+  const { class_index, compare_index } = store.state;
   const other = compare_index.value;
   for (const c of [class_index.value, measure === "logit" ? other : null]) {
     if (c !== null && !(measure === "logit" ? readings.has(c) : readings.ranked(c)))
-      return absence(store, shortName(snapshot.className(c)));
+      return absence(store, snapshot.shortName(c));
   }
   const read = reader(store, data, measure);
   const name = snapshot.tokenName(output);
   const lines: Line[] = [{ key: "output", name, look: "output", values: read([output]) }];
   if (other !== null && measure !== "logit" && readings.ranked(other)) {
-    const own = `${shortName(snapshot.className(other))} at ${name}`;
+    const own = `${snapshot.shortName(other)} at ${name}`;
     lines.push({ key: "other", name: own, look: "other", values: read([output], other) });
   }
   // Selected tokens that this pass has no longer keep the place of their line.
@@ -169,8 +169,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   }
   // Last, and with its place kept, so that the others stay where they are.
   const before = () => {
-    const some = shown.value !== "baseline" && store.intervened.value;
-    const values = some ? reader(store, store.baseline.value, measure)([output]) : [];
+    const values = store.changed.value ? reader(store, store.baseline.value, measure)([output]) : [];
     if (whatIfPossible(store)) lines.push({ key: "before", name: `${name} before`, look: "before", values });
   };
   const add = (key: string, own: string, tokens: readonly number[]) => {

@@ -1,7 +1,7 @@
 /** The classes of the model's output before and after. */
 
 import { button, h } from "../../core/dom";
-import { percent, shortName } from "../../core/format";
+import { percent } from "../../core/format";
 import { onFrame } from "../../core/frame";
 import type { Snapshot } from "../../core/snapshot";
 import type { Store } from "../../core/store";
@@ -15,7 +15,7 @@ export function outcome(store: Store, abort: AbortSignal): HTMLElement {
   onFrame(abort, () => {
     const { snapshot } = store.baseline.value;
     const after = store.intervened.value?.snapshot;
-    node.hidden = !after && store.kernel.value !== "live";
+    node.hidden = !after && !store.live;
     node.replaceChildren(
       column("before", snapshot, after, "gone", "after"),
       // Without an intervention there is its place.
@@ -36,10 +36,7 @@ function column(
 ): HTMLElement {
   const known = other?.predicted(TOP).map(({ id }) => id);
   const rows = own.predicted(TOP).map(({ id, probability }) => {
-    const row = button(
-      { class: "csw-outcome-row", "data-class": id },
-      h("span", {}, shortName(own.className(id))),
-    );
+    const row = button({ class: "csw-outcome-row", "data-class": id }, h("span", {}, own.shortName(id)));
     row.style.setProperty("--p", `${100 * probability}%`);
     if (known && !known.includes(id))
       row.append(h("small", { class: "csw-tag", title: `Not among the first ${TOP} ${away}` }, tag));

@@ -15,8 +15,8 @@ export function pinOf(store: Store, steps: readonly PinnedStep[]): Pin | undefin
 }
 
 /** The names of what can be come back to; with a kernel, the first one is none of them. */
-export function pinnedNames({ kernel, pins, pinned }: Store): string[] {
-  if (kernel.value === "live") return ["pinned …", ...pins.value.map((pin) => pin.label)];
+export function pinnedNames({ live, pins, pinned }: Store): string[] {
+  if (live) return ["pinned …", ...pins.value.map((pin) => pin.label)];
   return pinned.value.map((pass, i) =>
     pass ? pass.snapshot.meta.intervention?.label || `pass ${i + 1}` : `pass ${i + 1} (damaged)`,
   );
@@ -28,18 +28,18 @@ export function pinnedSelect(
   steps: ReadonlySignal<readonly PinnedStep[]>,
   run: (steps: readonly PinnedStep[], label?: string) => void,
 ): HTMLElement {
-  const { kernel, pins, pinned, intervened } = store;
+  const { pins, pinned, intervened } = store;
   const node = select("Pinned interventions");
   listen(node, abort, {
     change: () => {
       const at = Number(node.value);
       const pin = pins.peek()[at];
-      if (kernel.peek() !== "live") store.showPinned(at);
+      if (!store.live) store.showPinned(at);
       else run(pin?.steps ?? [], pin?.label);
     },
   });
   onFrame(abort, () => {
-    const live = kernel.value === "live";
+    const { live } = store;
     const names = pinnedNames(store);
     node.hidden = names.length < 2;
     if ([...node.options].map((o) => o.text).join("\n") !== names.join("\n")) {
