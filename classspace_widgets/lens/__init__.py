@@ -8,8 +8,9 @@ norm's weight and mean subtraction folded into the class embedding once,
 raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
 """
 
+from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
 from classspace_widgets.lens.lens import ClassLens, class_ranks
 from classspace_widgets.lens.pooled import PooledLens
 from classspace_widgets.lens.readout import Readout
 
-__all__ = ["ClassLens", "PooledLens", "Readout", "class_ranks"]
+__all__ = ["ClassLens", "FittedLens", "LensMismatchError", "PooledLens", "Readout", "class_ranks"]

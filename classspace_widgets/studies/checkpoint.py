@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from classspace_widgets._version import __version__
 from classspace_widgets.data.sets import parts_of
@@ -22,36 +21,12 @@ from classspace_widgets.validate import Fields, skipped_pictures
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch import nn
 
 FORMAT = 1
 
 
 class CheckpointError(ValueError):
     """The checkpoint is damaged, or belongs to a different model, data set, version or set of options."""
-
-
-def model_fingerprint(model: nn.Module) -> str:
-    """A short hash of a model: every tensor's name, kind and shape, the sum of all its values, and 256 of them.
-
-    The sums are of the values' bits as whole numbers: exact in any order, so equal on every device, and different if any
-    value is different.
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        # Complex tensors are hashed as pairs of real numbers, sparse ones as dense.
-        flat = (
-            (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach().to_dense().contiguous().flatten()
-        )
-        bits = flat.view(_BITS[flat.element_size()])
-        sampled = torch.linspace(0, len(bits) - 1, min(256, len(bits)), dtype=torch.float64, device="cpu").long()
-        sample = bits[sampled.to(bits.device)].cpu().numpy()
-        digest.update(f"{int(bits.sum(dtype=torch.int64))} ".encode() + sample.tobytes())
-    return digest.hexdigest()[:16]
-
-
-_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def dataset_fingerprint(dataset: Any) -> dict[str, Any]:

@@ -20,12 +20,12 @@ from classspace_widgets.data.classes import class_table
 from classspace_widgets.data.prepare import Preparer
 from classspace_widgets.data.sets import as_dataset
 from classspace_widgets.masks import DatasetError
+from classspace_widgets.models.fingerprint import model_fingerprint
 from classspace_widgets.progress import progress_bar, quiet
 from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
     load_checkpoint,
-    model_fingerprint,
     save_checkpoint,
     versions,
 )

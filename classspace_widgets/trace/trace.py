@@ -11,6 +11,7 @@ import torch
 from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
+from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.points import STREAMS, SUBLAYERS, Points
 from classspace_widgets.progress import over
 from classspace_widgets.trace.describe import trace_html, trace_text
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor
 
-    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.lens import ClassLens, FittedLens
+    from classspace_widgets.lens.fitted import PointLens
     from classspace_widgets.models import AttentionParts
     from classspace_widgets.snapshot.snapshot import Snapshot
 
@@ -227,8 +229,9 @@ class Trace:
         tokens: Sequence[int] | slice | None = None,
         *,
         labels: Labels = None,
+        lens: FittedLens | None = None,
     ) -> Tensor:
-        """Class logits of a stream: ``lens(v) = E LN(v) + b``.
+        """Class logits of a stream: ``lens(v) = E LN(v) + b``, or its scores through a fitted lens.
 
         Parameters
         ----------
@@ -242,6 +245,8 @@ class Trace:
             Only these tokens.
         labels : sequence of B classes, optional
             Instead of ``classes``: each image's own class, as the one class ``[B, T, 1]``.
+        lens : FittedLens, optional
+            Read through this lens instead of the logit lens; NaN where it has no map.
 
         Returns
         -------
@@ -251,7 +256,7 @@ class Trace:
         Raises
         ------
         TypeError, ValueError
-            For a stream, block, class or token that the model does not have.
+            For a stream, block, class or token that the model does not have, or a lens of another model.
 
         Examples
         --------
@@ -265,12 +270,12 @@ class Trace:
         """
         wanted = self._wanted(classes, labels)
         if wanted is None or wanted.ndim == 1:
-            return self._read(stream, block, tokens, lambda vectors: self.lens.logits(vectors, wanted))
+            return self._read(stream, block, tokens, lambda vectors, here: here.logits(vectors, wanted), lens)
 
-        def own(vectors: Tensor) -> Tensor:
-            return torch.stack([self.lens.logits(one, row) for one, row in zip(vectors, wanted, strict=True)])
+        def own(vectors: Tensor, here: ClassLens | PointLens) -> Tensor:
+            return torch.stack([here.logits(one, row) for one, row in zip(vectors, wanted, strict=True)])
 
-        return self._read(stream, block, tokens, own)
+        return self._read(stream, block, tokens, own, lens)
 
     def ranks(
         self,
@@ -280,6 +285,7 @@ class Trace:
         tokens: Sequence[int] | slice | None = None,
         *,
         labels: Labels = None,
+        lens: FittedLens | None = None,
     ) -> Tensor:
         """Class ranks, int64: the number of classes with a strictly larger logit; 0 is best, ties share the better one.
 
@@ -288,8 +294,8 @@ class Trace:
 
         Parameters
         ----------
-        stream, block, classes, tokens, labels
-            As in `logits`.
+        stream, block, classes, tokens, labels, lens
+            As in `logits`; a fitted lens must read all classes.
 
         Returns
         -------
@@ -305,22 +311,30 @@ class Trace:
         wanted = self._wanted(classes, labels)
         rows = wanted if wanted is not None and wanted.ndim == 2 else [wanted] * self.n_images
 
-        def rank(vectors: Tensor) -> Tensor:
-            found = (class_ranks(self.lens.logits(one), row) for one, row in zip(vectors, rows, strict=True))
+        def rank(vectors: Tensor, here: ClassLens | PointLens) -> Tensor:
+            found = (class_ranks(here.logits(one), row) for one, row in zip(vectors, rows, strict=True))
             return torch.stack(list(found))
 
-        return self._read(stream, block, tokens, rank)
+        if lens is not None:
+            lens.require_complete("ranks")
+        return self._read(stream, block, tokens, rank, lens)
 
     def top_k(
-        self, k: int = 5, stream: str = "residual", block: Blocks = -1, tokens: Sequence[int] | slice | None = None
+        self,
+        k: int = 5,
+        stream: str = "residual",
+        block: Blocks = -1,
+        tokens: Sequence[int] | slice | None = None,
+        *,
+        lens: FittedLens | None = None,
     ) -> TopK:
         """The ``k`` classes with the largest logits: ``(logits, classes)``, each ``[B, T, k]``, best first, and names.
 
         Parameters
         ----------
         k : int
-        stream, block, tokens
-            As in `logits`.
+        stream, block, tokens, lens
+            As in `logits`; a fitted lens must read all classes.
 
         Returns
         -------
@@ -339,12 +353,14 @@ class Trace:
         k = whole_number(k, "k", 1, self.n_classes)
         classes: list[Tensor] = []
 
-        def top(vectors: Tensor) -> Tensor:
-            found = [self.lens.logits(one).topk(k, dim=-1) for one in vectors]
+        def top(vectors: Tensor, here: ClassLens | PointLens) -> Tensor:
+            found = [here.logits(one).topk(k, dim=-1) for one in vectors]
             classes.append(torch.stack([f.indices for f in found]))
             return torch.stack([f.values for f in found])
 
-        logits = self._read(stream, block, tokens, top)
+        if lens is not None:
+            lens.require_complete("top classes")
+        logits = self._read(stream, block, tokens, top, lens)
         return TopK(logits, torch.stack(classes) if logits.ndim == 4 else classes[0]).named(self.class_names)
 
     def predictions(self, k: int = 5) -> pd.DataFrame:
@@ -548,16 +564,30 @@ class Trace:
         stream: str,
         block: Blocks,
         tokens: Sequence[int] | slice | None,
-        reading: Callable[[Tensor], Tensor],
+        reading: Callable[[Tensor, ClassLens | PointLens], Tensor],
+        lens: FittedLens | None = None,
     ) -> Tensor:
         """A reading of the chosen tokens at one block, or at several, stacked."""
         blocks, single = self.blocks_of(block, self.points.first_block(stream))
         chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
+        lenses: list[ClassLens | PointLens] = [self.lens] * len(blocks)
+        if lens is not None:
+            numbers = list(range(self.n_tokens))[chosen] if isinstance(chosen, slice) else chosen.tolist()
+            fitted = self._checked(lens)
+            lenses = [fitted.at(Point(b, stream), numbers) for b in blocks]
         with torch.no_grad():
             found = self.vectors_at((b, stream) for b in blocks)
             shown = over(found, len(blocks), "reading", "block")
-            read = [reading(v[:, chosen].to(self.lens.dtype)) for v in shown]
+            read = [
+                reading(v[:, chosen].to(self.lens.dtype), here) for v, here in zip(shown, lenses, strict=True)
+            ]
             return read[0] if single else torch.stack(read)
+
+    def _checked(self, lens: FittedLens) -> FittedLens:
+        """A fitted lens on the trace's device, if it is one of this model."""
+        weights = "" if self.space is None else known_fingerprint(self.space.model)
+        lens.check(self.class_names, self.prefix, self.points, weights)
+        return lens.to(self.output.device)
 
     def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:
         if tokens is None:

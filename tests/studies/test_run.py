@@ -14,8 +14,9 @@ from study_helpers import Pictures, readings_of
 from tiny_models import FAMILIES, tiny_vit
 
 from classspace_widgets.data import DatasetError
+from classspace_widgets.models.fingerprint import model_fingerprint
 from classspace_widgets.studies import Accuracy, Execution, Identifiability, run_study, standard_studies
-from classspace_widgets.studies.checkpoint import CheckpointError, model_fingerprint
+from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.standard import all_studies
 
 

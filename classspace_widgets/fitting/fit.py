@@ -1,0 +1,342 @@
+"""`fit_lens`, and `LensSums` behind it: fitting that streams over pictures, can be interrupted, and merges."""
+
+from __future__ import annotations
+
+import json
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+
+from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.fitting.jacobian import JacobianSums
+from classspace_widgets.fitting.passes import Target, reads, residual_points, stream_values
+from classspace_widgets.fitting.translator import TranslatorSums
+from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
+from classspace_widgets.lookup import at_least, chosen_classes
+from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models.fingerprint import known_fingerprint
+from classspace_widgets.points import Points
+from classspace_widgets.progress import progress_bar
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from classspace_widgets.fitting.passes import FittedSpace
+
+FEW_PICTURES = 8
+"""Fewer pictures than this are warned about: maps fitted on two such sets hardly agree."""
+
+SAVED_EVERY = 30.0
+"""Seconds between two states of an interruptible fit on disk."""
+
+_SUMS: dict[str, type[JacobianSums] | type[TranslatorSums]] = {"jacobian": JacobianSums, "translator": TranslatorSums}
+_POOLINGS = ("token", "distilled", "mean_norm", "norm_mean")
+
+
+@dataclass
+class LensSums:
+    """A lens being fitted: sums over the pictures seen so far, which can be saved, merged with others, and solved.
+
+    Made by `LensSums.start` and `LensSums.load`; `fit_lens` does all of it in one call.
+
+    Attributes
+    ----------
+    space : FittedSpace
+    kind : str
+        ``"jacobian"`` or ``"translator"``.
+    target : Target
+    sums : JacobianSums or TranslatorSums
+    pictures : int
+        Pictures seen so far.
+
+    Examples
+    --------
+    >>> from classspace_widgets import ClassSpace
+    >>> from classspace_widgets.scenes import make_scene
+    >>> space = ClassSpace.bundled()
+    >>> first, second = (LensSums.start(space, "translator", classes=["boat", "fish"]) for _ in range(2))
+    >>> first.update([make_scene(seed).picture for seed in range(8)])
+    >>> second.update([make_scene(seed).picture for seed in range(8, 16)])
+    >>> first.merge(second).lens().n_pictures
+    16
+    """
+
+    space: FittedSpace
+    kind: str
+    target: Target
+    sums: JacobianSums | TranslatorSums
+    pictures: int = 0
+
+    @classmethod
+    def start(cls, space: FittedSpace, kind: str, *, classes: Any = None) -> Self:
+        """Nothing seen yet; parameters as in `fit_lens`."""
+        if kind not in _SUMS:
+            raise ValueError(f"kind must be one of {tuple(_SUMS)}, got {kind!r}; space.lens is the logit lens")
+        if space.adapter.pooling not in _POOLINGS:
+            raise UnsupportedModelError(
+                f"{space.name} pools its answer by {space.adapter.pooling!r}; lenses are fitted for models that pool by one of "
+                f"{_POOLINGS}"
+            )
+        chosen = chosen_classes(space.class_names, classes)
+        kept = tuple(range(len(space.class_names))) if chosen is None else tuple(dict.fromkeys(chosen))
+        target = Target(space, kept)
+        points = Points(len(space.adapter.blocks), space.adapter.layout)
+        kinds = len(space.adapter.prefix) + 1
+        sums = _SUMS[kind].empty(points.n_increments, kinds, target.rows, space.adapter.width)
+        return cls(space, kind, target, sums)
+
+    def update(self, images: Any) -> None:
+        """Take in one batch of pictures: anything that `ClassSpace.trace` takes."""
+        pixels = self.space.pixels(images)
+        if isinstance(self.sums, JacobianSums):
+            self.sums.add(self.space, self.target, pixels)
+        else:
+            points = stream_values(residual_points(self.space, pixels), self.space.adapter.layout)
+            # Every other picture, wherever batches begin.
+            half = torch.arange(self.pictures, self.pictures + len(pixels)) % 2
+            with torch.no_grad():
+                targets = self.target.of(self.space, points[-1])
+                self.sums.add(points, targets, len(self.space.adapter.prefix), half)
+        self.pictures += len(pixels)
+
+    def merge(self, other: LensSums) -> LensSums:
+        """The sums of both, which must be of other pictures and of the same model, kind and classes.
+
+        Raises
+        ------
+        LensMismatchError
+            Where they are not of the same model, kind and classes.
+        """
+        mine, theirs = self._identity(), other._identity()
+        if mine != theirs:
+            different = next(name for name in mine if mine[name] != theirs[name])
+            raise LensMismatchError(
+                f"both must be of the same {different}, got {mine[different]} and {theirs[different]}"
+            )
+        merged: Any = self.sums.merge(other.sums)  # type: ignore[arg-type]
+        return LensSums(self.space, self.kind, self.target, merged, self.pictures + other.pictures)
+
+    def lens(self) -> FittedLens:
+        """The lens that follows from the pictures seen so far.
+
+        Raises
+        ------
+        ValueError
+            Where there were none.
+
+        Warns
+        -----
+        UserWarning
+            Where there were fewer than 8.
+        """
+        if self.pictures == 0:
+            raise ValueError(
+                f"a {self.kind} lens needs pictures to be fitted on, got none; give at least {FEW_PICTURES}"
+            )
+        if self.pictures < FEW_PICTURES:
+            warnings.warn(
+                f"this {self.kind} lens was fitted on {self.pictures} pictures; its maps would be others on other pictures. "
+                f"Give at least {FEW_PICTURES}, better 64",
+                stacklevel=2,
+            )
+        space, adapter = self.space, self.space.adapter
+        if isinstance(self.sums, JacobianSums):
+            maps, offsets, error = self.sums.solve(space, self.target)
+        else:
+            fitted, bias, error = self.sums.solve()
+            maps, offsets = self.target.to_classes(space, fitted, bias)
+        answering = torch.tensor(reads(adapter))
+        defined = torch.ones(error.shape, dtype=torch.bool)
+        classifier = torch.zeros(error.shape, dtype=torch.bool)
+        if self.kind == "jacobian":
+            # After the last attention nothing but the tokens that the answer is read from goes on to it.
+            points = Points(len(adapter.blocks), adapter.layout)
+            for number in points.of_block(points.n_blocks):
+                if points.is_sum(points[number].stream):
+                    defined[points.increment(points[number].stream, points.n_blocks)] = answering
+            classifier[-1] = answering
+        elif adapter.pooling in ("token", "distilled"):
+            classifier[-1] = answering
+        return FittedLens(
+            kind=self.kind,
+            weights=maps.to(space.lens.folded.dtype),
+            offsets=offsets.to(space.lens.folded.dtype),
+            defined=defined,
+            classifier=classifier,
+            logit=space.lens,
+            classes=self.target.classes,
+            class_names=tuple(space.class_names),
+            prefix=tuple(adapter.prefix),
+            layout=adapter.layout,
+            n_pictures=self.pictures,
+            error=error.float(),
+            model_name=space.name,
+            fingerprint=known_fingerprint(space.model),
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the sums to a safetensors file, replaced whole.
+
+        Parameters
+        ----------
+        path : path
+        """
+        from safetensors.torch import save_file
+
+        tensors = {f.name: getattr(self.sums, f.name) for f in fields(self.sums) if f.name != "pictures"}
+        header = {"format": _FORMAT, "identity": json.dumps(self._identity()), "pictures": str(self.pictures)}
+        with replacing(path) as place:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, place, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], space: FittedSpace, kind: str, *, classes: Any = None) -> Self:
+        """Read sums that `save` wrote, to go on with them; parameters as in `fit_lens`.
+
+        Raises
+        ------
+        LensMismatchError
+            Where they are of another model, kind or classes.
+        FileNotFoundError, ValueError
+            Where the file is not there, is damaged, or holds no sums.
+        """
+        from safetensors import safe_open
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no unfinished lens at {path}")
+        made = cls.start(space, kind, classes=classes)
+        with refusing(ValueError, f"{path.name} holds no unfinished lens, or is damaged"):
+            with safe_open(path, framework="pt", device="cpu") as file:
+                header = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            if header.get("format") != _FORMAT:
+                raise ValueError("it is a file of another kind")
+            identity, pictures = parsed(header["identity"].encode()), int(header["pictures"])
+            for f in fields(made.sums):
+                if f.name != "pictures" and tensors[f.name].shape != getattr(made.sums, f.name).shape:
+                    identity = {**identity, "classes": "another number"}
+        for name, value in made._identity().items():
+            if identity.get(name) != value:
+                raise LensMismatchError(
+                    f"{path.name} was begun with another {name} ({_shortly(identity.get(name))}, now {_shortly(value)}); go on "
+                    "as it was begun, or name another file"
+                )
+        for f in fields(made.sums):
+            if f.name != "pictures":
+                setattr(made.sums, f.name, tensors[f.name])
+        made.pictures = pictures
+        if isinstance(made.sums, JacobianSums):
+            made.sums.pictures = pictures
+        return made
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "model": known_fingerprint(self.space.model),
+            "classes": list(self.target.classes),
+        }
+
+
+_FORMAT = "classspace unfinished lens"
+
+
+def fit_lens(
+    space: FittedSpace,
+    kind: str,
+    pictures: Any,
+    *,
+    classes: Any = None,
+    batch_size: int = 16,
+    unfinished: str | PathLike[str] | None = None,
+    progress: bool = True,
+) -> FittedLens:
+    """Fit a lens on pictures, without labels.
+
+    Parameters
+    ----------
+    space : ClassSpace
+    kind : str
+        ``"jacobian"`` (what of a token the answer goes on to use) or ``"translator"`` (what can be decoded from it).
+    pictures : sequence of pictures, tensor, or data set
+        Anything with a length whose slices or items are pictures; of items that are tuples or rows, the picture is taken.
+        Some 60 suffice for stable maps on the models tried; fewer than 8 are warned about.
+    classes : sequence of class, optional
+        Only these classes, by index or name; ranks need all of them.
+    batch_size : int
+        Pictures a pass.
+    unfinished : path, optional
+        A file that keeps the sums every 30 seconds: a fit that was interrupted goes on where it was.  It is removed at the
+        end.
+    progress : bool
+        Show a progress bar after a second.
+
+    Returns
+    -------
+    FittedLens
+
+    Raises
+    ------
+    ValueError
+        For an unknown kind or class, or without any picture.
+    UnsupportedModelError
+        Where the model's answer cannot be differentiated.
+
+    Notes
+    -----
+    The Jacobian lens costs one pass forward and one back for each class, or for each of the D coordinates of the normalised
+    state where there are more classes than those.  The translator costs the forward pass, and products of D x D for every
+    point.
+
+    Examples
+    --------
+    >>> from classspace_widgets import ClassSpace
+    >>> from classspace_widgets.scenes import ScenesDataset
+    >>> lens = fit_lens(ClassSpace.bundled("contrast"), "jacobian", ScenesDataset(8, seed=5), classes=["boat"])
+    >>> lens.kind, lens.n_pictures, lens.undefined(lens.points[-1])
+    ('jacobian', 8, ('image',))
+    """
+    at_least(batch_size, "batch_size", 1)
+    if unfinished is not None and Path(unfinished).is_file():
+        fit = LensSums.load(unfinished, space, kind, classes=classes)
+    else:
+        fit = LensSums.start(space, kind, classes=classes)
+    count = len(pictures)
+    saved = time.monotonic()
+    with progress_bar(count, f"{kind} lens", "picture", show=progress) as bar:
+        bar.update(min(fit.pictures, count))
+        for start in range(fit.pictures, count, batch_size):
+            batch = _batch(pictures, start, min(start + batch_size, count))
+            fit.update(batch)
+            bar.update(min(batch_size, count - start))
+            if unfinished is not None and time.monotonic() - saved > SAVED_EVERY:
+                fit.save(unfinished)
+                saved = time.monotonic()
+    lens = fit.lens()
+    if unfinished is not None:
+        Path(unfinished).unlink(missing_ok=True)
+    return lens
+
+
+def _batch(pictures: Any, start: int, end: int) -> Any:
+    """Some of the pictures, as `ClassSpace.trace` takes them."""
+    if hasattr(pictures, "shape"):
+        return pictures[start:end]
+    return [_picture(pictures[n]) for n in range(start, end)]
+
+
+def _picture(item: Any) -> Any:
+    """The picture of an item of a data set: the first part of a tuple, or the column that is called so."""
+    if isinstance(item, Mapping):
+        return next((item[name] for name in ("image", "img", "pixel_values") if name in item), item)
+    return item[0] if isinstance(item, tuple) else item
+
+
+def _shortly(value: Any) -> str:
+    if isinstance(value, list) and len(value) > 3:
+        return f"{len(value)} of them"
+    return str(value)

@@ -1,0 +1,139 @@
+"""One pass with the residual stream at every point, as autograd sees it, and the answer that follows from it."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from classspace_widgets.lens import pooled_logits
+from classspace_widgets.models.sublayers import on_added
+from classspace_widgets.trace.hooks import evaluating, hook
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.models import Adapter
+
+
+class FittedSpace(Protocol):
+    """What fitting needs of a `ClassSpace`."""
+
+    name: str
+    adapter: Adapter
+    class_names: tuple[str, ...]
+
+    @property
+    def model(self) -> nn.Module: ...
+
+    @property
+    def lens(self) -> ClassLens: ...
+
+    @property
+    def second_lens(self) -> ClassLens | None: ...
+
+    def pixels(self, images: Any) -> Tensor: ...
+
+
+def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = False) -> list[Tensor]:
+    """The residual stream ``[B, T, D]`` at its N points: the embedding, then after every increment.
+
+    Parameters
+    ----------
+    space : FittedSpace
+    pixels : Tensor [B, 3, height, width]
+    gradients : bool
+        Whether what follows in the model can be differentiated by each of them.
+
+    Returns
+    -------
+    list of Tensor [B, T, D]
+        With ``gradients``, after attention (mid) it is what attention added: a gradient by it is a gradient by the residual
+        stream that it is added to, which is no tensor of its own inside a block.  Use `values_of` for the values.
+    """
+    adapter = space.adapter
+    points: list[Tensor] = []
+
+    def first(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        start = args[0].detach().requires_grad_(gradients)
+        points.append(start)
+        return (start, *args[1:])
+
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(space.model))
+        stack.enter_context(torch.set_grad_enabled(gradients))
+        hook(stack, adapter.blocks[0].register_forward_pre_hook(first))
+        for block in adapter.blocks:
+            if adapter.layout == "sequential":
+                for handle in on_added(block, "attention", lambda _m, _a, output: points.append(output)):
+                    hook(stack, handle)
+            hook(stack, block.register_forward_hook(lambda _m, _a, output: points.append(output)))
+        space.model(pixels)
+    return points
+
+
+def stream_values(points: list[Tensor], layout: str) -> list[Tensor]:
+    """Values of the residual stream at its N points, without gradients, of what `residual_points` gave with gradients."""
+    if layout == "parallel":
+        return [point.detach() for point in points]
+    values = [points[0].detach()]
+    for attention, after in zip(points[1::2], points[2::2], strict=True):
+        values += [values[-1] + attention.detach(), after.detach()]
+    return values
+
+
+class Target:
+    """What the maps of a lens lead to: the class logits, or the normalised state in front of the classifier.
+
+    A classifier is linear in that state, so a map to the state (D rows) gives the map to all C classes; rows are what
+    fitting costs, so the smaller of the two is taken.
+
+    Parameters
+    ----------
+    space : FittedSpace
+    classes : tuple of int
+        The classes that the lens reads.
+    """
+
+    def __init__(self, space: FittedSpace, classes: tuple[int, ...]) -> None:
+        adapter = space.adapter
+        self.classes = classes
+        self.by_state = len(classes) > adapter.width and adapter.pooling != "distilled"
+        self.rows = adapter.width if self.by_state else len(classes)
+
+    def of(self, space: FittedSpace, last: Tensor) -> Tensor:
+        """Target ``[B, R]`` of the last residual stream ``[B, T, D]``; autograd sees through it."""
+        adapter, lens = space.adapter, space.lens
+        last = last.to(lens.folded.dtype)
+        first = 0 if adapter.pool_prefix else len(adapter.prefix)
+        if not self.by_state:
+            logits = pooled_logits(lens, last, adapter.pooling, slice(first, None), second=space.second_lens)
+            return logits[:, list(self.classes)]
+        if adapter.pooling == "norm_mean":
+            return self._normalised(lens, last[:, first:]).mean(dim=1)
+        return self._normalised(lens, last[:, 0] if adapter.pooling == "token" else last[:, first:].mean(dim=1))
+
+    def _normalised(self, lens: ClassLens, vectors: Tensor) -> Tensor:
+        if lens.centred:
+            vectors = vectors - vectors.mean(dim=-1, keepdim=True)
+        return vectors / lens.sigma(vectors).unsqueeze(-1)
+
+    def to_classes(self, space: FittedSpace, maps: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps ``[..., R, D]`` and targets ``[..., R]`` as maps to the classes ``[..., K, D]`` and logits ``[..., K]``."""
+        if not self.by_state:
+            return maps, answers
+        chosen = list(self.classes)
+        rows = space.lens.folded[chosen].to(maps)
+        return rows @ maps, answers @ rows.T + space.lens.offset[chosen].to(answers)
+
+
+def reads(adapter: Adapter) -> list[bool]:
+    """Which kinds of tokens ``[Q]`` (the prefix tokens, then the image tokens) the answer is read from."""
+    kinds = len(adapter.prefix) + 1
+    if adapter.pooling == "token":
+        return [kind == 0 for kind in range(kinds)]
+    if adapter.pooling == "distilled":
+        return [kind < 2 for kind in range(kinds)]
+    return [adapter.pool_prefix] * (kinds - 1) + [True]

@@ -1,0 +1,113 @@
+"""Fitted lenses on disk: one safetensors file, versioned; nothing in it is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.lens.fitted import FITTED, FittedLens
+from classspace_widgets.lens.lens import ClassLens
+from classspace_widgets.points import LAYOUTS, Points
+from classspace_widgets.wellformed import Fields
+
+if TYPE_CHECKING:
+    from os import PathLike
+
+    from torch import Tensor
+
+FORMAT = "classspace lens"
+VERSION = 1
+_TEXTS = ("kind", "layout", "model_name", "fingerprint")
+_LISTS = ("classes", "class_names", "prefix")
+
+
+def save_lens(lens: FittedLens, path: str | PathLike[str]) -> None:
+    """Write a fitted lens to a safetensors file."""
+    from safetensors.torch import save_file
+
+    tensors = {name: getattr(lens, name) for name in ("weights", "offsets", "defined", "classifier", "error")}
+    tensors |= {"logit.folded": lens.logit.folded, "logit.offset": lens.logit.offset}
+    meta: dict[str, Any] = {name: getattr(lens, name) for name in (*_TEXTS, *_LISTS, "n_pictures")}
+    meta["logit"] = {"centred": lens.logit.centred, "scaled": lens.logit.scaled, "eps": lens.logit.eps}
+    header = {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
+    with replacing(path) as place:
+        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+        save_file(whole, place, metadata=header)
+
+
+def load_lens(path: str | PathLike[str]) -> FittedLens:
+    """Read a lens that `save_lens` wrote; errors as in `FittedLens.load`."""
+    from safetensors import safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no lens at {path}")
+    with (
+        refusing(ValueError, f"{path.name} is not a complete safetensors file", passing=(OSError,)),
+        safe_open(path, framework="pt", device="cpu") as file,
+    ):
+        header = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+    if header.get("format") != FORMAT:
+        raise ValueError(f"{path.name} is not a fitted lens; expected a file that lens.save wrote")
+    version = header.get("version", "")
+    if version.isdecimal() and int(version) > VERSION:
+        raise ValueError(
+            f"{path.name} has lens version {version}, this package reads up to {VERSION}; update the package"
+        )
+    with refusing(ValueError, f"{path.name} is a damaged lens"):
+        return _lens(Fields(parsed(header["lens"].encode())), tensors)
+
+
+def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:
+    """A lens from meta data and tensors, once they are known to fit one another."""
+    names, prefix = meta.texts("class_names"), meta.texts("prefix")
+    classes = meta.wholes("classes", 0, len(names) - 1)
+    layout = meta.one_of("layout", LAYOUTS)
+    points, kinds, kept, width = tensors["weights"].shape
+    Points.of_increments(points, layout)
+    if kinds != len(prefix) + 1 or kept != len(classes):
+        raise ValueError(f"its maps of {kinds} kinds of tokens and {kept} classes are not those that it names")
+    expected = {
+        "weights": (points, kinds, kept, width),
+        "offsets": (points, kinds, kept),
+        "defined": (points, kinds),
+        "classifier": (points, kinds),
+        "error": (points, kinds),
+        "logit.folded": (len(names), width),
+        "logit.offset": (len(names),),
+    }
+    for name, shape in expected.items():
+        flags = name in ("defined", "classifier")
+        if tuple(tensors[name].shape) != shape or (tensors[name].dtype == torch.bool) != flags:
+            raise ValueError(
+                f"{name} must have shape {list(shape)}, got {list(tensors[name].shape)} {tensors[name].dtype}"
+            )
+    precise = torch.float64 if tensors["weights"].dtype == torch.float64 else torch.float32
+    floats = {name: tensors[name].to(precise) for name in expected if name not in ("defined", "classifier")}
+    return FittedLens(
+        kind=meta.one_of("kind", FITTED),
+        weights=floats["weights"],
+        offsets=floats["offsets"],
+        defined=tensors["defined"],
+        classifier=tensors["classifier"],
+        logit=ClassLens(
+            floats["logit.folded"],
+            floats["logit.offset"],
+            centred=meta.flag("logit.centred"),
+            scaled=meta.flag("logit.scaled"),
+            eps=meta.number("logit.eps"),
+        ),
+        classes=tuple(classes),
+        class_names=tuple(names),
+        prefix=tuple(prefix),
+        layout=layout,
+        n_pictures=meta.whole("n_pictures", 1),
+        error=floats["error"],
+        model_name=meta.text("model_name"),
+        fingerprint=meta.text("fingerprint"),
+    )

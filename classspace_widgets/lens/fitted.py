@@ -1,0 +1,293 @@
+"""`FittedLens`: affine maps from every point of the residual stream to class scores, fitted on pictures.
+
+The logit lens reads every token with the classifier's own map.  A fitted lens has a map of its own for every residual
+stream point and for every kind of token: one for each prefix token, one for all image tokens.  Three lenses answer three
+questions:
+
+``logit``
+    What the classifier would read here.
+``translator`` (and ``probe``)
+    What can be decoded here.
+``jacobian``
+    What of this token the answer goes on to use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from classspace_widgets.describe import short_repr
+from classspace_widgets.lens.lens import in_full
+from classspace_widgets.points import Points
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from torch import Tensor
+
+    from classspace_widgets.lens.lens import ClassLens
+    from classspace_widgets.points import Point
+
+QUESTIONS = {
+    "logit": "what the classifier would read here",
+    "jacobian": "what of this token the answer goes on to use",
+    "translator": "what can be decoded here",
+    "probe": "what can be decoded here",
+}
+"""The question that each kind of lens answers."""
+
+FITTED = tuple(kind for kind in QUESTIONS if kind != "logit")
+"""Kinds of fitted lenses."""
+
+
+class LensMismatchError(ValueError):
+    """A lens was fitted on another model than the one it is asked to read."""
+
+
+@dataclass(frozen=True, eq=False)
+class FittedLens:
+    """Affine maps from residual stream points to class scores, one for each kind of token.
+
+    Made by `ClassSpace.fit_lens` and `FittedLens.load`.  A token's class score at point n is
+    ``weights[n, kind] @ v + offsets[n, kind]``, and where `classifier` says so, at the points where the answer itself is
+    read, the classifier's own reading.
+
+    Attributes
+    ----------
+    kind : str
+        ``"jacobian"``, ``"translator"`` or ``"probe"``.
+    weights : Tensor [N, Q, K, D], float32
+        N residual stream points (the embedding, then the stream after each increment), Q kinds of tokens (the prefix
+        tokens one by one, then the image tokens), K classes.
+    offsets : Tensor [N, Q, K], float32
+    defined : Tensor [N, Q], bool
+        False where no map exists, because nothing in the model reads those tokens there: scores are NaN.
+    classifier : Tensor [N, Q], bool
+        Where the classifier itself reads these tokens: the score is the logit lens's.
+    logit : ClassLens
+        The model's own lens.
+    classes : tuple of int
+        Indices of the K classes.
+    class_names : tuple of str
+        Names of all C classes of the model.
+    prefix : tuple of str
+        Names of the prefix tokens.
+    layout : str
+        As in `Points`.
+    n_pictures : int
+        Number of pictures that it was fitted on.
+    error : Tensor [N, Q], float32
+        Standard error of each map over pictures, as a share of the map's own length (Frobenius norm); NaN where not known.
+    model_name, fingerprint : str
+        The model, and a hash of its weights.
+    """
+
+    __repr__ = short_repr
+
+    kind: str
+    weights: Tensor = field(repr=False)
+    offsets: Tensor = field(repr=False)
+    defined: Tensor = field(repr=False)
+    classifier: Tensor = field(repr=False)
+    logit: ClassLens = field(repr=False)
+    classes: tuple[int, ...]
+    class_names: tuple[str, ...]
+    prefix: tuple[str, ...]
+    layout: str
+    n_pictures: int
+    error: Tensor = field(repr=False)
+    model_name: str = ""
+    fingerprint: str = ""
+
+    @property
+    def question(self) -> str:
+        """What the lens answers, in words."""
+        return QUESTIONS[self.kind]
+
+    @property
+    def points(self) -> Points:
+        """The model's stream points."""
+        return Points.of_increments(len(self.weights), self.layout)
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C of the model, of which the lens reads ``len(classes)``."""
+        return len(self.class_names)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the lens reads all classes in their order, so that its ranks are defined."""
+        return self.classes == tuple(range(self.n_classes))
+
+    def require_complete(self, what: str) -> None:
+        """Raise where the lens reads some classes only, and something needs all of them."""
+        if not self.complete:
+            raise ValueError(
+                f"{what} need a lens of all {self.n_classes} classes, this one was fitted for {len(self.classes)}; fit it without "
+                f"classes=: space.fit_lens({self.kind!r}, pictures)"
+            )
+
+    def kinds(self, tokens: Sequence[int]) -> list[int]:
+        """Kinds of tokens, in ``0..Q-1``, of their indices: the prefix tokens one by one, then the image tokens."""
+        return [min(token, len(self.prefix)) for token in tokens]
+
+    def columns(self, classes: Sequence[int]) -> list[int]:
+        """Places of classes, given by index, among those that the lens reads.
+
+        Raises
+        ------
+        ValueError
+            For a class that the lens was not fitted for.
+        """
+        place = {index: n for n, index in enumerate(self.classes)}
+        missing = [self.class_names[c] for c in classes if c not in place]
+        if missing:
+            raise ValueError(
+                f"this {self.kind} lens was fitted for {len(self.classes)} of {self.n_classes} classes, "
+                f"{', '.join(missing[:3])} not among them; fit it for all: space.fit_lens({self.kind!r}, pictures)"
+            )
+        return [place[c] for c in classes]
+
+    def logits(
+        self, vectors: Tensor, point: Point, tokens: Sequence[int], classes: Sequence[int] | None = None
+    ) -> Tensor:
+        """Class scores of vectors at a stream point.
+
+        What a sublayer adds is read with the map of the residual stream point that it is added to, without the offset; where
+        the classifier itself reads, as the logit lens reads it.
+
+        Parameters
+        ----------
+        vectors : Tensor [..., n, D]
+        point : Point
+            Where they are in the stream.
+        tokens : sequence of n int
+            Which tokens they are, 0..T-1.
+        classes : sequence of int, optional
+            Only these classes.
+
+        Returns
+        -------
+        Tensor [..., n, K], float32
+            NaN where no map is defined.
+
+        Raises
+        ------
+        ValueError
+            For a class that the lens was not fitted for.
+        """
+        number = self.points.increment(point.stream, point.block)
+        whole = self.points.is_sum(point.stream)
+        wanted = self.classes if classes is None else tuple(classes)
+        columns = None if classes is None else self.columns(classes)
+        vectors = vectors.to(self.weights.dtype)
+        scores = vectors.new_full((*vectors.shape[:-1], len(wanted)), torch.nan)
+        kinds = self.kinds(tokens)
+        classifier: Tensor | None = None
+        with in_full(vectors):
+            for kind in sorted(set(kinds)):
+                if not bool(self.defined[number, kind]):
+                    continue
+                chosen = _as_slice([place for place, other in enumerate(kinds) if other == kind])
+                if bool(self.classifier[number, kind]):
+                    # Of all tokens at once, so that readings are the logit lens's bit for bit.
+                    if classifier is None:
+                        asked = None if wanted == tuple(range(self.n_classes)) else list(wanted)
+                        index = None if asked is None else torch.tensor(asked, device=vectors.device)
+                        classifier = self.logit.logits(vectors, index)
+                    scores[..., chosen, :] = classifier[..., chosen, :]
+                    continue
+                weights, offsets = self.weights[number, kind], self.offsets[number, kind]
+                if columns is not None:
+                    weights, offsets = weights[columns], offsets[columns]
+                found = vectors[..., chosen, :] @ weights.T
+                scores[..., chosen, :] = found + offsets if whole else found
+        return scores
+
+    def undefined(self, point: Point) -> tuple[str, ...]:
+        """Kinds of tokens that the lens cannot read at a stream point: names of prefix tokens, and ``"image"``."""
+        number = self.points.increment(point.stream, point.block)
+        names = (*self.prefix, "image")
+        return tuple(name for name, known in zip(names, self.defined[number].tolist(), strict=True) if not known)
+
+    def to(self, device: torch.device | str) -> FittedLens:
+        """The same lens on another device; itself where it is there already."""
+        if self.weights.device == torch.device(device):
+            return self
+        logit = replace(self.logit, folded=self.logit.folded.to(device), offset=self.logit.offset.to(device))
+        return replace(self, weights=self.weights.to(device), offsets=self.offsets.to(device), logit=logit)
+
+    def check(self, class_names: Sequence[str], prefix: Sequence[str], points: Points, fingerprint: str = "") -> None:
+        """Raise where the lens is not of a model with these classes, prefix tokens, points and weights.
+
+        Raises
+        ------
+        LensMismatchError
+            With what the lens was fitted on, and what it is asked to read.
+        """
+        own = f"this {self.kind} lens was fitted on {self.model_name or 'another model'}"
+        remedy = f"fit one: space.fit_lens({self.kind!r}, pictures)"
+        if (self.points.n_blocks, self.layout) != (points.n_blocks, points.layout):
+            raise LensMismatchError(
+                f"{own} with {self.points.n_blocks} {self.layout} blocks, this model has {points.n_blocks} {points.layout} ones; "
+                f"{remedy}"
+            )
+        if self.prefix != tuple(prefix):
+            raise LensMismatchError(
+                f"{own} with the prefix tokens {list(self.prefix)}, this model has {list(prefix)}; {remedy}"
+            )
+        if self.class_names != tuple(class_names):
+            different = [a for a, b in zip(self.class_names, class_names, strict=False) if a != b]
+            raise LensMismatchError(
+                f"{own} with {self.n_classes} classes{f' ({different[0]}, ...)' if different else ''}, this model has "
+                f"{len(class_names)} others; {remedy}"
+            )
+        if fingerprint and self.fingerprint and fingerprint != self.fingerprint:
+            raise LensMismatchError(
+                f"{own} with other weights than this model's (hash {self.fingerprint}, now {fingerprint}): it has been trained on, "
+                f"changed or loaded in another precision since; {remedy}"
+            )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the lens to a safetensors file, replaced whole.
+
+        Parameters
+        ----------
+        path : path
+            By habit ``.safetensors``.
+        """
+        from classspace_widgets.lens.file import save_lens
+
+        save_lens(self, path)
+
+    @classmethod
+    def load(cls, path: str | PathLike[str], *, device: str = "cpu") -> FittedLens:
+        """Read a lens that `save` wrote.
+
+        Parameters
+        ----------
+        path : path
+        device : str
+
+        Returns
+        -------
+        FittedLens
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            For a file that is not there, is damaged, is no lens, or is of a newer version.
+        """
+        from classspace_widgets.lens.file import load_lens
+
+        return load_lens(path).to(device)
+
+
+def _as_slice(places: list[int]) -> slice | list[int]:
+    """Places as a slice where they are next to each other: a view instead of a copy."""
+    first, last = places[0], places[-1]
+    return slice(first, last + 1) if last - first + 1 == len(places) else places
