@@ -26,15 +26,23 @@ class FittedSpace(Protocol):
     class_names: tuple[str, ...]
 
     @property
-    def model(self) -> nn.Module: ...
+    def model(self) -> nn.Module:
+        """The model."""
+        ...
 
     @property
-    def lens(self) -> ClassLens: ...
+    def lens(self) -> ClassLens:
+        """Its logit lens."""
+        ...
 
     @property
-    def second_lens(self) -> ClassLens | None: ...
+    def second_lens(self) -> ClassLens | None:
+        """That of a distilled model's second classifier."""
+        ...
 
-    def pixels(self, images: Any) -> Tensor: ...
+    def pixels(self, images: Any) -> Tensor:
+        """Pixels ``[B, 3, height, width]`` for the model."""
+        ...
 
 
 def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = False) -> list[Tensor]:

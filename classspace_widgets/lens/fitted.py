@@ -208,6 +208,10 @@ class FittedLens:
                 scores[..., chosen, :] = found + offsets if whole else found
         return scores
 
+    def at(self, point: Point, tokens: Sequence[int]) -> PointLens:
+        """The lens at one stream point, for some tokens: it reads vectors as a `ClassLens` does."""
+        return PointLens(self, point, tuple(tokens))
+
     def undefined(self, point: Point) -> tuple[str, ...]:
         """Kinds of tokens that the lens cannot read at a stream point: names of prefix tokens, and ``"image"``."""
         number = self.points.increment(point.stream, point.block)
@@ -285,6 +289,28 @@ class FittedLens:
         from classspace_widgets.lens.file import load_lens
 
         return load_lens(path).to(device)
+
+
+@dataclass(frozen=True, eq=False)
+class PointLens:
+    """A fitted lens at one stream point, for some tokens.
+
+    Made by `FittedLens.at`.
+
+    Attributes
+    ----------
+    lens : FittedLens
+    point : Point
+    tokens : tuple of n int
+    """
+
+    lens: FittedLens
+    point: Point
+    tokens: tuple[int, ...]
+
+    def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Class scores ``[..., n, D] -> [..., n, C]`` (or only ``classes`` ``[K]``)."""
+        return self.lens.logits(vectors, self.point, self.tokens, None if classes is None else classes.tolist())
 
 
 def _as_slice(places: list[int]) -> slice | list[int]:

@@ -215,7 +215,7 @@ def test_a_model_that_hides_from_autograd_is_refused_by_name():
     block = space.model.blocks[1]
     plain = block.forward
     block.forward = torch.no_grad()(plain)
-    with pytest.raises(UnsupportedModelError, match="autograd cannot follow.*translator"):
+    with pytest.raises(UnsupportedModelError, match=r"autograd cannot follow.*translator"):
         fit_lens(space, "jacobian", images_for(space, 8))
 
 
