@@ -12,7 +12,7 @@ from classspace_widgets.files import parsed, refusing, replacing
 from classspace_widgets.lens.fitted import FITTED, FittedLens
 from classspace_widgets.lens.lens import ClassLens
 from classspace_widgets.points import LAYOUTS, Points
-from classspace_widgets.wellformed import Fields
+from classspace_widgets.validate import Fields
 
 if TYPE_CHECKING:
     from os import PathLike
