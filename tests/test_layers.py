@@ -38,6 +38,7 @@ LAYERS = (
     "models",
     "trace",
     "metrics",
+    "fitting",
     "space",
     # Questions to a model.
     "data",

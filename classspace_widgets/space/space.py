@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.models import Adapter
     from classspace_widgets.points import Points
     from classspace_widgets.space.streaming import StreamReadings
@@ -572,6 +573,35 @@ class ClassSpace:
         from classspace_widgets.space.streaming import stream_readings
 
         return stream_readings(self, images, classes, **options)
+
+    def fit_lens(self, kind: str, pictures: Any, **options: Any) -> FittedLens:
+        """Fit a lens on pictures, without labels: maps from every residual stream point to class scores.
+
+        ``"jacobian"`` shows what of a token the answer goes on to use, ``"translator"`` what can be decoded from it; the logit
+        lens, which needs no fit, what the classifier would read there.
+
+        Parameters
+        ----------
+        kind, pictures, **options
+            As in `fitting.fit_lens`.
+
+        Returns
+        -------
+        FittedLens
+            For ``trace.logits(..., lens=lens)`` and its like.
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import ScenesDataset
+        >>> space = ClassSpace.bundled("contrast")
+        >>> lens = space.fit_lens("jacobian", ScenesDataset(8, seed=5), classes=["boat"])
+        >>> trace = space.trace(ScenesDataset(1, seed=6)[0][0])
+        >>> trace.logits("residual", 3, classes=["boat"], lens=lens).shape
+        torch.Size([1, 65, 1])
+        """
+        from classspace_widgets.fitting import fit_lens
+
+        return fit_lens(self, kind, pictures, **options)
 
     def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], Any], chunk: int | None = None) -> list[Any]:
         """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""

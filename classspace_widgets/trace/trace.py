@@ -12,7 +12,7 @@ from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.models.fingerprint import known_fingerprint
-from classspace_widgets.points import STREAMS, SUBLAYERS, Points
+from classspace_widgets.points import STREAMS, SUBLAYERS, Point, Points
 from classspace_widgets.progress import over
 from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import recording
@@ -240,7 +240,8 @@ class Trace:
         block : int, sequence of int, or None
             -1: the last block; several (None: all) give a leading axis.
         classes : class, sequence of K, or [B, K], optional
-            Only these classes, by index or name: K of all images, or (in two dimensions) K of each image.
+            Only these classes, by index or name: K of all images, or (in two dimensions) K of each image.  By default all
+            that the lens reads.
         tokens : sequence of int or slice, optional
             Only these tokens.
         labels : sequence of B classes, optional
