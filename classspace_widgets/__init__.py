@@ -40,6 +40,7 @@ _MODULES = (
     "data",
     "explain",
     "export",
+    "fitting",
     "interventions",
     "lens",
     "memories",

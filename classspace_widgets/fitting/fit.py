@@ -83,7 +83,8 @@ class LensSums:
                 f"{_POOLINGS}"
             )
         chosen = chosen_classes(space.class_names, classes)
-        kept = tuple(range(len(space.class_names))) if chosen is None else tuple(dict.fromkeys(chosen))
+        every = range(len(space.class_names))
+        kept = tuple(every) if chosen is None else tuple(dict.fromkeys(int(c) for c in chosen))  # type: ignore[arg-type]
         target = Target(space, kept)
         points = Points(len(space.adapter.blocks), space.adapter.layout)
         kinds = len(space.adapter.prefix) + 1

@@ -83,9 +83,8 @@ class JacobianSums:
 
     def merge(self, other: Self) -> Self:
         """The sums of both parts of the data."""
-        names = ("slopes", "squares", "states", "answers")
-        parts = [getattr(self, name) + getattr(other, name) for name in names]
-        return type(self)(*parts, self.pictures + other.pictures)
+        names = ("slopes", "squares", "states", "answers", "pictures")
+        return type(self)(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def solve(self, space: FittedSpace, target: Target) -> tuple[Tensor, Tensor, Tensor]:
         """Maps ``[N, Q, K, D]``, offsets ``[N, Q, K]``, and standard errors of the maps ``[N, Q]`` relative to their length."""

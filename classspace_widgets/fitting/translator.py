@@ -85,7 +85,7 @@ class TranslatorSums:
     def merge(self, other: Self) -> Self:
         """The sums of both parts of the data."""
         names = ("gram", "cross", "states", "targets", "squares", "pictures")
-        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
+        return type(self)(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def solve(self) -> tuple[Tensor, Tensor, Tensor]:
         """Maps ``[N, Q, R, D]``, offsets ``[N, Q, R]``, and standard errors ``[N, Q]`` relative to the maps' length.

@@ -96,7 +96,7 @@ def test_unfinished_sums_of_something_else_are_refused(tmp_path, kind):
     begun.update(images_for(space, 2))
     begun.save(file)
     other = "translator" if kind == "jacobian" else "jacobian"
-    with pytest.raises(ValueError, match="no unfinished lens|another kind"):
+    with pytest.raises(ValueError, match=r"no unfinished lens|another kind"):
         LensSums.load(file, space, other)
     with pytest.raises(LensMismatchError, match="another classes"):
         LensSums.load(file, space, kind, classes=[0, 1])

@@ -63,7 +63,7 @@ def test_ranks_and_top_classes_follow(case):
 
 def test_the_logit_lens_as_maps_of_its_own_is_the_logit_lens_bit_for_bit(case):
     """A lens that leaves every point to the classifier gives today's readings."""
-    space, lens, trace = case
+    _, lens, trace = case
     plain = replace(lens, classifier=torch.ones_like(lens.defined), defined=torch.ones_like(lens.defined))
     for stream in trace.points.streams:
         assert torch.equal(trace.logits(stream, None, lens=plain), trace.logits(stream, None))
