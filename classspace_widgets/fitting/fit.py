@@ -14,11 +14,11 @@ import torch
 
 from classspace_widgets.files import parsed, refusing, replacing
 from classspace_widgets.fitting.jacobian import JacobianSums
-from classspace_widgets.fitting.passes import Target, reads, residual_points, stream_values
+from classspace_widgets.fitting.passes import Target, kinds_read, residual_points, stream_values
 from classspace_widgets.fitting.translator import TranslatorSums
 from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
+from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import at_least, chosen_classes
-from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.points import Points
 from classspace_widgets.progress import progress_bar
@@ -35,7 +35,6 @@ SAVED_EVERY = 30.0
 """Seconds between two states of an interruptible fit on disk."""
 
 _SUMS: dict[str, type[JacobianSums] | type[TranslatorSums]] = {"jacobian": JacobianSums, "translator": TranslatorSums}
-_POOLINGS = ("token", "distilled", "mean_norm", "norm_mean")
 
 
 @dataclass
@@ -77,11 +76,6 @@ class LensSums:
         """Nothing seen yet; parameters as in `fit_lens`."""
         if kind not in _SUMS:
             raise ValueError(f"kind must be one of {tuple(_SUMS)}, got {kind!r}; space.lens is the logit lens")
-        if space.adapter.pooling not in _POOLINGS:
-            raise UnsupportedModelError(
-                f"{space.name} pools its answer by {space.adapter.pooling!r}; lenses are fitted for models that pool by one of "
-                f"{_POOLINGS}"
-            )
         chosen = chosen_classes(space.class_names, classes)
         every = range(len(space.class_names))
         kept = tuple(every) if chosen is None else tuple(dict.fromkeys(int(c) for c in chosen))  # type: ignore[arg-type]
@@ -151,7 +145,7 @@ class LensSums:
         else:
             fitted, bias, error = self.sums.solve()
             maps, offsets = self.target.to_classes(space, fitted, bias)
-        answering = torch.tensor(reads(adapter))
+        answering = torch.tensor(kinds_read(adapter))
         defined = torch.ones(error.shape, dtype=torch.bool)
         classifier = torch.zeros(error.shape, dtype=torch.bool)
         if self.kind == "jacobian":
@@ -160,16 +154,18 @@ class LensSums:
             for number in points.of_block(points.n_blocks):
                 if points.is_sum(points[number].stream):
                     defined[points.increment(points[number].stream, points.n_blocks)] = answering
-            classifier[-1] = answering
-        elif adapter.pooling in ("token", "distilled"):
+        # Where the answer itself is read, the classifier's own reading takes the place of a map.  A translator leads to the
+        # whole answer, which is no reading of a single token where many are pooled.
+        linear = adapter.pooling != "pool"
+        if linear and (self.kind == "jacobian" or not pools(adapter.pooling)):
             classifier[-1] = answering
         return FittedLens(
             kind=self.kind,
-            weights=maps.to(space.lens.folded.dtype),
-            offsets=offsets.to(space.lens.folded.dtype),
+            weights=maps.to(space.lens.dtype),
+            offsets=offsets.to(space.lens.dtype),
             defined=defined,
             classifier=classifier,
-            logit=space.lens,
+            logit=space.lens if linear else None,
             classes=self.target.classes,
             class_names=tuple(space.class_names),
             prefix=tuple(adapter.prefix),

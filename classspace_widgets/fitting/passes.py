@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from classspace_widgets.lens import pooled_logits
+from classspace_widgets.lens import Readout
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
 
@@ -108,25 +108,17 @@ class Target:
     def __init__(self, space: FittedSpace, classes: tuple[int, ...]) -> None:
         adapter = space.adapter
         self.classes = classes
-        self.by_state = len(classes) > adapter.width and adapter.pooling != "distilled"
+        self.by_state = len(classes) > adapter.width and adapter.pooling in ("token", "mean_norm", "norm_mean")
         self.rows = adapter.width if self.by_state else len(classes)
 
     def of(self, space: FittedSpace, last: Tensor) -> Tensor:
         """Target ``[B, R]`` of the last residual stream ``[B, T, D]``; autograd sees through it."""
-        adapter, lens = space.adapter, space.lens
-        last = last.to(lens.folded.dtype)
-        first = 0 if adapter.pool_prefix else len(adapter.prefix)
+        readout, lens = Readout.of(space.adapter, last.shape[1]), space.lens
         if not self.by_state:
-            logits = pooled_logits(lens, last, adapter.pooling, slice(first, None), second=space.second_lens)
-            return logits[:, list(self.classes)]
-        if adapter.pooling == "norm_mean":
-            return self._normalised(lens, last[:, first:]).mean(dim=1)
-        return self._normalised(lens, last[:, 0] if adapter.pooling == "token" else last[:, first:].mean(dim=1))
-
-    def _normalised(self, lens: ClassLens, vectors: Tensor) -> Tensor:
-        if lens.centred:
-            vectors = vectors - vectors.mean(dim=-1, keepdim=True)
-        return vectors / lens.sigma(vectors).unsqueeze(-1)
+            return readout.logits(lens, last, space.second_lens)[:, list(self.classes)]
+        vectors, weights = readout.vectors(last.to(lens.dtype))
+        centred = vectors - vectors.mean(dim=-1, keepdim=True) if lens.centred else vectors
+        return torch.einsum("n,bnd->bd", weights, centred / lens.sigma(vectors).unsqueeze(-1))
 
     def to_classes(self, space: FittedSpace, maps: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``[..., R, D]`` and targets ``[..., R]`` as maps to the classes ``[..., K, D]`` and logits ``[..., K]``."""
@@ -137,11 +129,10 @@ class Target:
         return rows @ maps, answers @ rows.T + space.lens.offset[chosen].to(answers)
 
 
-def reads(adapter: Adapter) -> list[bool]:
-    """Which kinds of tokens ``[Q]`` (the prefix tokens, then the image tokens) the answer is read from."""
-    kinds = len(adapter.prefix) + 1
-    if adapter.pooling == "token":
-        return [kind == 0 for kind in range(kinds)]
+def kinds_read(adapter: Adapter) -> list[bool]:
+    """Which kinds of tokens ``[Q]`` (the prefix tokens one by one, then the image tokens) the answer is read from."""
+    prefix = len(adapter.prefix)
+    tokens = Readout.of(adapter, prefix + 1).tokens
     if adapter.pooling == "distilled":
-        return [kind < 2 for kind in range(kinds)]
-    return [adapter.pool_prefix] * (kinds - 1) + [True]
+        tokens = (0, 1)
+    return [kind in tokens for kind in range(prefix + 1)]

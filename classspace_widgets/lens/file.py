@@ -30,9 +30,10 @@ def save_lens(lens: FittedLens, path: str | PathLike[str]) -> None:
     from safetensors.torch import save_file
 
     tensors = {name: getattr(lens, name) for name in ("weights", "offsets", "defined", "classifier", "error")}
-    tensors |= {"logit.folded": lens.logit.folded, "logit.offset": lens.logit.offset}
     meta: dict[str, Any] = {name: getattr(lens, name) for name in (*_TEXTS, *_LISTS, "n_pictures")}
-    meta["logit"] = {"centred": lens.logit.centred, "scaled": lens.logit.scaled, "eps": lens.logit.eps}
+    if lens.logit is not None:
+        tensors |= {"logit.folded": lens.logit.folded, "logit.offset": lens.logit.offset}
+        meta["logit"] = {"centred": lens.logit.centred, "scaled": lens.logit.scaled, "eps": lens.logit.eps}
     header = {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
     with replacing(path) as place:
         whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
@@ -78,9 +79,11 @@ def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:
         "defined": (points, kinds),
         "classifier": (points, kinds),
         "error": (points, kinds),
-        "logit.folded": (len(names), width),
-        "logit.offset": (len(names),),
     }
+    if "logit.folded" in tensors:
+        expected |= {"logit.folded": (len(names), width), "logit.offset": (len(names),)}
+    elif bool(tensors["classifier"].any()):
+        raise ValueError("it leaves tokens to a classifier that it lacks")
     for name, shape in expected.items():
         flags = name in ("defined", "classifier")
         if tuple(tensors[name].shape) != shape or (tensors[name].dtype == torch.bool) != flags:
@@ -95,13 +98,7 @@ def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:
         offsets=floats["offsets"],
         defined=tensors["defined"],
         classifier=tensors["classifier"],
-        logit=ClassLens(
-            floats["logit.folded"],
-            floats["logit.offset"],
-            centred=meta.flag("logit.centred"),
-            scaled=meta.flag("logit.scaled"),
-            eps=meta.number("logit.eps"),
-        ),
+        logit=_logit(meta, floats),
         classes=tuple(classes),
         class_names=tuple(names),
         prefix=tuple(prefix),
@@ -110,4 +107,16 @@ def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:
         error=floats["error"],
         model_name=meta.text("model_name"),
         fingerprint=meta.text("fingerprint"),
+    )
+
+
+def _logit(meta: Fields, tensors: dict[str, Tensor]) -> ClassLens | None:
+    if "logit.folded" not in tensors:
+        return None
+    return ClassLens(
+        tensors["logit.folded"],
+        tensors["logit.offset"],
+        centred=meta.flag("logit.centred"),
+        scaled=meta.flag("logit.scaled"),
+        eps=meta.number("logit.eps"),
     )

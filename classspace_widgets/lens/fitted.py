@@ -68,8 +68,8 @@ class FittedLens:
         False where no map exists, because nothing in the model reads those tokens there: scores are NaN.
     classifier : Tensor [N, Q], bool
         Where the classifier itself reads these tokens: the score is the logit lens's.
-    logit : ClassLens
-        The model's own lens.
+    logit : ClassLens or None
+        The model's own lens; None where its head pools tokens by a module.
     classes : tuple of int
         Indices of the K classes.
     class_names : tuple of str
@@ -93,7 +93,7 @@ class FittedLens:
     offsets: Tensor = field(repr=False)
     defined: Tensor = field(repr=False)
     classifier: Tensor = field(repr=False)
-    logit: ClassLens = field(repr=False)
+    logit: ClassLens | None = field(repr=False)
     classes: tuple[int, ...]
     class_names: tuple[str, ...]
     prefix: tuple[str, ...]
@@ -193,7 +193,7 @@ class FittedLens:
                 if not bool(self.defined[number, kind]):
                     continue
                 chosen = _as_slice([place for place, other in enumerate(kinds) if other == kind])
-                if bool(self.classifier[number, kind]):
+                if self.logit is not None and bool(self.classifier[number, kind]):
                     # Of all tokens at once, so that readings are the logit lens's bit for bit.
                     if classifier is None:
                         asked = None if wanted == tuple(range(self.n_classes)) else list(wanted)
@@ -222,7 +222,9 @@ class FittedLens:
         """The same lens on another device; itself where it is there already."""
         if self.weights.device == torch.device(device):
             return self
-        logit = replace(self.logit, folded=self.logit.folded.to(device), offset=self.logit.offset.to(device))
+        logit = self.logit
+        if logit is not None:
+            logit = replace(logit, folded=logit.folded.to(device), offset=logit.offset.to(device))
         return replace(self, weights=self.weights.to(device), offsets=self.offsets.to(device), logit=logit)
 
     def check(self, class_names: Sequence[str], prefix: Sequence[str], points: Points, fingerprint: str = "") -> None:

@@ -579,9 +579,7 @@ class Trace:
         with torch.no_grad():
             found = self.vectors_at((b, stream) for b in blocks)
             shown = over(found, len(blocks), "reading", "block")
-            read = [
-                reading(v[:, chosen].to(self.lens.dtype), here) for v, here in zip(shown, lenses, strict=True)
-            ]
+            read = [reading(v[:, chosen].to(self.lens.dtype), here) for v, here in zip(shown, lenses, strict=True)]
             return read[0] if single else torch.stack(read)
 
     def _checked(self, lens: FittedLens) -> FittedLens:
