@@ -15,7 +15,7 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.causal import Patch, sweep_heads, sweep_tokens
 from classspace_widgets.interventions import (
     Ablate,
     KnockOutAttention,
@@ -113,7 +113,7 @@ def main() -> None:
         {
             "heads": lambda: sweep_heads(space, image, 3),
             "tokens, knock out": lambda: sweep_tokens(space, image, 3),
-            "tokens, patch": lambda: sweep_tokens(space, image, 3, mode="patch", source=donor),
+            "tokens, patch": lambda: sweep_tokens(space, image, 3, mode=Patch(donor)),
             "tokens, remove": lambda: sweep_tokens(space, image, 3, mode="remove"),
         },
         1,

@@ -1,4 +1,4 @@
-"""How a sweep introduces itself: its largest effects."""
+"""The notebook's display of a sweep: its largest effects."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Causal tracing over depth: what every (block, head) or (block, token) does to the class logits of one picture.
+"""Causal tracing over depth: the effect of every (block, head) or (block, token) on the class logits of one picture.
 
-A sweep runs one intervention at every place.  The variants of a block share what comes before it: the pass is taken up
-at the block where the intervention acts, with many variants in one batch.
+A sweep applies one intervention at every place. The pass is run once without an intervention; for every block it is then
+resumed at that block, with one batch element for each head or token, so nothing is computed twice.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.causal.describe import sweep_html
+from classspace_widgets.causal.modes import KnockOut, Patch, as_mode
 from classspace_widgets.describe import short_repr
+from classspace_widgets.interventions.per_element import AblateHeads, HideTokens
 from classspace_widgets.interventions.resume import Resumable
 from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.tokens import Sizes
-from classspace_widgets.interventions.variants import AblateOwnHead, HideOwnToken
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.progress import progress_bar
 
@@ -26,13 +27,11 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.attention import Product
     from classspace_widgets.space.space import ClassSpace
-    from classspace_widgets.trace import Trace
 
 __all__ = ["Cancelled", "Sweep", "head_steps", "sweep_heads", "sweep_tokens", "token_steps"]
 
-MODES = ("remove", "patch", "knock out")
 TOKENS_AT_ONCE = 4_000
-"""Tokens in one batch of variants: enough to keep the cores busy, little enough to stay in cache and to cancel."""
+"""Tokens in one batch: on CPUs large enough to keep the cores busy, small enough for their caches and to cancel quickly."""
 
 
 class Cancelled(Exception):
@@ -48,11 +47,11 @@ class Sweep:
     Attributes
     ----------
     effect : Tensor [K, n blocks, n places], float32
-        Reading of the class with the intervention minus without; NaN where a place was left out.
+        Reading of the class with the intervention minus without; NaN at places that were not swept.
     baseline : Tensor [K]
-        Readings without.
+        Readings without the intervention.
     classes, blocks, places : tuple of int
-        Class indices; the blocks swept; heads 0..H-1 or tokens 0..T-1.
+        Class indices; the swept blocks; heads 0..H-1 or tokens 0..T-1.
     kind, mode, measure : str
         ``"heads"`` or ``"tokens"``; the intervention; ``"logit"`` or ``"probability"``.
     class_names : tuple of str
@@ -87,7 +86,7 @@ def head_steps(
 ) -> Steps:
     """`sweep_heads` as a generator: yields the fraction done, returns the `Sweep`.
 
-    For interfaces that must stay responsive between steps: `sweep_heads` is this, driven to its end.
+    For interfaces that must respond between steps; `sweep_heads` runs it to its end.
 
     Parameters
     ----------
@@ -117,11 +116,11 @@ def head_steps(
     heads = list(range(start.sizes.heads))
     rows = _numbers(blocks, "block", range(1, start.sizes.blocks + 1))
 
-    def variants(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
+    def resume(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
         x = start.run.inputs[block - 1].expand(len(chosen), -1, -1)
-        return x, {block: AblateOwnHead(chosen, mode)}, None
+        return x, {block: AblateHeads(chosen, mode)}, None
 
-    grid = yield from start.over(rows, heads, variants)
+    grid = yield from start.over(rows, heads, resume)
     return start.sweep(grid, rows, range(start.sizes.heads), "heads", mode)
 
 
@@ -130,21 +129,18 @@ def token_steps(
     image: Any,
     classes: int | str | Sequence[int | str],
     *,
-    mode: str = "knock out",
-    source: Trace | None = None,
+    mode: str | KnockOut | Patch = "knock out",
     tokens: Sequence[int] | None = None,
     blocks: Sequence[int] | None = None,
-    window: int = 1,
-    renormalise: bool = False,
     measure: str = "logit",
 ) -> Steps:
     """`sweep_tokens` as a generator: yields the fraction done, returns the `Sweep`.
 
-    For interfaces that must stay responsive between steps: `sweep_tokens` is this, driven to its end.
+    For interfaces that must respond between steps; `sweep_tokens` runs it to its end.
 
     Parameters
     ----------
-    space, image, classes, mode, source, tokens, blocks, window, renormalise, measure
+    space, image, classes, mode, tokens, blocks, measure
         As in `sweep_tokens`.
 
     Yields
@@ -155,8 +151,7 @@ def token_steps(
     Raises
     ------
     ValueError
-        For an unknown mode or measure, a class, token or block that does not exist, ``"patch"`` without a source, or more
-        than one picture.
+        For an unknown mode or measure, a class, token or block that does not exist, or more than one picture.
 
     Examples
     --------
@@ -165,41 +160,34 @@ def token_steps(
     >>> list(steps)
     [0.0, 1.0]
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {MODES}, got {mode!r}")
-    if (mode == "patch") != (source is not None):
-        raise ValueError("mode='patch' needs a source (the Trace of another picture), other modes take none")
-    if source is not None and getattr(source, "n_images", 0) != 1:
-        raise TypeError("source must be the Trace of one other picture")
-    if mode == "knock out" and window < 1:
-        raise ValueError(f"window must be at least 1 block, got {window}")
+    how = as_mode(mode)
+    name = "patch" if isinstance(how, Patch) else "knock out" if how is not None else "remove"
     start = _Start(space, image, classes, measure)
     sizes, run = start.sizes, start.run
-    rows = _numbers(blocks, "block", range(sizes.blocks) if mode == "patch" else range(1, sizes.blocks + 1))
-    every = sizes.image_tokens if mode == "remove" else range(sizes.tokens)
-    places = list(every) if tokens is None else _numbers(tokens, "token", range(sizes.tokens))
-    if min(places) < every[0]:
+    rows = _numbers(blocks, "block", range(sizes.blocks) if name == "patch" else range(1, sizes.blocks + 1))
+    allowed = sizes.image_tokens if name == "remove" else range(sizes.tokens)
+    places = list(allowed) if tokens is None else _numbers(tokens, "token", range(sizes.tokens))
+    if min(places) < allowed[0]:
         raise ValueError(f"prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
     everything = torch.arange(sizes.tokens, device=run.output.device)
 
-    def variants(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
-        count = torch.arange(len(chosen), device=chosen.device)
-        if mode == "patch":
-            assert source is not None
+    def resume(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
+        if isinstance(how, Patch):
             x = run.inputs[block].repeat(len(chosen), 1, 1)
-            x[count, chosen] = source.stream("residual", block)[0, chosen].to(x)
+            element = torch.arange(len(chosen), device=chosen.device)
+            x[element, chosen] = how.source.stream("residual", block)[0, chosen].to(x)
             return x, {}, None
-        x = run.inputs[block - 1].expand(len(chosen), -1, -1)
-        if mode == "remove":
+        if how is None:
             kept = everything.expand(len(chosen), -1)[everything != chosen[:, None]].view(len(chosen), -1)
             return run.inputs[block - 1][0][kept], {}, kept
-        cut = HideOwnToken(chosen, renormalise)
-        return x, dict.fromkeys(range(block, min(block + window, sizes.blocks + 1)), cut), None
+        x = run.inputs[block - 1].expand(len(chosen), -1, -1)
+        hidden = HideTokens(chosen, how.renormalise)
+        return x, dict.fromkeys(range(block, min(block + how.window, sizes.blocks + 1)), hidden), None
 
-    grid = yield from start.over(rows, places, variants, first=1 if mode == "patch" else 0)
+    grid = yield from start.over(rows, places, resume, first=1 if name == "patch" else 0)
     full = grid.new_full((*grid.shape[:2], sizes.tokens), float("nan"))
     full[:, :, places] = grid
-    return start.sweep(full, rows, range(sizes.tokens), "tokens", mode)
+    return start.sweep(full, rows, range(sizes.tokens), "tokens", name)
 
 
 def sweep_heads(
@@ -219,7 +207,7 @@ def sweep_heads(
     ----------
     space : ClassSpace
     image : Any
-        One picture, as `ClassSpace.trace` takes it, or a `Trace` of one.
+        One picture, as in `ClassSpace.trace`, or a `Trace` of one.
     classes : class, or K classes
         The classes to read, by index or name.
     mode : str
@@ -228,9 +216,9 @@ def sweep_heads(
     measure : str
         ``"logit"`` or ``"probability"``.
     progress : bool or callable
-        Show a progress bar after a second; or what to call with the fraction done instead.
+        Show a progress bar after a second; or a function that is called with the fraction done.
     cancelled : callable, optional
-        Asked between steps; when it says True, `Cancelled` is raised.
+        Called between steps; if it returns True, `Cancelled` is raised.
 
     Returns
     -------
@@ -242,7 +230,7 @@ def sweep_heads(
     ValueError
         For an unknown mode or measure, a class or block that does not exist, or more than one picture.
     Cancelled
-        If ``cancelled`` said so.
+        If ``cancelled`` returned True.
 
     Examples
     --------
@@ -253,7 +241,7 @@ def sweep_heads(
     torch.Size([1, 8, 4])
     """
     steps = head_steps(space, image, classes, mode=mode, blocks=blocks, measure=measure)
-    return _drive(steps, progress, cancelled)
+    return _run_steps(steps, progress, cancelled)
 
 
 def sweep_tokens(
@@ -261,12 +249,9 @@ def sweep_tokens(
     image: Any,
     classes: int | str | Sequence[int | str],
     *,
-    mode: str = "knock out",
-    source: Trace | None = None,
+    mode: str | KnockOut | Patch = "knock out",
     tokens: Sequence[int] | None = None,
     blocks: Sequence[int] | None = None,
-    window: int = 1,
-    renormalise: bool = False,
     measure: str = "logit",
     progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
@@ -277,59 +262,41 @@ def sweep_tokens(
     ----------
     space, image, classes
         As in `sweep_heads`.
-    mode : str
-        ``"knock out"``: at ``window`` blocks from l on, no other token may read this one (after the softmax, or
-        with ``renormalise`` before it).  ``"remove"``: the token is absent from block l on (image tokens only).
-        ``"patch"``: its residual stream after block l (0: the embedding; at most L - 1) is that of ``source``.
-    source : Trace, optional
-        Trace of one other picture.
+    mode : str, KnockOut or Patch
+        ``"knock out"``: at block l no other token may read this one; ``KnockOut(window=3, renormalise=True)`` sets its
+        options. ``"remove"``: the token is absent from block l on (image tokens only). ``Patch(trace)``: its residual
+        stream after block l (0: the embedding; at most L - 1) is that of the trace of another picture.
     tokens, blocks : sequence of int, optional
         By default all.
-    window : int
-        Blocks that are cut, from l on.
-    renormalise : bool
-        Cut before the softmax, so that the other weights grow.
     measure, progress, cancelled
         As in `sweep_heads`.
 
     Returns
     -------
     Sweep
-        ``effect`` ``[K, n blocks, T]``, NaN at tokens that were left out.
+        ``effect`` ``[K, n blocks, T]``, NaN at tokens that were not swept.
 
     Raises
     ------
     ValueError
-        For an unknown mode or measure, a class, token or block that does not exist, ``"patch"`` without a source, or more
-        than one picture.
+        For an unknown mode or measure, a class, token or block that does not exist, or more than one picture.
     Cancelled
-        If ``cancelled`` said so.
+        If ``cancelled`` returned True.
 
     Examples
     --------
     >>> from classspace_widgets.scenes import gallery
     >>> fish, boat = (scene.picture for scene in gallery()[0:5:4])
     >>> space = ClassSpace.bundled()
-    >>> swept = sweep_tokens(space, fish, [0], mode="patch", source=space.trace(boat), tokens=[0], blocks=[0, 7])
+    >>> swept = sweep_tokens(space, fish, [0], mode=Patch(space.trace(boat)), tokens=[0], blocks=[0, 7])
     >>> swept.effect.shape, int(swept.effect.isnan().sum())  # only [CLS] was patched
     (torch.Size([1, 2, 145]), 288)
     """
-    steps = token_steps(
-        space,
-        image,
-        classes,
-        mode=mode,
-        source=source,
-        tokens=tokens,
-        blocks=blocks,
-        window=window,
-        renormalise=renormalise,
-        measure=measure,
-    )
-    return _drive(steps, progress, cancelled)
+    steps = token_steps(space, image, classes, mode=mode, tokens=tokens, blocks=blocks, measure=measure)
+    return _run_steps(steps, progress, cancelled)
 
 
-def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Callable[[], bool] | None) -> Sweep:
+def _run_steps(steps: Steps, progress: bool | Callable[[float], None], cancelled: Callable[[], bool] | None) -> Sweep:
     with progress_bar(100, "sweep", "%", show=progress is True) as bar:
         while True:
             try:
@@ -346,7 +313,7 @@ def _drive(steps: Steps, progress: bool | Callable[[float], None], cancelled: Ca
 
 
 def _numbers(chosen: Any, what: str, known: range) -> list[int]:
-    """Block or token numbers among those that there are; None: all."""
+    """Checked block or token numbers; None for all."""
     if chosen is None:
         return list(known)
     numbers = [whole_number(n, what, known[0], known[-1]) for n in items_of(chosen)[0]]
@@ -356,7 +323,7 @@ def _numbers(chosen: Any, what: str, known: range) -> list[int]:
 
 
 class _Start:
-    """The pass that all variants start from, and the loop over places."""
+    """The pass that is resumed at every place, and the loop over places."""
 
     def __init__(self, space: ClassSpace, image: Any, classes: int | str | Sequence[int | str], measure: str) -> None:
         if measure not in ("logit", "probability"):
@@ -384,11 +351,14 @@ class _Start:
         self,
         rows: Sequence[int],
         places: Sequence[int],
-        variants: Callable[[int, Tensor], tuple[Tensor, dict[int, Product], Tensor | None]],
+        resume: Callable[[int, Tensor], tuple[Tensor, dict[int, Product], Tensor | None]],
         *,
         first: int = 0,
     ) -> Generator[float, None, Tensor]:
-        """Effects ``[K, n blocks, n places]``, one batch of places at a time."""
+        """Effects ``[K, n blocks, n places]``, in batches of places.
+
+        ``resume`` gives the batch for some places of a block: input vectors, changed products, tokens that are kept.
+        """
         grid = self.baseline.new_zeros(len(self.classes), len(rows), len(places))
         size = max(1, TOKENS_AT_ONCE // self.sizes.tokens)
         # Early blocks cost more, because all later ones follow.
@@ -399,7 +369,7 @@ class _Start:
             for begin in range(0, len(places), size):
                 chosen = torch.tensor(places[begin : begin + size], device=self.run.output.device)
                 with torch.inference_mode():
-                    x, products, kept = variants(row, chosen)
+                    x, products, kept = resume(row, chosen)
                     logits = self.run.run(x, row + first, kept=kept, products=products)
                 grid[:, i, begin : begin + size] = (self.read(logits) - self.baseline).T
                 done += costs[i] * len(chosen)
@@ -407,7 +377,7 @@ class _Start:
         return grid
 
     def sweep(self, grid: Tensor, rows: Sequence[int], places: Sequence[int], kind: str, mode: str) -> Sweep:
-        """The result, off inference mode."""
+        """The result, as tensors that autograd accepts."""
         return Sweep(
             grid.clone(),
             self.baseline.clone(),

@@ -1,4 +1,4 @@
-"""Where the evidence is: token importance, its baselines, and how well each finds what matters."""
+"""Token importance, its baselines, and tests of both."""
 
 from classspace_widgets.explain.importance import importance
 from classspace_widgets.explain.masks import mask_scores

@@ -1,13 +1,12 @@
 """The paper's token importance without autograd (Vilas et al. 2023).
 
-The importance of token s in head h of block l for class c is the gradient of the class reading of what attention adds
-at the output token, with respect to the attention weight from that token to s.  What attention adds is linear in the
-weights, ``a = sum_h sum_s A_h[s] (W_O,h V_h[s]) + b``, so
+The importance of token s in head h of block l for class c is the gradient of the class reading of the attention
+output at the output token, with respect to the attention weight from that token to s. The attention output is linear in the weights, ``a = sum_h sum_s A_h[s] (W_O,h V_h[s]) + b``, so
 
     d lens_c(a) / d A_h[s] = (d lens_c / d a) W_O,h V_h[s],        V_h[s] = W_V,h n_s + b_V,h.
 
-It needs neither the attention weights nor the values: the gradient is pulled back through ``W_O`` and ``W_V`` to the
-attention's input n, and read off every token there.
+This needs neither attention weights nor values: the gradient is multiplied back through ``W_O`` and ``W_V`` to the
+attention's input n, where one product gives all tokens.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def checked_parts(block: nn.Module) -> AttentionParts:
-    """The parts of a block's attention; raises `UnsupportedModelError` where the closed form does not hold."""
+    """The parts of a block's attention; raises `UnsupportedModelError` if the closed form does not hold."""
     parts = attention_parts(block)
     reason = parts.split or parts.sources
     if reason is not None:
@@ -63,11 +62,11 @@ def block_importance(parts: AttentionParts, gradient: Tensor, inputs: Tensor, *,
     ----------
     parts : AttentionParts
     gradient : Tensor [B, K, D]
-        Of the class readings with respect to what attention adds.
+        Gradient of the class readings with respect to the attention output.
     inputs : Tensor [B, T, D]
         The attention's input.
     heads : bool
-        By head, or summed over heads (which is cheaper).
+        True: by head; False: summed over heads, which is cheaper.
 
     Returns
     -------
@@ -82,7 +81,7 @@ def block_importance(parts: AttentionParts, gradient: Tensor, inputs: Tensor, *,
     pulled = (gradient @ projection.to(dtype)).view(n_images, n_classes, parts.heads, -1)
     constant = 0.0 if bias is None else torch.einsum("bkhe,he->bkh", pulled, bias.to(dtype)).unsqueeze(-1)
     if heads:
-        # Pull every class back to the input, or push every token to its values: whichever multiplies less.
+        # Multiply every class back to the input, or every token forward to its values: whichever costs less.
         if n_classes * (width + parts.heads * n_tokens) < n_tokens * (width + n_classes):
             back = torch.einsum("bkhe,hed->bkhd", pulled, weight)
             return torch.einsum("bkhd,btd->bkht", back, inputs) + constant

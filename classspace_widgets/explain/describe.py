@@ -1,4 +1,4 @@
-"""How importance maps and perturbation curves introduce themselves."""
+"""The notebook's display of importance maps and perturbation curves."""
 
 from __future__ import annotations
 

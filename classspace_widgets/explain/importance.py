@@ -1,4 +1,4 @@
-"""Token importance for any class, by one name and one shape whatever the method."""
+"""Token importance for any class, with one function and one shape for all methods."""
 
 from __future__ import annotations
 
@@ -38,33 +38,33 @@ def importance(
     heads: bool = False,
     fallback: str | None = None,
 ) -> TokenImportance:
-    """How much every token matters for some classes.
+    """Importance of every token for some classes.
 
     Parameters
     ----------
     source : ClassSpace or Trace
-        A model (with ``images``), or a trace with its model, whose pictures are taken up from their embedding.
+        A model (with ``images``), or a trace with its model, whose pass is resumed from its embedding.
     classes : class, sequence of K, or [B, K], optional
-        By index or name: K classes of all images, or (in two dimensions) K of each; None: the class predicted for each.
-        ``range(n_classes)`` gives all at once.
+        By index or name: K classes for all images, or in two dimensions K for each; by default the class predicted for
+        each. ``range(n_classes)`` takes all classes at once.
     labels : sequence of B classes, optional
-        Instead of ``classes``: each image's own class (K = 1). As ``classes`` they would be B classes of every image.
+        Instead of ``classes``: one class for each image (K = 1). Passed as ``classes``, they would be B classes for every image.
     images : Any
-        With a `ClassSpace`: whatever `ClassSpace.trace` takes.
+        With a `ClassSpace`: as in `ClassSpace.trace`.
     method : str
-        ``"gradient"``: the paper's gradient of the class reading of what attention adds, with respect to attention
-        weights, in closed form.  ``"direct"``: what moves straight from a source token to the class logit.
-        ``"chefer"``, ``"rollout"``, ``"attention"``: the baselines of the literature.
+        ``"gradient"``: the paper's gradient of the attention output's class reading with respect to attention weights, in
+        closed form. ``"direct"``: the direct contribution of a source token to the class logit. ``"chefer"``,
+        ``"rollout"``, ``"attention"``: baselines from the literature.
     loss : str
-        For ``"gradient"``: ``"logit"``, ``"cross_entropy"`` (its negative gradient, so that larger is more
-        important) or ``"paper"`` (the authors' quantity: cross-entropy of the probabilities).
+        For ``"gradient"``: ``"logit"``, ``"cross_entropy"`` (its negative gradient, so that larger is more important) or
+        ``"paper"`` (as in the authors' code: cross-entropy of the probabilities).
     token : int, optional
-        The token whose reading is explained; by default where the model's own output is read: [CLS], or for models
-        that pool, the mean token (the mean of the tokens' readings where the model's norm comes before its mean).
+        The token whose reading is explained; by default that of the model's own output: [CLS], or for models that pool,
+        the mean token (or the mean of the tokens' readings, if the model's norm comes before its mean).
     heads : bool
-        Keep the shares of every head (memory: B K L H T numbers).
+        Also return importance by head (memory: B K L H T numbers).
     fallback : str, optional
-        ``"autograd"``: differentiate where the closed form does not hold, instead of refusing.
+        ``"autograd"``: differentiate if the closed form does not hold, instead of raising an error.
 
     Returns
     -------
@@ -73,9 +73,9 @@ def importance(
     Raises
     ------
     TypeError, ValueError
-        For a class that does not exist, or another number of images.
+        For a class that does not exist, or a wrong number of images.
     UnsupportedModelError
-        Where a model's attention cannot be taken apart (gates, scale norm, differential attention).
+        If a model's attention cannot be split (gates, scale norm, differential attention).
 
     Examples
     --------
@@ -91,12 +91,12 @@ def importance(
     if loss != "logit" and method != "gradient":
         raise ValueError(f"loss={loss!r} belongs to method='gradient', not to {method!r}")
     if heads and method not in ("gradient", "direct"):
-        raise ValueError(f"method {method!r} has no shares by head")
+        raise ValueError(f"method {method!r} has no importance by head; use 'gradient' or 'direct'")
     if fallback not in (None, "autograd"):
         raise ValueError(f"fallback must be None or 'autograd', got {fallback!r}")
     space, images = _model_of(source, images)
     function, signed = methods.METHODS[method]
-    # Some methods differentiate, also where the caller is in inference mode.
+    # Some methods differentiate, also if the caller is in inference mode.
     with torch.inference_mode(False), pixels_of(space, images) as pixels:
         pixels = pixels.clone() if pixels.is_inference() else pixels
         grid = space.adapter.grid_of(*pixels.shape[2:])
@@ -136,7 +136,7 @@ def importance(
 def _model_of(source: ClassSpace | Trace, images: Any) -> tuple[ClassSpace, Any]:
     if hasattr(source, "increments"):
         if images is not None:
-            raise ValueError("a Trace brings its own images; pass the ClassSpace to explain others")
+            raise ValueError("a Trace contains its own images; pass the ClassSpace to explain others")
         trace = cast("Trace", source)
         if trace.space is None:
             raise RuntimeError(

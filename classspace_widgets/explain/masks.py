@@ -1,4 +1,4 @@
-"""How well a map finds an object, against its mask on the patch grid."""
+"""Agreement of a map with an object's mask on the patch grid."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def mask_scores(scores: Tensor, masks: Tensor) -> dict[str, Tensor]:
     scores : Tensor [B, P]
         Importance of the image tokens.
     masks : Tensor [B, P]
-        1 (or True) inside the object, 0 outside, -1 to leave a token out.
+        1 (or True) inside the object, 0 outside, -1 for tokens to ignore.
 
     Returns
     -------
     dict of str to Tensor [B], float64
-        NaN where an object covers nothing or everything.
+        NaN if an object covers no token or all tokens.
 
-        - ``pointing_game``: whether the highest score is inside (the share inside among ties).
-        - ``iou``: intersection over union at the threshold that suits each image best.
-        - ``average_precision``: ``sum (R_n - R_{n-1}) P_n`` over thresholds, tied scores taken together.
-        - ``energy``: share of the positive importance that lies inside (NaN where none is positive).
+        - ``pointing_game``: 1 if the highest score is inside, 0 if it is outside; for ties the share of them inside.
+        - ``iou``: intersection over union at the best threshold of each image.
+        - ``average_precision``: ``sum (R_n - R_{n-1}) P_n`` over thresholds; tied scores share one threshold.
+        - ``energy``: share of the positive importance that is inside (NaN if none is positive).
 
     Examples
     --------
@@ -49,7 +49,7 @@ def mask_scores(scores: Tensor, masks: Tensor) -> dict[str, Tensor]:
     hits = (inside.gather(1, order)).double().cumsum(dim=1)
     taken = counted.cumsum(dim=1)
     total = inside.sum(dim=1, keepdim=True).double()
-    # Only where the next score is lower does a threshold separate the tokens.
+    # A threshold separates tokens only where the next score is lower.
     ends = torch.ones_like(used)
     ends[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
     ends &= counted.bool()

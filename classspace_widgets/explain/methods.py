@@ -1,7 +1,6 @@
 """The importance methods, each a function of a model, a batch of pixels and the classes of every image.
 
-They return importance by block and head where they have one: ``[B, K, L, H, T]`` or ``[B, K, L, T]``, else the map
-``[B, K, T]`` itself.
+Methods with importance by block return ``[B, K, L, H, T]`` or ``[B, K, L, T]``, the others the map ``[B, K, T]``.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Request:
-    """What is asked of a method."""
+    """The input of a method."""
 
     space: ClassSpace
     pixels: Tensor
@@ -42,11 +41,11 @@ class Request:
 
 
 def gradient(request: Request) -> tuple[Tensor, Tensor]:
-    """The paper's gradient in closed form, in one forward pass that stays fused; see `closed_form`."""
+    """The paper's gradient in closed form, in one forward pass with fused attention; see `closed_form`."""
     space, adapter = request.space, request.space.adapter
     parts = [checked_parts(block) for block in adapter.blocks]
     inputs: dict[int, Tensor] = {}
-    late: list[tuple[Tensor, Tensor]] = []
+    outputs: list[tuple[Tensor, Tensor]] = []
 
     def enter(block: int) -> Callable[..., None]:
         def keep(_module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -57,7 +56,7 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
     def added(block: int) -> Callable[..., None]:
         def keep(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
             vectors, _ = request.readout.vectors(output)
-            late.append((vectors, inputs.pop(block)))
+            outputs.append((vectors, inputs.pop(block)))
 
         return keep
 
@@ -71,7 +70,7 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
         output = class_output(space, request.pixels)
         stack.enter_context(in_full(output))
         classes = request.classes(output)
-        _, weights = request.readout.vectors(late[0][1])
+        _, weights = request.readout.vectors(outputs[0][1])
         shares = [
             block_importance(
                 part,
@@ -79,13 +78,13 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
                 entered,
                 heads=request.heads,
             )
-            for part, (vectors, entered) in zip(parts, late, strict=True)
+            for part, (vectors, entered) in zip(parts, outputs, strict=True)
         ]
         return torch.stack(shares, dim=2), classes
 
 
 def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
-    """The same gradient by differentiating every block's reading: for attention that the closed form refuses."""
+    """The same gradient by differentiating every block's reading: for attention without a closed form."""
     space, adapter = request.space, request.space.adapter
     if not adapter.points.sequential:
         raise UnsupportedModelError("blocks that add attention and MLP together have no attention output to read")
@@ -99,7 +98,7 @@ def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
         with torch.enable_grad():
             output = class_output(space, request.pixels)
             classes = request.classes(output)
-            # Blocks that a model runs again on the way back (gradient checkpointing) call their hooks again.
+            # With gradient checkpointing, the backward pass runs blocks, and so their hooks, again: hence the copy.
             shares = [
                 _differentiated(request, classes, output_of_block, weights[number])
                 for number, output_of_block in enumerate(tuple(added), start=1)
@@ -109,15 +108,15 @@ def gradient_by_autograd(request: Request) -> tuple[Tensor, Tensor]:
 
 
 def _gradients(request: Request, total: Tensor, wanted: list[Tensor], *, retain_graph: bool) -> tuple[Tensor, ...]:
-    """Gradients of a scalar; a pass that autograd could not follow is refused in words."""
+    """Gradients of a scalar; raises `UnsupportedModelError` if autograd did not record the pass."""
     try:
         return torch.autograd.grad(total, wanted, retain_graph=retain_graph)
     except RuntimeError as error:
         if not any(words in str(error) for words in ("does not require grad", "not have been used in the graph")):
             raise
         raise UnsupportedModelError(
-            f"{request.space.name} runs its blocks out of autograd's sight (reentrant gradient checkpointing, or "
-            "torch.no_grad), so nothing can be differentiated; switch that off in the model, or pass use_reentrant=False to "
+            f"{request.space.name} runs its blocks without autograd (reentrant gradient checkpointing, or "
+            "torch.no_grad), so gradients do not exist; switch that off in the model, or pass use_reentrant=False to "
             "torch.utils.checkpoint"
         ) from error
 
@@ -136,7 +135,7 @@ def _differentiated(request: Request, classes: Tensor, added: Tensor, weights: T
     for k in range(classes.shape[1]):
         total = readings.gather(1, classes[:, k : k + 1]).sum()
         (slope,) = _gradients(request, total, [weights], retain_graph=True)
-        # Rows other than those that are read have no gradient.
+        # Only the rows of the output token have a gradient.
         found.append(slope.sum(dim=2))
     return torch.stack(found, dim=1)
 
@@ -144,8 +143,8 @@ def _differentiated(request: Request, classes: Tensor, added: Tensor, weights: T
 def direct(request: Request) -> tuple[Tensor, Tensor]:
     """Direct contribution by source token: ``A_h[t, s] (W_O,h V_h[s]) E_c / sigma(x_L[t])``.
 
-    What moves from every source token straight to the output token and on to the class logit; exactly additive: with
-    the out-projections' biases, the MLPs and the embedding it sums to the logit.
+    The contribution that attention moves from every source token directly to the output token; exactly additive: with the
+    output projections' biases, the MLPs and the embedding the sum is the logit.
     """
     space, adapter, readout = request.space, request.space.adapter, request.readout
     parts = [checked_parts(block) for block in adapter.blocks]
@@ -182,7 +181,7 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
 
 
 def rollout(request: Request) -> tuple[Tensor, Tensor]:
-    """Attention rollout (Abnar & Zuidema 2020): the product of ``(mean_h A_h + I) / 2`` over blocks; no class in it."""
+    """Attention rollout (Abnar & Zuidema 2020): the product of ``(mean_h A_h + I) / 2`` over blocks; the same for all classes."""
     space, adapter = request.space, request.space.adapter
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
@@ -234,7 +233,7 @@ def _relevance(weights: list[Tensor], slopes: list[Tensor]) -> Tensor:
 
 
 def attention(request: Request) -> tuple[Tensor, Tensor]:
-    """Raw attention of the last block at the output token, averaged over heads; no class in it."""
+    """Raw attention of the last block at the output token, averaged over heads; the same for all classes."""
     space, adapter = request.space, request.space.adapter
     kept: dict[int, Tensor] = {}
     with ExitStack() as stack:
@@ -274,4 +273,4 @@ METHODS: dict[str, tuple[Callable[[Request], tuple[Tensor, Tensor]], bool]] = {
     "rollout": (rollout, False),
     "attention": (attention, False),
 }
-"""Method by name, and whether its maps are signed."""
+"""Methods by name, with True for those whose maps are signed."""

@@ -1,7 +1,7 @@
-"""Perturbation tests: remove tokens in the order of their importance, and see what the model still knows.
+"""Perturbation tests: remove tokens in the order of their importance, and follow the model's answer.
 
-Tokens are dropped after the position embedding; prefix tokens stay (Vilas et al. 2023; Chefer et al. 2021).
-Negative: the least important first, so the curve of a good explanation stays high.  Positive: the most important
+Tokens are removed after the position embedding; prefix tokens are kept (Vilas et al. 2023; Chefer et al. 2021).
+Negative: the least important first, so the curve of a good explanation stays high. Positive: the most important
 first, so it falls early.
 """
 
@@ -30,16 +30,16 @@ ORDERS = ("negative", "positive")
 
 @dataclass(frozen=True)
 class PerturbationCurves:
-    """What is left of the model's answer as tokens are removed.
+    """The model's answer as tokens are removed.
 
     Made by `perturbation`.
 
     Attributes
     ----------
     kept : tuple of int [S]
-        Numbers of image tokens left, descending: P is the whole picture.
+        Numbers of kept image tokens, descending; P is the whole picture.
     correct : dict of str to Tensor [B, S], bool
-        By order: whether the label is the predicted class.
+        By order: True where the label is the predicted class.
     probability : dict of str to Tensor [B, S]
         By order: the label's probability.
     """
@@ -52,9 +52,9 @@ class PerturbationCurves:
     probability: dict[str, Tensor]
 
     def area(self, order: str, measure: str = "accuracy") -> Tensor:
-        """Area under each image's curve ``[B]``, in [0, 1]: the trapezoid rule over the share of tokens left.
+        """Area under each image's curve ``[B]``, in [0, 1]: the trapezoid rule over the share of kept tokens.
 
-        The paper's table has areas of another kind: see `paper_area`.
+        The areas in the paper's table are defined differently: see `paper_area`.
 
         Parameters
         ----------
@@ -79,27 +79,27 @@ class PerturbationCurves:
         return torch.trapezoid(values.flip(1), share.flip(0), dim=1) / (share[0] - share[-1])
 
     def paper_area(self, order: str, measure: str = "accuracy") -> float:
-        """The area as the paper's code takes it, of the mean curve of all B images; see `paper_area`."""
-        self.area(order, measure)  # checks both names
+        """The area as in the paper's code, of the mean curve of all B images; see `paper_area`."""
+        self.area(order, measure)  # raises for unknown names
         values = self.correct[order].double() if measure == "accuracy" else self.probability[order].double()
         return float(paper_area(values.mean(dim=0)))
 
 
 def paper_area(curve: Tensor) -> Tensor:
-    """The area of the paper's code: the sum of a curve, over its own largest value times the number of its steps.
+    """The area as in the paper's code: the sum of a curve, divided by its largest value times the number of its steps.
 
-    It says how much of its best a curve keeps, not how much it has: a model that answers 60 % of the whole pictures
-    rightly can reach 1. The numbers of the paper's table are of this kind. `PerturbationCurves.area` is the other one.
+    It is relative to the best value of the curve: a model that answers only 60 % of the whole pictures correctly can reach
+    1. The paper's table has these areas; `PerturbationCurves.area` is not relative.
 
     Parameters
     ----------
     curve : Tensor [..., S]
-        Of a data set: accuracy, or mean probability, at S numbers of tokens left.
+        Accuracy or mean probability over a data set, for S numbers of kept tokens.
 
     Returns
     -------
     Tensor [...]
-        In [1/S, 1]; NaN for a curve that is 0 throughout.
+        In [1/S, 1]; NaN for a curve of zeros.
 
     Examples
     --------
@@ -125,17 +125,17 @@ def perturbation(
     ----------
     space : ClassSpace
     images : Any
-        As `ClassSpace.trace` takes them, or a `Trace`.
+        As in `ClassSpace.trace`, or a `Trace`.
     labels : sequence of int or str, or Tensor [B]
         The class, by index or name, that accuracy and probability are about.
     scores : Tensor [B, P]
         Importance of the image tokens; ties keep the order of the tokens.
     kept : sequence of int, optional
-        Numbers of image tokens to leave; by default every one from P down to 1.
+        Numbers of image tokens to keep; by default all from P to 1.
     orders : sequence of str
         ``"negative"``, ``"positive"`` or both.
     run : Resumable, optional
-        The pass over the same images, if it is at hand.
+        The recorded pass over the same images, if there is one.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def perturbation(
         raise ValueError(f"orders must be among {ORDERS}, got {tuple(orders)}")
     given = () if isinstance(labels, str) else tuple(getattr(labels, "shape", (len(labels),)))
     if given != (len(scores),):
-        hint = "; of one-hot or soft labels give labels.argmax(1)" if len(given) == 2 else ""
+        hint = "; for one-hot or soft labels pass labels.argmax(1)" if len(given) == 2 else ""
         raise ValueError(f"labels must have shape [B]=({len(scores)},), got {given}{hint}")
     target = torch.tensor([space.class_index(label) for label in items_of(labels)[0]], device=space.device)
     if run is None:
@@ -177,9 +177,9 @@ def perturbation(
 def _curves(
     run: Resumable, best: Tensor, steps: tuple[int, ...], orders: tuple[str, ...], prefix: int, count: int
 ) -> Tensor:
-    """Logits ``[orders, B, S, C]``; the whole picture's are at hand already."""
-    images, subsets, places = [], [], []
-    front = torch.arange(prefix, device=best.device)
+    """Logits ``[orders, B, S, C]``; those of the whole picture come from the recorded pass."""
+    images, subsets, positions = [], [], []
+    prefix_tokens = torch.arange(prefix, device=best.device)
     logits = run.output.new_zeros(len(orders), len(best), len(steps), run.output.shape[1]).clone()
     for i, order in enumerate(orders):
         for image, ranked in enumerate(best):
@@ -187,29 +187,29 @@ def _curves(
                 if n == count:
                     logits[i, image, s] = run.output[image]
                     continue
-                left = ranked[:n] if order == "negative" else ranked[count - n :]
+                kept = ranked[:n] if order == "negative" else ranked[count - n :]
                 images.append(image)
-                places.append((i, image, s))
-                subsets.append(torch.cat([front, left.sort().values + prefix]))
+                positions.append((i, image, s))
+                subsets.append(torch.cat([prefix_tokens, kept.sort().values + prefix]))
     if subsets:
-        index = torch.tensor(places, device=logits.device)
+        index = torch.tensor(positions, device=logits.device)
         logits[index[:, 0], index[:, 1], index[:, 2]] = run_subsets(run, images, subsets)
     return logits
 
 
 def random_scores(indices: Sequence[int] | Any, count: int, *, repeat: int = 0, seed: int = 0) -> Tensor:
-    """Random scores ``[B, P]``, a function of the seed, the repeat and each picture's place in the data alone.
+    """Random scores ``[B, P]`` that depend only on the seed, the repeat and each picture's position in the data.
 
-    The control of the perturbation test: no explanation should do worse.
+    The control of the perturbation test: no explanation should be worse.
 
     Parameters
     ----------
     indices : sequence of int
-        Places of the B pictures in the data set.
+        Positions of the B pictures in the data set.
     count : int
         Number of image tokens P.
     repeat : int
-        Another number draws another order.
+        Other numbers draw other orders.
     seed : int
 
     Returns

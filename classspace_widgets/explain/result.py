@@ -1,4 +1,4 @@
-"""What every importance method returns."""
+"""The result of every importance method."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TokenImportance:
-    """How much every token matters for some classes.
+    """Importance of every token for some classes.
 
     Made by `importance`.
 
     Attributes
     ----------
     maps : Tensor [B, K, T]
-        Importance of every token for every asked class; signed where the method is.
+        Importance of every token for every class; negative values only for signed methods.
     classes : Tensor [B, K], int64
         The classes, one row per image.
     method : str
     signed : bool
-        Whether negative values mean evidence against the class.
+        True if negative values are possible: evidence against the class.
     prefix : int
         Number of prefix tokens; image tokens follow row by row.
     grid : tuple of int
         Rows and columns of image tokens.
     by_block : Tensor [B, K, L, T] or None
-        The share of every block, where the method has one; sums to ``maps``.
+        Importance by block, if the method has it; sums to ``maps``.
     by_head : Tensor [B, K, L, H, T] or None
-        The share of every head, if asked for; sums to ``by_block``.
+        Importance by head, with ``heads=True``; sums to ``by_block``.
     class_names : tuple of str
         Names of all C classes.
     pictures : ndarray [B, height, width, 3], uint8, or None
-        What the model saw, for display.
+        The pictures as the model saw them, for display.
     """
 
     __repr__ = short_repr
@@ -78,12 +78,12 @@ class TokenImportance:
         Parameters
         ----------
         scale : str
-            What has the strongest colour: the largest value of each ``"map"``, of each ``"column"`` or of the whole
+            The value with the strongest colour: the largest of each ``"map"``, of each ``"column"`` or of the whole
             ``"figure"``.
         title : str, optional
-            Above the figure; by default what it shows.
+            Title of the figure; by default a description.
         width : float
-            In inches, at most.
+            Largest width in inches.
         theme : str
             ``"light"``, ``"dark"`` or ``"transparent"``.
 

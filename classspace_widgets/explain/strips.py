@@ -39,18 +39,18 @@ def importance_strip(
     source : ClassSpace or Trace
         A trace with its model, or a model (with ``images``); see `explain.importance`.
     classes : class, several, or Tensor [B, K], optional
-        As in `explain.importance`: by default the class predicted for each picture; several take a row each.
+        As in `explain.importance`: by default the class predicted for each picture; each class gets a row.
     images : Any
-        With a `ClassSpace`: whatever `ClassSpace.trace` takes.
+        With a `ClassSpace`: as in `ClassSpace.trace`.
     methods : sequence of str
         Methods of `explain.importance`.
     scale : str
-        What has the strongest colour: the largest value of each ``"map"``, of each ``"column"`` (pictures and classes can
-        then be compared, methods cannot) or of the whole ``"figure"``. The legend says which.
+        The value with the strongest colour: the largest of each ``"map"``, of each ``"column"`` (to compare pictures and
+        classes, but not methods) or of the whole ``"figure"``. The legend says which.
     title : str, optional
-        Above the figure; by default what it shows.
+        Title of the figure; by default a description.
     width : float
-        Of the figure in inches; maps grow up to 1.5 inches. 6.9 is two columns of a paper, 3.3 is one.
+        Width of the figure in inches; maps are at most 1.5 inches wide. 6.9 is two columns of a paper, 3.3 is one.
     theme : str
         ``"light"``, ``"dark"`` or ``"transparent"``.
     **options
@@ -59,12 +59,12 @@ def importance_strip(
     Returns
     -------
     PaperFigure
-        ``.save("figure.png", dpi=300)``, also as SVG or PDF; it shows itself in a notebook.
+        ``.save("figure.png", dpi=300)``, also as SVG or PDF; notebooks display it.
 
     Raises
     ------
     ValueError
-        For an unknown method, class, scale or theme, or a width that has no room for the maps.
+        For an unknown method, class, scale or theme, or a width that is too small for the maps.
 
     Examples
     --------
@@ -75,17 +75,17 @@ def importance_strip(
     """
     from classspace_widgets.explain.importance import importance
 
-    asked = list(items_of(methods)[0])
-    if not asked:
+    chosen = list(items_of(methods)[0])
+    if not chosen:
         raise ValueError("methods is empty: choose at least one")
-    found = [importance(source, classes, images=images, method=method, **options) for method in asked]
+    found = [importance(source, classes, images=images, method=method, **options) for method in chosen]
     first = found[0]
     places = [(b, k) for b in range(first.classes.shape[0]) for k in range(first.classes.shape[1])]
     columns = [_scaled([(_map(each, b, k), each.signed) for b, k in places]) for each in found]
-    drawn = _to_common(columns, scale)
+    cells = _to_common(columns, scale)
     rows = [
         Row(
-            [Cell(_picture(first, b)), *(column[n] for column in drawn)],
+            [Cell(_picture(first, b)), *(column[n] for column in cells)],
             [_class_name(first, b, k)],
         )
         for n, (b, k) in enumerate(places)
@@ -94,28 +94,28 @@ def importance_strip(
     heading = f"Token importance{f' for {rows[0].label[0]}' if one else ''}" if title is None else title
     if one:
         rows = [Row(row.cells) for row in rows]
-    return strip_figure(rows, ["", *asked], heading, _importance_legends(drawn, scale), width, theme_of(theme))
+    return strip_figure(rows, ["", *chosen], heading, _importance_legends(cells, scale), width, theme_of(theme))
 
 
 def importance_figure(
     found: TokenImportance, *, scale: str = "map", title: str | None = None, width: float = 6.9, theme: str = "light"
 ) -> PaperFigure:
-    """What `TokenImportance.plot` draws: a row for each picture, a column for each class."""
+    """The figure of `TokenImportance.plot`: a row for each picture, a column for each class."""
     count, n_classes = found.classes.shape
     columns = [_scaled([(_map(found, b, k), found.signed) for b in range(count)]) for k in range(n_classes)]
-    drawn = _to_common(columns, scale)
+    cells = _to_common(columns, scale)
     names = [[_class_name(found, b, k) for k in range(n_classes)] for b in range(count)]
     same = all(row == names[0] for row in names)
     rows = [
         Row(
-            [Cell(_picture(found, b)), *(drawn[k][b] for k in range(n_classes))],
+            [Cell(_picture(found, b)), *(cells[k][b] for k in range(n_classes))],
             [] if same else [", ".join(names[b])],
         )
         for b in range(count)
     ]
     heading = f"Token importance, method {found.method}" if title is None else title
     header = ["", *(names[0] if same else [""] * n_classes)]
-    return strip_figure(rows, header, heading, _importance_legends(drawn, scale), width, theme_of(theme))
+    return strip_figure(rows, header, heading, _importance_legends(cells, scale), width, theme_of(theme))
 
 
 def _map(found: TokenImportance, image: int, place: int) -> np.ndarray[Any, Any]:
@@ -132,12 +132,12 @@ def _class_name(found: TokenImportance, image: int, place: int) -> str:
 
 
 def _scaled(maps: Sequence[tuple[np.ndarray[Any, Any], bool]]) -> list[tuple[np.ndarray[Any, Any], float, bool]]:
-    """Maps with their largest absolute value."""
+    """Maps with their largest absolute values."""
     return [(values, float(np.nanmax(np.abs(values), initial=0.0)), signed) for values, signed in maps]
 
 
 def _to_common(columns: Sequence[Sequence[tuple[np.ndarray[Any, Any], float, bool]]], scale: str) -> list[list[Cell]]:
-    """Cells by column, their values in units of the largest of each map, of its column or of the figure."""
+    """Cells by column, in units of the largest value of each map, each column or the figure."""
     if scale not in SCALES:
         raise ValueError(f"scale must be one of {', '.join(SCALES)}, got {scale!r}")
     overall = max(largest for column in columns for _, largest, _ in column)

@@ -1,4 +1,4 @@
-"""Attention weights during a pass: explicit, with gradients, or only the rows that are read."""
+"""Attention weights of a pass: explicit with gradients, or only the rows of some tokens."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def explicit_attention(adapter: Adapter, *, leaves: bool = False) -> Iterator[dict[int, Tensor]]:
-    """Compute every block's attention weights ``[B, H, T, T]`` explicitly, and keep them by block.
+    """Compute every block's attention weights ``[B, H, T, T]`` explicitly, and collect them by block.
 
-    With ``leaves`` they are cut off from what they were computed from, so that gradients end at them.
+    With ``leaves`` they are detached from their inputs, so that gradients end at them.
     """
     kept: dict[int, Tensor] = {}
 
@@ -34,7 +34,7 @@ def explicit_attention(adapter: Adapter, *, leaves: bool = False) -> Iterator[di
                 weights = weights.detach()
             if not weights.requires_grad and not weights.is_inference():
                 weights.requires_grad_()
-            # A block that is run again on the way back (gradient checkpointing) is the same block.
+            # With gradient checkpointing, the backward pass runs the block again: the first weights count.
             kept.setdefault(block, weights)
             return weights @ value
 
@@ -48,9 +48,9 @@ def explicit_attention(adapter: Adapter, *, leaves: bool = False) -> Iterator[di
 
 @contextmanager
 def read_rows(adapter: Adapter, take: Callable[[int, Tensor, Tensor], None], places: Tensor) -> Iterator[None]:
-    """Hand over some rows of every block's attention, ``take(block, weights [B, H, n, T], values)``.
+    """Call ``take(block, weights [B, H, n, T], values)`` with some rows of every block's attention.
 
-    The pass itself stays fused; only the rows at ``places`` ``[n]`` are computed again.
+    The pass itself uses fused attention; only the rows of the tokens ``places`` ``[n]`` are computed explicitly as well.
     """
 
     def product(block: int) -> Callable[..., Tensor]:

@@ -1,4 +1,4 @@
-"""What if: interventions on tokens, attention, heads and the class embedding, applied for one pass."""
+"""Interventions on tokens, attention, heads and the class embedding, applied to single passes."""
 
 from classspace_widgets.interventions.base import from_spec, to_spec
 from classspace_widgets.interventions.engine import intervene

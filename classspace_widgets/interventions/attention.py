@@ -1,8 +1,8 @@
-"""Changing attention in place: a model's own attention module runs as ever, except for its scaled dot product.
+"""Changing attention in place: a model's own attention module runs unchanged except for its scaled dot product.
 
 Every supported attention computes queries, keys and values in its own way (query/key norm, rotary or relative position,
 gates, grouped queries) and then calls ``scaled_dot_product_attention``.  Only that call is replaced, while the
-module's forward runs, so nothing of a module is re-implemented and the caller's model is never edited for good.
+module's forward runs: no attention is implemented again, and the caller's model is as before afterwards.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ class Product(Protocol):
     ) -> Tensor:
         """Compute the heads' outputs ``[B, H, T, D_head]``.
 
-        ``bias`` is added to the scaled scores.  ``drop`` is given where the module would compute attention weights
-        explicitly (unfused, or training): the weights go through it.
+        ``bias`` is added to the scaled scores. ``drop`` is given if the module would compute attention weights explicitly
+        (unfused, or in training); apply it to the weights.
         """
         ...
 
 
 def attention_module(block: nn.Module) -> nn.Module:
-    """The module of a block that computes scaled dot products; raises `UnsupportedModelError` by name."""
+    """The module of a block that computes scaled dot products; raises `UnsupportedModelError` with the reason."""
     module = getattr(block, "attn", block)
     name = type(module).__name__
     if name in _REFUSED:
@@ -59,7 +59,7 @@ def attention_module(block: nn.Module) -> nn.Module:
 
 @contextmanager
 def replaced_product(module: nn.Module, product: Product) -> Iterator[None]:
-    """Use ``product`` for the scaled dot product of one attention module inside the context."""
+    """Inside the context, one attention module uses ``product`` as its scaled dot product."""
     original = module.forward
     own = "forward" in module.__dict__
 
@@ -67,7 +67,7 @@ def replaced_product(module: nn.Module, product: Product) -> Iterator[None]:
         fused: Any = module.fused_attn
         explicit = not fused or module.training
         mode = _Replace(product, getattr(module, "attn_drop", torch.nn.Identity()) if explicit else None)
-        # The fused branch of every module goes through the one function that is replaced.
+        # The fused branch of every module calls the function that is replaced.
         module.fused_attn = True  # type: ignore[assignment]
         try:
             with mode:
@@ -92,7 +92,7 @@ def replaced_product(module: nn.Module, product: Product) -> Iterator[None]:
 
 
 class _Replace(TorchFunctionMode):
-    """Sends scaled dot products to ``product`` and leaves every other function alone."""
+    """Passes scaled dot products to ``product``; all other functions are unchanged."""
 
     def __init__(self, product: Product, drop: Drop | None) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class _Replace(TorchFunctionMode):
 
 
 def explicit_weights(query: Tensor, key: Tensor, bias: Tensor | None, scale: float) -> Tensor:
-    """Attention weights ``[B, H, T, T]`` the way timm's unfused branch computes them."""
+    """Attention weights ``[B, H, T, T]``, computed as in timm's unfused branch."""
     scores = (query * scale) @ key.transpose(-2, -1)
     if bias is not None:
         scores = scores + bias
@@ -134,35 +134,35 @@ def explicit_weights(query: Tensor, key: Tensor, bias: Tensor | None, scale: flo
 
 
 def masked(bias: Tensor | None, keep: Tensor | None, dtype: torch.dtype) -> Tensor | None:
-    """Additive bias that also masks the edges that are not kept, before the softmax."""
+    """The additive bias, with the edges that are not kept masked before the softmax."""
     if keep is None:
         return bias
-    closed = torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill_(~keep, -math.inf)
-    return closed if bias is None else bias + closed
+    masking = torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill_(~keep, -math.inf)
+    return masking if bias is None else bias + masking
 
 
 class AfterSoftmax:
-    """Attention whose weights are set to zero outside ``keep``, without renormalising.
+    """Attention whose weights are set to 0 outside ``keep``, without renormalising.
 
-    Readers that keep the same sources share one fused product over values that are zero elsewhere; with more than a
-    few such groups of readers, the weights are computed explicitly.
+    Readers that keep the same sources share one fused product over values that are 0 elsewhere. With more than
+    ``max_groups`` groups of readers, explicit weights are cheaper.
 
     Parameters
     ----------
     keep : Tensor [1 or H, T, T], bool
-        Edges that stay, by reader and source.
+        Edges that are kept, by reader and source.
     """
 
-    most_groups = 3
+    max_groups = 3
 
     def __init__(self, keep: Tensor) -> None:
         self.keep = keep
         self.groups: list[tuple[Tensor | slice, Tensor | None]] | None = None
         if keep.shape[0] == 1:
             patterns, group = torch.unique(keep[0], dim=0, return_inverse=True)
-            if len(patterns) <= self.most_groups:
+            if len(patterns) <= self.max_groups:
                 self.groups = [
-                    (_places(group == i), None if bool(p.all()) else p.unsqueeze(-1)) for i, p in enumerate(patterns)
+                    (_indices(group == i), None if bool(p.all()) else p.unsqueeze(-1)) for i, p in enumerate(patterns)
                 ]
 
     def __call__(
@@ -184,8 +184,8 @@ class AfterSoftmax:
         return result
 
 
-def _places(chosen: Tensor) -> Tensor | slice:
-    """Indices of the chosen places; a slice where they are contiguous, which copies nothing."""
-    places = chosen.nonzero().squeeze(1)
-    first, last = int(places[0]), int(places[-1])
-    return slice(first, last + 1) if last - first + 1 == len(places) else places
+def _indices(chosen: Tensor) -> Tensor | slice:
+    """Indices of the chosen tokens; a slice if they are contiguous, which avoids a copy."""
+    indices = chosen.nonzero().squeeze(1)
+    first, last = int(indices[0]), int(indices[-1])
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices

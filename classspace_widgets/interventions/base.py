@@ -1,4 +1,4 @@
-"""What all interventions share: conversion to and from plain dicts and Python code."""
+"""The base of all interventions: conversion to and from plain dicts and Python code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class Intervention:
-    """One declared change of a forward pass; the subclasses are the interventions there are.
+    """The description of one change of a forward pass; every subclass is one kind of intervention.
 
     Blocks are numbered 1..L, tokens 0..T-1 (prefix tokens first), heads 0..H-1; ``None`` means all.  Made by `from_spec`,
     or as one of the subclasses.
@@ -38,7 +38,7 @@ class Intervention:
             object.__setattr__(self, name, value)
 
     def _changed(self) -> dict[str, Any]:
-        """Fields that differ from their defaults (required ones always)."""
+        """Fields that differ from their defaults, and all required ones."""
         return {
             f.name: getattr(self, f.name)
             for f in fields(self)
@@ -60,7 +60,7 @@ class Intervention:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build an intervention from `to_dict`'s output; raises ``ValueError`` naming what is wrong."""
+        """Build an intervention from `to_dict`'s output; raises ``ValueError`` with what is wrong."""
         if not isinstance(data, Mapping):
             raise TypeError(f"an intervention must be a dict with a 'type', got {data!r}")
         kind = data.get("type")
@@ -89,7 +89,7 @@ def to_spec(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        JSON values alone; `from_spec` reads them back.
+        Only JSON values; `from_spec` reads them.
 
     Examples
     --------
@@ -101,12 +101,12 @@ def to_spec(interventions: Sequence[Intervention]) -> list[dict[str, Any]]:
 
 
 def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
-    """Interventions from a list of plain dicts; errors say which entry is wrong.
+    """Interventions from a list of plain dicts.
 
     Parameters
     ----------
     spec : sequence of mapping
-        As `to_spec` gives them.
+        From `to_spec`.
 
     Returns
     -------
@@ -115,7 +115,7 @@ def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
     Raises
     ------
     ValueError
-        Saying which entry is wrong, and why.
+        If an entry is wrong; the message says which, and why.
 
     Examples
     --------
@@ -125,16 +125,16 @@ def from_spec(spec: Sequence[Mapping[str, Any]]) -> list[Intervention]:
     if isinstance(spec, (str, bytes, Mapping)) or not isinstance(spec, Sequence):
         raise TypeError(f"a specification must be a list of dicts, got {type(spec).__name__}")
     built = []
-    for place, item in enumerate(spec):
+    for number, item in enumerate(spec, start=1):
         try:
             built.append(Intervention.from_dict(item))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"intervention {place + 1} of {len(spec)}: {error}") from error
+            raise type(error)(f"intervention {number} of {len(spec)}: {error}") from error
     return built
 
 
 def to_code(interventions: Sequence[Intervention], *, space: str = "space", images: str = "image") -> str:
-    """Python code that applies the interventions to ``images`` and keeps the `Trace`.
+    """Python code that applies the interventions to ``images`` and makes the `Trace`.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, (int, float, str)):
         return value
     raise ValueError(
-        f"a {type(value).__name__} cannot be written down: give the source a name and pass sources={{name: trace}}"
+        f"a {type(value).__name__} cannot be written as JSON: give the source a name and pass sources={{name: trace}}"
     )
 
 

@@ -32,7 +32,7 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
         return functional.linear(args[0], weight, bias)
 
     with ExitStack() as stack:
-        # A foreign class embedding is read through the lens alone.
+        # A class embedding of the user's is only read through the lens.
         if adapter.own_output:
             stack.callback(adapter.classifier.register_forward_hook(classify).remove)
         if hasattr(space, "live_lens"):
@@ -45,14 +45,14 @@ def changed_rows(adapter: Adapter, replacements: Sequence[ReplaceClassEmbedding]
     """The classifier ``[C, D]``, ``[C]`` with rows replaced, in order."""
     weight = adapter.embedding.detach().clone()
     bias = None if adapter.bias is None else adapter.bias.detach().clone()
-    for one in replacements:
-        rows = list(one.classes)
-        if one.by is not None:
-            weight[rows] = weight[list(one.by)]
+    for replacement in replacements:
+        rows = list(replacement.classes)
+        if replacement.by is not None:
+            weight[rows] = weight[list(replacement.by)]
             if bias is not None:
-                bias[rows] = bias[list(one.by)]
+                bias[rows] = bias[list(replacement.by)]
         else:
-            vectors = torch.tensor(one.vectors, dtype=weight.dtype, device=weight.device)
+            vectors = torch.tensor(replacement.vectors, dtype=weight.dtype, device=weight.device)
             if vectors.shape[1] != weight.shape[1]:
                 raise ValueError(
                     f"ReplaceClassEmbedding: vectors must have shape [K, {weight.shape[1]}], got {tuple(vectors.shape)}"

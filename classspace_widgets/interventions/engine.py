@@ -1,4 +1,11 @@
-"""Applying interventions: one context manager, hooks and replaced forwards that all come off on leaving."""
+"""Applying interventions: one context manager, whose hooks and replaced methods are removed on leaving.
+
+Interventions become changes at four places. Tokens are masked, patched at block 0 and removed by a hook in front of block 1.
+Attention edges and heads are changed inside the scaled dot product of a block, which is replaced for the pass (see
+`attention`). Sublayer outputs are changed by hooks on what each sublayer adds to the residual stream, and the residual stream
+by hooks on a block's output. Rows of the class embedding are replaced in the classifier and in the lens. With removed tokens,
+everything that is computed for the full sequence (rotary positions, position biases, sources) is reduced to the kept tokens.
+"""
 
 from __future__ import annotations
 
@@ -52,14 +59,14 @@ def intervene(
     ----------
     space : ClassSpace or Adapter
     interventions : Intervention, or several
-        Applied together; tokens always count in the full sequence, also where some are removed.
+        Applied together; token numbers are those of the full sequence, also if some are removed.
     sources : mapping of str to Trace, optional
         Traces that interventions refer to by name.
 
     Yields
     ------
     Plan
-        The checked plan; ``plan.kept`` tells which tokens are left.
+        The checked plan; ``plan.kept`` lists the tokens that are kept.
 
     Raises
     ------
@@ -70,8 +77,8 @@ def intervene(
 
     Notes
     -----
-    The model is as before on leaving, also after an exception.  With no interventions nothing is touched at all, so
-    the result is bit-identical.
+    On leaving, the model is as before, also after an exception. Without interventions nothing is changed, so the result
+    is bit-identical.
 
     Examples
     --------
@@ -111,7 +118,7 @@ def _on_added(stack: ExitStack, block: nn.Module, sublayer: str, call: Any) -> N
 
 
 def _change_embedding(plan: Plan, stack: ExitStack) -> None:
-    """Overwrite and remove tokens in front of block 1, and fit later blocks' rotary positions to those left."""
+    """Overwrite and remove tokens before block 1, and reduce rotary positions to the kept tokens."""
 
     def enter(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         x = args[0]
@@ -144,7 +151,7 @@ def kept_positions(kwargs: dict[str, Any], kept: Tensor | None, prefix: int) -> 
     if kept is None:
         return kwargs
     if kwargs.get("attn_mask") is not None:
-        raise UnsupportedModelError("tokens cannot be removed from a pass that brings its own attention mask")
+        raise UnsupportedModelError("tokens cannot be removed from a pass with its own attention mask")
     rope = kwargs.get("rope")
     if rope is None:
         return kwargs
@@ -161,7 +168,7 @@ def kept_positions(kwargs: dict[str, Any], kept: Tensor | None, prefix: int) -> 
 
 
 def _change_attention(plan: Plan, block: int, stack: ExitStack) -> None:
-    """Replace the scaled dot product of a block where edges or heads are changed, or its bias must be shortened."""
+    """Replace the scaled dot product of a block if edges or heads change, or its bias must be shortened."""
     edges, heads = plan.edges.get(block), plan.heads.get(block)
     owner = plan.adapter.blocks[block - 1]
     shorten = plan.kept is not None and has_position_bias(owner)
@@ -191,7 +198,7 @@ def has_position_bias(block: nn.Module) -> bool:
     """Whether a block's attention adds a relative position bias ``[T, T]`` to its scores."""
     module = getattr(block, "attn", block)
     names = ("relative_position_bias_table", "rel_pos", "shared_rel_pos")
-    # BEiT and RelPos models may share one bias between blocks: the class is then the only trace of it.
+    # BEiT and RelPos models may share one bias between blocks: then only the module's class shows it.
     return any(getattr(module, n, None) is not None for n in names) or (
         type(module).__module__.rsplit(".", 1)[-1] in ("beit", "vision_transformer_relpos")
     )
@@ -215,7 +222,7 @@ def _change_heads(plan: Plan, block: int, ablations: Sequence[Ablate], heads: Te
 
 
 def _across(values: Tensor, mode: str, batch: int) -> Tensor:
-    """A source's values for a batch: their mean over pictures, or one each (a single picture serves all)."""
+    """A source's values for a batch: their mean over pictures, or those of each picture (of a single one for all)."""
     if mode == "mean":
         return values.mean(dim=0, keepdim=True)
     values = of_this_pass(values)
@@ -252,7 +259,7 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
         seen["mid"] = seen["mid"] + output
 
     def last_added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
-        # What is recorded as the last increment takes up the patch, so that increments still sum to the stream.
+        # The last increment is changed by the patch, so that increments still sum to the residual stream.
         target = patched(owner, (), seen["mid"] + output)
         return torch.where(target == seen["mid"] + output, output, target - seen["mid"])
 

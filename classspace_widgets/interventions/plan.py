@@ -1,4 +1,8 @@
-"""Interventions checked against a model, and sorted by where they act."""
+"""Interventions, checked against a model and sorted by where they act.
+
+A plan is made before anything runs, so that every error is found first; `engine` then only looks up what to change at each
+block.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +44,7 @@ class Plan:
     Attributes
     ----------
     kept : Tensor [T'] or None
-        Indices of the tokens that stay; None: all of them.
+        Indices of the tokens that are kept; None for all.
     """
 
     adapter: Adapter
@@ -67,22 +71,23 @@ class Plan:
             if isinstance(one, RemoveTokens):
                 removed |= set(one.select(plan.sizes))
             else:
-                plan._place(one)
+                plan._sort(one)
         if removed:
             if removed >= set(plan.sizes.image_tokens):
                 raise ValueError("RemoveTokens: together they would remove every image token; keep at least one")
-            stay = [t for t in range(plan.sizes.tokens) if t not in removed]
-            plan.kept = torch.tensor(stay, device=adapter.embedding.device)
+            kept = [t for t in range(plan.sizes.tokens) if t not in removed]
+            plan.kept = torch.tensor(kept, device=adapter.embedding.device)
         for block in plan.edges:
             plan.cuts(block)
         return plan
 
-    def _place(self, one: Intervention) -> None:
+    def _sort(self, one: Intervention) -> None:
+        """Add an intervention to the list of the place where it acts."""
         if isinstance(one, KnockOutAttention):
             for block in select_blocks(one.blocks, self.sizes, "KnockOutAttention"):
                 self.edges.setdefault(block, []).append(one)
         elif isinstance(one, Ablate):
-            self._place_ablation(one)
+            self._sort_ablation(one)
         elif isinstance(one, PatchResidual):
             self.source(one.source)
             if one.block:
@@ -96,7 +101,7 @@ class Plan:
         else:
             raise TypeError(f"unknown intervention {one!r}")
 
-    def _place_ablation(self, one: Ablate) -> None:
+    def _sort_ablation(self, one: Ablate) -> None:
         source = self.source(one.source)
         for block in select_blocks(one.blocks, self.sizes, "Ablate"):
             if one.sublayer == "head":
@@ -106,7 +111,7 @@ class Plan:
                         raise ValueError("Ablate: a source for heads must be traced with heads=True")
                     if getattr(module, "gate", None) is not None or _has_scale_norm(module):
                         raise UnsupportedModelError(
-                            f"{type(module).__name__} has a gate or norm behind its heads: their outputs cannot be "
+                            f"{type(module).__name__} has a gate or norm after its heads: their outputs cannot be "
                             "resampled from a trace; use mode='zero' or mode='mean' without a source"
                         )
                 self.heads.setdefault(block, []).append(one)
@@ -124,7 +129,7 @@ class Plan:
             return None
         if isinstance(source, str):
             if source not in self.sources:
-                raise ValueError(f"no source is called {source!r}; pass sources={{{source!r}: trace}}")
+                raise ValueError(f"there is no source {source!r}; pass sources={{{source!r}: trace}}")
             source = self.sources[source]
         if not hasattr(source, "increments"):
             raise TypeError(f"a source must be a Trace, the name of one or (image, token), got {type(source).__name__}")
@@ -135,17 +140,17 @@ class Plan:
         return source  # type: ignore[no-any-return]
 
     def cuts(self, block: int) -> Cuts:
-        """What is cut at a block: edges kept before the softmax ``[1 or H, T', T']``, and the product after it."""
+        """The cut edges of a block: those kept before the softmax ``[1 or H, T', T']``, and a product that cuts after it."""
         edges = tuple(self.edges.get(block, ()))
         if edges not in self.prepared:
             before = self._kept_edges([e for e in edges if e.before_softmax])
             after = self._kept_edges([e for e in edges if not e.before_softmax])
             if before is not None and not bool(before.any(dim=-1).all()):
                 raise ValueError(
-                    f"KnockOutAttention: at block {block} a token would be left with nothing to read, which cannot be "
-                    "renormalised; leave it one source, or use renormalise=False"
+                    f"KnockOutAttention: at block {block} a token would have nothing left to read, which cannot be "
+                    "renormalised; keep one source, or use renormalise=False"
                 )
-            # Most often all blocks are cut alike: what follows from the masks is worked out once.
+            # Usually all blocks have the same cuts, so masks are computed once.
             self.prepared[edges] = (before, None if after is None else AfterSoftmax(after))
         return self.prepared[edges]
 
@@ -166,18 +171,18 @@ class Plan:
         return kept
 
     def local(self, tokens: Sequence[int] | None, what: str) -> list[int]:
-        """Places of tokens in the sequence that is left."""
+        """Positions of tokens in the sequence of kept tokens."""
         if self.kept is None:
             return list(range(self.sizes.tokens) if tokens is None else tokens)
-        place = {t: i for i, t in enumerate(self.kept.tolist())}
+        position = {t: i for i, t in enumerate(self.kept.tolist())}
         if tokens is None:
-            return list(place.values())
-        if gone := [t for t in tokens if t not in place]:
-            raise ValueError(f"{what}: tokens {gone[:5]} are removed by another intervention")
-        return [place[t] for t in tokens]
+            return list(position.values())
+        if removed := [t for t in tokens if t not in position]:
+            raise ValueError(f"{what}: tokens {removed[:5]} are removed by another intervention")
+        return [position[t] for t in tokens]
 
     def at_kept(self, vectors: Tensor) -> Tensor:
-        """Rows of ``[B, T, ...]`` for the tokens that are left."""
+        """Rows of ``[B, T, ...]`` for the kept tokens."""
         return vectors if self.kept is None else vectors.index_select(1, self.kept.to(vectors.device))
 
 

@@ -1,4 +1,9 @@
-"""Taking a forward pass up again at any block, with other vectors, fewer tokens or changed attention."""
+"""Resuming a forward pass at any block, with changed vectors, fewer tokens or changed attention.
+
+`Resumable.record` runs the model once and stores every block's input, together with the other arguments of the call, such as
+rotary positions. Later passes call the blocks themselves, from any block on, and then the model's own norm and head. Models
+that do more after their last block are refused: the recorded pass must give the model's output again.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A forward pass that was run once and can be taken up again at any block.
+    """A forward pass that was run once and can be resumed at any block.
 
     Attributes
     ----------
@@ -33,11 +38,11 @@ class Resumable:
     inputs : tuple of Tensor [B, T, D]
         The input of every block, and the last block's output: ``x_0 .. x_L``.
     arguments : tuple of dict
-        What else every block was called with (rotary positions, a shared bias).
+        The other arguments of every block (rotary positions, a shared bias).
     output : Tensor [B, C]
-        The model's own logits; with a foreign class embedding, the pooled lens of the last block's output.
+        The model's own logits; with a class embedding of the user's, the pooled lens of the last block's output.
     lens : ClassLens or None
-        The lens of a foreign class embedding; None where the model's own classifier is read.
+        The lens of the user's class embedding; None if the model's own classifier is read.
     """
 
     adapter: Adapter
@@ -48,7 +53,7 @@ class Resumable:
 
     @classmethod
     def record(cls, adapter: Adapter, pixels: Tensor) -> Resumable:
-        """Run the model on pixels ``[B, 3, height, width]`` and keep what is needed to take the pass up again."""
+        """Run the model on pixels ``[B, 3, height, width]`` and store what resuming needs."""
         inputs: list[Tensor] = []
         arguments: list[dict[str, Any]] = []
 
@@ -71,14 +76,14 @@ class Resumable:
             with torch.inference_mode():
                 foreign = _foreign_logits(adapter, lens, inputs[-1])
             return cls(adapter, tuple(inputs), tuple(arguments), foreign, lens)
-        made = cls(adapter, tuple(inputs), tuple(arguments), output)
+        recorded = cls(adapter, tuple(inputs), tuple(arguments), output)
         with evaluating(adapter.model), torch.inference_mode():
-            if not torch.allclose(made.finish(inputs[-1]), output, rtol=1e-4, atol=1e-4):
+            if not torch.allclose(recorded.finish(inputs[-1]), output, rtol=1e-4, atol=1e-4):
                 raise UnsupportedModelError(
                     f"{type(adapter.model).__name__} does more between its last block and its output than norm and "
-                    "head, so a pass cannot be taken up in the middle"
+                    "head, so a pass cannot be resumed at a block"
                 )
-        return made
+        return recorded
 
     def finish(self, x: Tensor) -> Tensor:
         """Logits ``[V, C]`` from the last block's output ``[V, T', D]``."""
@@ -96,11 +101,11 @@ class Resumable:
         Parameters
         ----------
         x : Tensor [V, T', D]
-            The block's input: any number of variants.
+            The block's input, for any number V of passes.
         block : int
-            1..L; L + 1 only finishes.
+            1..L; with L + 1 only norm and classifier are run.
         kept : Tensor [T'] or [V, T'], int64, optional
-            Which tokens of the full sequence are present.
+            The tokens of the full sequence that are present.
         products : dict, optional
             Replacements for the scaled dot product of some blocks.
 
@@ -109,9 +114,11 @@ class Resumable:
         Tensor [V, C]
         """
         with evaluating(self.adapter.model), torch.inference_mode():
-            return self.finish(self.through(x, products or {}, block=block, kept=kept))
+            return self.finish(self.run_blocks(x, products or {}, block=block, kept=kept))
 
-    def through(self, x: Tensor, products: dict[int, Product], *, block: int = 1, kept: Tensor | None = None) -> Tensor:
+    def run_blocks(
+        self, x: Tensor, products: dict[int, Product], *, block: int = 1, kept: Tensor | None = None
+    ) -> Tensor:
         """The last block's output ``[V, T', D]`` from the input of block ``block``; see `run`."""
         prefix = len(self.adapter.prefix)
         for number in range(block, self.adapter.points.n_blocks + 1):
@@ -128,12 +135,12 @@ class Resumable:
 
 
 def _foreign_logits(adapter: Adapter, lens: ClassLens, x: Tensor) -> Tensor:
-    """Pooled lens ``[V, C]`` of a last block's output ``[V, T', D]`` through a foreign class embedding."""
+    """Pooled lens ``[V, C]`` of a last block's output ``[V, T', D]`` through the user's class embedding."""
     return Readout.of(adapter, x.shape[1]).logits(lens, x)
 
 
 class _Shortened:
-    """A product whose position bias ``[1, H, T, T]`` is cut down to the tokens that are present."""
+    """A product whose position bias ``[1, H, T, T]`` is reduced to the tokens that are present."""
 
     def __init__(self, kept: Tensor, inner: Product | None) -> None:
         self.kept = kept
@@ -146,7 +153,7 @@ class _Shortened:
             if self.kept.dim() == 1:
                 bias = bias.index_select(-1, self.kept).index_select(-2, self.kept)
             else:
-                # [1, H, T, T] -> [V, H, T', T']: one selection for every variant.
+                # [1, H, T, T] -> [V, H, T', T']: one selection for every pass.
                 bias = bias[0].transpose(0, 1).transpose(1, 2)
                 bias = bias[self.kept[:, :, None], self.kept[:, None, :]].permute(0, 3, 1, 2)
         return self.inner(query, key, value, bias, scale, drop)
@@ -155,15 +162,15 @@ class _Shortened:
 def plain_product(
     query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, scale: float, drop: Drop | None
 ) -> Tensor:
-    """The scaled dot product itself."""
+    """The unchanged scaled dot product."""
     if drop is not None:
         return drop(explicit_weights(query, key, bias, scale)) @ value
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
 
 
 def blank_pixels(adapter: Adapter, count: int, grid: tuple[int, int]) -> Tensor:
-    """Empty pictures ``[B, 3, height, width]`` of so many patches, whose embedding is to be overwritten."""
+    """Empty pictures ``[B, 3, height, width]`` with this grid of patches, for passes that overwrite the embedding."""
     embed: Any = adapter.model.patch_embed
-    # By the picture's size and not the patch's, which counts in features behind a convolutional stem.
+    # From the picture's size: after a convolutional stem the patch size counts features, not pixels.
     size = [side * n // own for side, n, own in zip(embed.img_size, grid, adapter.grid, strict=True)]
     return adapter.embedding.new_zeros(count, input_channels(embed), *size)

@@ -1,4 +1,4 @@
-"""One call for a trace, or for the logits, of a pass with interventions."""
+"""The trace, or the logits, of a pass with interventions, in one call."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_with(
     ----------
     space : ClassSpace
     images : Any
-        Whatever `ClassSpace.trace` takes, or a `Trace`, whose pictures are then taken up from their embedding.
+        As in `ClassSpace.trace`, or a `Trace`, whose pass is then resumed from its embedding.
     interventions : Intervention, or several
     sources : mapping of str to Trace, optional
 
@@ -84,20 +84,20 @@ def trace_with(
     ----------
     space : ClassSpace
     images : Any
-        Whatever `ClassSpace.trace` takes, as are further ``options`` (``attention``, ``heads``); or a `Trace`.
+        As in `ClassSpace.trace`, or a `Trace`, whose pass is then resumed from its embedding.
     interventions : Intervention, or several
     sources : mapping of str to Trace, optional
     full_grid : bool
-        Where tokens are removed: True puts the trace back on the full patch grid, with NaN for what was removed
-        (attention weights to and from removed tokens are 0), so that views show holes; False keeps the short
-        sequence, over which shares and means of tokens can be taken.
+        If tokens are removed: True returns a trace of the full patch grid, with NaN at removed tokens (and attention
+        weights of 0 to and from them), so that views show gaps; False returns the short sequence, for shares and means
+        over tokens.
     **options
         As in `ClassSpace.trace`: ``attention``, ``heads``, ``keys``.
 
     Returns
     -------
     Trace
-        With ``kept_tokens``, the indices of the tokens that were left, where some were removed.
+        If tokens were removed, ``kept_tokens`` has the indices of the others.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def trace_with(
     if plan.kept is not None:
         trace.kept_tokens = tuple(plan.kept.tolist())
         if full_grid:
-            _spread(trace, plan)
+            _restore_grid(trace, plan)
     return trace
 
 
@@ -133,15 +133,15 @@ def trace_with(
 def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
     """Pixels ``[B, 3, height, width]`` to run the model on inside the context.
 
-    For a `Trace` these are blank, and its embedding is put in front of block 1 instead.
+    For a `Trace` these are blank, and block 1 is given the trace's embedding instead.
     """
     if not hasattr(images, "increments"):
         yield space.pixels(images)
         return
-    # A clone, because a trace's tensors were made in inference mode and cannot take part in autograd.
+    # A clone, because autograd does not accept a trace's tensors, which were made in inference mode.
     embedded = images.increments[0].clone()
     if images.kept_tokens is not None:
-        raise ValueError("this trace lacks tokens that were removed; start from the trace of the whole picture")
+        raise ValueError("tokens of this trace were removed; start from the trace of the whole picture")
 
     def enter(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         return (of_this_pass(embedded).to(args[0]), *args[1:])
@@ -154,19 +154,19 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
             handle.remove()
 
 
-def _spread(trace: Trace, plan: Plan) -> None:
-    """Put a short trace back on the full sequence, with NaN for removed tokens."""
+def _restore_grid(trace: Trace, plan: Plan) -> None:
+    """Extend a short trace to the full sequence, with NaN at removed tokens."""
     assert plan.kept is not None
     kept, count = plan.kept, plan.sizes.tokens
 
-    def spread(short: Tensor) -> Tensor:
+    def extend(short: Tensor) -> Tensor:
         full = short.new_full((short.shape[0], count, *short.shape[2:]), float("nan"))
         full[:, kept] = short
         return full
 
-    trace.increments = [spread(increment) for increment in trace.increments]
-    trace.head_inputs = {block: spread(inputs) for block, inputs in trace.head_inputs.items()}
-    trace.mlp_keys = {block: spread(keys) for block, keys in trace.mlp_keys.items()}
+    trace.increments = [extend(increment) for increment in trace.increments]
+    trace.head_inputs = {block: extend(inputs) for block, inputs in trace.head_inputs.items()}
+    trace.mlp_keys = {block: extend(keys) for block, keys in trace.mlp_keys.items()}
     for block, weights in trace.attention_weights.items():
         full = weights.new_zeros(*weights.shape[:2], count, count)
         full[:, :, kept[:, None], kept] = weights

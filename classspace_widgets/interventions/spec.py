@@ -1,4 +1,4 @@
-"""The interventions themselves: frozen, validated descriptions that say what to change and nothing of how.
+"""The interventions: frozen, validated descriptions of what to change; `plan` and `engine` apply them.
 
 Blocks are numbered 1..L, tokens 0..T-1 (prefix tokens first, then image tokens row by row), heads 0..H-1; ``None``
 means all.  Every description converts to and from a plain dict (for the panel in the browser) and to Python code.
@@ -41,12 +41,12 @@ class _ChoosesTokens(Intervention):
     box: Box | None = None
     mask: Mask | None = None
     outside: bool = False
-    # Only chooses among the mask's numbers: what is kept is the mask of what was chosen.
+    # Only selects numbers of the mask; the field `mask` is then the mask of the selected objects.
     objects: InitVar[Any] = None
 
     def __post_init__(self, objects: Any) -> None:
         if objects is not None and self.mask is None:
-            raise ValueError(f"{type(self).__name__}: objects= chooses among the objects of mask=, which is not given")
+            raise ValueError(f"{type(self).__name__}: objects= selects objects of mask=, which is missing")
         given = [n for n in ("tokens", "box", "mask") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"{type(self).__name__} takes exactly one of tokens, box and mask, got {given or 'none'}")
@@ -66,11 +66,10 @@ class _ChoosesTokens(Intervention):
 
 @dataclass(frozen=True, repr=False)
 class RemoveTokens(_ChoosesTokens):
-    """Take image tokens out of the sequence after the position embedding, before block 1 (Vilas et al. 2023).
+    """Remove image tokens from the sequence after the position embedding, before block 1 (Vilas et al. 2023).
 
-    Rotary positions and relative position biases of later blocks are cut down to the tokens that are left, so ViT,
-    DeiT, BEiT, EVA, RoPE and relative-position families all work; only a pass that brings its own attention mask is
-    refused.
+    Rotary positions and relative position biases of later blocks are reduced to the other tokens, so ViT, DeiT, BEiT,
+    EVA, RoPE and relative-position families all work; only a pass with its own attention mask is refused.
 
     Parameters
     ----------
@@ -79,12 +78,12 @@ class RemoveTokens(_ChoosesTokens):
     box : (row0, column0, row1, column1), optional
         Rectangle of image tokens, ends excluded.
     mask : array_like [rows, columns] or [height, width], optional
-        Where the objects are: 0 is context, any other number an object. Removes the tokens of *every* object, of which
-        the objects together cover half or more; with ``outside=True`` the context tokens.
+        Mask of objects: 0 is context, any other number an object. Removes the tokens that *all* objects together cover
+        at least half of; with ``outside=True`` the context tokens.
     outside : bool
         Remove the image tokens that are *not* chosen.
     objects : int or sequence of int, optional
-        With ``mask``: only the objects of these numbers, such as ``objects=[1]`` for the main object of a `Scene`.
+        With ``mask``: only objects with these numbers, such as ``objects=[1]`` for the main object of a `Scene`.
 
     Examples
     --------
@@ -103,7 +102,7 @@ class RemoveTokens(_ChoosesTokens):
 
 @dataclass(frozen=True, repr=False)
 class MaskTokens(_ChoosesTokens):
-    """Overwrite tokens before block 1, keeping their place in the sequence.
+    """Overwrite tokens before block 1; they stay in the sequence.
 
     Parameters
     ----------
@@ -127,31 +126,31 @@ class MaskTokens(_ChoosesTokens):
 
 @dataclass(frozen=True, repr=False)
 class KnockOutAttention(Intervention):
-    """Cut edges of the attention graph: what a reader token may read from a source token.
+    """Cut edges of the attention graph, so that a reader token does not read a source token.
 
     Parameters
     ----------
     kind : str
-        ``"no_cls"``: image tokens may not read [CLS] (the paper's).
-        ``"no_others"``: image tokens may not read one another; themselves and the prefix tokens they read on.
-        ``"self_only"``: an image token's weight on itself is 1, all its others are 0 (the paper's), so that image tokens
-        are fully independent of each other.
-        ``"self_unscaled"``: an image token's weights on all others are 0, and that on itself stays as the softmax made
-        it; attention then adds much less to it than in any whole pass.
-        ``"edges"``: ``readers`` may not read ``sources``.
+        ``"no_cls"``: image tokens do not read [CLS] (as in the paper).
+        ``"no_others"``: image tokens do not read each other, only themselves and the prefix tokens.
+        ``"self_only"``: an image token's weight on itself is 1 and all its others are 0 (as in the paper), so image
+        tokens are fully independent of each other.
+        ``"self_unscaled"``: an image token's weights on all others are 0, and that on itself keeps its value after the
+        softmax; attention then adds much less to it than in a normal pass.
+        ``"edges"``: ``readers`` do not read ``sources``.
     readers, sources : int or sequence of int, optional
-        For ``"edges"``: token indices (None: all tokens).
+        For ``"edges"``: token indices; None for all tokens.
     blocks, heads : int or sequence of int, optional
     renormalise : bool
-        False: weights are set to zero after the softmax, as in the paper's ``"no_cls"``, so rows no longer sum to 1
-        (and a weight that stays still depends on the sources cut, through the softmax's denominator).
-        True: edges are masked before the softmax, so the other weights grow.  ``"self_only"`` is the same either way,
-        and ``"self_unscaled"`` takes False alone.
+        False: weights are set to 0 after the softmax, as in the paper's ``"no_cls"``, so rows no longer sum to 1 (and
+        the other weights still depend on the cut sources, through the softmax's denominator). True: edges are masked
+        before the softmax, so the other weights grow. ``"self_only"`` is the same for both, and ``"self_unscaled"``
+        needs False.
 
     Raises
     ------
     ValueError
-        For an unknown kind, readers or sources where there are none to give, or ``"self_unscaled"`` renormalised.
+        For an unknown kind, readers or sources for a kind other than ``"edges"``, or ``"self_unscaled"`` renormalised.
 
     Examples
     --------
@@ -198,7 +197,7 @@ class KnockOutAttention(Intervention):
             raise ValueError(f"{what}: this model has no [CLS] token")
 
     def kept(self, sizes: Sizes) -> np.ndarray[Any, np.dtype[np.bool_]]:
-        """Edges that stay, ``[T readers, T sources]``."""
+        """Edges that are kept, ``[T readers, T sources]``."""
         keep = np.ones((sizes.tokens, sizes.tokens), bool)
         image = slice(sizes.prefix, sizes.tokens)
         if self.kind == "no_cls":
@@ -220,19 +219,19 @@ class Ablate(Intervention):
     Parameters
     ----------
     sublayer : str
-        ``"attention"`` or ``"mlp"``: the whole increment.  ``"head"``: the output of some attention heads, in front
-        of the out-projection (whose bias stays).
+        ``"attention"`` or ``"mlp"``: the whole increment. ``"head"``: the output of some attention heads, before the
+        output projection (whose bias is kept).
     blocks, heads : int or sequence of int, optional
     mode : str
-        ``"zero"``.  ``"mean"``: the mean over the picture's own tokens, or with a source the mean over the source's
-        pictures at every token.  ``"resample"``: the source's value at every token.
+        ``"zero"``. ``"mean"``: the mean over the picture's own tokens, or with a source, at every token the mean over
+        the source's pictures. ``"resample"``: the source's value at every token.
     source : str or Trace, optional
-        Trace of other images, or the name under which it is handed over (``sources={name: trace}``).
+        Trace of other images, or its name in ``sources={name: trace}``.
 
     Raises
     ------
     ValueError
-        For an unknown sublayer or mode, heads of something else than heads, or a source that is missing or too much.
+        For an unknown sublayer or mode, ``heads`` without ``sublayer="head"``, or a source that is missing or not used.
 
     Examples
     --------
@@ -273,8 +272,8 @@ class PatchResidual(Intervention):
         0: the embedding; l: after block l.
     tokens : int or sequence of int, optional
     source : str, Trace or (int, int)
-        A trace (or the name of one) of one image or as many as the batch has, read at the same tokens; or
-        ``(image, token)`` of the same batch, whose vector is written to every chosen token.
+        A trace (or its name in ``sources``) of one image, or of as many as the batch has, read at the same tokens; or
+        ``(image, token)`` of the same batch, whose vector replaces every chosen token.
 
     Raises
     ------
@@ -313,16 +312,16 @@ class PatchResidual(Intervention):
 
 @dataclass(frozen=True, repr=False)
 class ReplaceClassEmbedding(Intervention):
-    """Give classes another row of the classifier: another class's row, or any vector of width D.
+    """Replace the classifier's rows of some classes by those of other classes, or by any vectors of width D.
 
     Parameters
     ----------
     classes : int or sequence of int
         The K classes whose rows are replaced.
     by : int or sequence of int, optional
-        The classes whose rows (and biases) they get.
+        The classes whose rows and biases replace them.
     vectors : array_like [K, D], optional
-        The rows they get; their biases stay.
+        The new rows; biases are kept.
 
     Raises
     ------
@@ -353,7 +352,7 @@ class ReplaceClassEmbedding(Intervention):
         if len(self.by or self.vectors or ()) != len(self.classes):
             raise ValueError(f"ReplaceClassEmbedding: {len(self.classes)} classes need as many replacements")
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError(f"ReplaceClassEmbedding: a class is named twice in {self.classes}")
+            raise ValueError(f"ReplaceClassEmbedding: a class is listed twice in {self.classes}")
 
     def check(self, sizes: Sizes) -> None:
         """See `Intervention.check`."""

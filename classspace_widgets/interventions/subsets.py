@@ -1,8 +1,8 @@
 """Many passes on subsets of tokens, without computing anything for the tokens that are absent.
 
-Where a model's blocks see positions only in the embedding, sequences of any lengths are laid end to end in one long
-sequence: norms and MLPs act token by token and see large matrices, and only the scaled dot product is split into
-sequences.  Other models (rotary or relative positions) run sequences of equal length as one batch.
+If a model has positions only in the embedding, sequences of any lengths are packed one after another into one long sequence:
+norms and MLPs act on each token and work on large matrices, and only the scaled dot product is split into the single
+sequences. Other models (rotary or relative positions) run sequences of equal length as one batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from classspace_widgets.interventions.resume import Resumable
 
 TOKENS_AT_ONCE = 4_000
-"""Tokens laid end to end, or in one batch: enough for large matrices, little enough for a core's cache."""
+"""Tokens packed together, or in one batch: on CPUs large enough for efficient products, small enough for the caches."""
 
 
 def run_subsets(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) -> Tensor:
@@ -39,9 +39,9 @@ def run_subsets(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]
     run : Resumable
         A pass over B images.
     images : sequence of int [V]
-        Which image each pass is of.
+        The image of each pass.
     subsets : sequence of V Tensor [T'], int64
-        Tokens of the full sequence that are present, prefix tokens first.
+        The tokens of the full sequence that are present, prefix tokens first.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def run_subsets(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]
         for chosen in _chunks(order, lengths, mixed=packable):
             picked = [subsets[v] for v in chosen]
             at = [images[v] for v in chosen]
-            logits = _packed(run, at, picked) if packable and len(chosen) > 1 else _equal(run, at, picked)
+            logits = _packed(run, at, picked) if packable and len(chosen) > 1 else _as_batch(run, at, picked)
             output[torch.tensor(chosen, device=output.device)] = logits
             bar.update(sum(lengths[v] for v in chosen))
     return output.clone()
@@ -82,17 +82,17 @@ def _chunks(order: Sequence[int], lengths: Sequence[int], *, mixed: bool) -> Ite
 
 
 def _packable(run: Resumable) -> bool:
-    """Whether blocks treat tokens alike apart from the scaled dot product."""
+    """Whether blocks process tokens independently of their positions, except in the scaled dot product."""
     try:
         for block in run.adapter.blocks:
             attention_module(block)
     except UnsupportedModelError:
         return False
-    plain = all(value is None or value is False for kwargs in run.arguments for value in kwargs.values())
-    return plain and not any(has_position_bias(block) for block in run.adapter.blocks)
+    no_arguments = all(value is None or value is False for kwargs in run.arguments for value in kwargs.values())
+    return no_arguments and not any(has_position_bias(block) for block in run.adapter.blocks)
 
 
-def _equal(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) -> Tensor:
+def _as_batch(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) -> Tensor:
     """Passes of equal length as one batch."""
     kept = torch.stack(list(subsets)).to(run.output.device)
     at = torch.tensor(images, device=kept.device)
@@ -100,16 +100,16 @@ def _equal(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) -> 
 
 
 def _packed(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) -> Tensor:
-    """Passes of any lengths, sorted by length, laid end to end."""
+    """Passes of any lengths, sorted by length, packed into one sequence."""
     device = run.output.device
     lengths = [len(s) for s in subsets]
     tokens = torch.cat(list(subsets)).to(device)
     at = torch.repeat_interleave(torch.tensor(images, device=device), torch.tensor(lengths, device=device))
     groups = _Groups(lengths)
     last = len(run.adapter.blocks)
-    x = run.through(run.inputs[0][at, tokens].unsqueeze(0), dict.fromkeys(range(1, last + 1), groups))[0]
+    x = run.run_blocks(run.inputs[0][at, tokens].unsqueeze(0), dict.fromkeys(range(1, last + 1), groups))[0]
     if not pools(run.adapter.pooling):
-        # The output is read from prefix tokens alone: the others need neither norm nor classifier.
+        # The output only uses prefix tokens: the others need neither norm nor classifier.
         starts = torch.tensor([0, *lengths[:-1]], device=device).cumsum(0)
         prefix = torch.arange(len(run.adapter.prefix), device=device)
         return run.finish(x[starts[:, None] + prefix])
@@ -117,7 +117,7 @@ def _packed(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) ->
 
 
 class _Groups:
-    """A product over sequences laid end to end; those of equal length share one call."""
+    """A product over packed sequences; those of equal length share one call."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         self.spans: list[tuple[int, int, int]] = []

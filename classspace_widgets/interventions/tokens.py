@@ -1,4 +1,4 @@
-"""Which tokens, blocks and heads an intervention is about: validated here, the same way for every intervention."""
+"""Selection of tokens, blocks and heads, validated in the same way for all interventions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Mask = tuple[tuple[bool, ...], ...]
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes that interventions are checked against.
+    """The sizes of a model, which interventions are checked against.
 
     Made by `Sizes.of`.
 
@@ -63,7 +63,7 @@ class Sizes:
 
 
 def as_indices(value: Any, name: str, *, low: int = 0) -> Tokens | None:
-    """A sorted tuple of distinct integers from an int or an iterable of them; None stays None (all)."""
+    """A sorted tuple of distinct integers from an int or an iterable of them; None, for all, stays None."""
     if value is None:
         return None
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
@@ -96,7 +96,7 @@ def as_mask(value: Any, objects: Any = None) -> Mask | None:
         there = [int(n) for n in np.unique(array) if n > 0 and float(n).is_integer()]
         if missing := [n for n in chosen if n not in there]:
             known = ", ".join(map(str, there[:10])) or "none"
-            raise ValueError(f"objects must be numbers that stand in the mask ({known}), got {missing}")
+            raise ValueError(f"objects must be numbers that occur in the mask ({known}), got {missing}")
         array = np.isin(array, chosen)
     return tuple(tuple(bool(cell) for cell in row) for row in array)
 
@@ -119,7 +119,7 @@ def grid_mask(mask: Any, grid: tuple[int, int], *, coverage: float = 0.5) -> np.
     Parameters
     ----------
     mask : array_like [rows, columns] or [height, width]
-        Already of the grid's shape, or any picture size (non-zero is inside).
+        Of the grid's shape, or of any picture size; non-zero is inside.
     grid : tuple of int
         Rows and columns of image tokens.
     coverage : float
@@ -147,7 +147,7 @@ def grid_mask(mask: Any, grid: tuple[int, int], *, coverage: float = 0.5) -> np.
     (height, width), (rows, columns) = inside.shape, grid
     if height < rows or width < columns:
         raise ValueError(f"mask must have the grid's shape {tuple(grid)} or a larger picture's, got {inside.shape}")
-    # Every patch's share by an integral image, so that sizes need not be multiples of the grid.
+    # An integral image gives every patch's share, so sizes need not be multiples of the grid.
     total = np.pad(inside.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     y = np.round(np.linspace(0, height, rows + 1)).astype(int)
     x = np.round(np.linspace(0, width, columns + 1)).astype(int)
@@ -190,7 +190,7 @@ def check_tokens(tokens: Iterable[int], sizes: Sizes, what: str) -> None:
 
 
 def select_blocks(blocks: Tokens | None, sizes: Sizes, what: str) -> Sequence[int]:
-    """Block numbers 1..L; None means all."""
+    """Checked block numbers 1..L; None for all."""
     if blocks is None:
         return range(1, sizes.blocks + 1)
     bad = [b for b in blocks if not 1 <= b <= sizes.blocks]
@@ -200,7 +200,7 @@ def select_blocks(blocks: Tokens | None, sizes: Sizes, what: str) -> Sequence[in
 
 
 def select_heads(heads: Tokens | None, sizes: Sizes, what: str) -> Sequence[int]:
-    """Head numbers 0..H-1; None means all."""
+    """Checked head numbers 0..H-1; None for all."""
     if heads is None:
         return range(sizes.heads)
     bad = [h for h in heads if not 0 <= h < sizes.heads]

@@ -12,17 +12,21 @@ from classspace_widgets.metrics.contributions import (
     output_contributions,
 )
 from classspace_widgets.metrics.identifiability import (
+    chance_identifiability,
     class_identifiability,
     class_similarity_change,
+    identifiability,
     residual_composition,
 )
 
 __all__ = [
+    "chance_identifiability",
     "class_identifiability",
     "class_similarity_change",
     "contributions",
     "direct_by_head",
     "direct_by_source",
+    "identifiability",
     "output_by_head",
     "output_contributions",
     "residual_composition",

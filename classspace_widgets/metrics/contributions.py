@@ -1,4 +1,4 @@
-"""What the embedding, every attention, MLP, head and source token contribute to a class."""
+"""Contributions to a class by the embedding, attention, MLPs, heads and source tokens."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ READINGS = ("direct", "step", "paper")
 
 @dataclass(frozen=True)
 class Contributions:
-    """What each increment contributes to class readings.
+    """Contributions of the increments to class readings.
 
     Made by `contributions`.
 
@@ -40,7 +40,7 @@ class Contributions:
     values : Tensor [K, N, B, T], float32
         In logits; increments in order: embedding, a_1, m_1, ..., a_L, m_L.
     offset : Tensor [K]
-        What the lens adds whatever the input (``"direct"`` only; else 0).
+        The part of the lens that does not depend on the input (0 except for ``"direct"``).
     reading : str
     points : Points
         The numbering of the N increments.
@@ -62,17 +62,17 @@ class Contributions:
 
     @property
     def embedding(self) -> Tensor:
-        """Share of the embedding, ``[K, B, T]``."""
+        """Contribution of the embedding, ``[K, B, T]``."""
         return self.values[:, 0]
 
     @property
     def attention(self) -> Tensor:
-        """Share of every block's attention, ``[K, L, B, T]``."""
+        """Contribution of every block's attention, ``[K, L, B, T]``."""
         return self._sublayer("attention")
 
     @property
     def mlp(self) -> Tensor:
-        """Share of every block's MLP, ``[K, L, B, T]``."""
+        """Contribution of every block's MLP, ``[K, L, B, T]``."""
         return self._sublayer("mlp")
 
     def _sublayer(self, sublayer: str) -> Tensor:
@@ -81,12 +81,12 @@ class Contributions:
         return self.values[:, [self.points.increment(sublayer, block) for block in self.points.blocks]]
 
     def total(self) -> Tensor:
-        """Sum of all shares and the offset, ``[K, B, T]``: the class logit of ``x_L`` for ``direct`` and ``step``."""
+        """Sum of all contributions and the offset, ``[K, B, T]``: the class logit of ``x_L`` for ``direct`` and ``step``."""
         return self.values.sum(dim=1) + self.offset[:, None, None]
 
 
 def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Contributions:
-    """What the embedding and every block's attention and MLP contribute to class logits.
+    """Contributions of the embedding and of every block's attention and MLP to class logits.
 
     Parameters
     ----------
@@ -95,9 +95,9 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
         By index or name.
     reading : str
         ``"direct"``: ``E_c · increment``, scaled by the final norm's statistics of that token; exactly additive: with
-        the offset it sums to the class logit of ``x_L``.  ``"step"``: the difference that adding it makes to the
-        class logit of the residual stream (the embedding's share: ``lens(x_0)``); it telescopes to the same sum.
-        ``"paper"``: the class logit of the increment itself minus that of the block's input; not additive.
+        the offset the sum is the class logit of ``x_L``. ``"step"``: the change of the residual stream's class logit when
+        the increment is added (for the embedding, ``lens(x_0)``); the sum is the same. ``"paper"``: the class logit of
+        the increment minus that of the block's input; not additive.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
 
 
 def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor]:
-    """Direct contributions to the model's own output, however it pools: they sum to ``trace.output``.
+    """Direct contributions to the model's own output, for any pooling: they sum to ``trace.output``.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
     Returns
     -------
     tuple of Tensor [K, N, B] and Tensor [K]
-        Shares of the increments, and the offset.
+        Contributions of the increments, and the offset.
 
     Examples
     --------
@@ -172,12 +172,12 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
 
 
 def direct_by_head(trace: Trace, block: Blocks, classes: Classes) -> tuple[Tensor, Tensor]:
-    """Split a block's direct attention contribution by head, exactly.
+    """The direct contribution of a block's attention, split by head; exact.
 
     Parameters
     ----------
     trace : Trace
-        Taken with ``heads=True``.
+        Made with ``heads=True``.
     block : int, sequence of int, or None
         1..L, or -1 for the last one; several (None: all) give a leading axis, as in `Trace.ranks`.
     classes : class, or K classes
@@ -185,19 +185,19 @@ def direct_by_head(trace: Trace, block: Blocks, classes: Classes) -> tuple[Tenso
     Returns
     -------
     tuple of Tensor [K, H, B, T] and Tensor [K, B, T]
-        Shares of the heads, and of the output projection's bias; together the block's ``direct`` attention share.
+        Contributions of the heads, and of the output projection's bias; their sum is that of the block's attention.
         For several blocks ``[n, K, H, B, T]`` and ``[n, K, B, T]``.
 
     Raises
     ------
     ValueError
-        If the block's heads were not kept.
+        If the trace has no heads of the block.
     UnsupportedModelError
-        Where what attention adds is not the sum of its heads' outputs.
+        If the attention output is not the sum of its heads' outputs.
 
     See Also
     --------
-    output_by_head : The same for the model's own answer, however it pools.
+    output_by_head : The same for the model's own answer, for any pooling.
     head_table : Means over many pictures, with intervals.
 
     Examples
@@ -221,14 +221,14 @@ def direct_by_head(trace: Trace, block: Blocks, classes: Classes) -> tuple[Tenso
 
 
 def output_by_head(trace: Trace, classes: Classes, block: Blocks = None) -> Tensor:
-    """What every attention head writes directly into the model's own logit, however the model pools.
+    """Direct contribution of every attention head to the model's own logit, for any pooling.
 
     With the biases of the output projections, the sum over heads is the attention's part of `output_contributions`.
 
     Parameters
     ----------
     trace : Trace
-        Taken with ``heads=True``.
+        Made with ``heads=True``.
     classes : class, or K classes
         By index or name.
     block : int, sequence of int, or None
@@ -263,14 +263,14 @@ def output_by_head(trace: Trace, classes: Classes, block: Blocks = None) -> Tens
 
 
 def direct_by_source(trace: Trace, block: Blocks, classes: Classes, tokens: Sequence[int]) -> Tensor:
-    """Split what heads contribute directly at some tokens by the token that it was read from.
+    """The direct contribution of heads at some tokens, split by the source token that is read.
 
     ``A_h[t, s] · (V_h[s] W_O,h) · E_c / sigma(x_L[t])``; the sum over sources s is `direct_by_head`.
 
     Parameters
     ----------
     trace : Trace
-        Taken with ``attention=True, heads=True``.
+        Made with ``attention=True, heads=True``.
     block : int, sequence of int, or None
         1..L, or -1 for the last one; several (None: all) give a leading axis.
     classes : class, or K classes
@@ -285,9 +285,9 @@ def direct_by_source(trace: Trace, block: Blocks, classes: Classes, tokens: Sequ
     Raises
     ------
     ValueError
-        If the block's attention or heads were not kept.
+        If the trace has no attention or heads of the block.
     UnsupportedModelError
-        Where a head's output is not the weighted sum of its values.
+        If a head's output is not the weighted sum of its values.
 
     Examples
     --------
@@ -308,7 +308,7 @@ def direct_by_source(trace: Trace, block: Blocks, classes: Classes, tokens: Sequ
 
 
 def _blocks(trace: Trace, block: Blocks) -> tuple[list[int], bool]:
-    """Numbers of the blocks asked for, and whether it is a single one."""
+    """Checked block numbers, and whether it is a single block."""
     blocks, single = trace.blocks_of(block)
     return [whole_number(b, "block", 1, trace.n_blocks) for b in blocks], single
 
@@ -317,8 +317,8 @@ def _by_head(trace: Trace, lens: ClassLens, block: int, wanted: Tensor) -> tuple
     """Raw readings of a block's heads ``[K, H, B, T]`` and of its output projection's bias ``[K, 1, 1]``."""
     if block not in trace.head_inputs:
         if trace.space is not None:
-            trace.out_projection(block)  # says why, where there are no heads to keep
-        raise ValueError(f"heads of block {block} were not kept; trace with heads=True (or heads=[{block}])")
+            trace.out_projection(block)  # raises with the reason if this attention has no separate heads
+        raise ValueError(f"this trace has no heads of block {block}; trace with heads=True (or heads=[{block}])")
     weight, bias = trace.out_projection(block)
     dtype = lens.folded.dtype
     read = (lens.folded[wanted] @ weight.to(dtype)).reshape(len(wanted), trace.heads, -1)
@@ -328,13 +328,13 @@ def _by_head(trace: Trace, lens: ClassLens, block: int, wanted: Tensor) -> tuple
 
 
 def _by_source(trace: Trace, block: int, wanted: Tensor, chosen: list[int]) -> Tensor:
-    """Raw readings of what a block's heads carry to the chosen tokens, by source ``[K, H, B, t, T]``."""
+    """Raw readings of what a block's heads move to the chosen tokens, by source ``[K, H, B, t, T]``."""
     if block not in trace.attention_weights:
-        raise ValueError(f"attention of block {block} was not kept; trace with attention=True, heads=True")
+        raise ValueError(f"this trace has no attention of block {block}; trace with attention=True, heads=True")
     if trace.attention_weights[block].shape[1] != trace.heads:
         raise ValueError(
-            f"the attention of all {trace.heads} heads of block {block} is needed, "
-            f"{trace.attention_weights[block].shape[1]} were kept; trace with attention=[{block}], heads=True"
+            f"this needs the attention of all {trace.heads} heads of block {block}, the trace has "
+            f"{trace.attention_weights[block].shape[1]}; trace with attention=[{block}], heads=True"
         )
     weight, _ = trace.out_projection(block)
     dtype = trace.lens.folded.dtype
@@ -344,7 +344,7 @@ def _by_source(trace: Trace, block: int, wanted: Tensor, chosen: list[int]) -> T
 
 
 def _at_output(trace: Trace, raw: Callable[[ClassLens], Tensor]) -> Tensor:
-    """Raw readings ``[..., B, T]`` at the scale, and at the tokens, that the model's own output is read at: ``[..., B]``."""
+    """From raw readings ``[..., B, T]`` to ``[..., B]``: at the tokens, and with the scale, of the model's own output."""
     return Readout.of_pass(trace).share(raw, trace.lens, _final(trace), trace.second_lens)
 
 

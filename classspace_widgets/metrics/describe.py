@@ -1,4 +1,4 @@
-"""How contributions introduce themselves."""
+"""The notebook's display of contributions."""
 
 from __future__ import annotations
 

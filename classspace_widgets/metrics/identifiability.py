@@ -1,4 +1,4 @@
-"""Where a class stands in every token: identifiability, its change, residual composition."""
+"""Class identifiability in every token, class similarity change, and residual composition."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
-    """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 where the class is the best one.
+    """Class identifiability ``1 - rank / C``, in [1/C, 1]: 1 if the class ranks first.
 
-    NaN where there is no rank (-1): at tokens that were removed.
+    NaN where the rank is -1, at removed tokens.
 
     Parameters
     ----------
@@ -46,10 +46,10 @@ def identifiability(ranks: Tensor, n_classes: int) -> Tensor:
 
 
 def chance_identifiability(n_classes: int) -> float:
-    """Mean class identifiability where ranks say nothing: ``(C + 1) / (2 C)``.
+    """Mean class identifiability at chance: ``(C + 1) / (2 C)``.
 
-    A class that is as likely at every rank 0..C-1 has the mean rank ``(C - 1) / 2``. This is 0.6 for 5 classes and comes
-    down to 0.5 as classes become many. Ties share the better rank, so that where many logits are equal the mean is higher.
+    If all ranks 0..C-1 are equally likely, the mean rank is ``(C - 1) / 2``. Chance is 0.6 for 5 classes and approaches 0.5
+    for many classes. Ties share the better rank, so with many equal logits the mean is higher.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def chance_identifiability(n_classes: int) -> float:
 def class_identifiability(
     trace: Trace, labels: Labels, *, stream: str = "residual", blocks: Sequence[int] | None = None
 ) -> Tensor:
-    """How identifiable each image's class is in every token, over blocks (the paper's first measurement).
+    """Identifiability of each image's class in every token, over blocks (the paper's first measurement).
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def class_identifiability(
     Returns
     -------
     Tensor [n, B, T], float32
-        In [1/C, 1], NaN at tokens that were removed; average over images and tokens for its evolution.
+        In [1/C, 1], NaN at removed tokens; average over images and tokens for its evolution over blocks.
 
     Examples
     --------
@@ -106,19 +106,19 @@ def class_identifiability(
 def class_similarity_change(
     trace: Trace, labels: Labels, *, sublayer: str = "attention", against: str = "block_input"
 ) -> Tensor:
-    """Whether a sublayer's output carries the class more than what it is added to.
+    """True where the class logit of a sublayer's output exceeds that of the stream that it is compared with.
 
-    Class similarity change rate is the mean of the result over tokens (False at those that were removed).
+    The class similarity change rate is the mean of the result over tokens. False at removed tokens.
 
     Parameters
     ----------
     trace : Trace
     labels : class, or B classes
     sublayer : str
-        ``"attention"`` or ``"mlp"``: the class logit read from ``a_l`` or ``m_l`` ...
+        ``"attention"`` or ``"mlp"``: whose output to read, ``a_l`` or ``m_l``.
     against : str
-        ... is compared with that read from ``"block_input"``, ``x_{l-1}`` for both sublayers (as the paper's code does),
-        or from ``"sublayer_input"``, which for the MLP is ``mid_l``. The words are those of `studies.SimilarityChange`.
+        The stream that it is compared with. ``"block_input"``: ``x_{l-1}`` for both sublayers, as in the paper's code;
+        ``"sublayer_input"``: ``mid_l`` for the MLP. As in `studies.SimilarityChange`.
 
     Returns
     -------
@@ -150,15 +150,15 @@ def class_similarity_change(
 
 
 def residual_composition(trace: Trace) -> Tensor:
-    """Whether the best class of a block's output is new: that of neither its input, its attention, nor its MLP.
+    """True where the top class of a block's output is new: not that of its input, its attention or its MLP.
 
-    The share of True over tokens is the paper's measure of composition.  The authors' code compares
-    with the attention twice and with the MLP never; here all three are compared with.  False at tokens that were removed.
+    The share of True over tokens is the paper's measure of composition. The authors' code compares with the attention
+    twice and never with the MLP; here the output is compared with all three. False at removed tokens.
 
     Parameters
     ----------
     trace : Trace
-        Of a model whose blocks add attention and MLP in turn.
+        Of a model whose blocks add attention and MLP one after the other.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Ridge probes of every block, stream and token at once, from one pass over the data."""
+"""Linear probes (ridge) of every block, stream and token, from one pass over the data."""
 
 from classspace_widgets.probing.fit import collect_sums, fit_probes, probe_accuracy
 from classspace_widgets.probing.scores import LensScores, ProbeScores

@@ -1,4 +1,4 @@
-"""Collecting the sums of ridge probes over a data set, fitting them, and their accuracy beside that of the lens."""
+"""Fitting ridge probes on a data set, and their accuracy compared with that of the lens."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
 
 
-TOGETHER = 192
-"""Pictures whose vectors wait to be added to the sums together."""
+PICTURES_AT_ONCE = 192
+"""Pictures that are added to the sums together. Every addition reads and writes all sums, which are large: with fewer
+pictures that dominates, with more their vectors fill the memory."""
 
 
 def probe_points(space: ClassSpace, streams: Iterable[str] = ("residual",)) -> tuple[Point, ...]:
-    """All stream points of the streams asked for, in order: the embedding (block 0) belongs to the residual stream.
+    """All stream points of the given streams, in order; the embedding (block 0) belongs to the residual stream.
 
     Parameters
     ----------
@@ -65,7 +66,7 @@ def fit_probes(
     seed: int = 0,
     progress: bool = True,
 ) -> RidgeProbes:
-    """Fit ridge probes of all blocks in one pass over the data.
+    """Fit linear probes of all blocks in one pass over the data.
 
     Parameters
     ----------
@@ -75,16 +76,19 @@ def fit_probes(
     streams : iterable of str
         ``"residual"``, ``"attention"``, ``"mid"``, ``"mlp"``.
     per_position : bool
-        A probe for every token (the paper's), or one shared by all tokens of a stream point.
+        True: a probe for every token, as in the paper; False: one for all tokens of a stream point.
     tokens : sequence of int, optional
         Only these tokens, such as ``[0]`` for [CLS].
     k_shot : int, optional
-        At most this many pictures a class, drawn at random (the paper's 10).
+        At most this many pictures of each class, drawn at random (10 in the paper).
     penalty : float
-    batch_size, workers
-        As in `studies.run_study`.
+        Weight of the squared norm, at least 0.
+    batch_size : int
+        Pictures in a forward pass.
+    workers : int
+        Threads that read pictures ahead; 0 for none.
     seed : int
-        Of the k-shot draw.
+        Seed of the k-shot draw.
     progress : bool
         Show a progress bar after a second.
 
@@ -95,11 +99,11 @@ def fit_probes(
     Raises
     ------
     ValueError
-        For an unknown stream or token, too few pictures for the classes, or sums that would not fit into memory.
+        For an unknown stream or token, too few pictures for the classes, or sums that do not fit into memory.
 
     Notes
     -----
-    The sums take ``8 S Q D (D + C)`` bytes; this is checked against 8 GB, with what to do about it.
+    The sums take ``8 S Q D (D + C)`` bytes, at most 8 GB; the error beyond that says what to do.
 
     Examples
     --------
@@ -138,7 +142,7 @@ def collect_sums(
     seed: int = 0,
     progress: bool = True,
 ) -> RidgeSums:
-    """The sums behind `fit_probes`, to solve with several penalties or to merge with those of other data.
+    """The sums behind `fit_probes`, to solve with several penalties or to merge with sums of other data.
 
     Parameters
     ----------
@@ -152,7 +156,7 @@ def collect_sums(
     Raises
     ------
     ValueError
-        For an unknown stream or token, or sums that would not fit into memory.
+        For an unknown stream or token, or sums that do not fit into memory.
 
     Examples
     --------
@@ -181,7 +185,7 @@ def collect_sums(
     seen: list[Tensor] = []
 
     def add() -> None:
-        """Take in what waits: the sums are large, so they are gone through once for many pictures."""
+        """Add the waiting vectors to the sums."""
         with torch.inference_mode():
             for at, kept in enumerate(waiting):
                 if kept:
@@ -196,7 +200,7 @@ def collect_sums(
                 for kept, vectors in zip(waiting, trace.vectors_at(points, torch.float32), strict=True):
                     kept.append(vectors[:, chosen])
             seen.append(labels)
-            if sum(len(some) for some in seen) >= TOGETHER:
+            if sum(len(some) for some in seen) >= PICTURES_AT_ONCE:
                 add()
             bar.update(len(labels))
         add()
@@ -212,23 +216,23 @@ def probe_accuracy(
     workers: int = 1,
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Accuracy of probes beside that of the lens, by block, stream and token group; options as in `fit_probes`.
+    """Accuracy of probes and of the lens, by block, stream and token group.
 
     Parameters
     ----------
     space : ClassSpace
     probes : RidgeProbes
     dataset : Any
-        As in `studies.run_study`; other pictures than those of the fit.
+        As in `studies.run_study`, with pictures that were not used for the fit.
     batch_size, workers, progress
-        As in `studies.run_study`.
+        As in `fit_probes`.
 
     Returns
     -------
     DataFrame
         Columns ``block``, ``stream``, ``tokens`` (``"[CLS]"`` or ``"image"``), ``reading`` (``"probe"`` or
-        ``"lens"``), ``value``, ``count``, and ``read``: False for image tokens of the last block in a model that answers from
-        its prefix tokens, where nothing reads them.
+        ``"lens"``), ``value``, ``count``, and ``used``: False for image tokens of the last block in a model that answers from
+        its prefix tokens and does not use them.
 
     Examples
     --------
@@ -248,7 +252,7 @@ def probe_accuracy(
     for pixels, labels in over(batches, count, "probe accuracy", "batch", show=progress):
         trace = space.trace_pixels(Prepared(pixels))
         chosen = list(probes.positions) or list(range(trace.n_tokens))
-        # The first token may be a register instead.
+        # In some models the first token is a register, not [CLS].
         has_cls = space.adapter.prefix[:1] == ("[CLS]",)
         groups = {"[CLS]": [i for i, t in enumerate(chosen) if t == 0 and has_cls]}
         groups["image"] = [i for i, t in enumerate(chosen) if t >= prefix]
@@ -261,16 +265,16 @@ def probe_accuracy(
                     ("probe", probes.scores(picked, block, stream)),
                     ("lens", space.lens.logits(picked)),
                 ):
-                    right = (scores.argmax(dim=-1) == labels.unsqueeze(1)).double().cpu().numpy()
-                    for group, places in groups.items():
-                        if places:
+                    correct = (scores.argmax(dim=-1) == labels.unsqueeze(1)).double().cpu().numpy()
+                    for group, positions in groups.items():
+                        if positions:
                             total = hits.setdefault((block, stream, group, reading), [0.0, 0.0])
-                            total[0] += float(right[:, places].sum())
-                            total[1] += right[:, places].size
-    rows = [(*key, right / count, int(count)) for key, (right, count) in hits.items()]
+                            total[0] += float(correct[:, positions].sum())
+                            total[1] += correct[:, positions].size
+    rows = [(*key, correct / count, int(count)) for key, (correct, count) in hits.items()]
     table = pd.DataFrame(rows, columns=["block", "stream", "tokens", "reading", "value", "count"])
     last = (table["block"] == space.points.n_blocks) & (table["tokens"] == "image")
-    table["read"] = ~last | pools(space.adapter.pooling)
+    table["used"] = ~last | pools(space.adapter.pooling)
     return table
 
 
@@ -304,7 +308,7 @@ def _batches(
 
 
 def _draw(data: Any, prepare: Any, k_shot: int, seed: int) -> list[int]:
-    """Positions of at most ``k_shot`` random pictures a class; labels are read from the data set's list if it has one."""
+    """Positions of at most ``k_shot`` random pictures of each class; labels come from the data set's list if it has one."""
     from classspace_widgets.data.prepare import Item
 
     listed = getattr(data, "labels", None)

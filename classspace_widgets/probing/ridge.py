@@ -1,7 +1,7 @@
-"""Ridge classifiers of many stream points and positions, from sums that add up over batches and parts of the data.
+"""Ridge classifiers of many stream points and positions, from sums over batches and parts of the data.
 
-A ridge classifier needs only ``X'X``, ``X'Y`` and a few sums, so one pass over the data serves all blocks, streams and
-penalties (the linear probes of Vilas et al. 2023, appendix).
+A ridge classifier needs only ``X'X``, ``X'Y`` and a few sums, so one pass over the data is enough for all blocks, streams
+and penalties (the linear probes of Vilas et al. 2023, appendix).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class RidgeSums:
     def empty(
         cls, points: Sequence[Point], positions: int, width: int, n_classes: int, device: Any = "cpu"
     ) -> RidgeSums:
-        """Nothing seen yet."""
+        """Sums over no data."""
         s = len(points)
         options = {"dtype": torch.float64, "device": device}
         return cls(
@@ -61,9 +61,9 @@ class RidgeSums:
         )
 
     def add(self, point: int, vectors: Tensor, labels: Tensor) -> None:
-        """Take in ``vectors [B, Q', D]`` of one stream point; with Q = 1 all Q' tokens are examples of one probe.
+        """Add ``vectors [B, Q', D]`` of one stream point; with Q = 1 all Q' tokens are examples of one probe.
 
-        In float64: a few very large activations, which many models have, would drown the rest of a float32 product.
+        In float64: many models have a few very large activations, beside which float32 would lose the others.
         """
         x = vectors.double()
         one_hot = torch.nn.functional.one_hot(labels, self.n_classes).to(x.dtype)
@@ -94,7 +94,7 @@ class RidgeSums:
         )
 
     def solve(self, penalty: float = 1.0) -> RidgeProbes:
-        """Ridge classifiers from the sums, with an unpenalised intercept; one Cholesky factor a point and position.
+        """Ridge classifiers from the sums, with an unpenalised intercept; one Cholesky factorisation for each point and position.
 
         Parameters
         ----------
@@ -104,7 +104,7 @@ class RidgeSums:
         Raises
         ------
         ValueError
-            Where there are fewer examples than classes, or the system is singular.
+            If there are fewer examples than classes, or the system is singular.
         """
         if not penalty >= 0:
             raise ValueError(f"penalty must not be negative, got {penalty}")
@@ -112,7 +112,7 @@ class RidgeSums:
         if (examples < self.n_classes).any():
             raise ValueError(
                 f"a probe of {self.n_classes} classes needs at least as many examples, got {int(examples.min())}; "
-                "give more pictures, or share one probe over all tokens"
+                "use more pictures, or share one probe over all tokens: per_position=False"
             )
         total = self.cross.sum(dim=-1, keepdim=True)  # [S, Q, D, 1]: every vector has one class
         n = examples.view(1, -1, 1, 1)
@@ -121,13 +121,13 @@ class RidgeSums:
         rate = (self.counts / examples.unsqueeze(-1)).unsqueeze(0).unsqueeze(2)  # [1, Q, 1, C]
         target = self.cross - total @ rate
         weights = torch.empty_like(self.cross)
-        # A block at a time bounds the memory of the factors.
+        # One block at a time, to bound the memory of the factors.
         for s in over(range(len(self.points)), len(self.points), "solving", "block"):
             factor, failed = torch.linalg.cholesky_ex(centred[s])
             if failed.any():
                 raise ValueError(
                     f"the system of block {self.points[s][0]} ({self.points[s][1]}) is singular with penalty {penalty}; "
-                    "raise the penalty, or give more examples than the width of a token"
+                    "raise the penalty, or use more examples than the width of a token"
                 )
             weights[s] = torch.cholesky_solve(target[s], factor)
         bias = (rate - (total / n).transpose(-1, -2) @ weights).squeeze(-2)
@@ -148,7 +148,7 @@ class RidgeProbes:
     bias : Tensor [S, Q, C]
     penalty : float
     positions : tuple of int
-        The token that each position stands for; empty for a shared probe.
+        The token of each position; empty for a shared probe.
     """
 
     __repr__ = short_repr
@@ -162,7 +162,9 @@ class RidgeProbes:
     def scores(self, vectors: Tensor, block: int, stream: str = "residual") -> Tensor:
         """Scores ``[B, Q', C]`` of vectors ``[B, Q', D]`` of one stream point; the largest is the probe's answer."""
         if (block, stream) not in self.points:
-            raise ValueError(f"no probe of block {block}, {stream}; there are {', '.join(map(str, self.points))}")
+            raise ValueError(
+                f"no probe of block {block}, {stream}; the probes are those of {', '.join(map(str, self.points))}"
+            )
         at = self.points.index((block, stream))
         weights, bias = self.weights[at].to(vectors.device), self.bias[at].to(vectors.device)
         if len(weights) not in (1, vectors.shape[1]):

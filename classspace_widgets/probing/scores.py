@@ -1,4 +1,4 @@
-"""Scores of image tokens from readings alone, to be put to the same test as token importance."""
+"""Scores of image tokens from probes and from the lens, as scorers of `studies.ExplanationStudy`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProbeScores:
     Attributes
     ----------
     probes : RidgeProbes
-        Fitted with all tokens (or shared by them).
+        Fitted for all tokens, or shared by them.
     block : int
     stream : str
 
@@ -45,7 +45,9 @@ class ProbeScores:
         vectors, prefix = batch.trace.stream(self.stream, self.block), len(batch.trace.prefix)
         shared = self.probes.weights.shape[1] == 1
         if not shared and self.probes.weights.shape[1] != vectors.shape[1]:
-            raise ValueError("the probes were fitted for some tokens only; fit them for all, or per_position=False")
+            raise ValueError(
+                "these probes were fitted for some tokens only; fit them for all, or with per_position=False"
+            )
         scores = self.probes.scores(vectors[:, prefix:] if shared else vectors, self.block, self.stream)
         own = scores.gather(2, batch.labels.view(-1, 1, 1).expand(-1, scores.shape[1], 1)).squeeze(2)
         return own if shared else own[:, prefix:]
@@ -53,7 +55,7 @@ class ProbeScores:
 
 @dataclass(frozen=True)
 class LensScores:
-    """The class logit of the picture's label read in every image token, ``[B, P]``.
+    """The lens's class logit of the picture's label in every image token, ``[B, P]``.
 
     Attributes
     ----------

@@ -140,9 +140,9 @@ def test_what_a_table_of_heads_refuses(space, trace):
         head_table(space, 1)
     with pytest.raises(ValueError, match="at least one picture"):
         head_table(space, 1, images=[])
-    with pytest.raises(ValueError, match="brings its own images"):
+    with pytest.raises(ValueError, match="contains its own images"):
         head_table(trace, 1, images=[1])
-    with pytest.raises(ValueError, match="heads of block 1 were not kept; trace with heads=True"):
+    with pytest.raises(ValueError, match="this trace has no heads of block 1; trace with heads=True"):
         head_table(space.trace(images_for(space)), 1)
     with pytest.raises(ValueError, match="batch_size"):
         head_table(space, 1, images=images_for(space), batch_size=0)

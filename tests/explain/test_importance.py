@@ -275,7 +275,7 @@ def test_bad_input(space):
         (lambda: importance(space, torch.tensor([7]), images=images), r"class must be in 0..6, got 7"),
         (lambda: importance(space, torch.tensor([[0], [-1]]), images=images), r"class must be in 0..6, got -1"),
         (lambda: importance(space, 1), "needs images="),
-        (lambda: importance(space.trace(images), 1, images=images), "brings its own images"),
+        (lambda: importance(space.trace(images), 1, images=images), "contains its own images"),
         (lambda: importance(space, 1, images=images, method="magic"), "method must be one of"),
         (lambda: importance(space, 1, images=images, loss="hinge"), "loss must be one of"),
         (lambda: importance(space, 1, images=images, loss="paper", method="direct"), "belongs to method='gradient'"),

@@ -101,7 +101,7 @@ def test_bad_input(space):
     for call, message in [
         (lambda: perturbation(space, images, [0, 1], scores[:, :5]), r"shape \[B, P\] with P=16"),
         (lambda: perturbation(space, images, [0], scores), r"labels must have shape"),
-        (lambda: perturbation(space, images, torch.eye(7)[[0, 1]], scores), r"of one-hot .* labels.argmax\(1\)"),
+        (lambda: perturbation(space, images, torch.eye(7)[[0, 1]], scores), r"for one-hot .* labels.argmax\(1\)"),
         (lambda: perturbation(space, images, "ab", scores), r"labels must have shape \[B\]=\(2,\), got \(\)"),
         (lambda: perturbation(space, images, [0, 1, 2], torch.zeros(3, 16)), "the pass has 2"),
         (lambda: perturbation(space, images, [0, 1], scores, kept=[0]), r"in 1..16"),

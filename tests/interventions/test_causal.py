@@ -4,7 +4,7 @@ import pytest
 import torch
 from tiny_models import images_for, tiny_vit
 
-from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.causal import KnockOut, Patch, sweep_heads, sweep_tokens
 from classspace_widgets.causal.sweeps import Cancelled, head_steps
 from classspace_widgets.interventions import (
     Ablate,
@@ -51,7 +51,7 @@ def test_removed_tokens_equal_one_run_each(family):
 def test_knocked_out_tokens_equal_one_run_each(family, window, renormalise):
     image = images_for(family, 1)
     plain = run_with(family, image, [])[0]
-    sweep = sweep_tokens(family, image, 3, tokens=[0, 4, 7], window=window, renormalise=renormalise)
+    sweep = sweep_tokens(family, image, 3, mode=KnockOut(window, renormalise), tokens=[0, 4, 7])
     n = len(sweep.places)
     assert sweep.effect[:, :, [1, 2, 3, 5, 6]].isnan().all()
     for i, block in enumerate(sweep.blocks):
@@ -69,7 +69,7 @@ def test_knocked_out_tokens_equal_one_run_each(family, window, renormalise):
 def test_patched_tokens_equal_one_run_each(family):
     image, other = images_for(family, 1), images_for(family, 1, seed=8)
     plain, donor = run_with(family, image, [])[0], family.trace(other)
-    sweep = sweep_tokens(family, image, [1, 3], mode="patch", source=donor)
+    sweep = sweep_tokens(family, image, [1, 3], mode=Patch(donor))
     assert sweep.blocks == (0, 1, 2)
     for i, block in enumerate(sweep.blocks):
         for token in (0, 6):
@@ -77,7 +77,7 @@ def test_patched_tokens_equal_one_run_each(family):
             close(sweep.effect[:, i, token], (output - plain)[[1, 3]])
 
 
-def test_late_removal_against_a_pass_taken_up(space):
+def test_late_removal_equals_a_resumed_pass(space):
     image = images_for(space, 1)
     run = Resumable.record(space.adapter, image)
     sweep = sweep_tokens(space, image, 3, mode="remove", blocks=[3])
@@ -131,6 +131,7 @@ def test_progress_and_cancel(space):
 def test_bad_input(space):
     image = images_for(space, 1)
     for call, message in [
+        (lambda: KnockOut(window=0), "window must be at least 1"),
         (lambda: sweep_heads(space, image, 7), r"class must be in 0..6"),
         (lambda: sweep_heads(space, image, 1, mode="boil"), "mode must be"),
         (lambda: sweep_heads(space, image, 1, measure="rank"), "measure must be"),
@@ -139,7 +140,7 @@ def test_bad_input(space):
         (lambda: sweep_tokens(space, image, 1, mode="patch"), "needs a source"),
         (lambda: sweep_tokens(space, image, 1, mode="remove", tokens=[0]), "prefix tokens"),
         (
-            lambda: sweep_tokens(space, image, 1, mode="patch", source=space.trace(image), blocks=[99]),
+            lambda: sweep_tokens(space, image, 1, mode=Patch(space.trace(image)), blocks=[99]),
             r"block must be .*0\.\.2, got 99",
         ),
         (lambda: sweep_tokens(space, image, 1, tokens=[17]), r"token must be in 0..16"),
@@ -153,10 +154,16 @@ def test_sweeps_of_unfused_attention(renormalise):
     """Where a model computes its weights explicitly, a hidden token still reads itself."""
     space = tiny_vit()
     image = images_for(space, 1)
-    fused = sweep_tokens(space, image, 2, renormalise=renormalise), sweep_heads(space, image, 2, mode="mean")
+    fused = (
+        sweep_tokens(space, image, 2, mode=KnockOut(renormalise=renormalise)),
+        sweep_heads(space, image, 2, mode="mean"),
+    )
     for block in space.model.blocks:
         block.attn.fused_attn = False
-    unfused = sweep_tokens(space, image, 2, renormalise=renormalise), sweep_heads(space, image, 2, mode="mean")
+    unfused = (
+        sweep_tokens(space, image, 2, mode=KnockOut(renormalise=renormalise)),
+        sweep_heads(space, image, 2, mode="mean"),
+    )
     for a, b in zip(fused, unfused, strict=True):
         close(a.effect, b.effect)
     plain = run_with(space, image, [])[0, 2]

@@ -207,7 +207,7 @@ def test_a_callers_own_forward_is_kept(images):
 
 def test_refusals(space, images):
     with (
-        pytest.raises(ValueError, match="nothing to read"),
+        pytest.raises(ValueError, match="nothing left to read"),
         intervene(space, [KnockOutAttention("edges", readers=[3], renormalise=True)]),
     ):
         pass
@@ -215,7 +215,7 @@ def test_refusals(space, images):
         run_with(space, images, [RemoveTokens(tokens=3), PatchResidual(1, tokens=3, source=(0, 1))])
     with pytest.raises(ValueError, match=r"image must be in 0..1"):
         run_with(space, images, [PatchResidual(1, tokens=3, source=(2, 1))])
-    with pytest.raises(ValueError, match="no source is called 'donor'"):
+    with pytest.raises(ValueError, match="there is no source 'donor'"):
         run_with(space, images, [Ablate("mlp", mode="resample", source="donor")])
     with pytest.raises(TypeError, match="from_spec"):
         run_with(space, images, [{"type": "Ablate"}])
@@ -327,9 +327,9 @@ def test_a_pass_with_a_mask_of_its_own(images):
     torch.testing.assert_close(run_with(masked, images, []), run_with(plain, images, [own]))
     also = KnockOutAttention("edges", sources=[4], blocks=[2])
     torch.testing.assert_close(run_with(masked, images, [also]), run_with(plain, images, [own, also]))
-    with pytest.raises(UnsupportedModelError, match="brings its own attention mask"):
+    with pytest.raises(UnsupportedModelError, match="with its own attention mask"):
         run_with(masked, images, [RemoveTokens(tokens=[3])])
-    with pytest.raises(UnsupportedModelError, match="brings its own attention mask"):
+    with pytest.raises(UnsupportedModelError, match="with its own attention mask"):
         perturbation(masked, images, [1, 2], torch.rand(2, 16))
 
 

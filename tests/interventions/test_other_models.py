@@ -12,7 +12,7 @@ from timm.models.vision_transformer import ParallelScalingBlock
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.causal import KnockOut, Patch, sweep_heads, sweep_tokens
 from classspace_widgets.explain import importance, perturbation
 from classspace_widgets.interventions import (
     Ablate,
@@ -101,8 +101,8 @@ def test_a_class_embedding_is_served_as_the_same_matrix_in_the_head(how):
             close(ours.baseline, theirs.baseline)
             close(ours.effect, theirs.effect)
             assert float(theirs.effect.abs().max()) > 1e-4
-    for options in ({}, {"renormalise": True, "window": 2}, {"mode": "remove"}, {"mode": "patch", "source": other}):
-        ours, theirs = (sweep_tokens(s, images[:1], 2, **options) for s in (foreign, own))
+    for mode in ("knock out", KnockOut(window=2, renormalise=True), "remove", Patch(other)):
+        ours, theirs = (sweep_tokens(s, images[:1], 2, mode=mode) for s in (foreign, own))
         close(ours.effect, theirs.effect)
     scores = torch.randn(2, 16, generator=torch.Generator().manual_seed(3))
     ours, theirs = (perturbation(s, images, [1, 4], scores) for s in (foreign, own))
@@ -159,7 +159,7 @@ def test_a_trace_of_a_hybrid_is_taken_up_from_its_embedding():
     torch.testing.assert_close(again.output, run_with(space, images, [RemoveTokens(tokens=[1])]), rtol=1e-4, atol=1e-5)
 
 
-def test_sweeps_take_names_and_refuse_nonsense():
+def test_sweeps_take_names_and_check_their_arguments():
     space = tiny_vit()
     image = images_for(space)[:1]
     named = sweep_heads(space, image, ["class 4"], blocks=[3, 1])
@@ -169,11 +169,12 @@ def test_sweeps_take_names_and_refuse_nonsense():
         ({"blocks": []}, "blocks is empty"),
         ({"tokens": []}, "tokens is empty"),
         ({"tokens": [17]}, r"token must be in 0\.\.16"),
-        ({"window": 0}, "window"),
+        ({"mode": "patch"}, r"needs a source: mode=Patch\(trace"),
+        ({"mode": "boil"}, "mode must be one of"),
     ):
         with pytest.raises(ValueError, match=words):
             sweep_tokens(space, image, 4, **options)
     with pytest.raises(TypeError, match="one other picture"):
-        sweep_tokens(space, image, 4, mode="patch", source=space.trace(images_for(space)))
+        Patch(space.trace(images_for(space)))
     with pytest.raises(TypeError, match="a sweep takes a ClassSpace"):
         sweep_heads(space.trace(image), image, 4)

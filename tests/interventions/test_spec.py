@@ -82,13 +82,13 @@ def test_a_mask_is_every_object_or_those_chosen(kind):
     made = kind(mask=mask, objects=[2])
     assert Intervention.from_dict(json.loads(json.dumps(made.to_dict()))) == made == kind(mask=mask == 2)
     assert kind(mask=mask == 2, objects=[1]).select(SIZES) == (5,)
-    with pytest.raises(ValueError, match=r"numbers that stand in the mask \(1, 2, 5\), got \[3, 4\]"):
+    with pytest.raises(ValueError, match=r"numbers that occur in the mask \(1, 2, 5\), got \[3, 4\]"):
         chosen(objects=[1, 3, 4])
-    with pytest.raises(ValueError, match=r"numbers that stand in the mask \(none\), got \[1\]"):
+    with pytest.raises(ValueError, match=r"numbers that occur in the mask \(none\), got \[1\]"):
         kind(mask=np.zeros((3, 3)), objects=[1])
     with pytest.raises(ValueError, match="objects must be at least 1, got 0"):
         chosen(objects=[0])
-    with pytest.raises(ValueError, match="objects= chooses among the objects of mask=, which is not given"):
+    with pytest.raises(ValueError, match="objects= selects objects of mask=, which is missing"):
         kind(tokens=[1], objects=[1])
 
 

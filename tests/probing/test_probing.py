@@ -111,7 +111,7 @@ def test_accuracy_beside_the_lens(space, vectors):
                 assert row["value"].item() == pytest.approx(expected), (block, token, reading)
                 assert row["count"].item() == COUNT
                 # The model answers from [CLS]: nothing reads the last block's image tokens.
-                assert bool(row["read"].item()) is not (block == 3 and group == "image")
+                assert bool(row["used"].item()) is not (block == 3 and group == "image")
 
 
 def test_a_model_without_a_prefix_token_has_no_rows_of_one():
@@ -120,7 +120,7 @@ def test_a_model_without_a_prefix_token_has_no_rows_of_one():
     table = probe_accuracy(space, fit_probes(space, data, tokens=[0, 3], progress=False), data, progress=False)
     assert set(table["tokens"]) == {"image"}
     assert table["count"].eq(2 * 12).all()
-    assert table["read"].all()
+    assert table["used"].all()
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ def test_a_vector_of_another_picture_needs_the_whole_batch(space):
 
 
 @pytest.mark.parametrize("full_grid", [True, False])
-def test_a_trace_without_all_its_tokens_is_not_taken_up(space, full_grid):
+def test_a_trace_without_all_its_tokens_is_not_resumed(space, full_grid):
     trace = trace_with(space, pixels(space), [RemoveTokens(tokens=[2])], full_grid=full_grid)
     for again in (lambda: run_with(space, trace, []), lambda: importance(trace, 1)):
-        with pytest.raises(ValueError, match="lacks tokens that were removed"):
+        with pytest.raises(ValueError, match="tokens of this trace were removed"):
             again()
 
 
