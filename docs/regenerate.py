@@ -114,7 +114,7 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
     slider = view.locator("input[type=range]").first
     last = int(slider.get_attribute("max"))
     picker = view.locator("input[role=combobox]").first
-    # Every view keeps its height, whatever it has to say.
+    # Views do not change their height.
     box = view.bounding_box()
     margin = 14
     box = {
@@ -128,7 +128,7 @@ def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[n
         picker.press("Enter")
         picker.blur()
         for position in range(last + 1):
-            # Not by the keyboard: the ring of its focus would be in the picture.
+            # Not with the keyboard: its focus ring would be in the picture.
             slider.evaluate("(s, p) => { s.valueAsNumber = p; s.dispatchEvent(new Event('input')); }", position)
             page.wait_for_timeout(120)
             picture = Image.open(io.BytesIO(page.screenshot(clip=box, full_page=True))).convert("RGB")
@@ -190,25 +190,24 @@ def study() -> None:
     intro = """# A study of the bundled models
 
 Every measurement of the paper, over held-out scenes with 0 to 2 smaller objects, with 95 % bootstrap intervals over pictures
-(2,000 resamples), beside several random twins: the same architecture with fresh weights, drawn several times, since one draw
-may be an odd one. Each twin costs as much as the model itself.
+(2,000 resamples), compared with several random twins: the same architecture with fresh weights, drawn several times, because
+one draw may be unusual. Each twin costs as much as the model itself.
 
-A finding is a difference with a direction. What is measured on the same pictures is compared on the same resamples of them; a
-claim against random weights must hold against every twin; a rise must exceed the rise of every twin. The p values of
-a model's findings are corrected together by Holm's method, and a finding *holds* where the corrected p is at most 0.05. A p at
-the smallest value that its test can give is written as a bound. The sentences are judged from the numbers by
-`classspace_widgets.studies.findings`.
+A finding is a difference with a direction. Measurements of the same pictures are compared on the same resamples of them; a
+claim about random weights must hold for every twin; a rise must exceed the rise of every twin. The p values of a model's
+findings are corrected together by Holm's method, and a finding *holds* if the corrected p is at most 0.05. A p at the smallest
+value that its test can give is written as a bound. `classspace_widgets.studies.findings` makes the sentences from the numbers.
 
-That tokens of the default model and its GAP twin name what they show was **trained in** (token labelling, see the models'
-cards); the contrast model had one label per picture and nothing else. The contrast model learned scenes with one object in
-them; here there are others too, which costs it accuracy.
+In the default model and its GAP twin, tokens name what they show because this was **trained in** (token labelling, see the
+models' cards); the contrast model was trained with one label per picture. Its training scenes have one object; the scenes here
+have more, which lowers its accuracy.
 
 The whole run of the default model, with figures and tables: <a href="study_default.html">report</a> (one offline file).
 Made by `python docs/regenerate.py study`, which calls `classspace study` and `classspace report`.
 """
     curves = (
-        "## Identifiability of the label after every block\n\nMean over image tokens: on the object, on its context; of the "
-        "random twins their mean. Where a model answers from [CLS] (default, contrast), nothing reads its image tokens "
+        "## Identifiability of the label after every block\n\nMean over image tokens: on the object and on its context; for the "
+        "random twins their mean. A model that answers from [CLS] (default, contrast) does not use its image tokens "
         "after the last block.\n\n" + "".join(rows)
     )
     text = "\n\n".join([intro, *sections, curves])
@@ -234,7 +233,7 @@ def _curve_rows(results, name) -> str:  # type: ignore[no-untyped-def]
 
 
 def evidence() -> None:
-    """Every method of token importance on held-out scenes, put to the test: docs/evidence.md and a report."""
+    """Tests of every method of token importance on held-out scenes: docs/evidence.md and a report."""
     from classspace_widgets import ClassSpace
     from classspace_widgets.plots import write_report
     from classspace_widgets.probing import LensScores, ProbeScores, fit_probes, probe_accuracy
@@ -249,8 +248,8 @@ def evidence() -> None:
         probes = fit_probes(space, learned, k_shot=10)
         accuracy = probe_accuracy(space, probes, ScenesDataset(120, seed=22, distractors=(1, 2)))
         image = accuracy[accuracy["tokens"] == "image"].pivot_table(index="block", columns="reading", values="value")
-        # Where the answer is read from [CLS], nothing reads the last block's image tokens.
-        unread = {image.index.max()} if space.adapter.pooling == "token" else set()
+        # A model that answers from [CLS] does not use the last block's image tokens.
+        unused = {image.index.max()} if space.adapter.pooling == "token" else set()
         block = int(image["probe"].idxmax())
         tested = run_study(
             space,
@@ -276,7 +275,8 @@ def evidence() -> None:
         result = tested["explanation"]
         notes = "".join(f"\n{note}\n" for note in result.notes)
         readings = "; ".join(
-            f"block {b} {r['probe']:.3f} and {r['lens']:.3f}" + (" (nothing reads these)" if b in unread else "")
+            f"block {b} {r['probe']:.3f} and {r['lens']:.3f}"
+            + (" (the model does not use these)" if b in unused else "")
             for b, r in image.iterrows()
         )
         parts.append(
@@ -295,28 +295,30 @@ def evidence() -> None:
 {count} held-out scenes with 1 or 2 smaller objects; scores for the picture's own label. Image tokens are removed after the
 position embedding, the least important first (*negative*: area under the accuracy curve, higher is better) or the most
 important first (*positive*: lower is better); `random` is the control (random orders, {orders} for each picture). Areas are given in two
-definitions: by the trapezoid rule over the share of tokens left, and *(paper)* as the authors' code takes them, the sum of the
-curve over its own largest value times the number of steps. The paper's table for ViT-B/32 on ImageNet-S, of the second kind:
+definitions: by the trapezoid rule over the share of kept tokens, and *(paper)* as in the authors' code, the sum of the curve
+divided by its largest value times the number of steps. The paper's table for ViT-B/32 on ImageNet-S has the second:
 negative .836 (its gradient), .845 (Chefer), .739 (probe), .716 (random); positive .413, .393, .683, .716. Against the object's
 mask: pointing game, IoU at each picture's best threshold, average precision, share of positive importance inside. 95 %
 bootstrap intervals over pictures (2,000 resamples). Two methods are compared on the same resamples of the same pictures, by the
 trapezoid areas, and the p values of all comparisons of a model corrected together by Holm's method, at 0.05. `gradient` is the
 gradient of the class logit; `gradient:paper` is the paper's. Figures and tables of the default model:
-<a href="evidence_default.html">report</a>. Made by `python docs/regenerate.py evidence`; the sentences follow from the
-numbers.
+<a href="evidence_default.html">report</a>. Made by `python docs/regenerate.py evidence`; the sentences are made from
+the numbers.
 """
     (ROOT / "docs" / "evidence.md").write_text("\n".join([intro, *parts]).rstrip() + "\n", encoding="utf-8")
 
 
 def _verdict(found) -> str:  # type: ignore[no-untyped-def]
-    """What each gradient is ahead of, and of what it is not."""
-    said = []
+    """The methods that each gradient beats, and those that it does not."""
+    sentences = []
     for gradient in dict.fromkeys(f.claim.split(" beats ")[0] for f in found):
         own = [f for f in found if f.claim.startswith(f"{gradient} beats ")]
         ahead, behind = ("; ".join(_versus(f) for f in own if f.holds is held) or "none" for held in (True, False))
         won = sum(f.holds for f in own)
-        said.append(f"{gradient} is ahead in {won} of {len(own)} comparisons: {ahead}. It is not ahead of: {behind}.")
-    return "\n\n".join(said) + "\n\n"
+        sentences.append(
+            f"{gradient} is ahead in {won} of {len(own)} comparisons: {ahead}. It is not ahead of: {behind}."
+        )
+    return "\n\n".join(sentences) + "\n\n"
 
 
 def _versus(finding) -> str:  # type: ignore[no-untyped-def]
@@ -325,14 +327,14 @@ def _versus(finding) -> str:  # type: ignore[no-untyped-def]
 
 def _best(result) -> str:  # type: ignore[no-untyped-def]
     rows = result.where(outcome="all", weights="trained")
-    said = []
+    best_of = []
     for measure, high in (
         ("negative accuracy area", True), ("positive accuracy area", False), ("average_precision", True), ("pointing_game", True),
     ):  # fmt: skip
         of = rows[rows["measure"] == measure].set_index("method")["value"]
         best = of.idxmax() if high else of.idxmin()
-        said.append(f"{measure.replace('_', ' ')}: {best} ({of[best]:.3f})")
-    return "Best by value: " + "; ".join(said) + "."
+        best_of.append(f"{measure.replace('_', ' ')}: {best} ({of[best]:.3f})")
+    return "Best by value: " + "; ".join(best_of) + "."
 
 
 def _scores_table(result) -> str:  # type: ignore[no-untyped-def]
@@ -356,6 +358,6 @@ if __name__ == "__main__":
     chosen = sys.argv[1:] or list(PARTS)
     unknown = [name for name in chosen if name not in PARTS]
     if unknown:
-        raise SystemExit(f"there is no {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        raise SystemExit(f"unknown: {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
     for name in chosen:
         PARTS[name]()

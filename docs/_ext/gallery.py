@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_pages(folder: Path) -> None:
-    """Four pages: a scene with pinned what-ifs, several scenes, a model beside its random twin, and a study's report."""
+    """Four pages: a scene with pinned interventions, several scenes, a model beside its random twin, and a study's report."""
     from classspace_widgets import ClassSpace, export_html
     from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
     from classspace_widgets.plots import write_report
@@ -29,7 +29,7 @@ def write_pages(folder: Path) -> None:
     scene, trace = scenes[6], traces[6]
     inside = scene.patch_mask(trace.grid)[0] >= 0.5
     export_html(
-        ["# One scene, with what-if states to choose", named(6)],
+        ["# One scene, with pinned interventions", named(6)],
         folder / "scene.html",
         title="One scene",
         pins={
@@ -48,7 +48,7 @@ def write_pages(folder: Path) -> None:
     twin = space.random_twin().trace(scene.picture, attention=True, heads=True)
     export_html(
         [
-            "# The same scene in a model that knows nothing\n\nSame architecture, fresh weights: its curves go nowhere.",
+            "# The same scene in a model with random weights\n\nSame architecture, fresh weights: its curves do not rise.",
             [named(6), twin.snapshot(**scene.annotations)],
         ],
         folder / "twin.html",
