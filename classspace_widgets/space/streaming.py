@@ -18,6 +18,7 @@ from classspace_widgets.lens.projection import Projection
 from classspace_widgets.lens.ranking import Found, Ranker, found_classes
 from classspace_widgets.lookup import chosen_classes, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
+from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.space.describe import readings_html
 from classspace_widgets.trace.hooks import evaluating, on_increments
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.lens import ClassLens, FittedLens
     from classspace_widgets.points import Points
     from classspace_widgets.space.space import ClassSpace
 
@@ -101,6 +102,7 @@ def stream_readings(
     k: int = 5,
     precision: str = "float32",
     chunk: int | None = None,
+    lens: FittedLens | None = None,
 ) -> StreamReadings:
     """Class logit, exact rank and top classes of every stream, block and token, in one pass.
 
@@ -120,6 +122,9 @@ def stream_readings(
         ``"float16"``, which are faster on some hardware and approximate: benchmarks/RESULTS.md gives the rank error.
     chunk : int, optional
         Images per forward pass.
+    lens : FittedLens, optional
+        Read through this lens, of all classes and in float32, instead of the logit lens; where it has no map, scores are NaN,
+        ranks and top classes -1.
 
     Returns
     -------
@@ -128,7 +133,7 @@ def stream_readings(
     Raises
     ------
     ValueError
-        For an unknown class or precision.
+        For an unknown class or precision, or a lens of another model or of some classes only.
 
     Examples
     --------
@@ -140,18 +145,26 @@ def stream_readings(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {tuple(PRECISIONS)}, got {precision!r}")
+    from classspace_widgets.space.fitted_readings import read_fitted
     from classspace_widgets.space.pooled_readings import read_pooled
 
     k = whole_number(k, "k", 1, space.n_classes)
     pixels = space.pixels(images)
     wanted = _wanted(space, classes, labels, len(pixels))
+    if lens is not None:
+        lens.require_complete("stream readings")
+        lens.check(space.class_names, space.adapter.prefix, space.points, known_fingerprint(space.model))
+        lens = lens.to(space.device)
 
     def run(some: Tensor) -> StreamReadings:
         first = sum(part.output.shape[0] for part in done)
         mine = wanted[first : first + len(some)]
-        done.append(
-            _read(space, some, mine, k, precision) if space.adapter.linear else read_pooled(space, some, mine, k)
-        )
+        if lens is not None:
+            done.append(read_fitted(space, lens, some, mine, k))
+        elif space.adapter.linear:
+            done.append(read_pass(space, some, Reader(space, mine, k, precision), precision))
+        else:
+            done.append(read_pooled(space, some, mine, k))
         return done[-1]
 
     done: list[StreamReadings] = []
@@ -169,8 +182,8 @@ def _wanted(space: ClassSpace, classes: Any, labels: Any, images: int) -> Tensor
     return wanted if wanted.dim() == 2 else wanted.expand(images, -1)
 
 
-def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision: str) -> StreamReadings:
-    reader = _Reader(space, classes, k, precision)
+def read_pass(space: ClassSpace, pixels: Tensor, reader: Reader, precision: str = "float32") -> StreamReadings:
+    """Everything that a reader reads in one pass over pictures ``[B, 3, height, width]``."""
     with ExitStack() as stack:
         stack.enter_context(evaluating(space.model))
         stack.enter_context(torch.no_grad())
@@ -182,7 +195,7 @@ def _read(space: ClassSpace, pixels: Tensor, classes: Tensor, k: int, precision:
         return reader.result(output)
 
 
-class _Reader:
+class Reader:
     """Reads increments as they come, several at a time, and keeps results alone."""
 
     def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
@@ -255,6 +268,10 @@ class _Reader:
             torch.addr(raw, sigma[-1, i], offset, out=scores[-1, i])
         if kinds == 2:
             torch.addr(added.view(several * size, -1), sigma[0].view(-1), offset, out=scores[0].flatten(0, 1))
+        self._take_in(first, part, sigma, scores)
+
+    def _take_in(self, first: int, part: slice, sigma: Tensor, scores: Tensor) -> None:
+        """Keep what follows from scores of the increments from ``first`` on."""
         # What increments bring stands together, each one's own point before that of the residual stream after it.
         points = slice(self.points.of_increment(first)[0], self.points.of_increment(self.n - 1)[-1] + 1)
         self._keep(self.sigma, points, part, sigma)

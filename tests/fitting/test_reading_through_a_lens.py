@@ -123,3 +123,41 @@ def test_a_bundled_model_reads_through_a_lens():
     lens = space.fit_lens("translator", ScenesDataset(8, seed=5), progress=False)
     trace = space.trace(ScenesDataset(1, seed=6)[0][0])
     assert trace.ranks("residual", 4, lens=lens).shape == (1, 65, 24)
+
+
+FAMILIES = [{"reg_tokens": 2}, {}, {"global_pool": "avg", "class_token": False}, {"depth": 6, "num_classes": 400}]
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+@pytest.mark.parametrize("kind", ["jacobian", "translator"])
+def test_stream_readings_are_those_of_the_trace(family, kind):
+    space = tiny_vit(**family)
+    lens = space.fit_lens(kind, images_for(space, 8))
+    images = images_for(space, 31, seed=9)  # rows of several pieces, which begin in the middle of a picture
+    trace = space.trace(images)
+    found = space.stream_readings(images, classes=[3, 0], k=2, lens=lens)
+    assert torch.allclose(found.output, trace.output, atol=1e-5)
+    for number, point in enumerate(found.points):
+        scores = trace.logits(point.stream, point.block, lens=lens)
+        assert torch.allclose(found.logits[number], scores[..., [3, 0]], atol=2e-4, equal_nan=True), point
+        known = ~scores[..., 0].isnan()
+        assert torch.equal(known, found.ranks[number, ..., 0] >= 0)
+        # Ranks up to ties of rounding: the class's score lies between those of its neighbours in rank.
+        ordered = scores.sort(dim=-1, descending=True).values
+        at_rank = ordered.gather(2, found.ranks[number].long().clamp_min(0))
+        assert torch.allclose(at_rank[known], scores[..., [3, 0]][known], atol=2e-4), point
+        best = scores.topk(2)
+        assert torch.allclose(found.top_logits[number], best.values, atol=2e-4, equal_nan=True), point
+        assert torch.equal(found.top_classes[number] == -1, scores[..., :2].isnan())
+        again = scores.gather(2, found.top_classes[number].long().clamp_min(0))
+        assert torch.allclose(again[known], best.values[known], atol=2e-4), point
+
+
+def test_stream_readings_refuse_lenses_that_do_not_fit(case):
+    space, lens, _ = case
+    images = images_for(space)
+    some = space.fit_lens("jacobian", images_for(space, 8), classes=[0, 1])
+    with pytest.raises(ValueError, match="stream readings need a lens of all 7 classes"):
+        space.stream_readings(images, classes=[0], lens=some)
+    with pytest.raises(LensMismatchError, match="other weights"):
+        space.random_twin().stream_readings(images, classes=[0], lens=lens)
