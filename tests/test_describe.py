@@ -63,16 +63,17 @@ def test_a_space_and_a_trace_tell_what_they_are(space, trace):
 
 def test_html_shows_pictures_and_answers_and_names_are_text(space, trace):
     names = space.class_names
+    marked = tuple(f"<b>{n}</b>" for n in names)
     try:
-        trace.class_names = space.class_names = tuple(f"<b>{n}</b>" for n in names)
-        shown = trace._repr_html_()
+        space.class_names = marked
+        shown = replace(trace, class_names=marked)._repr_html_()
         assert shown.count("<img ") == 2
         share = float(trace.output[1].softmax(-1).max())
         assert f"&lt;b&gt;{names[int(trace.output[1].argmax())]}&lt;/b&gt; {share:.1%}" in shown
         assert "<b>class" not in shown
         assert "&lt;b&gt;" in space._repr_html_()
     finally:
-        trace.class_names = space.class_names = names
+        space.class_names = names
 
 
 def test_results_show_small_tables_with_class_names(space, trace):

@@ -6,7 +6,6 @@ answer is a generator (see `snapshot.source`): it yields `Progress` and returns 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,7 @@ from classspace_widgets.capture.requests import Request
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.snapshot.container import pack
 from classspace_widgets.snapshot.source import Answer, Progress
+from classspace_widgets.space.space import space_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -38,15 +38,13 @@ class LiveSource:
     Parameters
     ----------
     trace : Trace
-    image : int
-        Which image of the trace the session shows.
+        Of the one picture that the session shows (`Trace.image`).
     options : mapping
         What `capture` was called with; used again for the next picture.
     """
 
-    def __init__(self, trace: Trace, image: int = 0, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, trace: Trace, *, options: Mapping[str, Any] | None = None) -> None:
         self.trace = trace
-        self.image = image
         self.options = dict(options or {})
         self.intervened_trace: Trace | None = None
         """The pass with interventions that is shown beside ``trace``: its other classes are read from it."""
@@ -54,10 +52,7 @@ class LiveSource:
     @property
     def space(self) -> ClassSpace:
         """The model; raises where the trace was loaded from a file."""
-        if self.trace.space is None:
-            raise RuntimeError("this trace has no model behind it (it was loaded from a file); trace the picture again")
-        space: ClassSpace = self.trace.space
-        return space
+        return space_of(self.trace)
 
     def answer(self, kind: str, params: dict[str, Any], buffers: Sequence[Any] = ()) -> Steps:
         """Start answering a request: see `snapshot.source.Source`."""
@@ -79,21 +74,21 @@ class LiveSource:
 
     def _classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes")
-        return _read_classes(Reader(self.trace, self.image), request)
+        return _read_classes(Reader(self.trace), request)
 
     def _intervened_classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes of the pass with interventions")
-        return _read_classes(Reader(self._intervened_trace(), 0), request, intervened=True)
+        return _read_classes(Reader(self._intervened_trace()), request, intervened=True)
 
     def _attention(self, request: Request) -> Steps:
         yield Progress(0.0, "reading attention")
         self._require_attention()
-        return _read_attention(Reader(self.trace, self.image), request)
+        return _read_attention(Reader(self.trace), request)
 
     def _intervened_attention(self, request: Request) -> Steps:
         yield Progress(0.0, "reading attention of the pass with interventions")
         self._require_attention()
-        return _read_attention(Reader(self._intervened_trace(), 0), request, intervened=True)
+        return _read_attention(Reader(self._intervened_trace()), request, intervened=True)
 
     def _intervened_trace(self) -> Trace:
         if self.intervened_trace is None:
@@ -119,19 +114,19 @@ class LiveSource:
         """Trace another picture with the same model and options, and show it from now on."""
         trace = self.space.trace(picture, **self._recorded())
         snapshot = capture(trace, title=name, **self.options)
-        self.trace, self.image, self.intervened_trace = trace, 0, None
+        self.trace, self.intervened_trace = trace.image(0), None
         snapshot.source = self
         return snapshot
 
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""
         with torch.inference_mode(), in_full(self.trace.output):
-            return Reader(self.trace, self.image).increments()[0]
+            return Reader(self.trace).increments()[0]
 
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:
         """The same picture with another payload; label, mask, objects and maps are kept."""
         meta, arrays = snapshot.meta, snapshot.arrays
-        made = capture(self.trace, image=self.image, classes=classes, payload=payload, title=meta["image"]["name"])
+        made = capture(self.trace, classes=classes, payload=payload, title=meta["image"]["name"])
         made.meta["image"]["label"] = meta["image"]["label"]
         made.meta["objects"] = meta["objects"]
         made.arrays |= {name: arrays[name] for name in ("mask", "maps") if name in arrays}
@@ -149,7 +144,7 @@ class LiveSource:
         label, payload = request.text("label"), request.params.get("payload")
         labels = request.labels([repr(intervention) for intervention in interventions])
         yield Progress(0.2, "running the model")
-        trace = trace_with(self.space, self._one_image(), interventions, **self._recorded())
+        trace = trace_with(self.space, self.trace, interventions, **self._recorded())
         yield Progress(0.7, "reading classes")
         intervened = self._captured(trace, interventions, label, labels, payload)
         self.intervened_trace = trace
@@ -167,7 +162,7 @@ class LiveSource:
         from classspace_widgets.interventions import trace_with
 
         given = list(interventions) if isinstance(interventions, (list, tuple)) else [interventions]
-        trace = trace_with(self.space, self._one_image(), given, **self._recorded())
+        trace = trace_with(self.space, self.trace, given, **self._recorded())
         labels = [repr(intervention) for intervention in given]
         return self._captured(trace, given, label, labels, payload, classes)
 
@@ -196,19 +191,6 @@ class LiveSource:
         }
         return made
 
-    def _one_image(self) -> Trace:
-        """The trace of the one picture shown."""
-        if self.trace.n_images == 1:
-            return self.trace
-        one = slice(self.image, self.image + 1)
-        return replace(
-            self.trace,
-            increments=[increment[one] for increment in self.trace.increments],
-            output=self.trace.output[one],
-            pictures=None if self.trace.pictures is None else self.trace.pictures[one],
-            image_names=self.trace.image_names[one],
-        )
-
     def _recorded(self) -> dict[str, Any]:
         """What to record again: as much as the trace at hand has."""
         return {"attention": bool(self.trace.attention_weights), "heads": bool(self.trace.head_inputs)}
@@ -223,7 +205,7 @@ class LiveSource:
         if kind not in ("heads", "tokens"):
             raise ValueError(f"kind must be 'heads' or 'tokens', got {kind!r}")
         options: dict[str, Any] = {"mode": request.text("mode")} if "mode" in request else {}
-        steps = (head_steps if kind == "heads" else token_steps)(self.space, self._one_image(), wanted, **options)
+        steps = (head_steps if kind == "heads" else token_steps)(self.space, self.trace, wanted, **options)
         while True:
             try:
                 yield Progress(next(steps), f"sweeping {kind}")
@@ -250,10 +232,10 @@ class LiveSource:
         wanted = [request.class_index(count)] if single else request.numbers("classes", count)
         yield Progress(0.2, "computing token importance")
         heads = not single and method in ("gradient", "direct")
-        found = importance(self._one_image(), wanted, method=method, loss=loss, heads=heads)
+        found = importance(self.trace, wanted, method=method, loss=loss, heads=heads)
         meta: PartMeta = {"kind": "part", "classes": {"kept": []}}
         # The pooled token of a mean-pooling model comes last, and has no importance of its own.
-        n_tokens = Reader(self.trace, self.image).n_tokens
+        n_tokens = Reader(self.trace).n_tokens
         if single:
             entry, values = importance_map(found, self.trace.class_names[wanted[0]])
             shown = np.full((1, n_tokens), np.nan, np.float32)

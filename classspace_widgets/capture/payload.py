@@ -15,7 +15,7 @@ from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_flo
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import in_full
 from classspace_widgets.lens.readout import pools
-from classspace_widgets.lookup import class_index, items_of, whole_number
+from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.masks import object_numbers
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot.container import Array
@@ -96,19 +96,18 @@ def capture(
     >>> capture(trace, payload="classes", classes=["fish", "boat"]).arrays["ranks"].shape  # K, S, T'
     (2, 33, 145)
     """
-    n_images = trace.output.shape[0]
-    image = whole_number(image, "image", 0, n_images - 1)
+    trace = trace.image(image)
     if payload not in ("auto", "all", "classes", "increments"):
         raise ValueError(f"payload must be 'auto', 'all', 'classes' or 'increments', got {payload!r}")
     passes = {"classes": 2, "increments": 4}
     with torch.inference_mode(), in_full(trace.output), progress_bar(100, "snapshot", "%") as bar:
-        reader = Reader(trace, image, lambda share: bar.update(100 * share / passes[mode]))
+        reader = Reader(trace, lambda share: bar.update(100 * share / passes[mode]))
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         mode = cast("PayloadMode", payload if payload != "auto" else "all" if size <= ALL_LIMIT else "classes")
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
         asked = list(dict.fromkeys(asked))
         arrays: dict[str, Array] = {
-            "output_logits": as_float(trace.output[image]),
+            "output_logits": as_float(trace.output[0]),
             "offset": as_float(trace.lens.offset),
             "sigma": as_float(reader.sigma()),
         }
@@ -143,7 +142,7 @@ def capture(
         "payload": {"mode": mode, "note": _payload_note(mode, kept, reader.n_classes)},
         "exactness": _exactness(error),
         **attention,
-        "image": _image(arrays, trace, image, title),
+        "image": _image(arrays, trace, title),
     }
     if label is not None:
         meta["image"]["label"] = class_index(trace.class_names, label)
@@ -223,12 +222,12 @@ def _tokens(trace: Trace, reader: Reader) -> TokensMeta:
     }
 
 
-def _image(arrays: dict[str, Array], trace: Trace, image: int, title: str) -> ImageMeta:
+def _image(arrays: dict[str, Array], trace: Trace, title: str) -> ImageMeta:
     """The picture's meta data; its file is put to the arrays."""
-    name = readable(title or (trace.image_names[image] if image < len(trace.image_names) else ""))
+    name = readable(title or "".join(trace.image_names))
     if trace.pictures is None:
         return {"width": 0, "height": 0, "mime": "", "name": name, "label": None}
-    pixels = np.ascontiguousarray(trace.pictures[image])
+    pixels = np.ascontiguousarray(trace.pictures[0])
     height, width, _ = pixels.shape
     mime, data = _encoded(pixels.tobytes(), width, height)
     arrays["image"] = np.frombuffer(data, np.uint8)

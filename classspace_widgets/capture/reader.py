@@ -31,17 +31,16 @@ SAMPLED = 20
 
 @dataclass
 class Reader:
-    """Reads one image of a trace at every stream point, with the pooled token where the model has one."""
+    """Reads the one image of a trace at every stream point, with the pooled token where the model has one."""
 
     trace: Trace
-    image: int
     passed: Callable[[float], None] = lambda _share: None
     """Told what share of a pass over all points was just done."""
 
     def __post_init__(self) -> None:
         self.lens = self.trace.lens
         self.scale: Tensor | None = None
-        self.vectors = [increment[self.image].to(self.lens.folded.dtype) for increment in self.trace.increments]
+        self.vectors = [increment[0].to(self.lens.folded.dtype) for increment in self.trace.increments]
         self.n_classes = int(self.lens.offset.shape[0])
         self.readout = Readout.of_pass(self.trace)
         self.pooled = self.readout.pools
@@ -141,7 +140,7 @@ class Reader:
         kept = [trace.attention_weights[b] for b in blocks if b in trace.attention_weights]
         if len(kept) < len(blocks) or any(weights.shape[1] != trace.heads for weights in kept):
             return {}, {}
-        weights = torch.stack([weights[self.image].to(self.lens.folded.dtype) for weights in kept])
+        weights = torch.stack([weights[0].to(self.lens.folded.dtype) for weights in kept])
         if self.weights is not None:
             pooling = self.weights / self.weights.sum()
             weights = torch.cat([weights, torch.einsum("t,lhts->lhs", pooling, weights).unsqueeze(2)], dim=2)
@@ -177,13 +176,13 @@ class Reader:
         for block in trace.points.blocks:
             weight, bias = trace.out_projection(block)
             read = (self.lens.folded[chosen] @ weight.to(dtype)).view(len(chosen), trace.heads, -1)
-            inputs = trace.head_inputs[block][self.image].to(dtype)
+            inputs = trace.head_inputs[block][0].to(dtype)
             if self.weights is not None:
                 inputs = torch.cat([inputs, self._pool(inputs).unsqueeze(0)])
             inputs = inputs[list(rows)].view(len(rows), trace.heads, -1)
             heads.append(torch.einsum("khd,rhd->khr", read, inputs))
             if trace.attention_parts(block).sources is None:
-                values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[self.image].to(dtype)))
+                values.append(torch.einsum("khd,hsd->khs", read, trace.values(block)[0].to(dtype)))
             biases.append(self.lens.folded[chosen] @ bias.to(dtype))
         found = {"head_raw": _half(torch.stack(heads, dim=1))}
         if len(values) == len(heads):

@@ -21,12 +21,12 @@ from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.interventions.tokens import Sizes
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.progress import progress_bar
+from classspace_widgets.space.space import ClassSpace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.interventions.attention import Product
-    from classspace_widgets.space.space import ClassSpace
 
 __all__ = ["Cancelled", "Sweep", "head_steps", "sweep_heads", "sweep_tokens", "token_steps"]
 
@@ -328,7 +328,7 @@ class _Start:
     def __init__(self, space: ClassSpace, image: Any, classes: int | str | Sequence[int | str], measure: str) -> None:
         if measure not in ("logit", "probability"):
             raise ValueError(f"measure must be 'logit' or 'probability', got {measure!r}")
-        if not hasattr(space, "adapter"):
+        if not isinstance(space, ClassSpace):
             raise TypeError(f"a sweep takes a ClassSpace, then a picture or its Trace, got {type(space).__name__}")
         self.sizes = Sizes.of(space.adapter)
         self.measure = measure

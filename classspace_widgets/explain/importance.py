@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -15,12 +15,11 @@ from classspace_widgets.interventions.run import pixels_of
 from classspace_widgets.lookup import chosen_classes
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over_blocks
+from classspace_widgets.space.space import ClassSpace, space_of
+from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from classspace_widgets.space.space import ClassSpace
-    from classspace_widgets.trace import Trace
 
     Labels = int | str | Sequence[int | str] | Tensor | None
     Classes = Labels | Sequence[Sequence[int | str]]
@@ -105,7 +104,7 @@ def importance(
         request = methods.Request(
             space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads
         )
-        if hasattr(images, "increments"):
+        if isinstance(images, Trace):
             pictures = images.pictures
         else:
             pictures = None if isinstance(images, Prepared) else space.preprocessing.pictures(pixels.float())
@@ -134,17 +133,11 @@ def importance(
 
 
 def _model_of(source: ClassSpace | Trace, images: Any) -> tuple[ClassSpace, Any]:
-    if hasattr(source, "increments"):
+    if isinstance(source, Trace):
         if images is not None:
             raise ValueError("a Trace contains its own images; pass the ClassSpace to explain others")
-        trace = cast("Trace", source)
-        if trace.space is None:
-            raise RuntimeError(
-                "this trace has no model behind it (it was loaded from a file): "
-                "load it with Trace.load(path, space=space), or trace the image again"
-            )
-        return trace.space, trace
-    if not hasattr(source, "adapter"):
+        return space_of(source), source
+    if not isinstance(source, ClassSpace):
         raise TypeError(f"importance takes a ClassSpace (with images=) or a Trace, got {type(source).__name__}")
     if images is None:
         raise ValueError("importance needs images= with a ClassSpace")

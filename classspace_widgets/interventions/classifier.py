@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models import Adapter, UnsupportedModelError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,14 +16,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.interventions.spec import ReplaceClassEmbedding
-    from classspace_widgets.models import Adapter
     from classspace_widgets.space.space import ClassSpace
 
 
 @contextmanager
 def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[ReplaceClassEmbedding]) -> Iterator[None]:
     """Read the model's output, and a space's lens, through a changed class embedding."""
-    adapter = space.adapter if hasattr(space, "adapter") else space
+    adapter = space if isinstance(space, Adapter) else space.adapter
     weight, bias = changed_rows(adapter, replacements)
     if adapter.pooling == "distilled":
         raise UnsupportedModelError("ReplaceClassEmbedding needs a model with one linear classifier")
@@ -35,7 +34,7 @@ def replaced_classifier(space: ClassSpace | Adapter, replacements: Sequence[Repl
         # A class embedding of the user's is only read through the lens.
         if adapter.own_output:
             stack.callback(adapter.classifier.register_forward_hook(classify).remove)
-        if hasattr(space, "live_lens"):
+        if not isinstance(space, Adapter):
             stack.callback(setattr, space, "live_lens", space.live_lens)
             space.live_lens = adapter.make_lens(lambda: (weight, bias))
         yield

@@ -30,7 +30,7 @@ from classspace_widgets.interventions.spec import (
     PatchResidual,
 )
 from classspace_widgets.interventions.tokens import select_heads
-from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.models import Adapter, UnsupportedModelError
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.trace.hooks import alone, in_pieces, of_this_pass
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.interventions.attention import Drop
-    from classspace_widgets.models import Adapter
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
@@ -105,7 +104,7 @@ def intervene(
 
 def adapter_of(space: ClassSpace | Adapter) -> Adapter:
     """The adapter of a space, or the adapter itself."""
-    return space.adapter if hasattr(space, "adapter") else space
+    return space if isinstance(space, Adapter) else space.adapter
 
 
 def _hook(stack: ExitStack, handle: Any) -> None:

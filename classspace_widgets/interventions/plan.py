@@ -23,6 +23,7 @@ from classspace_widgets.interventions.spec import (
 )
 from classspace_widgets.interventions.tokens import Sizes, select_blocks, select_heads
 from classspace_widgets.models import UnsupportedModelError
+from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.models import Adapter
-    from classspace_widgets.trace import Trace
 
     Cuts = tuple[Tensor | None, AfterSoftmax | None]
 
@@ -131,13 +131,13 @@ class Plan:
             if source not in self.sources:
                 raise ValueError(f"there is no source {source!r}; pass sources={{{source!r}: trace}}")
             source = self.sources[source]
-        if not hasattr(source, "increments"):
+        if not isinstance(source, Trace):
             raise TypeError(f"a source must be a Trace, the name of one or (image, token), got {type(source).__name__}")
         shape = (source.n_blocks, source.n_tokens, source.increments[0].shape[-1])
         expected = (self.sizes.blocks, self.sizes.tokens, self.adapter.width)
         if shape != expected:
             raise ValueError(f"a source must have (blocks, tokens, width) = {expected} like the model, got {shape}")
-        return source  # type: ignore[no-any-return]
+        return source
 
     def cuts(self, block: int) -> Cuts:
         """The cut edges of a block: those kept before the softmax ``[1 or H, T', T']``, and a product that cuts after it."""

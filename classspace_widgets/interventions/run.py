@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.resume import blank_pixels
+from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import alone, evaluating, of_this_pass
 
 if TYPE_CHECKING:
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.space.space import ClassSpace
-    from classspace_widgets.trace import Trace
 
 
 def run_with(
@@ -115,17 +116,17 @@ def trace_with(
     >>> len(trace.kept_tokens), trace.n_tokens
     (73, 145)
     """
-    if hasattr(images, "increments"):
+    if isinstance(images, Trace):
         with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:
             trace = space.trace(Prepared(pixels), **options)
-        trace.pictures, trace.image_names = images.pictures, images.image_names
+        trace = replace(trace, pictures=images.pictures, image_names=images.image_names)
     else:
         with intervene(space, interventions, sources=sources) as plan:
             trace = space.trace(images, **options)
     if plan.kept is not None:
-        trace.kept_tokens = tuple(plan.kept.tolist())
+        trace = replace(trace, kept_tokens=tuple(plan.kept.tolist()))
         if full_grid:
-            _restore_grid(trace, plan)
+            return _restore_grid(trace, plan)
     return trace
 
 
@@ -135,7 +136,7 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
 
     For a `Trace` these are blank, and block 1 is given the trace's embedding instead.
     """
-    if not hasattr(images, "increments"):
+    if not isinstance(images, Trace):
         yield space.pixels(images)
         return
     # A clone, because autograd does not accept a trace's tensors, which were made in inference mode.
@@ -154,8 +155,8 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
             handle.remove()
 
 
-def _restore_grid(trace: Trace, plan: Plan) -> None:
-    """Extend a short trace to the full sequence, with NaN at removed tokens."""
+def _restore_grid(trace: Trace, plan: Plan) -> Trace:
+    """A short trace extended to the full sequence, with NaN at removed tokens."""
     assert plan.kept is not None
     kept, count = plan.kept, plan.sizes.tokens
 
@@ -164,10 +165,15 @@ def _restore_grid(trace: Trace, plan: Plan) -> None:
         full[:, kept] = short
         return full
 
-    trace.increments = [extend(increment) for increment in trace.increments]
-    trace.head_inputs = {block: extend(inputs) for block, inputs in trace.head_inputs.items()}
-    trace.mlp_keys = {block: extend(keys) for block, keys in trace.mlp_keys.items()}
-    for block, weights in trace.attention_weights.items():
-        full = weights.new_zeros(*weights.shape[:2], count, count)
-        full[:, :, kept[:, None], kept] = weights
-        trace.attention_weights[block] = full
+    def extend_weights(short: Tensor) -> Tensor:
+        full = short.new_zeros(*short.shape[:2], count, count)
+        full[:, :, kept[:, None], kept] = short
+        return full
+
+    return replace(
+        trace,
+        increments=tuple(extend(increment) for increment in trace.increments),
+        head_inputs={block: extend(inputs) for block, inputs in trace.head_inputs.items()},
+        mlp_keys={block: extend(keys) for block, keys in trace.mlp_keys.items()},
+        attention_weights={block: extend_weights(weights) for block, weights in trace.attention_weights.items()},
+    )

@@ -22,6 +22,7 @@ from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.attention import is_linear
 from classspace_widgets.points import SUBLAYERS
 from classspace_widgets.progress import over
+from classspace_widgets.space.space import ClassSpace
 from classspace_widgets.trace.hooks import evaluating
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
-    from classspace_widgets.space.space import ClassSpace
 
 __all__ = [
     "ValueVectors",
@@ -69,7 +69,7 @@ def output_projection(space: ClassSpace, block: int, sublayer: str) -> nn.Module
     >>> output_projection(ClassSpace.bundled(), 8, "attention").in_features
     128
     """
-    if not hasattr(space, "adapter"):
+    if not isinstance(space, ClassSpace):
         raise TypeError(
             f"memories belong to a model: pass its ClassSpace (for a trace: trace.space), got {type(space).__name__}"
         )

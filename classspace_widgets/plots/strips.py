@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.metrics.identifiability import chance_identifiability
 from classspace_widgets.points import block_name
 from classspace_widgets.snapshot.paper import PaperFigure, theme_of
+from classspace_widgets.snapshot.source import snapshot_of
 from classspace_widgets.snapshot.still import identifiability, picture_of
 from classspace_widgets.snapshot.strips import Cell, Legend, Row, strip_figure
 
@@ -56,9 +57,8 @@ def identifiability_strip(
     >>> identifiability_strip(trace, blocks=[0, 4, 8]).title
     'Class identifiability of fish'
     """
-    # A Snapshot is used as it is; a Trace makes one.
-    snapshot: Any = source if hasattr(source, "predicted") else getattr(source, "snapshot", lambda **_: source)()
-    if not hasattr(snapshot, "predicted"):
+    snapshot = snapshot_of(source)
+    if snapshot is None:
         raise TypeError(f"identifiability_strip takes a Snapshot or a Trace, got {type(source).__name__}")
     depth = snapshot.n_blocks
     spread = sorted({round(i * depth / min(depth, 6)) for i in range(min(depth, 6) + 1)}) if depth else [0]

@@ -8,6 +8,7 @@ import numpy as np
 
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.points import block_name
+from classspace_widgets.snapshot.snapshot import Snapshot
 from classspace_widgets.snapshot.still import identifiability, picture_of, viridis
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from classspace_widgets.snapshot.container import Array
-    from classspace_widgets.snapshot.snapshot import Snapshot
 
 __all__ = ["filmstrip", "map_row", "picture_row"]
 
@@ -65,7 +65,7 @@ def filmstrip(
     >>> filmstrip(snapshot, ["fish", "boat"], blocks=[0, 4, 8], size=96).width
     300
     """
-    if not hasattr(snapshot, "predicted"):
+    if not isinstance(snapshot, Snapshot):
         raise TypeError(f"filmstrip takes a Snapshot (trace.snapshot()), got {type(snapshot).__name__}")
     if size < 1:
         raise ValueError(f"size must be at least 1 pixel, got {size}")

@@ -9,6 +9,7 @@ from classspace_widgets.points import block_name
 
 if TYPE_CHECKING:
     from classspace_widgets.images import Preprocessing
+    from classspace_widgets.models import Adapter
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.space.streaming import StreamReadings
 
@@ -72,3 +73,18 @@ def readings_html(found: StreamReadings) -> str:
         rows.append((block_name(block), name_of(found.class_names, int(found.top_classes[point, 0, 0, 0])), *ranks))
     head = ("residual stream", "best class", *(f"rank of {name_of(found.class_names, c)}" for c in classes))
     return table("Readings of the first picture's first token", rows, head, small=repr(found))
+
+
+def one_class_text(adapter: Adapter, name: str) -> str:
+    """What a model of one class is warned about, and the remedy."""
+    remedy = "give class_embedding=[C, D] two rows or more"
+    if adapter.own_output:
+        bias = "" if adapter.bias is None else "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, "
+        remedy = (
+            "of a head of one logit (yes or no) make two classes: ClassSpace(model, class_embedding="
+            f"torch.cat([-model.head.weight, model.head.weight]) / 2, {bias}class_names=['no', 'yes'])"
+        )
+    return (
+        f"{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
+        f"its logits say anything; {remedy}"
+    )

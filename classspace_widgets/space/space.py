@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from classspace_widgets.images import Prepared, Preprocessing, prepare, prepare_input
-from classspace_widgets.lens.lens import ClassLens, LiveLens, in_full
-from classspace_widgets.lookup import at_least, class_index
+from classspace_widgets.lens.lens import ClassLens, LiveLens
+from classspace_widgets.lookup import class_index
 from classspace_widgets.models import adapt
-from classspace_widgets.models.build import build_timm, fresh_copy
+from classspace_widgets.models.build import build_timm
 from classspace_widgets.models.convert.take import take
 from classspace_widgets.models.names import given_names, names_of, wordnet_ids
 from classspace_widgets.models.placing import device_of, placed
-from classspace_widgets.progress import over_blocks
-from classspace_widgets.space.describe import space_html, space_text
-from classspace_widgets.space.verify import check_tokens, tensor_output, verify
-from classspace_widgets.trace import Trace
-from classspace_widgets.trace.hooks import Recording, alone, evaluating, passing, recording
+from classspace_widgets.space import passes
+from classspace_widgets.space.describe import one_class_text, space_html, space_text
+from classspace_widgets.space.verify import verify
+from classspace_widgets.trace.hooks import Recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,15 +28,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.lens import FittedLens
-    from classspace_widgets.models import Adapter
     from classspace_widgets.points import Points
+    from classspace_widgets.space.passes import T
     from classspace_widgets.space.streaming import StreamReadings
+    from classspace_widgets.trace import Trace
     from classspace_widgets.trace.hooks import Choice
 
 __all__ = ["ClassSpace"]
-
-HARDLY = 0.001
-"""A stream that moves by less of itself, from the embedding to the last block, is the embedding's."""
 
 
 class ClassSpace:
@@ -141,7 +138,7 @@ class ClassSpace:
         mean, std = taken.mean if mean is None else mean, taken.std if std is None else std
         self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
         if count == 1:
-            warnings.warn(_one_class(adapter, self.name), stacklevel=2)
+            warnings.warn(one_class_text(adapter, self.name), stacklevel=2)
         self.identities = self.check() if check else {}
 
     def __repr__(self) -> str:
@@ -336,50 +333,9 @@ class ClassSpace:
         >>> ClassSpace.bundled().random_twin(seed=1).n_classes
         24
         """
-        twin = self.of_model(fresh_copy(self.model, seed), name=f"{self.name} (random weights, seed {seed})")
-        trace, last = twin._on_noise()
-        twin.identities = verify(trace, last, own_output=twin.adapter.own_output)
-        moved = float((last - trace.increments[0]).norm() / trace.increments[0].norm().clamp_min(1e-12))
-        if not moved >= HARDLY:
-            warnings.warn(
-                f"{twin.name}: its residual stream moves by {moved:.1g} of itself from the embedding to the last block, so it is "
-                "no control: its readings at every block are its embedding's. The gains of its residual branches "
-                "(LayerScale's gamma), which are the model's, are near 0, as before training",
-                stacklevel=2,
-            )
-        return twin
+        from classspace_widgets.space.like import random_twin
 
-    def of_model(self, model: nn.Module, *, name: str = "", device: str | torch.device = "auto") -> ClassSpace:
-        """Another model of the same architecture, read and given pictures in the same way; unchecked.
-
-        Parameters
-        ----------
-        model : nn.Module
-        name : str
-            By default this space's own.
-        device : str
-
-        Returns
-        -------
-        ClassSpace
-        """
-        own = self.adapter.own_output
-        made = ClassSpace(
-            model,
-            device=device,
-            class_names=self.class_names,
-            class_embedding=None if own else self.adapter.embedding,
-            class_bias=None if own else self.adapter.bias,
-            class_norm="pool"
-            if not self.adapter.linear
-            else "final"
-            if own or self.adapter.norm is not None
-            else "none",
-            name=name or self.name,
-            check=False,
-        )
-        made.preprocessing = self.preprocessing
-        return made
+        return random_twin(self, seed)
 
     @property
     def lens(self) -> ClassLens:
@@ -540,11 +496,11 @@ class ClassSpace:
         torch.Size([2, 2, 101, 101])
         """
         pixels, pictures, names = self.preprocess(images)
-        parts = self.in_chunks(pixels, lambda some: self._pass(some, attention, heads, keys), chunk)
+        keep: passes.Keep = {"attention": attention, "heads": heads, "keys": keys}
+        parts = self.in_chunks(pixels, lambda some: passes.run_pass(self, some, **keep), chunk)
         kept = parts[0][0] if len(parts) == 1 else Recording.joined([record for record, _ in parts])
-        trace = self._traced(kept, torch.cat([output for _, output in parts]), pixels)
-        trace.pictures, trace.image_names = pictures, names
-        return trace
+        output = torch.cat([output for _, output in parts])
+        return passes.as_trace(self, kept, output, pixels, pictures=pictures, image_names=names)
 
     def trace_pixels(
         self,
@@ -556,7 +512,8 @@ class ClassSpace:
     ) -> Trace:
         """`trace` of ready input ``[B, 3, height, width]`` as it is, in one piece and without pictures for display."""
         ready = self.preprocessing.ready(pixels).to(self.device, self.dtype)
-        return self._traced(*self._pass(ready, attention, heads, keys), ready)
+        record, output = passes.run_pass(self, ready, attention=attention, heads=heads, keys=keys)
+        return passes.as_trace(self, record, output, ready)
 
     def stream_readings(self, images: Any, classes: Any = None, **options: Any) -> StreamReadings:
         """Class logit, exact rank and top classes of every stream and token, in one pass; see `streaming`.
@@ -603,27 +560,9 @@ class ClassSpace:
 
         return fit_lens(self, kind, pictures, **options)
 
-    def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], Any], chunk: int | None = None) -> list[Any]:
+    def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], T], chunk: int | None = None) -> list[T]:
         """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
-        size = len(pixels) if chunk is None else min(at_least(chunk, "chunk (images per pass)", 1), len(pixels))
-        done: list[Any] = []
-        start = 0
-        with alone(self.model), over_blocks(self.adapter.blocks, len(pixels), "forward pass"):
-            while start < len(pixels):
-                part = slice(start, min(start + size, len(pixels)))
-                try:
-                    with passing(part, len(pixels)):
-                        done.append(run(pixels[part]))
-                    start += size
-                except torch.OutOfMemoryError as error:
-                    if size == 1:
-                        raise RuntimeError(
-                            "the GPU's memory does not suffice for one image at a time; use a smaller model, "
-                            "dtype=torch.bfloat16, or device='cpu'"
-                        ) from error
-                    size = (size + 1) // 2
-                    torch.cuda.empty_cache()
-        return done
+        return passes.in_chunks(self, pixels, run, chunk)
 
     def check(self) -> dict[str, float]:
         """Check the identities that readings rest on, on a noise image; see `verify`.
@@ -639,72 +578,10 @@ class ClassSpace:
         UnsupportedModelError
             Where an identity does not hold.
         """
-        trace, last = self._on_noise()
+        trace, last = passes.trace_noise(self)
         return verify(trace, last, own_output=self.adapter.own_output)
 
-    def _on_noise(self) -> tuple[Trace, Tensor]:
-        """The trace of one picture of noise, and the output ``[1, T, D]`` of its last block."""
-        generator = torch.Generator("cpu").manual_seed(0)
-        shape = (1, len(self.preprocessing.mean), *self.preprocessing.size)
-        pixels = torch.randn(shape, generator=generator, device="cpu").to(self.device, self.dtype)
-        with in_full(pixels):
-            record, output = self._pass(pixels)
-            assert record.last is not None
-            return self._traced(record, output, pixels), record.last
 
-    def _pass(
-        self, pixels: Tensor, attention: Choice = False, heads: Choice = False, keys: Choice = False
-    ) -> tuple[Recording, Tensor]:
-        adapter = self.adapter
-        with (
-            evaluating(self.model),
-            torch.no_grad(),
-            recording(adapter, attention=attention, heads=heads, keys=keys) as record,
-        ):
-            output = self.model(pixels)
-        if record.last is not None:
-            check_tokens(record, record.last, adapter.points, self.name)
-        if not adapter.own_output:
-            return record, pixels.new_zeros(len(pixels), 0)
-        return record, tensor_output(output, adapter, self.name)
-
-    def _traced(self, record: Recording, output: Tensor, pixels: Tensor) -> Trace:
-        adapter = self.adapter
-        trace = Trace(
-            increments=list(record),
-            output=output,
-            lens=self.lens,
-            prefix=adapter.prefix,
-            grid=adapter.grid_of(*pixels.shape[2:]),
-            pooling=adapter.pooling,
-            layout=adapter.layout,
-            class_names=self.class_names,
-            model_name=self.name,
-            heads=adapter.heads,
-            attention_weights=record.attention_weights,
-            head_inputs=record.head_inputs,
-            attention_inputs=record.attention_inputs,
-            mlp_keys=record.mlp_keys,
-            pool_prefix=adapter.pool_prefix,
-            second_lens=self.second_lens,
-            space=self,
-        )
-        if not adapter.own_output:
-            with torch.no_grad():
-                trace.output = trace.readout()
-        return trace
-
-
-def _one_class(adapter: Adapter, name: str) -> str:
-    """What is to be said about a model of one class."""
-    remedy = "give class_embedding=[C, D] two rows or more"
-    if adapter.own_output:
-        bias = "" if adapter.bias is None else "class_bias=torch.cat([-model.head.bias, model.head.bias]) / 2, "
-        remedy = (
-            "of a head of one logit (yes or no) make two classes: ClassSpace(model, class_embedding="
-            f"torch.cat([-model.head.weight, model.head.weight]) / 2, {bias}class_names=['no', 'yes'])"
-        )
-    return (
-        f"{name} has one class: its rank is always 0, identifiability and accuracy are always 1, whatever the weights, and only "
-        f"its logits say anything; {remedy}"
-    )
+def space_of(trace: Trace) -> ClassSpace:
+    """The space that a trace came from; `RuntimeError` where the trace was loaded from a file without it."""
+    return cast("ClassSpace", trace.require_space())  # what made the trace: the lower layer knows less of it

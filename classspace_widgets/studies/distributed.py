@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.space.like import on_device
 from classspace_widgets.studies.engine import Job, Progress, run_shard
-from classspace_widgets.studies.execution import on_device
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.models.placing import copied
-
 if TYPE_CHECKING:
-    from classspace_widgets.space.space import ClassSpace
+    pass
 
 
 @dataclass(frozen=True)
@@ -58,8 +56,3 @@ class Execution:
         for name, least in (("batch_size", 1), ("workers", 0), ("max_skipped", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-
-
-def on_device(space: ClassSpace, device: str) -> ClassSpace:
-    """A copy of a space on another device; the caller's model stays where it is."""
-    return space.of_model(copied(space.model), device=device)

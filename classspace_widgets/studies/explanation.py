@@ -16,6 +16,7 @@ from classspace_widgets.explain.perturbation import ORDERS, paper_area, perturba
 from classspace_widgets.explain.reading import LOSSES
 from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.resume import Resumable
+from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.readings import OUTCOMES
 from classspace_widgets.studies.shares import ShareStudy
@@ -144,9 +145,9 @@ class ExplanationStudy(ShareStudy):
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Values, and 1 where they are defined, ``[B, S, 1]`` each."""
-        space = batch.trace.space
-        if space is None or batch.pixels is None:
+        if batch.trace.space is None or batch.pixels is None:
             raise ValueError("this study runs further passes: use run_study")
+        space = space_of(batch.trace)
         run = Resumable.record(space.adapter, batch.pixels)
         count = space.adapter.grid[0] * space.adapter.grid[1]
         parts = []

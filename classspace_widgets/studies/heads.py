@@ -10,15 +10,14 @@ import torch
 from classspace_widgets.lookup import at_least, class_index, items_of
 from classspace_widgets.metrics import output_by_head
 from classspace_widgets.progress import progress_bar
+from classspace_widgets.space.space import ClassSpace
 from classspace_widgets.studies.statistics import bootstrap_ci
+from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
-
-    from classspace_widgets.space.space import ClassSpace
-    from classspace_widgets.trace import Trace
 
     Classes = Sequence[int | str] | int | str
 
@@ -96,11 +95,11 @@ def head_table(
 
 def _batches(source: ClassSpace | Trace, images: Any, size: int) -> list[Any]:
     """The trace itself, or the pictures in batches."""
-    if hasattr(source, "increments"):
+    if isinstance(source, Trace):
         if images is not None:
             raise ValueError("a Trace contains its own images; pass the ClassSpace to read others")
         return [source]
-    if not hasattr(source, "adapter"):
+    if not isinstance(source, ClassSpace):
         raise TypeError(f"head_table takes a ClassSpace (with images=) or a Trace, got {type(source).__name__}")
     if images is None:
         raise ValueError("head_table needs images= with a ClassSpace")

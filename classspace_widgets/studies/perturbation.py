@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from classspace_widgets.images import Prepared
+from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.readings import GROUPS
 from classspace_widgets.studies.shares import ShareStudy
@@ -37,10 +38,9 @@ class _PassStudy(ShareStudy):
 
     @staticmethod
     def _space(batch: Readings) -> tuple[ClassSpace, Tensor]:
-        space = batch.trace.space
-        if space is None or batch.pixels is None:
+        if batch.trace.space is None or batch.pixels is None:
             raise ValueError("this study runs further passes: use run_study")
-        return space, batch.pixels
+        return space_of(batch.trace), batch.pixels
 
     @staticmethod
     def _loss(name: str, more: str, less: str, measure: str) -> Contrast:

@@ -15,6 +15,7 @@ import pandas as pd
 
 from classspace_widgets.describe import options_text
 from classspace_widgets.lens.readout import pools
+from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.controls import numbered, with_controls
 from classspace_widgets.studies.positions import CountedTwiceError, as_ranges, joined
 from classspace_widgets.studies.readings import Readings
@@ -137,7 +138,7 @@ class Study(ABC):
         elif labels is not None or masks is not None or indices is not None:
             raise ValueError(f"{self.name}: labels, masks and indices are for a trace; Readings contain their own")
         if not self.started:
-            self.start(batch.trace.space)
+            self.start(space_of(batch.trace))
         if len(batch.indices) == 0:
             first = int(self.seen[-1, 1]) if len(self.seen) else 0
             batch = batch.with_indices(np.arange(first, first + len(batch.labels)))

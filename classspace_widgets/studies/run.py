@@ -22,6 +22,7 @@ from classspace_widgets.data.sets import as_dataset
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.models.fingerprint import model_fingerprint
 from classspace_widgets.progress import progress_bar, quiet
+from classspace_widgets.space.like import on_device
 from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
@@ -30,7 +31,7 @@ from classspace_widgets.studies.checkpoint import (
     versions,
 )
 from classspace_widgets.studies.engine import Job, Progress, run_here
-from classspace_widgets.studies.execution import Execution, on_device
+from classspace_widgets.studies.execution import Execution
 from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.standard import chosen_studies
 

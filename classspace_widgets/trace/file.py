@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from classspace_widgets.trace.trace import Space
+
 VERSION = 1
 PLAIN: list[str] = [
     "prefix",
@@ -68,7 +70,7 @@ def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
             raise OSError(f"{path} could not be written: {error}") from error
 
 
-def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Any = None) -> Trace:
+def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Space | None = None) -> Trace:
     """Read a trace that `save_trace` wrote.
 
     Parameters
@@ -112,68 +114,83 @@ def _header_and_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
     return header.get("__metadata__", {}), load(data)
 
 
-def _trace(said: Fields, tensors: dict[str, Tensor], space: Any) -> Trace:
+def _trace(fields: Fields, tensors: dict[str, Tensor], space: Space | None) -> Trace:
     """A trace from meta data and tensors, once they are known to fit one another."""
     flags: dict[str, Any] = {
-        "centred": said.flag("lens.centred"),
-        "scaled": said.flag("lens.scaled"),
-        "eps": said.number("lens.eps"),
+        "centred": fields.flag("lens.centred"),
+        "scaled": fields.flag("lens.scaled"),
+        "eps": fields.number("lens.eps"),
     }
-    grid = said.wholes("grid", 1)
-    layout = said.one_of("layout", LAYOUTS)
-    increments = [tensors[f"increments.{n}"] for n in range(sum(name.startswith("increments.") for name in tensors))]
-    images, tokens, width = increments[0].shape
-    classes = len(said.texts("class_names"))
-    kept = said.value("kept_tokens")
-    if len(grid) != 2 or len(said.texts("prefix")) + grid[0] * grid[1] != tokens:
-        raise ValueError(f"{len(said.texts('prefix'))} prefix tokens and a grid of {grid} are not {tokens} tokens")
-    blocks = Points.of_increments(len(increments), layout).n_blocks
-    expected: dict[str, tuple[int | None, ...]] = {
-        f"increments.{n}": (images, tokens, width) for n in range(len(increments))
-    }
-    expected |= {"output": (images, classes)}
+    grid = fields.wholes("grid", 1)
+    layout = fields.one_of("layout", LAYOUTS)
+    prefix, class_names = fields.texts("prefix"), fields.texts("class_names")
+    count = sum(name.startswith("increments.") for name in tensors)
+    increments = tuple(tensors[f"increments.{n}"] for n in range(count))
+    _, tokens, _ = increments[0].shape
+    if len(grid) != 2 or len(prefix) + grid[0] * grid[1] != tokens:
+        raise ValueError(f"{len(prefix)} prefix tokens and a grid of {grid} are not {tokens} tokens")
+    by_block = _by_block(tensors, Points.of_increments(count, layout).n_blocks)
+    _check_tensors(tensors, len(class_names))
+    kept, pictures = fields.value("kept_tokens"), tensors.get("pictures")
+    lenses = [
+        ClassLens(tensors[f"{name}.folded"], tensors[f"{name}.offset"], **flags)
+        for name in ("lens", "second")
+        if name == "lens" or "second.folded" in tensors
+    ]
+    return Trace(
+        increments=increments,
+        output=tensors["output"],
+        lens=lenses[0],
+        prefix=tuple(prefix),
+        grid=(grid[0], grid[1]),
+        pooling=fields.one_of("pooling", LINEAR_POOLINGS),
+        layout=layout,
+        class_names=tuple(class_names),
+        pictures=None if pictures is None else pictures.cpu().numpy(),
+        image_names=tuple(fields.texts("image_names")),
+        model_name=fields.text("model_name"),
+        heads=fields.whole("heads", 0),
+        pool_prefix=fields.flag("pool_prefix"),
+        second_lens=lenses[1] if len(lenses) > 1 else None,
+        kept_tokens=None if kept is None else tuple(fields.wholes("kept_tokens", 0, tokens - 1)),
+        space=space,
+        **by_block,
+    )
+
+
+def _by_block(tensors: dict[str, Tensor], blocks: int) -> dict[str, Any]:
+    """What was kept on request, by its name and by block."""
+    found: dict[str, dict[int, Tensor]] = {name: {} for name in KEPT_BY_BLOCK}
+    for name, tensor in tensors.items():
+        what, _, block = name.partition(".")
+        if what in found:
+            if not (block.isdecimal() and 1 <= int(block) <= blocks):
+                raise ValueError(f"{name} belongs to none of {blocks} blocks")
+            found[what][int(block)] = tensor
+    return found
+
+
+def _check_tensors(tensors: dict[str, Tensor], classes: int) -> None:
+    """Raise `ValueError` for a tensor whose shape or kind of numbers does not fit the others; for a missing one `KeyError`."""
+    images, tokens, width = tensors["increments.0"].shape
+    expected: dict[str, tuple[int | None, ...]] = {"output": (images, classes)}
     for lens in ("lens", "second"):
         if lens == "lens" or "second.folded" in tensors:
             expected |= {f"{lens}.folded": (classes, width), f"{lens}.offset": (classes,)}
-    by_block: dict[str, dict[int, Tensor]] = {name: {} for name in KEPT_BY_BLOCK}
-    for name, tensor in tensors.items():
-        what, _, block = name.partition(".")
-        if what in by_block:
-            if not (block.isdecimal() and 1 <= int(block) <= blocks):
-                raise ValueError(f"{name} belongs to none of {blocks} blocks")
-            by_block[what][int(block)] = tensor
-            expected[name] = (images, None, tokens, tokens) if what == "attention_weights" else (images, tokens, None)
-        elif name == "pictures":
-            expected[name] = (images, None, None, 3)
+    shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(KEPT_BY_BLOCK, (images, tokens, None))
+    shapes |= {
+        "increments": (images, tokens, width),
+        "attention_weights": (images, None, tokens, tokens),
+        "pictures": (images, None, None, 3),
+    }
+    expected |= {name: shapes[what] for name in tensors if (what := name.partition(".")[0]) in shapes}
     for name, shape in expected.items():
         found = tuple(tensors[name].shape)
         if len(found) != len(shape) or any(w is not None and n != w for n, w in zip(found, shape, strict=True)):
             raise ValueError(f"{name} must have shape {list(shape)}, got {list(found)}")
-        wanted = tensors[name].dtype == torch.uint8 if name == "pictures" else tensors[name].is_floating_point()
-        if not wanted:
+        right = tensors[name].dtype == torch.uint8 if name == "pictures" else tensors[name].is_floating_point()
+        if not right:
             raise ValueError(f"{name} holds numbers of another kind, {tensors[name].dtype}")
-    pictures = tensors.get("pictures")
-    return Trace(
-        increments=increments,
-        output=tensors["output"],
-        lens=ClassLens(tensors["lens.folded"], tensors["lens.offset"], **flags),
-        prefix=tuple(said.texts("prefix")),
-        grid=(grid[0], grid[1]),
-        pooling=said.one_of("pooling", LINEAR_POOLINGS),
-        layout=layout,
-        class_names=tuple(said.texts("class_names")),
-        pictures=None if pictures is None else pictures.cpu().numpy(),
-        image_names=tuple(said.texts("image_names")),
-        model_name=said.text("model_name"),
-        heads=said.whole("heads", 0),
-        pool_prefix=said.flag("pool_prefix"),
-        second_lens=ClassLens(tensors["second.folded"], tensors["second.offset"], **flags)
-        if "second.folded" in tensors
-        else None,
-        kept_tokens=None if kept is None else tuple(said.wholes("kept_tokens", 0, tokens - 1)),
-        space=space,
-        **by_block,
-    )
 
 
 def _lens_meta(lens: ClassLens) -> dict[str, Any]:

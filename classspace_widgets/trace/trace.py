@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -15,18 +16,19 @@ from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.points import STREAMS, SUBLAYERS, Point, Points
 from classspace_widgets.progress import over
 from classspace_widgets.trace.describe import trace_html, trace_text
-from classspace_widgets.trace.hooks import recording
+from classspace_widgets.trace.hooks import KEPT_BY_BLOCK, recording
+from classspace_widgets.trace.top_k import TopK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from os import PathLike
 
     import pandas as pd
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from classspace_widgets.lens import ClassLens, FittedLens
     from classspace_widgets.lens.fitted import PointLens
-    from classspace_widgets.models import AttentionParts
+    from classspace_widgets.models import Adapter, AttentionParts
     from classspace_widgets.snapshot.snapshot import Snapshot
 
     Blocks = int | Sequence[int] | None
@@ -36,54 +38,14 @@ if TYPE_CHECKING:
 __all__ = ["TopK", "Trace", "recording"]
 
 
-class _Pair(NamedTuple):
-    logits: Tensor
-    classes: Tensor
+class Space(Protocol):
+    """What a trace needs of the `ClassSpace` that it came from: the model, and where it keeps its parts."""
+
+    model: nn.Module
+    adapter: Adapter
 
 
-class TopK(_Pair):
-    """The best classes of tokens: a pair ``(logits, classes)`` that knows the classes' names.
-
-    Made by `Trace.top_k`.
-
-    Attributes
-    ----------
-    logits : Tensor [B, T, k], float32
-        Best first; ``[n, B, T, k]`` for several blocks.
-    classes : Tensor [B, T, k], int64
-        Class indices.
-
-    Examples
-    --------
-    >>> from classspace_widgets.scenes import gallery
-    >>> ClassSpace.bundled().trace(gallery()[0].picture).top_k(2)
-    TopK(float32 [1, 145, 2]; first: fish ..., traffic light ...)
-    """
-
-    class_names: tuple[str, ...] = ()
-
-    def named(self, class_names: tuple[str, ...]) -> TopK:
-        """Itself, with the names of all C classes."""
-        self.class_names = class_names
-        return self
-
-    @property
-    def names(self) -> np.ndarray[Any, Any]:
-        """Names of the classes, ``[B, T, k]`` of str."""
-        named: np.ndarray[Any, Any] = np.asarray(self.class_names, dtype=object)[self.classes.cpu().numpy()]
-        return named
-
-    def __repr__(self) -> str:
-        shape = ", ".join(map(str, self.classes.shape))
-        if not self.classes.numel():
-            return f"TopK(float32 [{shape}])"
-        first = (0,) * (self.classes.ndim - 1)
-        pairs = zip(self.classes[first].tolist()[:5], self.logits[first].tolist(), strict=False)
-        best = ", ".join(f"{self.class_names[c]} {logit:.1f}" for c, logit in pairs)
-        return f"TopK(float32 [{shape}]; first: {best})"
-
-
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Trace:
     """The increments of one batch of images, from which every reading is derived.
 
@@ -91,7 +53,7 @@ class Trace:
 
     Attributes
     ----------
-    increments : list of Tensor [B, T, D]
+    increments : tuple of Tensor [B, T, D]
         ``x_0, a_1, m_1, ..., a_L, m_L``: what the embedding, each attention and each MLP adds (parallel blocks:
         ``x_0`` and what each block adds).
     output : Tensor [B, C]
@@ -117,6 +79,8 @@ class Trace:
         On request: key coefficients of the MLP, which are the input of its output projection.
     kept_tokens : tuple of int or None
         Which tokens were left, where some were removed and the trace was put back on the full sequence.
+    space : ClassSpace or None
+        The model that was traced; None where the trace was loaded from a file without it.
 
     Examples
     --------
@@ -128,7 +92,7 @@ class Trace:
     [1, 8, 5, 1, 1, 0, 0, 0, 0]
     """
 
-    increments: list[Tensor]
+    increments: tuple[Tensor, ...]
     output: Tensor
     lens: ClassLens
     prefix: tuple[str, ...]
@@ -147,7 +111,7 @@ class Trace:
     pool_prefix: bool = False
     second_lens: ClassLens | None = None
     kept_tokens: tuple[int, ...] | None = None
-    space: Any = None
+    space: Space | None = None
 
     def __repr__(self) -> str:
         return trace_text(self)
@@ -160,7 +124,7 @@ class Trace:
         """Number of images B."""
         return self.increments[0].shape[0]
 
-    @property
+    @cached_property
     def points(self) -> Points:
         """The numbering of stream points and increments."""
         return Points.of_increments(len(self.increments), self.layout)
@@ -179,6 +143,43 @@ class Trace:
     def n_classes(self) -> int:
         """Number of classes C."""
         return self.lens.offset.shape[0]
+
+    def image(self, number: int) -> Trace:
+        """The trace of one picture of the batch: views of the same tensors, with B = 1.
+
+        Parameters
+        ----------
+        number : int
+            0..B-1.
+
+        Returns
+        -------
+        Trace
+
+        Raises
+        ------
+        ValueError
+            For a picture that is not in the batch.
+
+        Examples
+        --------
+        >>> trace = ClassSpace.from_timm("test_vit", pretrained=False).trace(torch.zeros(3, 3, 160, 160))
+        >>> trace.image(2).logits(classes=[7]).shape  # B, T, K
+        torch.Size([1, 101, 1])
+        """
+        number = whole_number(number, "image", 0, self.n_images - 1)
+        one = slice(number, number + 1)
+        by_block: dict[str, Any] = {
+            name: {block: kept[one] for block, kept in getattr(self, name).items()} for name in KEPT_BY_BLOCK
+        }
+        return replace(
+            self,
+            increments=tuple(increment[one] for increment in self.increments),
+            output=self.output[one],
+            pictures=None if self.pictures is None else self.pictures[one],
+            image_names=self.image_names[one],
+            **by_block,
+        )
 
     def stream(self, stream: str, block: int) -> Tensor:
         """Vectors ``[B, T, D]`` of a stream at a block.
@@ -431,12 +432,16 @@ class Trace:
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""
         block = whole_number(block, "block", 1, self.n_blocks)
+        return attention_parts(self.require_space().adapter.blocks[block - 1])
+
+    def require_space(self) -> Space:
+        """The model that was traced; `RuntimeError` where the trace was loaded from a file without it."""
         if self.space is None:
             raise RuntimeError(
                 "this trace has no model behind it (it was loaded from a file): "
                 "load it with Trace.load(path, space=space), or trace the image again"
             )
-        return attention_parts(self.space.adapter.blocks[block - 1])
+        return self.space
 
     def values(self, block: int) -> Tensor:
         """Values ``[B, H, T, D_head]`` of a block: ``attention_weights @ values`` are the heads' outputs."""
@@ -493,7 +498,7 @@ class Trace:
 
         made = capture(self, **options)
         kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload") if name in options}
-        made.source = LiveSource(self, int(options.get("image", 0)), options=kept)
+        made.source = LiveSource(self.image(options.get("image", 0)), options=kept)
         return made
 
     def save(self, path: str | PathLike[str]) -> None:
@@ -509,7 +514,7 @@ class Trace:
         save_trace(self, path)
 
     @classmethod
-    def load(cls, path: str | PathLike[str], *, device: str = "cpu", space: Any = None) -> Trace:
+    def load(cls, path: str | PathLike[str], *, device: str = "cpu", space: Space | None = None) -> Trace:
         """Read a trace that `save` wrote; ``space`` gives it its model back.
 
         Parameters

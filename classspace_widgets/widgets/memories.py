@@ -102,8 +102,10 @@ def _as_atlas(data: Any, dataset: Any, options: dict[str, Any]) -> MemoryAtlas:
         if dataset is not None or options:
             raise TypeError("an atlas is shown as it is: give the data set and options to memory_atlas, with the model")
         return data
-    if not hasattr(data, "adapter"):
-        raise TypeError(f"expected a ClassSpace or a MemoryAtlas, got {type(data).__name__}")
     from classspace_widgets.memories.atlas import memory_atlas
+    from classspace_widgets.space.space import ClassSpace
+
+    if not isinstance(data, ClassSpace):
+        raise TypeError(f"expected a ClassSpace or a MemoryAtlas, got {type(data).__name__}")
 
     return memory_atlas(data, dataset, **options)

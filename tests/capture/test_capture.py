@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -338,7 +339,7 @@ def test_an_intervention_on_request(space, trace):
     # A view that opens later shows the same steps.
     assert (told["spec"], told["labels"]) == (spec, ["alone"])
     assert "KnockOutAttention" in told["code"]
-    again = capture(trace_with(space, snapshot.source._one_image(), from_spec(spec), attention=True, heads=True))
+    again = capture(trace_with(space, snapshot.source.trace, from_spec(spec), attention=True, heads=True))
     assert set(answer.intervened.arrays) == set(again.arrays)
     for name, array in again.arrays.items():
         np.testing.assert_array_equal(answer.intervened.arrays[name], array)
@@ -353,7 +354,7 @@ def test_the_intervened_pass_is_read_for_more_classes(space, trace):
         ask(snapshot, "intervened classes", classes=[3])
     spec = [{"type": "RemoveTokens", "tokens": [prefix + 5]}]
     ask(snapshot, "whatif", spec=spec)
-    removed = trace_with(space, snapshot.source._one_image(), from_spec(spec), attention=True, heads=True)
+    removed = trace_with(space, snapshot.source.trace, from_spec(spec), attention=True, heads=True)
     whole = capture(removed, payload="classes", classes=[3, 0])
     meta, arrays = unpack(ask(snapshot, "intervened classes", classes=[3, 0]).part)
     assert meta["intervened"] is True
@@ -391,7 +392,7 @@ def test_a_sweep_on_request(space, trace, kind, mode):
     answer = ask(trace.snapshot(image=1), "sweep", **asked)
     meta, arrays = unpack(answer.part)
     sweep = (sweep_heads if kind == "heads" else sweep_tokens)(
-        space, trace.snapshot(image=1).source._one_image(), 2, progress=False, **({"mode": mode} if mode else {})
+        space, trace.snapshot(image=1).source.trace, 2, progress=False, **({"mode": mode} if mode else {})
     )
     np.testing.assert_allclose(arrays["grid"], sweep.effect[0].numpy(), atol=1e-6)
     assert np.nanmax(np.abs(arrays["grid"])) > 1e-4
@@ -544,7 +545,7 @@ def test_some_classes_are_the_likeliest_and_those_that_are_first_most_often():
 def test_a_picture_has_its_own_name():
     space = tiny_vit()
     trace = space.trace(images_for(space))
-    trace.image_names = ("one.png", "two.png")
+    trace = replace(trace, image_names=("one.png", "two.png"))
     assert [capture(trace, image=i).meta["image"]["name"] for i in (0, 1)] == ["one.png", "two.png"]
     assert capture(trace, image=1, title="mine").meta["image"]["name"] == "mine"
     live = trace.snapshot(image=1)
@@ -585,7 +586,7 @@ def test_more_classes_than_sixteen_bits_can_count():
     snapshot = capture(trace, payload="classes", classes=[worst, best])
     assert snapshot.ranks(worst)[-1, 0] == int((logits > logits[worst]).sum()) > 65_535
     assert snapshot.arrays["top"][-1, 0, 0] == best
-    numbers = Reader(trace, 0).ranks([worst])
+    numbers = Reader(trace.image(0)).ranks([worst])
     assert numbers.dtype == np.uint32
     assert numbers[0, -1, 0] == snapshot.ranks(worst)[-1, 0]
     assert int(snapshot.arrays["top"].max()) > 65_535
@@ -615,7 +616,7 @@ def test_the_largest_rank_error_is_that_of_all_points_and_chunks(monkeypatch):
     arrays = capture(trace, payload="increments").arrays
     noise = np.random.default_rng(0).normal(size=arrays["increments"][1].shape) * 100
     arrays["increments"][1] += noise.astype(np.float16)  # what the first attention adds is read worst
-    scale = float(Reader(trace, 0).lens.folded.abs().max()) / 1024
+    scale = float(Reader(trace.image(0)).lens.folded.abs().max()) / 1024
     folded = torch.from_numpy(arrays["embedding"].astype(np.float32)) * scale
     rough = torch.from_numpy(arrays["increments"].astype(np.float32) * arrays["increment_scale"][:, None, None])
     exact, found, largest, sample = None, None, [], sorted({round(c) for c in np.linspace(0, 299, 20)})
@@ -632,7 +633,7 @@ def test_the_largest_rank_error_is_that_of_all_points_and_chunks(monkeypatch):
     assert max(largest) > max(largest[-len(sample) :]), "the last point must not be the worst, or it tells nothing"
     for limit in (200_000_000, 4 * 300 * 5, 4 * 300):
         monkeypatch.setattr("classspace_widgets.capture.reader.SCAN_LIMIT", limit)
-        error = rounding_error(Reader(trace, 0), arrays, scale)
+        error = rounding_error(Reader(trace.image(0)), arrays, scale)
         assert error.largest_rank == max(largest)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -171,7 +173,7 @@ def test_predictions_name_the_pictures_and_ties_share_a_rank(tmp_path):
     table = trace.predictions(k=1)
     assert table["class_name"].tolist() == ["fish", "rocket"]
     assert table["name"].tolist()[0] == "one.png"
-    trace.output = torch.zeros_like(trace.output)
+    trace = replace(trace, output=torch.zeros_like(trace.output))
     assert set(trace.predictions(k=3)["rank"]) == {0}
     assert trace.predictions(k=3)["probability"].tolist() == pytest.approx([1 / 24] * 6)
 

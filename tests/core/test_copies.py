@@ -11,7 +11,7 @@ from timm.models.vision_transformer import ResPostBlock, VisionTransformer
 from tiny_models import perturb, tiny_vit
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.studies.execution import on_device
+from classspace_widgets.space.like import on_device
 from core.families import build, pixels
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3, "num_classes": 5}

@@ -103,7 +103,7 @@ def test_only_what_is_missing_is_assumed():
 
 @pytest.mark.filterwarnings("ignore:.*is assumed")
 def test_twins_and_copies_take_pictures_alike():
-    from classspace_widgets.studies.execution import on_device
+    from classspace_widgets.space.like import on_device
 
     space = ClassSpace(bare(), mean=0.3, std=0.2, crop=0.6)
     for other in (space.random_twin(), on_device(space, "cpu")):

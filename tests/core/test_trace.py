@@ -361,3 +361,40 @@ def test_what_a_trace_gives_can_be_trained_on():
         weight = torch.ones(1, requires_grad=True)
         (tensor * weight).sum().backward()
         assert torch.allclose(weight.grad, tensor.sum(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["ViT", "DeiT, distilled", "SigLIP, GAP", "Parallel attention and MLP"])
+def test_the_trace_of_one_image_reads_as_its_row_of_the_batch(family):
+    space = ClassSpace(build_double(family))
+    trace = space.trace(pixels(space, 3), attention=True, heads=True, keys=True)
+    for number in range(3):
+        one = trace.image(number)
+        row = slice(number, number + 1)
+        assert (one.n_images, one.n_blocks, one.n_tokens) == (1, trace.n_blocks, trace.n_tokens)
+        assert torch.equal(one.output, trace.output[row])
+        for block, stream in trace.points:
+            assert torch.equal(one.stream(stream, block), trace.stream(stream, block)[row])
+            assert torch.allclose(one.logits(stream, block), trace.logits(stream, block)[row], atol=1e-12)
+            assert torch.equal(one.ranks(stream, block), trace.ranks(stream, block)[row])
+        assert torch.allclose(one.readout(), trace.readout()[row], atol=1e-12)
+        for name in ("attention_weights", "head_inputs", "attention_inputs", "mlp_keys"):
+            kept, whole = getattr(one, name), getattr(trace, name)
+            assert kept.keys() == whole.keys()
+            assert all(torch.equal(kept[block], whole[block][row]) for block in whole)
+            # Views of the same memory, no copies.
+            assert all(kept[b].untyped_storage().data_ptr() == whole[b].untyped_storage().data_ptr() for b in whole)
+        assert one.increments[1].untyped_storage().data_ptr() == trace.increments[1].untyped_storage().data_ptr()
+    with pytest.raises(ValueError, match=r"image must be in 0\.\.2, got 3"):
+        trace.image(3)
+
+
+def test_a_trace_does_not_change():
+    space = ClassSpace(build("ViT"))
+    trace = space.trace(pixels(space))
+    with pytest.raises(AttributeError, match="cannot assign"):
+        trace.output = None
+    assert isinstance(trace.increments, tuple)
+    assert trace.points is trace.points
+    # Not compared by its tensors: a trace equals itself alone.
+    assert trace == trace
+    assert trace != space.trace(pixels(space))

@@ -6,6 +6,7 @@ import base64
 import io
 import re
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -179,11 +180,12 @@ def test_on_light_on_dark_and_on_any_page(trace):
 
 def test_names_are_text_and_are_cut_where_there_is_no_room(trace, tmp_path):
     names = trace.class_names
+    long = tuple(f"<b>&{n}\x00 {'long ' * 30}" for n in names)
     try:
-        trace.class_names = trace.space.class_names = tuple(f"<b>&{n}\x00 {'long ' * 30}" for n in names)
-        made = importance_strip(trace, methods=["gradient", "direct"])
+        trace.space.class_names = long
+        made = importance_strip(replace(trace, class_names=long), methods=["gradient", "direct"])
     finally:
-        trace.class_names = trace.space.class_names = names
+        trace.space.class_names = names
     named = next(w for w in words(made) if w.startswith("<b>&fish"))
     assert named.endswith("…")
     texts = [text.text for text in ElementTree.fromstring(made.svg()).iter(f"{SVG}text")]
@@ -198,7 +200,7 @@ def test_pictures_that_are_not_square_and_maps_without_a_picture():
     picture, values = cells(made)
     assert picture.height / picture.width == pytest.approx(0.5)
     assert values.height == picture.height
-    trace.pictures = None
+    trace = replace(trace, pictures=None)
     bare = importance_strip(trace, 1, methods="gradient")
     assert np.isfinite(patch_colours(cells(bare)[-1], trace.grid)).all()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -290,8 +291,7 @@ def placed(ranks):
     logits = {0: [3.0, 2, 1], 1: [2.0, 3, 1], 2: [1.0, 3, 2]}
     tokens = torch.tensor([[logits[0], *(logits[r] for r in pair)] for pair in ranks])
     empty = torch.zeros_like(tokens)
-    trace.increments = [tokens, empty, empty, empty, empty]
-    trace.output = tokens[:, 0]
+    trace = replace(trace, increments=(tokens, empty, empty, empty, empty), output=tokens[:, 0])
     count = len(ranks)
     return trace, torch.zeros(count, dtype=torch.int64), torch.tensor([[1, 0]] * count, dtype=torch.int8)
 
@@ -342,9 +342,9 @@ def test_tokens_and_pictures_are_weighted_apart():
     """One picture has two class tokens, the other one: the mean over tokens is not the mean over pictures."""
     trace, labels, _ = placed([(0, 1), (2, 1)])
     third = trace.increments[0][:, 1:2]
-    for n, increment in enumerate(trace.increments):
-        trace.increments[n] = torch.cat([increment, third if n == 0 else torch.zeros_like(third)], dim=1)
-    trace.grid = (1, 3)
+    more = (third, *[torch.zeros_like(third)] * 4)
+    increments = tuple(torch.cat(pair, dim=1) for pair in zip(trace.increments, more, strict=True))
+    trace = replace(trace, increments=increments, grid=(1, 3))
     study = PlaceDifference()
     study.update(trace, labels, torch.tensor([[1, 0, 1], [1, 0, -1]], dtype=torch.int8))
     result = study.result()
