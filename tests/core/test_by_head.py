@@ -12,6 +12,7 @@ from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
+from classspace_widgets.metrics.identifiability import chance_identifiability, identifiability
 from classspace_widgets.scenes import gallery
 from classspace_widgets.studies import bootstrap_ci, head_table
 from core.families import build_double, pixels
@@ -181,11 +182,11 @@ def test_predictions_name_the_pictures_and_ties_share_a_rank(tmp_path):
 @pytest.mark.parametrize("count", [1, 2, 5, 24, 1000])
 def test_identifiability_at_chance(count):
     ranks = torch.arange(count)
-    assert m.chance_identifiability(count) == pytest.approx(float(m.identifiability(ranks, count).double().mean()))
+    assert chance_identifiability(count) == pytest.approx(float(identifiability(ranks, count).double().mean()))
 
 
 def test_chance_needs_classes():
     with pytest.raises(ValueError, match="n_classes must be at least 1, got 0"):
-        m.chance_identifiability(0)
+        chance_identifiability(0)
     with pytest.raises(TypeError, match="whole number"):
-        m.chance_identifiability(2.5)
+        chance_identifiability(2.5)

@@ -11,6 +11,7 @@ from classspace_widgets import metrics as m
 from classspace_widgets.explain import importance
 from classspace_widgets.explain.methods import METHODS
 from classspace_widgets.lookup import chosen_classes, own_classes
+from classspace_widgets.metrics.identifiability import identifiability
 from core.families import build, pixels
 
 LABELS = [3, 8]
@@ -81,7 +82,7 @@ def test_over_several_blocks_and_chosen_tokens(trace):
 
 def test_identifiability_reads_what_ranks_read(trace):
     own = trace.ranks("residual", None, labels=LABELS)[..., 0]
-    assert torch.equal(m.class_identifiability(trace, LABELS), m.identifiability(own, trace.n_classes))
+    assert torch.equal(m.class_identifiability(trace, LABELS), identifiability(own, trace.n_classes))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -14,6 +14,7 @@ from classspace_widgets import ClassSpace, Trace
 from classspace_widgets import metrics as m
 from classspace_widgets.interventions import KnockOutAttention, RemoveTokens, run_with
 from classspace_widgets.lens import ClassLens
+from classspace_widgets.metrics.identifiability import identifiability
 from classspace_widgets.models import UnsupportedModelError
 from core.families import SMALL, build, build_double, perturbed, pixels
 
@@ -112,7 +113,7 @@ def test_streaming_with_many_classes(many, k):
 
 def test_the_worst_rank_is_exactly_one_in_so_many():
     for n_classes in (3, 1000, 1003, 21_843):
-        worst, best = m.identifiability(torch.tensor([n_classes - 1, 0]), n_classes)
+        worst, best = identifiability(torch.tensor([n_classes - 1, 0]), n_classes)
         assert worst == torch.tensor(1 / n_classes)
         assert best == 1
 
