@@ -1,14 +1,16 @@
-"""Every public name stands in the built reference, and its docstring has the sections that readers look for.
+"""Every public name is in the built reference, and its docstring has the sections that readers look for.
 
-``python check_reference.py build/docs``.  What makes a docstring whole is numpydoc's own validation; which of its rules
-count is below.  A function has its parameters, what it returns and an example; a class that people make themselves has
-its parameters and an example; a class that is handed to them says what it holds and who makes it.
+``python check_reference.py build/docs``. numpydoc's validation checks docstrings, with the rules listed below. A function
+describes its parameters and what it returns, with an example; a class that people make has parameters and an example; a class
+that functions return describes its attributes and says what makes it. Returned classes must be in the reference too, although
+packages do not list them.
 """
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import pkgutil
 import sys
 import zlib
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ import classspace_widgets
 # Documented beside the modules that the package itself names.
 BESIDE = ("capture", "images", "models.convert", "snapshot.atlas", "snapshot.filmstrip")
 ALWAYS = {"GL03", "GL07", "GL08", "GL09", "SS01", "SS02", "SS04", "PR10"}
+INTERNAL = {"__main__", "cli", "training"}
 SUBCLASSES = {"Study", "View", "AnyWidget", "Exception", "Protocol"}
 
 
@@ -40,6 +43,18 @@ def public() -> Iterator[tuple[str, Any, bool]]:
                 made = inspect.isfunction(function) or isinstance(function, (classmethod, staticmethod, property))
                 if made and not method.startswith("_"):
                     yield f"{module.__name__}.{each}.{method}", function, True
+
+
+def returned() -> Iterator[str]:
+    """Full names of the classes that functions return."""
+    for found in pkgutil.walk_packages(classspace_widgets.__path__, "classspace_widgets."):
+        if found.name.split(".")[1] in INTERNAL:
+            continue
+        module = importlib.import_module(found.name)
+        for name, thing in vars(module).items():
+            own = inspect.isclass(thing) and thing.__module__ == module.__name__ and not name.startswith("_")
+            if own and "Made by `" in (thing.__doc__ or ""):
+                yield f"{module.__name__}.{name}"
 
 
 def described(site: Path) -> set[str]:
@@ -77,6 +92,9 @@ def check(site: Path) -> tuple[int, list[str]]:
         if path not in known:
             problems.append(f"{path}: not in the reference")
         problems += [f"{path}: {text}" for text in lacking(path, thing, method)]
+    for path in returned():
+        if not any(name.endswith(f".{path.rsplit('.', 1)[1]}") for name in known):
+            problems.append(f"{path}: not in the reference")
     return count, problems
 
 

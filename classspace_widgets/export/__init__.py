@@ -4,7 +4,8 @@
 large that is, `page` and `packed` write HTML; `saved` makes the form in which a notebook keeps a view.
 """
 
-from classspace_widgets.export.html import ExportedPage, export_html
+from classspace_widgets.export.html import ExportedPage as ExportedPage
+from classspace_widgets.export.html import export_html
 from classspace_widgets.export.portable import Payload
 
-__all__ = ["ExportedPage", "Payload", "export_html"]
+__all__ = ["Payload", "export_html"]

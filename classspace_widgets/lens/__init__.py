@@ -8,9 +8,11 @@ norm's weight and mean subtraction folded into the class embedding once,
 raw readings of a stream are the sums of the raw readings of its increments, and ranks need no division by sigma.
 """
 
-from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
-from classspace_widgets.lens.lens import ClassLens, class_ranks
-from classspace_widgets.lens.pooled import PooledLens
-from classspace_widgets.lens.readout import Readout
+from classspace_widgets.lens.fitted import FittedLens
+from classspace_widgets.lens.fitted import LensMismatchError as LensMismatchError
+from classspace_widgets.lens.lens import ClassLens as ClassLens
+from classspace_widgets.lens.lens import class_ranks
+from classspace_widgets.lens.pooled import PooledLens as PooledLens
+from classspace_widgets.lens.readout import Readout as Readout
 
-__all__ = ["ClassLens", "FittedLens", "LensMismatchError", "PooledLens", "Readout", "class_ranks"]
+__all__ = ["FittedLens", "class_ranks"]

@@ -361,8 +361,6 @@ def most_activating(
     >>> list(found.columns)
     ['value', 'place', 'picture', 'label', 'row', 'column', 'coefficient']
     """
-    import pandas as pd
-
     from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
     from classspace_widgets.space.pixels import PixelTransform
@@ -402,8 +400,15 @@ def most_activating(
                     # Picture and token are negated, so that of equal coefficients the heap keeps the earliest.
                     entry = (float(coefficients[b, n, column]), -item.index, -int(tokens[b, n, column]), item.label)
                     (heapq.heappush if len(best[value]) < k else heapq.heappushpop)(best[value], entry)
+    return _ranked(best, chosen, columns)
+
+
+def _ranked(best: dict[int, list[tuple[float, int, int, int]]], values: Sequence[int], columns: int) -> pd.DataFrame:
+    """The table of `most_activating` from the heap of every value vector."""
+    import pandas as pd
+
     ranked = []
-    for value in chosen:
+    for value in values:
         for place, (coefficient, picture, token, label) in enumerate(sorted(best[value], reverse=True)):
             row, column = divmod(-token, columns)
             ranked.append((value, place, -picture, label, row, column, coefficient))
