@@ -11,8 +11,9 @@ raw readings of a stream are the sums of the raw readings of its increments, and
 from classspace_widgets.lens.fitted import FittedLens
 from classspace_widgets.lens.fitted import LensMismatchError as LensMismatchError
 from classspace_widgets.lens.lens import ClassLens as ClassLens
-from classspace_widgets.lens.lens import class_ranks
 from classspace_widgets.lens.pooled import PooledLens as PooledLens
+from classspace_widgets.lens.ranking import class_ranks
+from classspace_widgets.lens.ranking import count_above as count_above
 from classspace_widgets.lens.readout import Readout as Readout
 
 __all__ = ["FittedLens", "class_ranks"]

@@ -1,4 +1,4 @@
-"""`ClassLens`, and exact ranks by counting; the algebra stands in the package's text."""
+"""`ClassLens`; the algebra stands in the package's text."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-__all__ = ["ClassLens", "LiveLens", "class_ranks"]
+__all__ = ["ClassLens", "LiveLens"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,30 +182,3 @@ def norm_kind(norm: nn.Module | None) -> str:
         f"the final norm must be a LayerNorm, an RMSNorm or nothing, got {type(norm).__name__}; "
         "its scale cannot be separated from the class embedding"
     )
-
-
-def class_ranks(logits: Tensor, classes: Tensor | None = None) -> Tensor:
-    """Rank of every class: how many classes have a strictly larger logit; 0 is best, ties share the better rank.
-
-    A removed token, whose logits are NaN, has no ranks: they are -1.
-
-    Parameters
-    ----------
-    logits : Tensor [..., C]
-        Class logits (any positive multiple of them, plus any constant, gives the same ranks).
-    classes : Tensor [K], optional
-        Rank only these classes.
-
-    Returns
-    -------
-    Tensor [..., C] or [..., K], int64
-
-    Examples
-    --------
-    >>> class_ranks(torch.tensor([2.0, 5.0, 2.0]))
-    tensor([1, 0, 1])
-    """
-    asked = logits if classes is None else logits[..., classes]
-    ordered = logits.sort(dim=-1).values.contiguous()
-    ranks = logits.shape[-1] - torch.searchsorted(ordered, asked.contiguous(), right=True)
-    return ranks.masked_fill_(asked.isnan(), -1)

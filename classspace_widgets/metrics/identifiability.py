@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from classspace_widgets.lens import count_above
 from classspace_widgets.lookup import at_least, own_classes
 from classspace_widgets.points import SUBLAYERS
 
@@ -205,7 +206,7 @@ def _over_blocks(
 def _rank_of(logits: Tensor, labels: Tensor) -> Tensor:
     """Ranks ``[B, T]`` of each image's class in ``[B, T, C]``."""
     own = torch.stack([one[:, label] for one, label in zip(logits, labels, strict=True)])
-    return (logits > own).sum(dim=-1).masked_fill(own[..., 0].isnan(), -1)
+    return count_above(logits, own)[..., 0]
 
 
 def _labels(trace: Trace, labels: Labels) -> Tensor:

@@ -151,7 +151,10 @@ class Snapshot:
         return np.asarray(self.counted_ranks([class_index])[0])
 
     def counted_ranks(self, classes: Sequence[int]) -> Array:
-        """Class ranks ``[K, S, T']`` int64, counted over all classes; of a snapshot that carries all of them."""
+        """Class ranks ``[K, S, T']`` int64, counted over all classes; of a snapshot that carries all of them.
+
+        As `lens.count_above` counts, without torch; but 0 at tokens that were removed.
+        """
         ranks = np.zeros((len(classes), *self.arrays["sigma"].shape), np.int64)
         for tokens, logits in self.scan():
             for counted, c in zip(ranks, classes, strict=True):

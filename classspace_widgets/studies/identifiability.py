@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from classspace_widgets.lens import count_above
 from classspace_widgets.metrics.identifiability import chance_identifiability
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import Study
@@ -59,7 +60,7 @@ class Accuracy(ShareStudy):
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Pictures whose label is among the k best."""
         output = batch.trace.output
-        rank = (output > output.gather(1, batch.labels[:, None])).sum(dim=1).cpu().numpy()
+        rank = count_above(output, output.gather(1, batch.labels[:, None]))[:, 0].cpu().numpy()
         hits = np.stack([rank < k for k in self.k], axis=1)[:, :, None].astype(np.float64)
         return hits, np.ones_like(hits)
 

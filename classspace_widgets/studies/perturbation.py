@@ -9,6 +9,7 @@ import pandas as pd
 import torch
 
 from classspace_widgets.images import Prepared
+from classspace_widgets.lens import count_above
 from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.readings import GROUPS
@@ -54,7 +55,8 @@ class _PassStudy(ShareStudy):
         hits = (trace.output.argmax(dim=-1) == labels).double()
         with torch.inference_mode():
             logits = trace.lens.logits(_last(trace))
-            rank = (logits > logits.gather(-1, labels.view(-1, 1, 1).expand(*logits.shape[:2], 1))).sum(dim=-1)
+            own = logits.gather(-1, labels.view(-1, 1, 1).expand(*logits.shape[:2], 1))
+            rank = count_above(logits, own)[..., 0]
         member = member[:, : logits.shape[1]]
         points = torch.einsum("bt,btg->bg", (c - rank).double(), member)
         over = torch.stack([torch.zeros_like(points), points], dim=1)

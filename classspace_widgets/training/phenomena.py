@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classspace_widgets.lens import count_above
 from classspace_widgets.training.augment import CONTEXT, normalise, token_targets
 from classspace_widgets.training.cache import DrawnScenes
 
@@ -71,7 +72,7 @@ def identifiability(logits: Tensor, labels: Tensor) -> Tensor:
     """
     wanted = labels[:, None].expand(logits.shape[:2]) if labels.ndim == 1 else labels
     own = logits.gather(-1, wanted[..., None])
-    return 1 - (logits > own).sum(-1) / logits.shape[-1]
+    return 1 - count_above(logits, own)[..., 0] / logits.shape[-1]
 
 
 @dataclass(frozen=True)

@@ -127,19 +127,13 @@ def test_counting_does_not_overflow():
 
 
 def test_rows_are_counted_in_pieces():
-    from classspace_widgets.lens.ranking import COUNTED, Ranker, padded_classes
+    from classspace_widgets.lens.ranking import COUNTED_ROWS, Ranker, padded_classes
 
-    rows = 2 * COUNTED + 7
+    rows = 2 * COUNTED_ROWS + 7
     scores = torch.randn(rows, padded_classes(20), generator=torch.Generator().manual_seed(0))
     ranker = Ranker(rows, 20, 1, dtype=scores.dtype, device=scores.device)
     own = scores[:, 3:4].clone()
     assert torch.equal(ranker.count_above(scores, own).long(), (scores > own).sum(dim=1))
-
-
-def test_ties_share_the_better_rank():
-    from classspace_widgets.lens import class_ranks
-
-    assert class_ranks(torch.tensor([2.0, 5.0, 2.0, 1.0])).tolist() == [1, 0, 1, 3]
 
 
 def test_float32_ranks_are_those_of_float64_but_for_near_ties(many):

@@ -1,0 +1,79 @@
+"""Ranks are numbers of strictly larger scores: every way of counting them, against Python's own comparison."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from make_fixtures import synthetic
+
+from classspace_widgets.lens import class_ranks, count_above
+from classspace_widgets.lens.ranking import COUNTED_CLASSES, Ranker, padded_classes
+
+# Few values, so that ties are common, and what floats have besides numbers.
+score = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, math.inf, -math.inf, math.nan])
+
+
+def slow(scores: list[float], own: float) -> int:
+    return -1 if math.isnan(own) else sum(other > own for other in scores)
+
+
+@given(st.lists(st.lists(score, min_size=5, max_size=5), min_size=1, max_size=4), st.lists(score, max_size=3))
+def test_larger_scores_are_counted(rows, own):
+    scores, wanted = torch.tensor(rows), torch.tensor([own] * len(rows)).reshape(len(rows), len(own))
+    expected = [[slow(row, one) for one in own] for row in rows]
+    assert count_above(scores, wanted).tolist() == expected
+    assert count_above(scores.double(), wanted.double()).tolist() == expected
+
+
+@settings(max_examples=50)
+@given(st.integers(1, 3 * COUNTED_CLASSES), st.data())
+def test_ranks_of_all_classes_are_counted_or_sorted_alike(count, data):
+    scores = data.draw(st.lists(score, min_size=count, max_size=count))
+    expected = [slow(scores, one) for one in scores]
+    assert class_ranks(torch.tensor(scores)).tolist() == expected
+    chosen = data.draw(st.lists(st.integers(0, count - 1), max_size=3 * COUNTED_CLASSES))
+    assert class_ranks(torch.tensor(scores), torch.tensor(chosen, dtype=torch.long)).tolist() == [
+        expected[c] for c in chosen
+    ]
+
+
+def test_ties_share_the_better_rank():
+    assert class_ranks(torch.tensor([2.0, 5.0, 2.0, 1.0])).tolist() == [1, 0, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_counts_are_exact_in_half_precision(dtype):
+    """Sums of ones in bfloat16 end at 256."""
+    scores = torch.ones(2, 3000, dtype=dtype)
+    assert count_above(scores, torch.tensor([[0.0], [1.0]], dtype=dtype)).tolist() == [[3000], [0]]
+
+
+def test_scores_that_autograd_follows_are_counted():
+    scores = torch.tensor([[1.0, 3.0, 2.0]], requires_grad=True) * 2
+    assert count_above(scores, scores[:, 2:]).tolist() == [[1]]
+
+
+@pytest.mark.parametrize("classes", [20, 300, 1003])
+def test_the_kernel_of_the_streaming_readings_counts_the_same(classes):
+    """It counts in buffers that are made once, and masks nothing: that is done once for all points."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.full((50, padded_classes(classes)), -1e30)
+    scores[:, :classes] = torch.randint(0, 40, (50, classes), generator=generator).float()
+    ranker = Ranker(50, classes, 1, dtype=scores.dtype, device=scores.device)
+    for c in (0, 7, classes - 1):
+        own = scores[:, c : c + 1].clone()
+        assert torch.equal(ranker.count_above(scores, own).long(), count_above(scores, own)[:, 0])
+
+
+@pytest.mark.parametrize("mode", ["all", "increments"])
+def test_a_snapshot_counts_the_same_without_torch(mode):
+    snapshot = synthetic(mode)
+    ranks = snapshot.counted_ranks(range(7))
+    for tokens, logits in snapshot.scan():
+        expected = count_above(torch.from_numpy(logits), torch.from_numpy(logits)).numpy()
+        np.testing.assert_array_equal(np.moveaxis(ranks, 0, -1)[:, tokens], expected)
