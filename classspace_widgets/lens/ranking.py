@@ -66,9 +66,9 @@ def count_above(scores: Tensor, own: Tensor) -> Tensor:
         return torch.empty(own.shape, dtype=torch.int64, device=own.device)
     if scores.device.type == "cpu":
         ones = torch.empty(scores.shape, dtype=_counting(scores.dtype, scores.shape[-1]))
-        counts = [_ones_above(scores, one, ones) for one in own.split(1, dim=-1)]
+        counts = [_ones_above(scores, one, ones) for one in torch.split(own, 1, dim=-1)]
     else:
-        counts = [torch.count_nonzero(scores > one, dim=-1) for one in own.split(1, dim=-1)]
+        counts = [torch.count_nonzero(scores > one, dim=-1) for one in torch.split(own, 1, dim=-1)]
     return torch.stack(counts, dim=-1).long().masked_fill_(own.isnan(), -1)
 
 
