@@ -328,7 +328,7 @@ def test_more_top_classes_than_are_found_by_groups(many, k):
 
 def test_sources_need_the_attention_of_all_heads(space):
     some = space.trace(pixels(space), attention={1: [0]}, heads=True)
-    with pytest.raises(ValueError, match="all 4 heads of block 1 is needed, 1 were kept"):
+    with pytest.raises(ValueError, match="all 4 heads of block 1, the trace has 1"):
         m.direct_by_source(some, 1, [3], [0])
     assert "attention" not in space.trace(pixels(space), attention={1: [0], 2: [0]}).snapshot().arrays
 
