@@ -1,12 +1,12 @@
-"""What readings cost, as ratios to the bare forward pass, beside other ways to get them.
+"""The cost of readings, as ratios to the bare forward pass, compared with other packages.
 
     python benchmarks/core.py                    # batch 1 and 8 on the CPU
     python benchmarks/core.py --device cuda --batches 1 8 64
-    python benchmarks/core.py --peers            # also ViT-Prisma and nnsight, where they are installed
-    python benchmarks/core.py --memory           # peak memory over the bare pass, each in a process of its own
+    python benchmarks/core.py --peers            # also ViT-Prisma and nnsight, if they are installed
+    python benchmarks/core.py --memory           # peak memory over the bare pass, each in its own process
 
-Every round times every method once, one after the other, so that all see the same machine; ratios are taken within a
-round, and their median over rounds is printed.
+Every round times every method once, so that slow phases of the machine affect all of them; ratios are computed within a round,
+and their median over rounds is printed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def make(device):
 
     torch.manual_seed(0)
     model = timm.create_model(MODEL).eval()
-    # Fresh heads have no bias, and with no bias the lens would be a little cheaper than it is in earnest.
+    # New heads have a bias of 0, for which the lens would be a little cheaper than for trained ones.
     torch.nn.init.normal_(model.head.bias)
     return ClassSpace(model, device=device, check=False)
 

@@ -1,7 +1,7 @@
-"""Everything that a GPU has to show, in one command and in order of importance, within the minutes that are given.
+"""All measurements on a GPU in one command, in order of importance, within a given number of minutes.
 
     python benchmarks/cuda.py --minutes 8              # on a GPU
-    python benchmarks/cuda.py --device cpu --tiny      # a rehearsal: small models, a few rounds
+    python benchmarks/cuda.py --device cpu --tiny      # without a GPU: small models, a few rounds
 
 First the tests marked ``cuda``; then ratios to the bare forward pass, methods in turns within each round, medians over
 rounds; then ranks of the fast precisions on a trained model, and training steps of the model of photographs.
@@ -414,19 +414,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=8)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--tiny", action="store_true", help="rehearse: small models, a few rounds")
+    parser.add_argument("--tiny", action="store_true", help="trial run: small models, a few rounds")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of the results")
     parser.add_argument("--only", nargs="+", choices=[part.__name__ for part in PARTS])
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("no CUDA device is there; rehearse with --device cpu --tiny")
+        parser.error("there is no CUDA device; for a trial run use --device cpu --tiny")
     options.out.mkdir(parents=True, exist_ok=True)
     name = (
         torch.cuda.get_device_name()
         if options.device == "cuda"
         else f"{platform.machine()} CPU, {os.cpu_count()} cores"
     )
-    rehearsal = "" if options.device == "cuda" else " A rehearsal without a GPU: its numbers mean nothing."
+    rehearsal = "" if options.device == "cuda" else " A trial run without a GPU: its numbers mean nothing."
     title = f"{date.today()}: {name}, torch {torch.__version__}, Python {platform.python_version()}.{rehearsal}"
     sheet = Sheet(options.out, title)
     bench = Bench(options.device, time.monotonic() + 60 * options.minutes, sheet, options.tiny)

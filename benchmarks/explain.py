@@ -1,4 +1,4 @@
-"""What token importance and perturbation tests cost: ``python benchmarks/explain.py [--threads 2] [--repeats 15] [--clock cpu]``.
+"""The cost of token importance and perturbation tests: ``python benchmarks/explain.py [--threads 2] [--repeats 15] [--clock cpu]``.
 
 ViT-B/32 (224 pixels, 1000 classes); ratios are to the bare forward pass of the same batch, medians and minima of
 interleaved repeats.

@@ -1,4 +1,4 @@
-"""What interventions and sweeps cost: ``python benchmarks/interventions.py [--threads 2] [--repeats 15] [--clock cpu]``.
+"""The cost of interventions and sweeps: ``python benchmarks/interventions.py [--threads 2] [--repeats 15] [--clock cpu]``.
 
 Ratios are to the bare forward pass of the same batch, medians of interleaved repeats.
 """

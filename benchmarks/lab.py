@@ -1,4 +1,4 @@
-"""How long a person waits in a real JupyterLab: first paint, a class that the kernel has to read, an intervention.
+"""Waiting times in a real JupyterLab: first paint, a class that the kernel has to read, an intervention.
 
     PYTHONPATH=tests python -m pytest -q -s -p browser.conftest benchmarks/lab.py
 

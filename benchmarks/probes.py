@@ -1,4 +1,4 @@
-"""What one pass for linear probes of every block, token and class costs: ``python benchmarks/probes.py``.
+"""The cost of one pass for linear probes of every block, token and class: ``python benchmarks/probes.py``.
 
 The sums of 13 stream points x 65 tokens over many pictures, against the bare forward pass over the same pictures, in
 turns; then the solves.  Pictures are drawn before the clock starts.

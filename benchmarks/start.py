@@ -1,4 +1,4 @@
-"""What the first seconds cost: ``python benchmarks/start.py``.  Every step is timed in fresh processes, one after the other."""
+"""The time until the first view: ``python benchmarks/start.py``. Every step is timed in new processes, one after the other."""
 
 from __future__ import annotations
 

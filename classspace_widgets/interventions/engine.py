@@ -33,7 +33,7 @@ from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import Adapter, UnsupportedModelError
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.points import SUBLAYERS
-from classspace_widgets.trace.hooks import alone, in_pieces, of_this_pass
+from classspace_widgets.trace.hooks import exclusive, in_pieces, of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -92,7 +92,7 @@ def intervene(
     several = [interventions] if isinstance(interventions, Intervention) else interventions
     plan = Plan.build(adapter, several, sources or {})
     with ExitStack() as stack:
-        stack.enter_context(alone(adapter.model))
+        stack.enter_context(exclusive(adapter.model))
         _change_embedding(plan, stack)
         for block in range(1, plan.sizes.blocks + 1):
             _change_attention(plan, block, stack)

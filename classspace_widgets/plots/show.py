@@ -18,7 +18,7 @@ _AROUND_FRAME = 96
 
 
 class ShownFigure:
-    """A figure as a notebook shows it, in a frame of its own.
+    """A figure as a notebook shows it, in its own frame.
 
     Made by `show_figure`.
 

@@ -39,7 +39,7 @@ def check_result(result: Any, *, columns: tuple[str, ...] = (), tables: tuple[st
 
 
 def styled_figure(title: str, *, legend: str = "center", **options: Any) -> Any:
-    """An empty figure in the common style; ``legend`` is the legend's place, ``"right"`` for beside the plot."""
+    """An empty figure in the common style; ``legend`` is the legend's place; ``"right"`` is outside the plot."""
     fig = figure(title=title, tools="pan,wheel_zoom,box_zoom,reset,save", toolbar_location="above", **options)
     fig.toolbar.logo = None
     fig.toolbar.autohide = True

@@ -12,7 +12,7 @@ from classspace_widgets.lookup import at_least
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.space.verify import check_tokens, tensor_output
 from classspace_widgets.trace import Trace
-from classspace_widgets.trace.hooks import alone, evaluating, passing, recording
+from classspace_widgets.trace.hooks import evaluating, exclusive, passing, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def in_chunks(space: ClassSpace, pixels: Tensor, run: Callable[[Tensor], T], chu
     size = len(pixels) if chunk is None else min(at_least(chunk, "chunk (images per pass)", 1), len(pixels))
     done: list[T] = []
     start = 0
-    with alone(space.model), over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
+    with exclusive(space.model), over_blocks(space.adapter.blocks, len(pixels), "forward pass"):
         while start < len(pixels):
             part = slice(start, min(start + size, len(pixels)))
             try:

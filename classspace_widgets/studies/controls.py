@@ -1,4 +1,4 @@
-"""Tables of a model beside those of its random twins."""
+"""Tables of a model together with those of its random twins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 
 
 def with_controls(trained: pd.DataFrame, random: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """A model's table with that of its twins below it, told apart by the column ``weights``; several twins as their mean."""
+    """A model's table followed by that of its twins, with the column ``weights``; several twins as their mean."""
     parts = [("trained", trained)]
     if random:
         parts.append(("random", random[0] if len(random) == 1 else _mean_of(random)))

@@ -22,7 +22,7 @@ from classspace_widgets.images import Prepared
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.progress import quiet
 from classspace_widgets.studies.readings import Readings, under_autocast
-from classspace_widgets.trace.hooks import alone
+from classspace_widgets.trace.hooks import exclusive
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
@@ -188,7 +188,7 @@ def read_batch(
     """`Readings` of one pass over pixels ``[B, 3, height, width]``, with everything in ``needs``."""
     active: dict[tuple[int, str], torch.Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(alone(space.model))
+        stack.enter_context(exclusive(space.model))
         stack.enter_context(under_autocast(space.device, autocast))
         if "active" in needs:
             from classspace_widgets.memories.values import recording_active

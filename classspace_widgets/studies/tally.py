@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Tally:
-    """Sums of whole numbers over pictures, exact in float64, so that merging in any order gives the same result.
+    """Sums of whole numbers over pictures, exact in float64, so the result does not depend on the order of merging.
 
     Attributes
     ----------

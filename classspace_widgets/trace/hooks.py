@@ -133,7 +133,7 @@ def recording(
     """
     kept = Recording()
     with ExitStack() as stack:
-        stack.enter_context(alone(adapter.model))
+        stack.enter_context(exclusive(adapter.model))
         on_increments(adapter, stack, kept.append)
         hook(
             stack,
@@ -199,7 +199,7 @@ def _kind(value: Any) -> str:
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Evaluation mode for a pass, in one thread at a time, nothing compiled or computed twice; all goes back as it was."""
-    with alone(model), ExitStack() as stack:
+    with exclusive(model), ExitStack() as stack:
         training = [module for module in model.modules() if module.training]
         # Every pass brings hooks of its own, and compiled parts would be compiled anew for each.
         compiled = any(hasattr(m, "_orig_mod") or m._compiled_call_impl is not None for m in model.modules())
@@ -220,8 +220,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def alone(model: nn.Module) -> Iterator[None]:
-    """A model for one thread at a time: hooks and flags belong to the model, so they would act on other passes too."""
+def exclusive(model: nn.Module) -> Iterator[None]:
+    """Let one thread at a time use a model: hooks and flags belong to the model, so they would change other passes too."""
     with _LOCKS_LOCK:
         lock = _LOCKS.setdefault(unwrapped(model), threading.RLock())
     with lock:

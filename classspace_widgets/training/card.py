@@ -74,7 +74,7 @@ def _initial_weights(recipe: dict[str, Any]) -> str:
 
 
 def _supervision(recipe: dict[str, Any]) -> str:
-    """What the model was told: one label a picture, or a class for its tokens too."""
+    """The training targets: one label a picture, or a class for its tokens too."""
     if not recipe["token_weight"]:
         return "One label per picture and nothing else: no token is told what it shows."
     return (
