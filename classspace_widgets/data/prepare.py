@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from classspace_widgets.data.sets import COLUMNS, whole_label
-from classspace_widgets.images import check_values, read_picture
+from classspace_widgets.images import read_picture
+from classspace_widgets.images.ready import check_values
 from classspace_widgets.masks import DatasetError, binary_mask, tokens_inside
 from classspace_widgets.pictures import shown_name
 from classspace_widgets.space.pixels import PixelTransform

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from classspace_widgets.images import input_channels
+from classspace_widgets.images.preprocessing import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
 from classspace_widgets.lens import ClassLens, Readout

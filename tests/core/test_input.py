@@ -142,7 +142,7 @@ def test_truncated_and_gigantic_files(plain, tmp_path, monkeypatch):
     data = (tmp_path / "whole.jpg").read_bytes()
     with pytest.raises(ValueError, match="damaged or cut short"):
         plain.trace(data[: len(data) // 2])
-    monkeypatch.setattr("classspace_widgets.images.MOST_PIXELS", 200_000)
+    monkeypatch.setattr("classspace_widgets.images.read.MAX_PIXELS", 200_000)
     with pytest.raises(ValueError, match=r"too narrow: 1 x 501 pixels, at most 1 : 500"):
         plain.trace(Image.new("RGB", (1, 501)))
     with pytest.raises(ValueError, match="too large: 600 x 400"):

@@ -1,0 +1,12 @@
+"""From anything that is a picture to pixels for a model.
+
+`read` opens and converts pictures, `preprocessing` resizes and normalises them as the model's configuration says, `ready`
+checks tensors that are input already, and `inputs` takes lists of all of these.
+"""
+
+from classspace_widgets.images.inputs import prepare, prepare_input
+from classspace_widgets.images.preprocessing import Preprocessing
+from classspace_widgets.images.read import read_picture
+from classspace_widgets.images.ready import Prepared
+
+__all__ = ["Prepared", "Preprocessing", "prepare", "prepare_input", "read_picture"]
