@@ -44,7 +44,7 @@ class Point(NamedTuple):
     Attributes
     ----------
     block : int
-        0..L; block 0 has the residual stream alone, which is the embedding.
+        0..L; block 0 has only the residual stream, which is the embedding.
     stream : str
         ``"attention"`` or ``"mlp"`` (what is added), ``"mid"`` or ``"residual"`` (the residual stream after it); of
         parallel blocks ``"block"`` or ``"residual"``.
@@ -228,7 +228,7 @@ class Points(Sequence[Point]):
         return [n for n, point in enumerate(self) if point.stream in wanted]
 
     def of_block(self, block: int) -> range:
-        """Numbers of all points of a block; block 0 has the embedding alone."""
+        """Numbers of all points of a block; block 0 has only the embedding."""
         last = self.number("residual", block)
         return range(last - len(self.streams) + 1, last + 1) if block else range(1)
 

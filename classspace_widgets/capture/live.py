@@ -14,7 +14,7 @@ import torch
 from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
 from classspace_widgets.capture.requests import Request
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.snapshot.container import pack
 from classspace_widgets.snapshot.source import Answer, Progress
 from classspace_widgets.space.space import space_of
@@ -120,7 +120,7 @@ class LiveSource:
 
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""
-        with torch.inference_mode(), in_full(self.trace.output):
+        with torch.inference_mode(), full_precision(self.trace.output):
             return Reader(self.trace).increments()[0]
 
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:

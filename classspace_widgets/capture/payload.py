@@ -13,7 +13,7 @@ import torch
 
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.files import readable
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.masks import object_numbers
@@ -100,7 +100,7 @@ def capture(
     if payload not in ("auto", "all", "classes", "increments"):
         raise ValueError(f"payload must be 'auto', 'all', 'classes' or 'increments', got {payload!r}")
     passes = {"classes": 2, "increments": 4}
-    with torch.inference_mode(), in_full(trace.output), progress_bar(100, "snapshot", "%") as bar:
+    with torch.inference_mode(), full_precision(trace.output), progress_bar(100, "snapshot", "%") as bar:
         reader = Reader(trace, lambda share: bar.update(100 * share / passes[mode]))
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         mode = cast("PayloadMode", payload if payload != "auto" else "all" if size <= ALL_LIMIT else "classes")

@@ -24,6 +24,11 @@ ATTENTION_LIMIT = 2_500_000
 """Bytes of attention weights up to which a snapshot carries the rows of every token."""
 SCAN_LIMIT = 200_000_000
 """Bytes of class readings held at once while ranks are counted."""
+HALF_LIMIT = 3e4
+"""Largest number that is stored in float16, which ends at 65,504: half of that."""
+HALF_PEAK = 1024.0
+"""What the largest number of an array is scaled to in float16: far below its end, and numbers down to a millionth of it keep
+some of their digits (float16 begins at 6e-8)."""
 TOP = 5
 SAMPLED = 20
 """Classes whose ranks are compared to tell what float16 does to ranks."""
@@ -122,8 +127,8 @@ class Reader:
         """The increments and the class embedding in float16, each scaled to fit."""
         stacked = torch.stack(self.vectors)
         # Removed tokens are NaN, and must not decide about the others.
-        scale = stacked.nan_to_num(nan=0.0).abs().amax(dim=(1, 2)).clamp_min(1e-12) / 1024.0
-        peak = float(self.lens.folded.abs().max().clamp_min(1e-12)) / 1024.0
+        scale = stacked.nan_to_num(nan=0.0).abs().amax(dim=(1, 2)).clamp_min(1e-12) / HALF_PEAK
+        peak = float(self.lens.folded.abs().max().clamp_min(1e-12)) / HALF_PEAK
         arrays = {
             "increments": as_float(stacked / scale[:, None, None]).astype(np.float16),
             "increment_scale": as_float(scale),
@@ -260,4 +265,4 @@ def _half(tensor: Tensor) -> Array:
 
 def fitting(array: Array) -> Array:
     """Float16 where it fits, float32 otherwise."""
-    return array if float(np.nanmax(np.abs(array), initial=0)) > 3e4 else array.astype(np.float16)
+    return array if float(np.nanmax(np.abs(array), initial=0)) > HALF_LIMIT else array.astype(np.float16)

@@ -14,7 +14,7 @@ import torch
 from classspace_widgets.explain.closed_form import block_importance, checked_parts
 from classspace_widgets.explain.reading import differentiable_logits, linear_readout, reading_gradient
 from classspace_widgets.explain.weights import explicit_attention, read_rows
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
@@ -68,7 +68,7 @@ def gradient(request: Request) -> tuple[Tensor, Tensor]:
                 hook(stack, handle)
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
-        stack.enter_context(in_full(output))
+        stack.enter_context(full_precision(output))
         classes = request.classes(output)
         _, weights = request.readout.vectors(outputs[0][1])
         shares = [
@@ -161,7 +161,7 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
         stack.enter_context(read_rows(adapter, take, readout.places))
         stack.enter_context(torch.inference_mode())
         output = class_output(space, request.pixels)
-        stack.enter_context(in_full(output))
+        stack.enter_context(full_precision(output))
         classes = request.classes(output)
         vectors, weights = readout.vectors(last[0].to(space.lens.folded.dtype))
         scale = weights / space.lens.sigma(vectors)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.lens import Readout
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -90,5 +90,5 @@ def differentiable_logits(lens: ClassLens, vectors: Tensor) -> Tensor:
         u = torch.nn.functional.layer_norm(u, u.shape[-1:], eps=lens.eps)
     elif lens.scaled:
         u = u / (u.square().mean(dim=-1, keepdim=True) + lens.eps).sqrt()
-    with in_full(u):
+    with full_precision(u):
         return u @ lens.folded.T + lens.offset

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.points import Points
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class FittedLens:
         scores = vectors.new_full((*vectors.shape[:-1], len(wanted)), torch.nan)
         kinds = self.kinds(tokens)
         classifier: Tensor | None = None
-        with in_full(vectors):
+        with full_precision(vectors):
             for kind in sorted(set(kinds)):
                 if not bool(self.defined[number, kind]):
                     continue

@@ -57,7 +57,7 @@ class ClassLens:
         folded = embedding.detach().to(dtype)
         offset = bias.detach().to(dtype).clone() if bias is not None else folded.new_zeros(folded.shape[0])
         if shift is not None:
-            with in_full(folded):
+            with full_precision(folded):
                 offset = offset + folded @ shift.detach().to(dtype)
         # Never the model's own tensor: a lens stays what it is when the model goes on learning.
         folded = folded.clone() if weight is None else folded * weight.detach().to(dtype)
@@ -105,7 +105,7 @@ class ClassLens:
     def raw(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Readings before the norm's scale: ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``)."""
         folded = self.folded if classes is None else self.folded[classes]
-        with in_full(folded):
+        with full_precision(folded):
             return vectors.to(folded.dtype) @ folded.T
 
     def pooled(self, vectors: Tensor) -> Tensor:
@@ -163,8 +163,8 @@ class LiveLens:
         return lens
 
 
-def in_full(tensor: Tensor) -> Any:
-    """A context without autocast: readings are as precise under a caller's autocast as elsewhere."""
+def full_precision(tensor: Tensor) -> Any:
+    """A context without autocast, so that readings are as precise under a caller's autocast as elsewhere."""
     kind = tensor.device.type
     return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens.lens import ClassLens, in_full
+from classspace_widgets.lens.lens import ClassLens, full_precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ ROWS = 8192
 class PooledLens(ClassLens):
     """Class logits of a vector as the answer that the model would give if it were all there is.
 
-    For models whose head pools all tokens by attention (``global_pool="map"``, SigLIP), or by another module.  Over one
-    token alone attention pooling is exact: the weight of that token is 1.  The reading is not linear, so it is no sum of
+    For models whose head pools all tokens by attention (``global_pool="map"``, SigLIP), or by another module.  Over a
+    single token attention pooling is exact: the weight of that token is 1.  The reading is not linear, so it is no sum of
     what heads, tokens and blocks contribute.
 
     Made by `LiveLens`; a model's own is ``space.lens``.
@@ -79,7 +79,7 @@ class PooledLens(ClassLens):
         return self.embedding, self.offset, *(one for stage in self._stages for one in stage.parameters())
 
     def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``), each read as if it were alone."""
+        """Class logits of vectors ``[..., D] -> [..., C]`` (or only ``classes`` ``[K]``), each read as if it were the only one."""
         rows = vectors.reshape(-1, 1, vectors.shape[-1])
         read = [self._through(some, classes) for some in torch.split(rows, ROWS)]
         return torch.cat(read).view(*vectors.shape[:-1], -1)
@@ -92,7 +92,7 @@ class PooledLens(ClassLens):
         embedding, bias = (
             (self.embedding, self.offset) if classes is None else (self.embedding[classes], self.offset[classes])
         )
-        with in_full(embedding):
+        with full_precision(embedding):
             features = vectors.to(self.dtype)
             for stage in self._stages:
                 features = stage(features)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lens.ranking import padded_classes
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Projection:
         """``[n, D] -> [n, C']`` in the offset's precision."""
         if self._packed is not None:
             return _packed_product(rows, self._packed)
-        with in_full(rows):
+        with full_precision(rows):
             return torch.mm(rows.to(self.weight.dtype), self.weight).to(self.offset.dtype)
 
 

@@ -96,7 +96,7 @@ class Readout:
     def of_pass(cls, trace: PooledPass) -> Readout:
         """The model's own, of a trace; tokens that were removed take no part in a mean."""
         whole = cls.of(trace, trace.n_tokens)
-        # Where the trace holds the kept tokens alone, they are numbered anew, and all take part.
+        # Where the trace holds only the kept tokens, they are numbered anew, and all take part.
         if not whole.pools or trace.kept_tokens is None or len(trace.kept_tokens) == trace.n_tokens:
             return whole
         left = set(trace.kept_tokens)

@@ -9,7 +9,7 @@ import torch
 
 from classspace_widgets.describe import short_repr
 from classspace_widgets.lens import Readout
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.metrics.describe import contributions_html
 from classspace_widgets.models import UnsupportedModelError
@@ -121,7 +121,7 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
     indices = tuple(class_index(trace.class_names, c) for c in items_of(classes)[0])
     about = (reading, trace.points, indices, tuple(trace.class_names))
-    with torch.no_grad(), in_full(trace.output):
+    with torch.no_grad(), full_precision(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
             return Contributions(_raw(trace, trace.lens, wanted) / sigma, trace.lens.offset[wanted], *about)
@@ -166,7 +166,7 @@ def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor
     True
     """
     wanted = _classes(trace, classes)
-    with torch.no_grad(), in_full(trace.output):
+    with torch.no_grad(), full_precision(trace.output):
         offset = Readout.of_pass(trace).offset(trace.lens, trace.second_lens)[wanted]
         return _at_output(trace, lambda lens: _raw(trace, lens, wanted)), offset
 
@@ -213,7 +213,7 @@ def direct_by_head(trace: Trace, block: Blocks, classes: Classes) -> tuple[Tenso
     """
     wanted = _classes(trace, classes)
     blocks, single = _blocks(trace, block)
-    with torch.no_grad(), in_full(trace.output):
+    with torch.no_grad(), full_precision(trace.output):
         sigma = trace.lens.sigma(_final(trace))
         found = [_by_head(trace, trace.lens, b, wanted) for b in blocks]
         heads, bias = (torch.stack([part / sigma for part in parts]) for parts in zip(*found, strict=True))
@@ -253,7 +253,7 @@ def output_by_head(trace: Trace, classes: Classes, block: Blocks = None) -> Tens
     """
     wanted = _classes(trace, classes)
     blocks, single = _blocks(trace, block)
-    with torch.no_grad(), in_full(trace.output):
+    with torch.no_grad(), full_precision(trace.output):
 
         def heads_of(block: int) -> Callable[[ClassLens], Tensor]:
             return lambda lens: _by_head(trace, lens, block, wanted)[0]
@@ -301,7 +301,7 @@ def direct_by_source(trace: Trace, block: Blocks, classes: Classes, tokens: Sequ
     wanted = _classes(trace, classes)
     blocks, single = _blocks(trace, block)
     chosen = [whole_number(t, "token", 0, trace.n_tokens - 1) for t in items_of(tokens)[0]]
-    with torch.no_grad(), in_full(trace.output):
+    with torch.no_grad(), full_precision(trace.output):
         sigma = trace.lens.sigma(_final(trace)[:, chosen])
         found = [_by_source(trace, b, wanted, chosen) / sigma[:, :, None] for b in blocks]
         return found[0] if single else torch.stack(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens.lens import LiveLens, in_full, norm_kind
+from classspace_widgets.lens.lens import LiveLens, full_precision, norm_kind
 from classspace_widgets.lens.pooled import PooledLens
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.models.refusals import (
@@ -209,7 +209,7 @@ def adapt(
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The model itself, where it is compiled or replicated: hooks belong to passes of the model alone.
+    """The model itself, where it is compiled or replicated: hooks belong only to passes of the model.
 
     Parameters
     ----------
@@ -354,7 +354,7 @@ def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int)
     if embedding.shape[1] == width:
         return embedding, bias
     if head is not None and embedding.shape[1] == head.out_features:
-        with in_full(embedding):
+        with full_precision(embedding):
             shift = None if head.bias is None else embedding @ head.bias.detach()
             total = bias if shift is None else shift if bias is None else bias + shift
             return embedding @ head.weight.detach(), total

@@ -81,7 +81,7 @@ def layer_scale(block: nn.Module, sublayer: int) -> Tensor | None:
 
 
 def is_linear(module: Any) -> bool:
-    """Whether a module maps by its weight and bias alone: a subclass that adds to them (LoRA) does not."""
+    """Whether a module maps only by its weight and bias: a subclass that adds to them (LoRA) does not."""
     return isinstance(module, torch.nn.Linear) and type(module).forward is torch.nn.Linear.forward
 
 

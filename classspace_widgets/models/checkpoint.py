@@ -103,22 +103,22 @@ def load_weights(model: nn.Module, candidates: list[Candidate], source: str) -> 
     problems: list[tuple[int, str]] = []
     for candidate in candidates:
         weights = _without_training(candidate.weights, own)
-        count, told = _differences(weights, own)
+        count, difference = _differences(weights, own)
         if count:
             converted = _converted(weights, model)
             if converted is not None and not _differences(converted, own)[0]:
                 weights, count = converted, 0
         if count:
-            problems.append((count, told))
+            problems.append((count, difference))
         else:
             fitting.append((candidate.where, weights))
     if not fitting:
-        _, told = min(problems, key=lambda one: one[0])
+        _, difference = min(problems, key=lambda one: one[0])
         headless = (
             all(not key.startswith("head.") for one in candidates for key in one.weights) and "head.weight" in own
         )
         raise ValueError(
-            f"{source} does not fit {type(model).__name__}: {told}; "
+            f"{source} does not fit {type(model).__name__}: {difference}; "
             + (
                 "its classifier is not among the model's weights: pass num_classes=0, and class_embedding=[C, D]"
                 if headless

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def cache_alone_where_cut_off() -> Iterator[None]:
-    """Inside, published weights come from the cache alone if the name of the weights' host cannot be resolved."""
+    """Inside, published weights come only from the cache if the name of the weights' host cannot be resolved."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE or not _cut_off(constants.ENDPOINT):

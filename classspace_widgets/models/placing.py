@@ -46,7 +46,7 @@ def placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """A copy of a model that computes with its own weights alone; compiled parts are copied as they were before.
+    """A copy of a model that computes only with its own weights; compiled parts are copied as they were before.
 
     Parameters
     ----------

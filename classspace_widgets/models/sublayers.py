@@ -82,10 +82,10 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
         calls = _calls(block, found[0], width)
         if calls in (1, 2):
             return SEQUENTIAL if calls == 2 else PARALLEL
-        told = "but a block cannot be tried alone" if calls is None else f"it is called {calls} times"
+        reason = "but a block cannot be run by itself" if calls is None else f"it is called {calls} times"
         raise UnsupportedModelError(
             f"{name} has blocks of type {type(block).__name__} whose attention and MLP share one module for what they add "
-            f"(drop_path), expected to be called once or twice a block, {told}; give each its own, drop_path1 and drop_path2"
+            f"(drop_path), expected to be called once or twice a block, {reason}; give each its own, drop_path1 and drop_path2"
         )
     # A sum of several attentions, or attention and MLP in parallel: only what the whole block adds is defined.
     if hasattr(block, "drop_path") or (hasattr(block, "attns") and hasattr(block, "ffns")):
@@ -96,7 +96,7 @@ def layout_of(block: nn.Module, name: str, width: int) -> str:
 
 
 def _calls(block: nn.Module, module: nn.Module, width: int) -> int | None:
-    """How often a block calls a module, tried on two tokens; None where the block cannot be run alone."""
+    """How often a block calls a module, tried on two tokens; None where the block cannot be run by itself."""
     count = 0
 
     def called(*_: Any) -> None:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 import torch
 
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lookup import at_least
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.space.verify import check_tokens, tensor_output
 from classspace_widgets.trace import Trace
-from classspace_widgets.trace.hooks import evaluating, exclusive, passing, recording
+from classspace_widgets.trace.hooks import evaluating, exclusive, part_of_batch, recording
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +43,7 @@ def in_chunks(space: ClassSpace, pixels: Tensor, run: Callable[[Tensor], T], chu
         while start < len(pixels):
             part = slice(start, min(start + size, len(pixels)))
             try:
-                with passing(part, len(pixels)):
+                with part_of_batch(part, len(pixels)):
                     done.append(run(pixels[part]))
                 start += size
             except torch.OutOfMemoryError as error:
@@ -118,7 +118,7 @@ def trace_noise(space: ClassSpace) -> tuple[Trace, Tensor]:
     generator = torch.Generator("cpu").manual_seed(0)
     shape = (1, len(space.preprocessing.mean), *space.preprocessing.size)
     pixels = torch.randn(shape, generator=generator, device="cpu").to(space.device, space.dtype)
-    with in_full(pixels):
+    with full_precision(pixels):
         record, output = run_pass(space, pixels)
         assert record.last is not None
         return as_trace(space, record, output, pixels), record.last

@@ -196,7 +196,7 @@ def read_pass(space: ClassSpace, pixels: Tensor, reader: Reader, precision: str 
 
 
 class Reader:
-    """Reads increments as they come, several at a time, and keeps results alone."""
+    """Reads increments as they come, several at a time, and keeps only results."""
 
     def __init__(self, space: ClassSpace, classes: Tensor, k: int, precision: str) -> None:
         self.lens: ClassLens = space.lens
@@ -212,7 +212,7 @@ class Reader:
             self._allocate(increment)
         self.waiting.append(increment.reshape(-1, increment.shape[-1]))
         self.n += 1
-        # The embedding is read alone; then small products are waited with, for a larger one.
+        # The embedding is read by itself; then small products are waited with, for a larger one.
         if self.n == 1 or len(self.waiting) == TOGETHER:
             self._read()
 

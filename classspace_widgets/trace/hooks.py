@@ -1,4 +1,13 @@
-"""Hooks that collect what one forward pass adds to the residual stream; they come off whatever happens."""
+"""Hooks that collect what one forward pass adds to the residual stream; they come off whatever happens.
+
+A hook is a function that torch calls with what goes into a module or comes out of it.  The embedding goes into the first
+block.  What attention and MLP add comes out of the modules that hand it on (`models.sublayers.on_added`); where a block has
+none, what it adds is the difference between what comes out and what goes in.  Every hook is entered into an `ExitStack`,
+which removes it at the end of the pass, after an error too.
+
+Hooks and flags belong to the model, not to a pass.  So one thread at a time may use a model (`exclusive`), and a pass runs
+in evaluation mode, uncompiled, with no block computed twice (`evaluating`).
+"""
 
 from __future__ import annotations
 
@@ -32,7 +41,7 @@ _part: ContextVar[tuple[slice, int] | None] = ContextVar("which images of how ma
 
 
 @contextmanager
-def passing(images: slice, total: int) -> Iterator[None]:
+def part_of_batch(images: slice, total: int) -> Iterator[None]:
     """Say which images of a batch the passes inside are of, where a batch is run in chunks."""
     token = _part.set((images, total))
     try:

@@ -325,7 +325,7 @@ class NeedsMore(OldBlock):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"), [(ThreeTimes, "it is called 3 times"), (NeedsMore, "cannot be tried alone")]
+    ("kind", "words"), [(ThreeTimes, "it is called 3 times"), (NeedsMore, "cannot be run by itself")]
 )
 def test_a_shared_module_that_leaves_open_what_it_hands_on(kind, words):
     model = vit()

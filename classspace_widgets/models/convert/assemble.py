@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.models.refusals import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def check_equal(recipe: Recipe, model: nn.Module, name: str) -> None:
     size = blocks_input_size(model)
     generator = torch.Generator("cpu").manual_seed(0)
     pixels = torch.randn((1, *size), generator=generator, device="cpu").to(parameter)
-    with torch.no_grad(), in_full(pixels):
+    with torch.no_grad(), full_precision(pixels):
         with streams_of(recipe.blocks) as theirs:
             expected = recipe.run(pixels)
         with streams_of(list(blocks)) as ours:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.lens.lens import in_full
+from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.models.adapter import unwrapped
 from classspace_widgets.models.convert.assemble import TOLERANCE, difference
 
@@ -71,7 +71,7 @@ def same_answer(model: nn.Module, inner: nn.Module, where: str) -> Normalisation
     parameter = next(inner.parameters())
     generator = torch.Generator("cpu").manual_seed(0)
     pixels = torch.rand((1, embed.proj.weight.shape[1], *size), generator=generator, device="cpu").to(parameter)
-    with in_evaluation(model), in_evaluation(inner), in_full(pixels):
+    with in_evaluation(model), in_evaluation(inner), full_precision(pixels):
         try:
             expected = answer_of(model(pixels))
         except Exception as error:  # its forward may raise anything
