@@ -204,7 +204,7 @@ def value_vectors(space: ClassSpace, block: int, sublayer: str = "mlp") -> Value
     ValueError
         For an unknown sublayer or block.
     UnsupportedModelError
-        If the sublayer has no linear output projection.
+        If the sublayer has no linear output projection, or the model's head is not linear in a token.
 
     Examples
     --------
@@ -215,6 +215,8 @@ def value_vectors(space: ClassSpace, block: int, sublayer: str = "mlp") -> Value
     ['value', 'score', 'cosine']
     """
     linear: Any = output_projection(space, block, sublayer)
+    if not space.adapter.linear:
+        raise space.adapter.not_linear()
     vectors = linear.weight.detach().float().T
     gamma = _layer_scale(space.adapter.blocks[block - 1], sublayer)
     if gamma is not None:

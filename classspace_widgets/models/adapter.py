@@ -128,8 +128,8 @@ class Adapter:
         """The error for what needs a linear head, of a model that has none."""
         return UnsupportedModelError(
             f"{type(self.model).__name__} pools its tokens by {type(self.model.attn_pool).__name__}, which is not linear in "
-            "them, and this needs a linear head: direct contributions, heads, sources, importance, studies, views, and files "
-            "of traces do; logits, ranks, identifiability, stream readings and interventions do not"
+            "them, and this needs a linear head: direct contributions, heads, sources, importance, memories, views and files of "
+            "traces do; logits, ranks, identifiability and its studies, stream readings and interventions do not"
         )
 
     def grid_of(self, height: int, width: int) -> tuple[int, int]:

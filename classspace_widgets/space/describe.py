@@ -32,7 +32,8 @@ def space_text(space: ClassSpace) -> str:
 def space_html(space: ClassSpace) -> str:
     """A class space as a small table."""
     errors = ", ".join(f"{name} {value:.0e}" for name, value in space.identities.items())
-    rows = [*_space_facts(space), ("identities hold to", errors or "not checked")]
+    origin = [("taken from", space.origin)] if space.origin else []
+    rows = [*_space_facts(space), *origin, ("identities hold to", errors or "not checked")]
     return table(f"Class space of {space.name}", rows)
 
 

@@ -39,7 +39,7 @@ class HiddenReadings:
 
     Notes
     -----
-    T' = T, plus one for the mean of the image tokens where the model classifies from it.
+    T' = T, plus one for the mean of the image tokens where the model classifies from it, or for all that it pools.
     """
 
     points: Points
@@ -96,6 +96,9 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
 
 def _sweep(trace: Trace, points: Points, readout: Readout, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``z [n, T', C]`` and ``sigma [n, T']`` of every stream point; ``z`` is reused, so read it at once."""
+    if trace.pooling == "pool":
+        yield from _sweep_pooled(trace, points, part)
+        return
     lens = trace.lens
     weights = torch.cat([lens.folded, lens.offset.unsqueeze(1)], dim=1).T.contiguous()
 
@@ -127,6 +130,15 @@ def _sweep(trace: Trace, points: Points, readout: Readout, part: slice) -> Itera
         yield shown(z, sigma)
         if len(points.of_increment(number)) == 2:
             yield shown(z_total, sigma_total)
+
+
+def _sweep_pooled(trace: Trace, points: Points, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same of a head that pools all tokens by a module: every token as if it were the only one, and all together."""
+    lens, places = trace.lens, trace.pooled_tokens()
+    for vectors in trace.vectors_at(points):
+        tokens = vectors[part].to(lens.dtype)
+        z = torch.cat([lens.logits(tokens), lens.pooled(tokens[:, places]).unsqueeze(1)], dim=1)
+        yield z, torch.ones_like(z[..., 0])
 
 
 def _z(vectors: Tensor, sigma: Tensor, weights: Tensor) -> Tensor:

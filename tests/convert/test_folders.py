@@ -135,6 +135,21 @@ def test_a_backbone_in_a_folder_is_read_through_an_embedding(tmp_path):
     assert torch.allclose(space.trace(pixels()).readout(), expected @ space.adapter.embedding.T, atol=1e-4)
 
 
+def test_the_preprocessing_decides_the_size(tmp_path):
+    """As with DINOv2, which is built for pictures of 518 pixels and fed such of 224."""
+    transformers = pytest.importorskip("transformers")
+    original = BACKBONES["DINOv2"]()
+    original.save_pretrained(tmp_path)
+    sizes = {"size": {"shortest_edge": 64}, "crop_size": {"height": 48, "width": 48}}
+    transformers.BitImageProcessor(**sizes).save_pretrained(tmp_path)
+    embedding = torch.randn(4, 32)
+    space = ClassSpace.from_pretrained(tmp_path, class_embedding=embedding)
+    assert (space.preprocessing.size, space.adapter.grid) == ((48, 48), (6, 6))
+    expected = answer(original, pixels(size=48)) @ embedding.T
+    assert torch.allclose(space.trace(pixels(size=48)).output, expected, atol=1e-4)
+    assert ClassSpace.from_pretrained(tmp_path, class_embedding=embedding, image_size=32).adapter.grid == (4, 4)
+
+
 def test_timms_own_folder(tmp_path):
     import timm
 

@@ -149,6 +149,17 @@ def test_other_towers_of_open_clip_are_refused(options, words):
         convert(open_clip(**options))
 
 
+def test_timms_tower_in_open_clip_is_named():
+    models = pytest.importorskip("open_clip.model")
+    text = {"context_length": 8, "vocab_size": 50, "width": 32, "heads": 4, "layers": 1}
+    tower = {"timm_model_name": "vit_tiny_patch16_224", "timm_pool": "", "timm_proj": "linear", "image_size": 32}
+    model = models.CustomTextCLIP(12, tower, text)
+    with pytest.raises(UnsupportedModelError, match=r"is timm's own: pass model\.visual\.trunk") as caught:
+        ClassSpace(model)
+    assert "class_embedding" in str(caught.value)
+    assert ClassSpace(model.visual.trunk, class_embedding=torch.randn(3, 192)).n_classes == 3
+
+
 def test_another_size_of_pictures():
     space = ClassSpace(transformers("ViTForImageClassification", "ViTConfig", **VIT), image_size=(48, 32))
     assert space.adapter.grid == (6, 4)

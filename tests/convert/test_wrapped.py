@@ -65,6 +65,7 @@ def test_a_module_around_a_model(kind):
     space = ClassSpace(wrapper)
     assert space.model is inner
     assert space.origin == f"model.net of a {kind.__name__}"
+    assert space.origin in space._repr_html_()
     assert wrapper.training
     assert inner.blocks[0].training
     assert not ClassSpace(inner).origin

@@ -83,7 +83,7 @@ def perturbed(model: nn.Module, seed: int = 1) -> nn.Module:
         for name, parameter in model.named_parameters():
             if parameter.ndim <= 1:
                 parameter += 0.2 * torch.randn(parameter.shape, generator=generator).to(parameter)
-            elif any(part in name for part in ("token", "pos", "head", "latent")):
+            elif any(part in name for part in ("token", "pos", "head", "latent", "attn_pool")):
                 parameter += 0.3 * torch.randn(parameter.shape, generator=generator).to(parameter)
     return model.eval()
 

@@ -208,8 +208,8 @@ LETTERS = {
 
 POOLED_REASON = (
     "a module pools all tokens, which is not linear in them: a token is read as the answer if it were the only one, which "
-    "gives logits, ranks, identifiability, stream readings and interventions; contributions, importance, studies, views and "
-    "files of traces are refused"
+    "gives logits, ranks, identifiability and its studies, stream readings and interventions; contributions, importance, "
+    "memories, views and files of traces are refused"
 )
 
 OTHERS = "## Models of other libraries"

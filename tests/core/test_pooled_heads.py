@@ -28,6 +28,7 @@ from classspace_widgets.metrics import (
 from classspace_widgets.models import UnsupportedModelError, adapt
 from classspace_widgets.models.convert.pools import first_and_mean_vit
 from classspace_widgets.studies import run_study
+from classspace_widgets.studies.hidden import read_hidden
 from core.families import POOLED, build, perturbed, pixels
 
 FIRST_AND_MEAN = "first and mean"
@@ -135,13 +136,37 @@ def test_what_needs_a_linear_head_is_refused_by_name(case, what):
     assert named in str(caught.value)
 
 
-def test_files_and_studies_are_refused_by_name(tmp_path):
+def test_files_and_studies_of_memories_are_refused_by_name(tmp_path):
     space = ClassSpace(build("SigLIP, attention pooling"))
     with pytest.raises(UnsupportedModelError, match="files"):
         space.trace(pixels(space)).save(tmp_path / "trace.safetensors")
     data = [(pixels(space)[0], 1), (pixels(space)[1], 2)]
-    with pytest.raises(UnsupportedModelError, match="studies"):
-        run_study(space, data, ["identifiability"], progress=False)
+    with pytest.raises(UnsupportedModelError, match="memories"):
+        run_study(space, data, ["class_value_agreement"], progress=False)
+
+
+def test_hidden_readings_of_studies(case):
+    _, trace = case
+    labels = torch.tensor([3, 5])
+    found = read_hidden(trace, labels)
+    for at, (block, stream) in enumerate(found.points):
+        expected = trace.logits(stream, block, labels=[3, 5])[..., 0]
+        assert torch.allclose(found.label_logit[:, at, :-1].double(), expected, atol=1e-4)
+        assert torch.equal(found.label_rank[:, at, :-1], trace.ranks(stream, block, labels=[3, 5])[..., 0])
+    # The last place is that of the whole picture.
+    assert torch.allclose(found.label_logit[:, -1, -1].double(), trace.output[[0, 1], labels], atol=1e-4)
+    assert torch.equal(found.top1[:, -1, -1], trace.output.argmax(dim=1))
+
+
+def test_a_study_of_identifiability():
+    space = ClassSpace(build("SigLIP, attention pooling"))
+    data = [(pixels(space)[0], 1), (pixels(space)[1], 2)]
+    results = run_study(space, data, ["identifiability", "accuracy"], progress=False)
+    expected = class_identifiability(space.trace(pixels(space)), [1, 2])[-1].mean()
+    table = results["identifiability"].table
+    last = table[(table["block"] == 2) & (table["stream"] == "residual") & (table["tokens"] == "image")]
+    assert last["value"].iloc[0] == pytest.approx(float(expected), abs=1e-6)
+    assert 0.1 < float(expected) < 0.95
 
 
 def test_the_lens_follows_the_model_and_a_trace_does_not():

@@ -88,6 +88,11 @@ def recipe(model: nn.Module, name: str, size: tuple[int, int] | None = None) -> 
 
 def _refuse(tower: Any, name: str, size: tuple[int, int] | None) -> None:
     kind = type(tower).__name__
+    if hasattr(tower, "trunk"):
+        raise UnsupportedModelError(
+            f"{name} need not be converted: its picture tower is timm's own: pass model.visual.trunk, and what you read it for as "
+            "class_embedding=[C, D]"
+        )
     if not hasattr(tower, "transformer") or not hasattr(tower, "conv1"):
         raise UnsupportedModelError(
             f"{name} cannot be converted: its picture tower is a {kind}, expected open_clip's VisionTransformer"
