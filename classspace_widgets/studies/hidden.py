@@ -97,7 +97,7 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
 def _sweep(trace: Trace, points: Points, readout: Readout, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield ``z [n, T', C]`` and ``sigma [n, T']`` of every stream point; ``z`` is reused, so read it at once."""
     if trace.pooling == "pool":
-        yield from _sweep_pooled(trace, points, part)
+        yield from _sweep_pooled(trace, points, readout, part)
         return
     lens = trace.lens
     weights = torch.cat([lens.folded, lens.offset.unsqueeze(1)], dim=1).T.contiguous()
@@ -132,12 +132,11 @@ def _sweep(trace: Trace, points: Points, readout: Readout, part: slice) -> Itera
             yield shown(z_total, sigma_total)
 
 
-def _sweep_pooled(trace: Trace, points: Points, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
+def _sweep_pooled(trace: Trace, points: Points, readout: Readout, part: slice) -> Iterator[tuple[Tensor, Tensor]]:
     """The same of a head that pools all tokens by a module: every token as if it were the only one, and all together."""
-    lens, places = trace.lens, trace.pooled_tokens()
-    for vectors in trace.vectors_at(points):
-        tokens = vectors[part].to(lens.dtype)
-        z = torch.cat([lens.logits(tokens), lens.pooled(tokens[:, places]).unsqueeze(1)], dim=1)
+    for vectors in trace.vectors_at(points, trace.lens.dtype):
+        tokens = vectors[part]
+        z = torch.cat([trace.lens.logits(tokens), readout.logits(trace.lens, tokens).unsqueeze(1)], dim=1)
         yield z, torch.ones_like(z[..., 0])
 
 
