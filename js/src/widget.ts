@@ -3,8 +3,9 @@
  * returns.  The store is made when the first view is mounted - `initialize` must be quick - and lives with the session.
  */
 
+import { onAbort } from "./core/frame";
 import { link } from "./core/link";
-import type { WidgetModel } from "./core/mirror";
+import { hear, type WidgetModel } from "./core/mirror";
 import { Snapshot } from "./core/snapshot";
 import type { State } from "./core/state";
 import { Store } from "./core/store";
@@ -41,7 +42,7 @@ function initialize({ model, signal }: Initialize): SessionExports {
     if (made) return made;
     const snapshot = Snapshot.parse(model.get("_snapshot") as ArrayBufferView);
     const own = new Store(snapshot, model);
-    signal.addEventListener("abort", () => own.dispose());
+    onAbort(signal, () => own.dispose());
     made = own;
     return own;
   };
@@ -69,9 +70,8 @@ function initialize({ model, signal }: Initialize): SessionExports {
         );
       }
     };
-    model.on("change:_links", update);
-    signal.addEventListener("abort", () => {
-      model.off("change:_links", update);
+    hear(model, "change:_links", update, signal);
+    onAbort(signal, () => {
       for (const controller of links.values()) controller.abort();
     });
     update();
@@ -99,7 +99,7 @@ function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): vo
   for (let node: HTMLElement | null = el, i = 0; node && i < 4; node = node.parentElement, i++) {
     observer.observe(node, { attributes: true, attributeFilter: ["class"] });
   }
-  abort.addEventListener("abort", () => observer.disconnect());
+  onAbort(abort, () => observer.disconnect());
   update();
 }
 

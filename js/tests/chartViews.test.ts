@@ -302,7 +302,7 @@ describe("HeadGrid", () => {
     store.set({ tokens: [2] });
     await drawn();
     expect(one(".csw-empty").hidden).toBe(false);
-    expect(text()).toContain("are not in what was saved");
+    expect(text()).toContain("were not saved");
     store.set({ tokens: [0, 2] });
     await drawn();
     expect(one(".csw-empty").hidden).toBe(true);

@@ -67,7 +67,7 @@ describe("fields", () => {
   it("says when a class is not in what was saved", () => {
     const store = open("classes", { class_index: 0 });
     expect(fieldOf(store)).toMatchObject({ state: "nothing" });
-    expect(fieldOf(store).note).toContain("not in what was saved");
+    expect(fieldOf(store).note).toContain("were not saved");
   });
 
   it("has rank 0 at the bright end and the last rank at the dark one", () => {
@@ -182,7 +182,7 @@ describe("token importance", () => {
     store.set({ importance_of: "block", block: 0, sublayer: "embedding" });
     expect(fieldOf(store)).toMatchObject({ state: "nothing" });
     store.set({ importance_of: "all", importance: "chefer" });
-    expect(fieldOf(store).note).toContain("not in what was saved");
+    expect(fieldOf(store).note).toContain("was not saved");
   });
 
   it("stands side by side for two classes, on one scale", () => {

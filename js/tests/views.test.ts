@@ -184,7 +184,7 @@ describe("PatchHeatmap", () => {
     const store = open("classes");
     store.set({ class_index: 0 });
     mountView("PatchHeatmap", el, store, abort.signal);
-    expect(one(".csw-curtain").textContent).toContain("not in what was saved");
+    expect(one(".csw-curtain").textContent).toContain("were not saved");
     store.set({ class_index: 4, reading: "step" });
     store.setPosition(0);
     await settle();

@@ -7,6 +7,7 @@
 
 import { effect, type ReadonlySignal, untracked } from "@preact/signals-core";
 import { kept } from "./collections";
+import { onAbort } from "./frame";
 import { runIdle } from "./idle";
 import type { Data } from "./passes";
 import type { Readings } from "./readings";
@@ -59,7 +60,7 @@ export class Requests {
       }),
       effect(() => this.#fillRanks()),
     ];
-    store.signal.addEventListener("abort", () => {
+    onAbort(store.signal, () => {
       this.#stopFilling();
       for (const stop of stops) stop();
     });
@@ -86,7 +87,7 @@ export class Requests {
       // Once for a picture: what the model refuses is refused again.
       for (const c of classes) asked.add(`${method} ${c}`);
       void this.#store
-        .request("importance", { method, classes }, [], "looking for the evidence")
+        .request("importance", { method, classes }, [], "computing token importance")
         .then((answer) => {
           if (answer || this.#hooks.failed()) return;
           for (const c of classes) asked.delete(`${method} ${c}`);

@@ -96,5 +96,5 @@ export function question(
 export function notAtHand(store: Store, name: string): string {
   return store.live
     ? `Reading ${name} …`
-    : `The readings of ${name} are not in what was saved; with a kernel they would be fetched.`;
+    : `The readings of ${name} were not saved; a running kernel would fetch them.`;
 }

@@ -38,7 +38,7 @@ export function headField(asked: Question): Field {
     return empty(
       live
         ? `Reading the attention weights of ${from} …`
-        : `The attention weights of ${from} are not in what was saved; known: ${nameRows(snapshot)}.`,
+        : `The attention weights of ${from} were not saved; known: ${nameRows(snapshot)}.`,
       live,
     );
   }
@@ -48,7 +48,7 @@ export function headField(asked: Question): Field {
   for (const t of known) {
     const part = reading === "attention" ? snapshot.attention(block, h, t) : sent(asked, block, h, t);
     if (!part)
-      return empty(`What each token sends through ${name} is not at hand for ${versus}.`, store.live);
+      return empty(`What each token sends through ${name} is not available for ${versus}.`, store.live);
     for (let s = 0; s < snapshot.T; s++) values[s] += part[s] / known.length;
   }
   if (reading === "attention") {

@@ -37,13 +37,11 @@ export function importanceField({ store, snapshot, id, other, versus, empty, fil
   if (lost !== undefined) {
     const name = snapshot.shortName(lost);
     if (!store.live) {
-      return empty(
-        `The token importance for ${name} is not in what was saved; with a kernel it would be computed.`,
-      );
+      return empty(`The token importance for ${name} was not saved; a running kernel would compute it.`);
     }
     return store.notice.value.kind === "error" && store.requests.askedImportance(method, lost)
       ? empty(`The token importance for ${name} could not be computed.`)
-      : empty(`Looking for what matters for ${name} …`, true);
+      : empty(`Computing the token importance for ${name} …`, true);
   }
   const [own, against] = shares as Shares[];
   const [span, words] = spanOf(store, snapshot, own);
@@ -70,7 +68,7 @@ function spanOf({ state }: Store, snapshot: Snapshot, { blocks, heads }: Shares)
   if (of === "block") {
     const block = state.block.value;
     if (blocks === 1 && snapshot.L > 1) return [null, `${method} does not tell blocks apart.`];
-    if (block === 0) return [null, "Tokens matter through blocks: move the slider to one."];
+    if (block === 0) return [null, "The embedding is before all blocks: move the slider to a block."];
     return [[block - 1, block, 0, heads], ` through block ${block}`];
   }
   const head = state.head.value;

@@ -35,6 +35,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   section.append(head, layout, footnotes(store, abort));
   for (const [area, views] of Object.entries(AREAS)) {
     const place = h("div", { class: "csw-area", "data-area": area });
+    place.style.gridArea = area;
     layout.append(place);
     for (const [name, view] of Object.entries(views)) {
       protect(place, abort, name, (own) => view(place, store, own, { composed: true }));

@@ -102,11 +102,14 @@ function kindsOf(store: Store, abort: AbortSignal): HTMLElement {
     const keys = [
       ["attention", "attention"],
       ["mlp", "MLP"],
-    ].map(([kind, text]) => {
-      const key = h("span", { class: `csw-slider-key csw-is-${kind}` }, h("span", {}, text));
-      key.style.marginRight = "12px";
-      return key;
-    });
+    ].map(([kind, text]) =>
+      h(
+        "span",
+        { class: `csw-slider-key csw-is-${kind}` },
+        h("i", { class: "csw-chip" }),
+        h("span", {}, text),
+      ),
+    );
     node.replaceChildren(...keys);
   });
   return node;

@@ -58,7 +58,7 @@ export function whyNone(store: Store, tokens: readonly number[]): string {
   const name = snapshot.shortName(store.state.class_index.value);
   const what = `heads for ${name} at ${tokensName(snapshot, tokens)}`;
   if (!store.live) {
-    return `The ${what} are not in what was saved; with a kernel they would be fetched.`;
+    return `The ${what} were not saved; a running kernel would fetch them.`;
   }
   return store.notice.value.kind === "error" ? `The ${what} could not be read.` : `Reading ${what} …`;
 }
