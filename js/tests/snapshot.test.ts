@@ -80,24 +80,24 @@ describe("maps that arrive", () => {
     const snapshot = tinySnapshot();
     snapshot.merge(maps(["first", 10], ["second", 20]));
     snapshot.merge(maps(["third", 30]));
-    expect(snapshot.maps.map((m) => m.name)).toEqual(["first", "second", "third"]);
+    expect(snapshot.maps.infos.map((m) => m.name)).toEqual(["first", "second", "third"]);
     for (const [name, value] of [
       ["first", 10],
       ["second", 20],
       ["third", 30],
     ] as const) {
-      expect(snapshot.map(name)?.info.label).toBe(`${name} map`);
-      expect([...(snapshot.map(name)?.values ?? [])]).toEqual([0, 1, 2, 3, 4].map((t) => value + t));
+      expect(snapshot.maps.get(name)?.info.label).toBe(`${name} map`);
+      expect([...(snapshot.maps.get(name)?.values ?? [])]).toEqual([0, 1, 2, 3, 4].map((t) => value + t));
     }
-    expect(snapshot.map("fourth")).toBeNull();
+    expect(snapshot.maps.get("fourth")).toBeNull();
   });
 
   it("replace the one of their name, and no other", () => {
     const snapshot = tinySnapshot();
     snapshot.merge(maps(["first", 10], ["second", 20]));
     snapshot.merge(maps(["second", 50], ["third", 60]));
-    expect(snapshot.maps.map((m) => m.name)).toEqual(["first", "second", "third"]);
-    const starts = ["first", "second", "third"].map((name) => snapshot.map(name)?.values[0]);
+    expect(snapshot.maps.infos.map((m) => m.name)).toEqual(["first", "second", "third"]);
+    const starts = ["first", "second", "third"].map((name) => snapshot.maps.get(name)?.values[0]);
     expect(starts).toEqual([10, 50, 60]);
   });
 });

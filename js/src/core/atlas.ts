@@ -24,7 +24,6 @@ const NO_NEURON = 0xffffffff;
 const SUBLAYERS = ["attention", "MLP"] as const;
 
 export class Atlas {
-  readonly name: string;
   readonly blocks: number;
   readonly names: readonly string[];
   readonly widths: readonly number[];
@@ -32,7 +31,6 @@ export class Atlas {
   readonly columns: number;
   readonly pictures: number;
   readonly labels: readonly number[];
-  readonly neurons: number;
   readonly #arrays: ReadonlyMap<string, NdArray>;
   readonly #floats = new Map<string, Float32Array>();
   readonly #urls = new Map<number, string>();
@@ -42,7 +40,6 @@ export class Atlas {
     if (meta.kind !== "memories" || !isRecord(model) || !isRecord(classes) || !isRecord(pictures)) {
       throw new SnapshotError("these bytes are not a memory atlas");
     }
-    this.name = String(model.name);
     this.blocks = Number(model.blocks);
     this.names = classes.names as string[];
     this.widths = widths as number[];
@@ -50,8 +47,7 @@ export class Atlas {
     this.pictures = Number(pictures.count);
     this.labels = pictures.labels as number[];
     this.#arrays = arrays;
-    this.neurons = this.#need("top").shape[0];
-    for (const name of ["top_cosine", "values", "values_cosine"]) this.#need(name);
+    for (const name of ["top", "top_cosine", "values", "values_cosine"]) this.#need(name);
     onAbort(abort, () => {
       for (const url of this.#urls.values()) URL.revokeObjectURL(url);
     });

@@ -24,9 +24,7 @@ export interface Container {
 }
 
 /** The bytes are not a snapshot that this version reads; the message names what is wrong. */
-export class SnapshotError extends Error {
-  override name = "SnapshotError";
-}
+export class SnapshotError extends Error {}
 
 export const damaged = (what: string) => new SnapshotError(`damaged snapshot: ${what}`);
 

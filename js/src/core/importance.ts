@@ -13,6 +13,7 @@ export interface Shares {
 export class Importance {
   readonly #shares = new Map<string, Shares>();
 
+  /** Undefined when it is not at hand. */
   get(method: string, id: number): Shares | undefined {
     return this.#shares.get(`${method} ${id}`);
   }

@@ -80,7 +80,7 @@ export class Requests {
     const asked = this.#importanceOf(readings);
     const method = this.#store.state.importance.value;
     const classes = this.#store.classes.value.filter(
-      (c) => !snapshot.importance(method, c) && !asked.has(`${method} ${c}`),
+      (c) => !snapshot.importance.get(method, c) && !asked.has(`${method} ${c}`),
     );
     if (!this.#mayAsk(classes)) return;
     untracked(() => {

@@ -3,7 +3,7 @@
 import { type Container, checkShape, damaged, floats, isRecord, type NdArray, slice, unpack } from "./codec";
 import { kept, range } from "./collections";
 import { shortName } from "./format";
-import { Importance, type Shares } from "./importance";
+import { Importance } from "./importance";
 import { TokenMaps } from "./maps";
 import { checkMeta, type MapInfo, type Meta } from "./meta";
 import { Points } from "./points";
@@ -29,6 +29,8 @@ export class Snapshot {
   /** Classes. */ readonly C: number;
   /** Tokens of the model. */ readonly T: number;
   /** Tokens of the views: with the pooled token, if there is one, as the last. */ readonly V: number;
+  /** Extra values per token, by name. */ readonly maps = new TokenMaps();
+  /** Token importance, by method and class. */ readonly importance = new Importance();
   /** What lies at which place of the residual stream. */ readonly points: Points;
   /** Increments, also slider positions. */ readonly N: number;
   /** Stream points. */ readonly S: number;
@@ -46,8 +48,6 @@ export class Snapshot {
   readonly #classes = new Map<number, ClassArrays>();
   readonly #attention: { rows: readonly number[]; data: Uint8Array }[] = [];
   readonly #floats = new Map<string, Float32Array>();
-  readonly #importance = new Importance();
-  readonly #maps = new TokenMaps();
 
   static parse(source: ArrayBuffer | ArrayBufferView): Snapshot {
     return new Snapshot(unpack(source));
@@ -91,12 +91,7 @@ export class Snapshot {
     const kept = isRecord(classes) && Array.isArray(classes.kept) ? (classes.kept as number[]) : [];
     const rows = isRecord(attention) && Array.isArray(attention.rows) ? (attention.rows as number[]) : [];
     this.#take(container, kept, rows, Array.isArray(maps) ? (maps as MapInfo[]) : []);
-    this.#importance.take(container, this.V);
-  }
-
-  /** Token importance for a class by a method; undefined when it is not at hand. */
-  importance(method: string, id: number): Shares | undefined {
-    return this.#importance.get(method, id);
+    this.importance.take(container, this.V);
   }
 
   /** Where a stream point stands in `ranks`, `top` and `lse`; -1 where its stream does not travel. */
@@ -223,15 +218,6 @@ export class Snapshot {
     return data instanceof Uint8Array && data.length > 0 ? data : null;
   }
 
-  get maps(): readonly MapInfo[] {
-    return this.#maps.infos;
-  }
-
-  /** Values [T'] of an extra map (NaN where it has none), by name. */
-  map(name: string): { info: MapInfo; values: Float32Array } | null {
-    return this.#maps.get(name);
-  }
-
   /** Object index + 1 per displayed pixel, 0 for background. */
   mask(): { data: Uint8Array; width: number; height: number } | null {
     const array = this.#arrays.get("mask");
@@ -266,7 +252,7 @@ export class Snapshot {
     });
     const attention = part(container, "attention", [L, H, rows.length, T]);
     if (attention) this.#attention.push({ rows, data: attention.data as Uint8Array });
-    this.#maps.take(container.arrays.get("maps"), maps, V);
+    this.maps.take(container.arrays.get("maps"), maps, V);
   }
 
   #expect(name: string, shape: readonly number[]): NdArray {

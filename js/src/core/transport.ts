@@ -25,23 +25,19 @@ export type Send = (content: object, buffers: readonly ArrayBuffer[]) => void;
 
 /** The kernel answered with an error; `title` names it, the message is for the user. */
 export class KernelError extends Error {
-  override name = "KernelError";
-  readonly title: string;
-  constructor(title: string, text: string) {
+  constructor(
+    readonly title: string,
+    text: string,
+  ) {
     super(text);
-    this.title = title;
   }
 }
 
 /** A newer request of the same kind took this one's place, or it was cancelled: nothing to show. */
-export class Superseded extends Error {
-  override name = "Superseded";
-}
+export class Superseded extends Error {}
 
 /** Nobody is there to answer. */
-export class NoKernel extends Error {
-  override name = "NoKernel";
-}
+export class NoKernel extends Error {}
 
 interface Job {
   readonly id: number;
@@ -68,10 +64,6 @@ export class Transport {
 
   constructor(send: Send | null) {
     this.#send = send;
-  }
-
-  get live(): boolean {
-    return this.#send !== null;
   }
 
   request(
@@ -133,10 +125,6 @@ export class Transport {
     this.#flying.clear();
     this.#waiting.clear();
     for (const job of jobs) job.reject(new NoKernel("the kernel is gone"));
-  }
-
-  connect(send: Send): void {
-    this.#send = send;
   }
 
   #start(job: Job): void {

@@ -32,7 +32,7 @@ export function importanceField({ store, snapshot, id, other, versus, empty, fil
   const { state } = store;
   const method = state.importance.value;
   const parts = [id, other].filter((c) => c !== null);
-  const shares = parts.map((c) => snapshot.importance(method, c));
+  const shares = parts.map((c) => snapshot.importance.get(method, c));
   const lost = parts.find((_, i) => !shares[i]);
   if (lost !== undefined) {
     const name = snapshot.shortName(lost);

@@ -6,7 +6,8 @@ import { diverging, peakOf, robustPeak, sequential } from "./scale";
 
 export function mapField({ store, snapshot, empty, filled }: Question): Field {
   const found =
-    snapshot.map(store.state.map_name.value) ?? (snapshot.maps[0] && snapshot.map(snapshot.maps[0].name));
+    snapshot.maps.get(store.state.map_name.value) ??
+    (snapshot.maps.infos[0] && snapshot.maps.get(snapshot.maps.infos[0].name));
   if (!found) return empty("This snapshot holds no token map.");
   const { info, values } = found;
   return filled(values, {

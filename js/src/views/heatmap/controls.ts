@@ -36,7 +36,7 @@ function readingSelect(store: Store, abort: AbortSignal): HTMLElement {
   const { state, baseline } = store;
   const node = select("Reading");
   watch(abort, () => {
-    const { maps } = baseline.value.snapshot;
+    const maps = baseline.value.snapshot.maps.infos;
     const wanted = state.reading.value;
     const choices = READINGS.filter((r) => FIELDS[r].offered?.(store) ?? true).flatMap(
       (r): (readonly [string, string])[] =>
