@@ -29,15 +29,27 @@ def save_lens(lens: FittedLens, path: str | PathLike[str]) -> None:
     """Write a fitted lens to a safetensors file."""
     from safetensors.torch import save_file
 
+    tensors, header = _contents(lens)
+    with replacing(path) as place:
+        save_file(tensors, place, metadata=header)
+
+
+def packed_lens(lens: FittedLens) -> bytes:
+    """A fitted lens as the bytes of a file, its maps in float16: half the size, at a precision far above their error."""
+    from safetensors.torch import save
+
+    tensors, header = _contents(lens)
+    return save({**tensors, "weights": tensors["weights"].half()}, metadata=header)
+
+
+def _contents(lens: FittedLens) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors = {name: getattr(lens, name) for name in ("weights", "offsets", "defined", "classifier", "error")}
     meta: dict[str, Any] = {name: getattr(lens, name) for name in (*_TEXTS, *_LISTS, "n_pictures")}
     if lens.logit is not None:
         tensors |= {"logit.folded": lens.logit.folded, "logit.offset": lens.logit.offset}
         meta["logit"] = {"centred": lens.logit.centred, "scaled": lens.logit.scaled, "eps": lens.logit.eps}
-    header = {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
-    with replacing(path) as place:
-        whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-        save_file(whole, place, metadata=header)
+    whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return whole, {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
 
 
 def load_lens(path: str | PathLike[str]) -> FittedLens:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.files import write_whole
+from classspace_widgets.lens import FittedLens
 from classspace_widgets.lookup import close_matches
 from classspace_widgets.scenes.shapes import CLASSES
 
@@ -124,17 +125,56 @@ def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionT
     from safetensors.torch import load
 
     card = read_card(variant, folder)
-    place = folder / f"{variant}.safetensors"
-    data = place.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != card["sha256"]:
-        raise ValueError(
-            f"{place} is damaged: expected sha256 {card['sha256'][:16]}..., got {found[:16]}... ({len(data)} bytes); "
-            "reinstall it with: pip install --force-reinstall --no-deps classspace-widgets"
-        )
+    data = _checked(folder / f"{variant}.safetensors", card["sha256"])
     model = build(card["timm"])
     model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return model.eval()
+
+
+def load_bundled_lens(variant: str, kind: str, *, folder: Path = WEIGHTS) -> FittedLens:
+    """A fitted lens that comes with a bundled model.
+
+    Parameters
+    ----------
+    variant : str
+        One of `variants`.
+    kind : str
+        ``"jacobian"`` or ``"translator"``.
+    folder : Path
+        The folder of weights and cards; the package's by default.
+
+    Returns
+    -------
+    FittedLens
+
+    Raises
+    ------
+    ValueError
+        For an unknown variant or kind, or a file whose checksum is not the card's.
+
+    Examples
+    --------
+    >>> load_bundled_lens("contrast", "jacobian").n_pictures
+    128
+    """
+    known = read_card(variant, folder).get("lenses", {})
+    if kind not in known:
+        raise ValueError(f"no {kind!r} lens comes with {variant!r}{close_matches(kind, known)}; there are {', '.join(known)}")
+    place = folder / f"{variant}.{kind}.safetensors"
+    _checked(place, known[kind]["sha256"])
+    return FittedLens.load(place)
+
+
+def _checked(place: Path, expected: str) -> bytes:
+    """The bytes of a file whose checksum is the expected one."""
+    data = place.read_bytes()
+    found = hashlib.sha256(data).hexdigest()
+    if found != expected:
+        raise ValueError(
+            f"{place} is damaged: expected sha256 {expected[:16]}..., got {found[:16]}... ({len(data)} bytes); "
+            "reinstall it with: pip install --force-reinstall --no-deps classspace-widgets"
+        )
+    return data
 
 
 def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: str) -> None:

@@ -560,6 +560,35 @@ class ClassSpace:
 
         return fit_lens(self, kind, pictures, **options)
 
+    def bundled_lens(self, kind: str) -> FittedLens:
+        """A fitted lens that comes with a bundled model; other models have theirs fitted by `fit_lens`.
+
+        Parameters
+        ----------
+        kind : str
+            ``"jacobian"`` or ``"translator"``.
+
+        Returns
+        -------
+        FittedLens
+
+        Raises
+        ------
+        ValueError
+            For a model that is not bundled, or an unknown kind.
+
+        Examples
+        --------
+        >>> ClassSpace.bundled("contrast").bundled_lens("jacobian").question
+        'what of this token the answer goes on to use'
+        """
+        from classspace_widgets.models.bundled import load_bundled_lens
+
+        source, _, variant = self.name.partition("/")
+        if source != "bundled":
+            raise ValueError(f"no fitted lens comes with {self.name}; fit one: space.fit_lens({kind!r}, pictures)")
+        return load_bundled_lens(variant, kind).to(self.device)
+
     def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], T], chunk: int | None = None) -> list[T]:
         """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
         return passes.in_chunks(self, pixels, run, chunk)
