@@ -5,6 +5,7 @@ from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.run import run_with, trace_with
 from classspace_widgets.interventions.spec import (
     Ablate,
+    AddVector,
     KnockOutAttention,
     MaskTokens,
     PatchResidual,
@@ -14,6 +15,7 @@ from classspace_widgets.interventions.spec import (
 
 __all__ = [
     "Ablate",
+    "AddVector",
     "KnockOutAttention",
     "MaskTokens",
     "PatchResidual",

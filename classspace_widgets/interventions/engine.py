@@ -26,6 +26,7 @@ from classspace_widgets.interventions.classifier import replaced_classifier
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.spec import (
     Ablate,
+    AddVector,
     MaskTokens,
     PatchResidual,
 )
@@ -259,13 +260,17 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
 
     def last_added(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
         # The last increment is changed by the patch, so that increments still sum to the residual stream.
-        target = patched(owner, (), seen["mid"] + output)
+        seen["after"] = target = patched(seen["mid"] + output)
         return torch.where(target == seen["mid"] + output, output, target - seen["mid"])
 
-    def patched(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+    def left(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> Tensor:
+        # What the increments were changed to lead to, to the last bit; patched here where no increment could be changed.
+        return seen.pop("after") if "after" in seen else patched(output)
+
+    def patched(output: Tensor) -> Tensor:
         output = output.clone()
         for one in patches or ():
-            places = plan.local(one.tokens, "PatchResidual")
+            places = plan.local(one.tokens, type(one).__name__)
             output[:, places] = _patch(plan, one, output, block, one.tokens)
         return output
 
@@ -279,11 +284,13 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
             _on_added(stack, owner, "mlp", last_added)
         elif hasattr(owner, "drop_path"):
             _hook(stack, owner.drop_path.register_forward_hook(last_added))
-        _hook(stack, owner.register_forward_hook(patched))
+        _hook(stack, owner.register_forward_hook(left))
 
 
-def _patch(plan: Plan, one: PatchResidual, x: Tensor, block: int, tokens: Sequence[int] | None) -> Tensor:
+def _patch(plan: Plan, one: PatchResidual | AddVector, x: Tensor, block: int, tokens: Sequence[int] | None) -> Tensor:
     """Vectors ``[B or 1, n, D]`` to write to the chosen tokens of the residual stream after a block."""
+    if isinstance(one, AddVector):
+        return x[:, plan.local(tokens, "AddVector") if block else list(tokens or ())] + x.new_tensor(one.vector)
     if isinstance(one.source, tuple):
         image, token = one.source
         if in_pieces():

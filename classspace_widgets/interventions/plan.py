@@ -15,6 +15,7 @@ from classspace_widgets.interventions.attention import AfterSoftmax, attention_m
 from classspace_widgets.interventions.base import Intervention
 from classspace_widgets.interventions.spec import (
     Ablate,
+    AddVector,
     KnockOutAttention,
     MaskTokens,
     PatchResidual,
@@ -51,11 +52,11 @@ class Plan:
     sizes: Sizes
     sources: Mapping[str, Trace]
     kept: Tensor | None = None
-    embedding: list[MaskTokens | PatchResidual] = field(default_factory=list)
+    embedding: list[MaskTokens | PatchResidual | AddVector] = field(default_factory=list)
     edges: dict[int, list[KnockOutAttention]] = field(default_factory=dict)
     heads: dict[int, list[Ablate]] = field(default_factory=dict)
     sublayers: dict[tuple[int, str], list[Ablate]] = field(default_factory=dict)
-    residuals: dict[int, list[PatchResidual]] = field(default_factory=dict)
+    residuals: dict[int, list[PatchResidual | AddVector]] = field(default_factory=dict)
     classifier: list[ReplaceClassEmbedding] = field(default_factory=list)
     prepared: dict[tuple[KnockOutAttention, ...], Cuts] = field(default_factory=dict, repr=False)
 
@@ -88,8 +89,9 @@ class Plan:
                 self.edges.setdefault(block, []).append(one)
         elif isinstance(one, Ablate):
             self._sort_ablation(one)
-        elif isinstance(one, PatchResidual):
-            self.source(one.source)
+        elif isinstance(one, (PatchResidual, AddVector)):
+            if isinstance(one, PatchResidual):
+                self.source(one.source)
             if one.block:
                 self.residuals.setdefault(one.block, []).append(one)
             else:

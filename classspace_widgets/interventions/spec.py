@@ -311,6 +311,54 @@ class PatchResidual(Intervention):
 
 
 @dataclass(frozen=True, repr=False)
+class AddVector(Intervention):
+    """Add a vector to the residual stream of some tokens after a block (steering).
+
+    Parameters
+    ----------
+    block : int
+        0: the embedding; l: after block l.
+    vector : array_like [D]
+        What is added to every chosen token.
+    tokens : int or sequence of int, optional
+        By default all tokens.
+
+    Raises
+    ------
+    ValueError
+        For a block below 0, or a vector that is not one row of finite numbers.
+
+    Examples
+    --------
+    >>> AddVector(3, [0.5, -1.0], tokens=[4, 5]).to_dict()
+    {'type': 'AddVector', 'block': 3, 'vector': [0.5, -1.0], 'tokens': [4, 5]}
+    """
+
+    block: int
+    vector: tuple[float, ...]
+    tokens: Tokens | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.block, bool) or int(self.block) != self.block or self.block < 0:
+            raise ValueError(f"AddVector: block must be an integer of at least 0, got {self.block!r}")
+        given: Any = self.vector
+        numbers = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given, dtype=np.float64)
+        if numbers.ndim != 1 or not np.isfinite(numbers).all():
+            raise ValueError(f"AddVector: vector must be [D] finite numbers, got shape {list(numbers.shape)}")
+        self._set(block=int(self.block), vector=tuple(numbers.tolist()), tokens=as_indices(self.tokens, "tokens"))
+
+    def check(self, sizes: Sizes) -> None:
+        """See `Intervention.check`."""
+        if self.block > sizes.blocks:
+            raise ValueError(f"AddVector: block must be in 0..{sizes.blocks}, got {self.block}")
+        if sizes.width and len(self.vector) != sizes.width:
+            raise ValueError(
+                f"AddVector: vector must have the width D={sizes.width} of a token, got {len(self.vector)}"
+            )
+        check_tokens(self.tokens or (), sizes, "AddVector")
+
+
+@dataclass(frozen=True, repr=False)
 class ReplaceClassEmbedding(Intervention):
     """Replace the classifier's rows of some classes by those of other classes, or by any vectors of width D.
 

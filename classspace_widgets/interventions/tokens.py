@@ -32,6 +32,8 @@ class Sizes:
         C.
     cls : bool
         Whether the first token is [CLS]; it may be a register instead.
+    width : int
+        D; 0 where it is not known, and not checked.
     """
 
     blocks: int
@@ -41,6 +43,7 @@ class Sizes:
     grid: tuple[int, int]
     classes: int
     cls: bool = True
+    width: int = 0
 
     @classmethod
     def of(cls, adapter: Adapter) -> Sizes:
@@ -54,6 +57,7 @@ class Sizes:
             grid=(rows, columns),
             classes=int(adapter.embedding.shape[0]),
             cls=adapter.prefix[:1] == ("[CLS]",),
+            width=adapter.width,
         )
 
     @property

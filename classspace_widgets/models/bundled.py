@@ -159,7 +159,9 @@ def load_bundled_lens(variant: str, kind: str, *, folder: Path = WEIGHTS) -> Fit
     """
     known = read_card(variant, folder).get("lenses", {})
     if kind not in known:
-        raise ValueError(f"no {kind!r} lens comes with {variant!r}{close_matches(kind, known)}; there are {', '.join(known)}")
+        raise ValueError(
+            f"no {kind!r} lens comes with {variant!r}{close_matches(kind, known)}; there are {', '.join(known)}"
+        )
     place = folder / f"{variant}.{kind}.safetensors"
     _checked(place, known[kind]["sha256"])
     return FittedLens.load(place)

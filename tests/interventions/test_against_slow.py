@@ -11,6 +11,7 @@ from tiny_models import tiny_vit
 from classspace_widgets.explain import importance
 from classspace_widgets.interventions import (
     Ablate,
+    AddVector,
     KnockOutAttention,
     MaskTokens,
     PatchResidual,
@@ -172,6 +173,16 @@ def test_patched_residual(space, picture, embedded):
     changed = embedded.copy()
     changed[3] = embedded[1]
     compare(space, picture, [PatchResidual(0, tokens=3, source=(0, 1))], changed)
+
+
+def test_added_vectors(space, picture, embedded):
+    vector = np.linspace(-1, 1, embedded.shape[1])
+    own = space.trace(picture).stream("residual", 1)[0].double().numpy()
+    patches = [(1, token, own[token] + vector) for token in (0, 4)]
+    compare(space, picture, [AddVector(1, vector, tokens=[0, 4])], embedded, patches=patches)
+    compare(space, picture, [AddVector(0, vector)], embedded + vector)
+    twice = [(1, token, own[token] + 2 * vector) for token in range(len(own))]
+    compare(space, picture, [AddVector(1, vector), AddVector(1, torch.as_tensor(vector))], embedded, patches=twice)
 
 
 def test_patching_everything_gives_the_donors_answer(space, picture):

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from classspace_widgets.interventions import (
     Ablate,
+    AddVector,
     KnockOutAttention,
     MaskTokens,
     PatchResidual,
@@ -35,6 +37,8 @@ EXAMPLES = [
     Ablate("mlp", mode="resample", source="donor"),
     PatchResidual(2, tokens=[1, 2], source="donor"),
     PatchResidual(0, tokens=3, source=(1, 4)),
+    AddVector(2, np.array([0.5, -1.0]), tokens=[1, 2]),
+    AddVector(0, [1, 2, 3]),
     ReplaceClassEmbedding(classes=[3, 1], by=[1, 3]),
     ReplaceClassEmbedding(classes=2, vectors=[[0.5, -1.0]]),
 ]
@@ -128,6 +132,12 @@ def test_grid_mask_counts_coverage():
         (lambda: Ablate("mlp", source="x"), "takes no source"),
         (lambda: PatchResidual(4, source="x").check(SIZES), r"block must be in 0..3"),
         (lambda: PatchResidual(1), "needs a source"),
+        (lambda: AddVector(4, [1.0]).check(SIZES), r"block must be in 0..3"),
+        (lambda: AddVector(-1, [1.0]), "block must be an integer of at least 0"),
+        (lambda: AddVector(1, [[1.0, 2.0]]), r"vector must be \[D\] finite numbers, got shape \[1, 2\]"),
+        (lambda: AddVector(1, [np.nan]), "finite numbers"),
+        (lambda: AddVector(1, [1.0, 2.0]).check(replace(SIZES, width=3)), "width D=3 of a token, got 2"),
+        (lambda: AddVector(1, [1.0], tokens=[10]).check(SIZES), "tokens must be in"),
         (lambda: PatchResidual(1, source=(0, 10)).check(SIZES), "tokens must be in"),
         (lambda: ReplaceClassEmbedding(classes=[5], by=[0]).check(SIZES), r"classes must be in 0..4"),
         (lambda: ReplaceClassEmbedding(classes=[1]), "exactly one of by and vectors"),
