@@ -39,7 +39,8 @@ def packed_lens(lens: FittedLens) -> bytes:
     from safetensors.torch import save
 
     tensors, header = _contents(lens)
-    return save({**tensors, "weights": tensors["weights"].half()}, metadata=header)
+    data: bytes = save({**tensors, "weights": tensors["weights"].half()}, metadata=header)
+    return data
 
 
 def _contents(lens: FittedLens) -> tuple[dict[str, Tensor], dict[str, str]]:

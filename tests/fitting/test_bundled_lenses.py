@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import average_precision_score
+from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.data import token_mask
 from classspace_widgets.lens import LensMismatchError
 from classspace_widgets.models.bundled import WEIGHTS, load_bundled_lens, variants
 from classspace_widgets.scenes import ScenesDataset
-from tiny_models import images_for, tiny_vit
 
 KINDS = ("jacobian", "translator")
 
