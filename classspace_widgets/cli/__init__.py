@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from classspace_widgets._version import __version__
 from classspace_widgets.cli import demo, export, study
-from classspace_widgets.cli.demo import demo_notebook
+from classspace_widgets.cli.demo import demo_notebook as demo_notebook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["demo_notebook", "main"]
+__all__ = ["main"]
 
 EXAMPLES = """\
 examples:

@@ -1,11 +1,11 @@
 """Data sets of pictures with labels and masks: the accepted kinds, and their preparation for a model."""
 
 from classspace_widgets.data.sets import ArrayDataset, RowDataset, image_folder, imagenet_s
-from classspace_widgets.masks import DatasetError, token_mask
+from classspace_widgets.masks import DatasetError as DatasetError
+from classspace_widgets.masks import token_mask
 
 __all__ = [
     "ArrayDataset",
-    "DatasetError",
     "RowDataset",
     "image_folder",
     "imagenet_s",

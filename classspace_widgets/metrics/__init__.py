@@ -11,22 +11,20 @@ from classspace_widgets.metrics.contributions import (
     output_by_head,
     output_contributions,
 )
+from classspace_widgets.metrics.identifiability import chance_identifiability as chance_identifiability
 from classspace_widgets.metrics.identifiability import (
-    chance_identifiability,
     class_identifiability,
     class_similarity_change,
-    identifiability,
     residual_composition,
 )
+from classspace_widgets.metrics.identifiability import identifiability as identifiability
 
 __all__ = [
-    "chance_identifiability",
     "class_identifiability",
     "class_similarity_change",
     "contributions",
     "direct_by_head",
     "direct_by_source",
-    "identifiability",
     "output_by_head",
     "output_contributions",
     "residual_composition",

@@ -6,12 +6,11 @@ from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.scenes.gallery import gallery
 from classspace_widgets.scenes.generator import make_scene
 from classspace_widgets.scenes.shapes import CLASSES
-from classspace_widgets.scenes.sheet import contact_sheet
+from classspace_widgets.scenes.sheet import contact_sheet as contact_sheet
 
 __all__ = [
     "CLASSES",
     "ScenesDataset",
-    "contact_sheet",
     "gallery",
     "make_scene",
 ]

@@ -253,7 +253,7 @@ def test_from_a_trace_and_with_names(space):
     torch.testing.assert_close(predicted.scores, predicted.image_maps.flatten(2))
 
 
-def test_nothing_is_left_on_the_model(space):
+def test_the_model_is_as_before(space):
     images = images_for(space)
     before = [sorted(m.__dict__) for m in space.model.modules()]
     for method in ("gradient", "direct", "chefer", "rollout", "attention"):

@@ -88,7 +88,7 @@ def test_one_token_that_decides():
     assert not curves.correct["positive"][0, 1:].any()
 
 
-def test_random_scores_depend_on_the_picture_alone():
+def test_random_scores_depend_only_on_the_picture():
     a = random_scores([3, 7, 9], 10, repeat=1, seed=5)
     b = random_scores([9, 3], 10, repeat=1, seed=5)
     assert torch.equal(a[0], b[1])
@@ -142,7 +142,7 @@ def test_random_scores_are_a_function_of_seed_repeat_and_place():
     assert bool(((plain >= 0) & (plain < 1)).all())
 
 
-def test_the_area_is_of_a_curve_over_shares_of_what_is_left(space):
+def test_the_area_is_over_the_share_of_kept_tokens(space):
     """A curve that does not change has its own height as area, wherever it starts and ends."""
     found = perturbation(space, images_for(space), [0, 1], torch.rand(2, 16), kept=[13, 9, 4])
     flat = {order: torch.full((2, 3), 0.25) for order in found.probability}

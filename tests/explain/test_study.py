@@ -196,7 +196,7 @@ def test_differences_are_between_the_methods_that_they_name(space):
     assert found.to_dict() == pytest.approx(expected)
 
 
-def test_scores_read_where_nothing_else_reads_are_told(space):
+def test_a_note_names_scores_of_unused_tokens(space):
     from classspace_widgets.probing import LensScores
 
     last = len(space.adapter.blocks)

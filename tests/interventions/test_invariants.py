@@ -334,7 +334,7 @@ def test_a_pass_with_a_mask_of_its_own(images):
 
 
 @pytest.mark.parametrize("change", ["head", "block"])
-def test_a_pass_that_does_more_after_its_blocks_is_not_taken_up(images, change):
+def test_a_pass_that_does_more_after_its_blocks_cannot_be_resumed(images, change):
     """The check when a space is made cannot see what is hooked on afterwards."""
     space = tiny_vit()
     if change == "head":

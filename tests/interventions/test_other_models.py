@@ -150,7 +150,7 @@ def test_a_model_in_training_mode_is_read_in_evaluation_mode():
     assert all(module.training for module in space.model.modules())
 
 
-def test_a_trace_of_a_hybrid_is_taken_up_from_its_embedding():
+def test_a_trace_of_a_hybrid_is_resumed_from_its_embedding():
     model = timm.create_model("vit_tiny_r_s16_p8_224", img_size=64, num_classes=7, pretrained=False)
     space = ClassSpace(model)
     images = images_for(space)

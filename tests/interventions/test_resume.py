@@ -29,7 +29,7 @@ def source(space):
     return space.trace(pixels(space, 3, seed=9), heads=True)
 
 
-def test_a_trace_is_taken_up_in_chunks(space):
+def test_a_trace_is_resumed_in_chunks(space):
     trace = space.trace(pixels(space, 3))
     whole = trace_with(space, trace, [Ablate("mlp", blocks=1)])
     for chunk in (1, 2):
@@ -72,7 +72,7 @@ def test_patching_everything_gives_the_source(family):
     assert torch.allclose(patched.readout(), patched.output, atol=1e-5)
 
 
-def test_a_trace_of_another_size_is_taken_up():
+def test_a_trace_of_another_size_is_resumed():
     space = ClassSpace(build("ViT, dynamic image size"))
     images = torch.randn(2, 3, 48, 64, generator=torch.Generator().manual_seed(0))
     trace = space.trace(images)
@@ -109,7 +109,7 @@ def test_pooled_readings_are_of_the_tokens_that_are_left(family):
 
 
 @pytest.mark.parametrize("family", ["DINOv3", "RoPE, mixed", "EVA-02", "BEiT", "DINOv2 with registers"])
-def test_a_token_that_is_gone_is_one_that_nobody_reads(family):
+def test_removing_a_token_equals_cutting_all_edges_to_it(family):
     """With several prefix tokens, too: positions of what is left must be its own."""
     space = ClassSpace(build_double(family))
     images, gone = pixels(space), [len(space.adapter.prefix), len(space.adapter.prefix) + 2]

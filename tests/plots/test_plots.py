@@ -195,7 +195,7 @@ def test_perturbation_curves_hold_the_numbers_and_the_random_order(explained):
     assert len(figures_in(plot_overview({"explanation": explained}))) == 3
 
 
-def test_probes_beside_the_lens_and_their_control():
+def test_probes_with_the_lens_and_their_control():
     import pandas as pd
 
     frame = pd.DataFrame(

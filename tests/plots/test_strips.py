@@ -178,7 +178,7 @@ def test_on_light_on_dark_and_on_any_page(trace):
     assert corner == {"light": (255, 255, 255, 255), "dark": (20, 24, 31, 255), "transparent": (0, 0, 0, 0)}
 
 
-def test_names_are_text_and_are_cut_where_there_is_no_room(trace, tmp_path):
+def test_names_are_text_and_are_shortened_to_fit(trace, tmp_path):
     names = trace.class_names
     long = tuple(f"<b>&{n}\x00 {'long ' * 30}" for n in names)
     try:
@@ -230,7 +230,7 @@ def test_what_is_refused(trace, tmp_path):
             made.image(dpi)
 
 
-def test_bokehs_figures_take_a_resolution_and_say_what_brings_their_browser(tmp_path, monkeypatch):
+def test_bokeh_figures_have_a_resolution_and_need_a_browser(tmp_path, monkeypatch):
     asked = {}
 
     def written(_plot, *, filename, **options):

@@ -94,7 +94,7 @@ def test_k_shot(space):
     assert not torch.equal(sums.gram, other.gram)
 
 
-def test_accuracy_beside_the_lens(space, vectors):
+def test_accuracy_of_probes_and_lens(space, vectors):
     found, labels = vectors
     data = Pictures(COUNT, classes=4)
     probes = fit_probes(space, data, tokens=[0, 3], penalty=0.1)

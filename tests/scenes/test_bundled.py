@@ -60,12 +60,12 @@ def test_unknown_variants_are_refused():
         load_bundled("defalt")
 
 
-def test_missing_weights_are_told(tmp_path):
+def test_missing_weights_raise_an_error(tmp_path):
     with pytest.raises(ValueError, match="no weights are installed; reinstall"):
         load_bundled(folder=tmp_path)
 
 
-def test_damage_is_told(tmp_path):
+def test_damaged_weights_raise_an_error(tmp_path):
     for suffix in ("json", "safetensors"):
         shutil.copy(WEIGHTS / f"default.{suffix}", tmp_path)
     place = tmp_path / "default.safetensors"

@@ -120,7 +120,7 @@ def test_arrays_by_name(tmp_path):
         ("{folder}", "no subfolders"),
     ],
 )
-def test_data_that_cannot_be_read_is_named_and_nothing_is_written(tmp_path, capsys, data, message):
+def test_unreadable_data_is_named_and_nothing_is_written(tmp_path, capsys, data, message):
     folder = tmp_path / "data"
     folder.mkdir()
     np.savez(folder / "x.npz", images=np.zeros((1, 4, 4, 3), np.uint8))

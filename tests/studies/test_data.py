@@ -125,12 +125,12 @@ def test_arrays_and_rows():
     assert np.array_equal(np.asarray(data[2][0]), images[2].transpose(1, 2, 0))
     assert data[2][1] == 2
     assert data[2][2].shape == (32, 32)
-    for wrong, said in [
+    for wrong, message in [
         ((images[0], labels), "3072"),
         ((images / 2, labels), "uint8"),
         ((images, labels[1:]), "as many"),
     ]:
-        with pytest.raises(ValueError, match=said):
+        with pytest.raises(ValueError, match=message):
             ArrayDataset(*wrong)
     rows = [{"img": noise(32, 32), "fine_label": i % 3} for i in range(4)]
     found = as_dataset(rows)
@@ -228,7 +228,7 @@ def test_a_study_reads_pictures_as_a_trace_does(tmp_path):
     assert stored.mask.all(), "a mask belongs to the picture as it is stored"
 
 
-def test_mask_files_are_read_as_they_are_unless_told_otherwise(tmp_path):
+def test_mask_files_are_read_as_they_are_by_default(tmp_path):
     noise(8, 6).save(tmp_path / "a.png")
     mask = np.tri(8, 6, dtype=np.uint8)
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -240,7 +240,7 @@ def test_mask_files_are_read_as_they_are_unless_told_otherwise(tmp_path):
     np.testing.assert_array_equal(inverted[0][2], 1 - mask)
 
 
-def test_data_sets_say_what_they_hold(tmp_path):
+def test_the_repr_of_data_sets_has_their_sizes(tmp_path):
     (tmp_path / "hen").mkdir()
     noise(40, 50).save(tmp_path / "hen" / "1.png")
     assert repr(image_folder(tmp_path)) == f"PictureFiles({tmp_path.name}: 1 picture, 1 class)"

@@ -50,7 +50,7 @@ RISE = "rise in image tokens"
         ((-0.4, 0.001), (), False),
     ],
 )
-def test_a_rise_is_judged_by_itself_and_against_every_twin(own, twins, holds):
+def test_a_rise_is_tested_in_the_model_and_against_every_twin(own, twins, holds):
     labels = {"stream": "residual", "tokens": "image"}
     rows = [(RISE, "itself", *own), *((RISE, f"twin {i}", *twin) for i, twin in enumerate(twins, start=1))]
     (found,) = findings(result("identifiability", curve(0.5, 0.9, **labels), differences=differences(*rows)))
@@ -73,7 +73,7 @@ def test_a_p_at_its_floor_is_a_bound(p, said):
     assert found.evidence.endswith(said)
 
 
-def test_many_findings_are_judged_together():
+def test_many_findings_are_tested_together():
     """Holm: of 4 tests the smallest p is held against 0.05 / 4, the next against 0.05 / 3, and so on."""
     labels = {"tokens": "image", "block": 4}
     rows, tests = [], []
@@ -97,7 +97,7 @@ def test_many_findings_are_judged_together():
 @pytest.mark.parametrize(
     ("value", "p", "holds"), [(0.2, 0.001, True), (0.2, 0.2, False), (-0.2, 0.999, False), (-0.2, 0.001, False)]
 )
-def test_the_place_is_judged_over_pictures_alone(value, p, holds):
+def test_the_place_is_tested_over_pictures(value, p, holds):
     """The main table's means are over tokens: neither they nor their interval may stand beside a test over pictures."""
     over_tokens = row(0.9, stream="residual", block=4, p_pictures=p, **{"class": 1.0, "context": 0.1})
     shown = {"class": 0.7, "context": 0.7 - value}
@@ -115,7 +115,7 @@ def test_the_place_is_judged_over_pictures_alone(value, p, holds):
 
 
 @pytest.mark.parametrize("holds", [True, False])
-def test_value_vectors_are_judged_in_the_last_block_against_every_twin(holds):
+def test_value_vectors_are_tested_in_the_last_block_against_every_twin(holds):
     # Blocks 1 and 4 say opposite things, and so do the twins of block 4 where it must not hold.
     tests = pd.DataFrame(
         [
@@ -218,7 +218,7 @@ def test_methods_by_their_names_and_in_the_right_direction():
     assert all("the model does not use the tokens that lens reads" in f.evidence for f in found)
 
 
-def test_what_was_not_measured_is_not_judged():
+def test_missing_measurements_are_not_tested():
     assert findings({}) == ()
     studies = ["identifiability", "token_removal", "accuracy"]
     results = run_study(tiny_vit(), Pictures(6), studies, progress=False, random_twin=True)
@@ -226,7 +226,7 @@ def test_what_was_not_measured_is_not_judged():
     assert len(findings(results)) == 2
 
 
-def test_without_resamples_nothing_is_judged():
+def test_without_resamples_nothing_is_tested():
     from classspace_widgets.studies import Identifiability
 
     results = run_study(tiny_vit(), Pictures(6), Identifiability(replicates=0), progress=False)
@@ -261,7 +261,7 @@ def test_a_difference_is_paired():
     assert narrow["high"] - narrow["low"] < 0.5 * (found["high"] - found["low"])
 
 
-def test_a_difference_of_all_and_nothing_has_an_interval():
+def test_a_difference_of_shares_of_one_and_zero_has_an_interval():
     weights = np.random.default_rng(1).poisson(1, (500, 40)).astype(float)
     everything, nothing = sample(np.ones(40), weights), sample(np.zeros(40), weights)
     wilson = 40 / (40 + 1.959964**2)
@@ -278,7 +278,7 @@ def test_a_difference_of_all_and_nothing_has_an_interval():
     assert same["p"] == 1
 
 
-def test_few_pictures_give_no_small_p():
+def test_few_pictures_have_no_small_p():
     """Three pictures that agree: a test that flips their signs gives 1/8 at the least."""
     weights = np.random.default_rng(1).poisson(1, (2000, 3)).astype(float)
     with np.errstate(invalid="ignore"):

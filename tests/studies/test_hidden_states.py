@@ -372,7 +372,7 @@ def test_the_interval_over_pictures():
     assert np.isnan(by_picture(ranks[:1])[1]["low"])
 
 
-def test_what_nothing_reads_is_told():
+def test_a_note_says_which_tokens_the_model_does_not_use():
     """In a model that answers from [CLS] the last block's image tokens lead nowhere; where tokens are pooled they do."""
     from classspace_widgets.studies.protocol import UNUSED
 
@@ -383,7 +383,7 @@ def test_what_nothing_reads_is_told():
         assert UNUSED not in measured(Accuracy(), readings).notes
 
 
-def test_without_masks_there_is_nothing_to_compare():
+def test_without_masks_nothing_is_compared():
     space = tiny_vit()
     study = PlaceDifference()
     study.update(readings_of(space, Pictures(masks=False), range(4)))
@@ -393,7 +393,7 @@ def test_without_masks_there_is_nothing_to_compare():
     assert "value" in result.table.columns
 
 
-def test_bad_batches_are_told_apart():
+def test_bad_batches_raise_clear_errors():
     trace, labels, masks = hand_made()
     with pytest.raises(ValueError, match=r"squeeze\(1\)"):
         Readings(trace, labels[:, None], masks)

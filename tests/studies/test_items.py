@@ -91,7 +91,7 @@ def test_masks_that_are_refused(space, mask, words):
         Preparer(items, PixelTransform.of(space), (1, 1), 7)(0)
 
 
-def test_what_is_said_to_do_about_masks_helps():
+def test_the_remedies_for_masks_work():
     numbers, negative = np.array([[0, 7]]), np.array([[-1, 0, 1]])
     assert token_mask(numbers == 7, (1, 2)).tolist() == [0, 1]
     assert token_mask(np.where(negative < 0, 255, negative), (1, 3)).tolist() == [-1, 0, 1]
@@ -112,7 +112,7 @@ def test_a_mask_keeps_its_values(squash):
         assert np.array_equal(placed, np.tile(mask[0][at], (size[0], 1)))
 
 
-def test_what_is_left_out_stays_left_out_where_the_object_is_cut_off(space):
+def test_ignored_pixels_stay_ignored_where_the_object_is_cropped(space):
     """Of 0, 1 and 255 only 0 and 255 are left in the middle: 255 does not become the object."""
     mask = np.zeros((32, 96), np.uint8)
     mask[:, :8], mask[:, 32:64] = 1, 255
@@ -172,7 +172,7 @@ def unit(seed=0):
     return torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(seed))
 
 
-def test_ready_tensors_that_were_not_normalised_are_told_once(space):
+def test_preprocessed_tensors_that_were_not_normalised_warn_once(space):
     items = [(unit(i), i % 7) for i in range(12)]
     for ask in (
         lambda: run_study(space, items, "accuracy", execution=Execution(batch_size=4), progress=False),
@@ -195,7 +195,7 @@ def test_ready_tensors_and_pictures_that_are_fine_are_not_warned_about(space):
     run_study(space, [(bright, 1)], "accuracy", progress=False)
 
 
-def test_what_is_said_to_do_about_tensors_of_uint8_helps(space):
+def test_the_remedy_for_uint8_tensors_works(space):
     tensor = torch.from_numpy(np.array(noise(48, 64))).permute(2, 0, 1)
     with pytest.raises(DatasetError, match=r"floats of shape .*such as tensor.permute\(1, 2, 0\).numpy\(\) of uint8"):
         Preparer([(tensor, 0)], PixelTransform.of(space), (4, 4), 7)(0)
@@ -209,7 +209,7 @@ def test_tensors_with_nan_are_skipped_and_listed(space):
     assert result.skipped == ((1, "ValueError: its pixels contain NaN or infinite values"),)
 
 
-def test_what_cannot_be_a_picture_is_skipped_with_its_reason(space):
+def test_an_unreadable_picture_is_skipped_with_the_reason(space):
     items = [(array, 0) for array in (np.full((4, 4), np.nan), np.zeros((3, 8, 8)), b"", np.zeros((4, 4), np.int64))]
     prepare = Preparer(items, PixelTransform.of(space), (4, 4), 7)
     reasons = [prepare(i) for i in range(4)]
@@ -218,7 +218,7 @@ def test_what_cannot_be_a_picture_is_skipped_with_its_reason(space):
     assert [word in reason.reason for word, reason in zip(words, reasons, strict=True)] == [True] * 4
 
 
-def test_token_masks_beside_a_trace(space):
+def test_token_masks_with_a_trace(space):
     from classspace_widgets.studies import Identifiability
 
     trace, labels = space.trace(torch.randn(2, 3, 32, 32)), torch.tensor([0, 1])
@@ -230,7 +230,7 @@ def test_token_masks_beside_a_trace(space):
         Identifiability().update(trace, labels, masks)
 
 
-def test_where_nobody_looks_no_picture_is_made(monkeypatch):
+def test_pictures_for_display_are_made_only_on_demand(monkeypatch):
     """Nor are a study's own passes warned about: a bright picture is no tensor that was not normalised."""
     space = ClassSpace(tiny_vit().model, mean=0.5, std=0.5)
 

@@ -191,7 +191,7 @@ def test_no_names(nothing):
         ({"dog": 0, "cat": 0}, "one number and one name"),
     ],
 )
-def test_names_that_say_nothing(names, words):
+def test_names_without_meaning(names, words):
     with pytest.raises(DatasetError, match=words):
         class_table(Named("classes", names), MODEL, None)
 
@@ -231,7 +231,7 @@ def test_accents_are_compared_composed():
     assert class_index([NFD, NFC], NFC) == 1, "an exact name comes first"
 
 
-def test_names_that_differ_by_case_alone():
+def test_names_that_differ_only_by_case():
     model = ["polish", "Polish", "hen"]
     assert match_classes(["Polish", "polish"], model).tolist() == [1, 0]
     assert match_classes(["HEN"], model).tolist() == [2]
@@ -266,7 +266,7 @@ ROWS = {
         ([0, 0, 1], r"got \[0, 0, 1\]; for one-hot .*: np.array\(label\).argmax\(\)"),
     ],
 )
-def test_labels_that_are_no_numbers(space, tmp_path, monkeypatch, kind, label, words):
+def test_labels_that_are_not_numbers(space, tmp_path, monkeypatch, kind, label, words):
     """Whatever the data set: the run stops at the first, with its number and a remedy."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
@@ -316,7 +316,7 @@ def test_remedies_for_one_hot_labels_work(space):
     assert ArrayDataset(np.zeros((2, 8, 8, 3), np.uint8), hot.numpy().argmax(axis=1))[0][1] == 2
 
 
-def test_one_hot_labels_beside_a_trace(space):
+def test_one_hot_labels_with_a_trace(space):
     from classspace_widgets.studies import Identifiability
 
     trace = space.trace(torch.randn(2, 3, 32, 32))
@@ -358,7 +358,7 @@ def test_data_sets_that_cannot_be_used_are_dataset_errors(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
-def test_folders_whose_names_are_no_unicode(tmp_path):
+def test_folders_with_names_that_are_not_unicode(tmp_path):
     folder = os.fsencode(tmp_path) + b"/caf\xe9"
     os.mkdir(folder)
     Image.new("RGB", (8, 8)).save(os.fsdecode(folder + b"/\xfc.png"), "PNG")
@@ -375,7 +375,7 @@ def test_folders_whose_names_are_no_unicode(tmp_path):
     assert results.skipped[0][1].encode()
 
 
-def test_hidden_copies_are_no_pictures(tmp_path):
+def test_hidden_copies_are_skipped(tmp_path):
     for name in ("boat", "fish"):
         (tmp_path / name / "more").mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")

@@ -21,7 +21,7 @@ from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.explanation import ExplanationStudy
 
 
-def test_a_pass_that_overflows_is_no_perfect_rank():
+def test_an_overflowing_pass_does_not_count_as_rank_0():
     model = tiny_vit().model
     with torch.no_grad():
         model.blocks[0].mlp.fc2.weight *= 1e7

@@ -93,7 +93,7 @@ def test_threads_do_not_matter(space):
     equal(go(space, Pictures(), workers=0), go(space, Pictures(), workers=3))
 
 
-def test_the_twin_is_fresh_and_the_model_is_left_alone(space):
+def test_the_twin_is_fresh_and_the_model_unchanged(space):
     before = {k: v.clone() for k, v in space.model.state_dict().items()}
     state = torch.random.get_rng_state()
     twin = space.random_twin(1)
@@ -206,7 +206,7 @@ def test_ctrl_c_within_a_batch_waits_for_its_end(space, tmp_path, hit):
     equal(again, go(space, Pictures(), [Accuracy(), Identifiability()]))
 
 
-def test_what_is_told_to_ignore_ctrl_c_ignores_it_in_a_batch_too(space, hit):
+def test_a_process_that_ignores_ctrl_c_ignores_it_in_a_batch_too(space, hit):
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     assert go(space, Pictures(), [Hit()])["accuracy"].table["count"].tolist() == [13, 13]
     assert Hit.hits == 4
@@ -253,7 +253,7 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
     go(space, Pictures(), checkpoint=path)
     with pytest.raises(FileExistsError, match="resume=True"):
         go(space, Pictures(), checkpoint=path)
-    for change, said in [
+    for change, message in [
         ({"dataset": Pictures(12)}, "pictures: checkpoint 13, now 12"),
         ({"batch_size": 3}, "batch_size: checkpoint 4, now 3"),
         ({"space": space.random_twin()}, "; weights: checkpoint"),
@@ -265,7 +265,7 @@ def test_a_checkpoint_of_another_run_is_refused(space, tmp_path):
         ({"random_twin": 2}, "random_twin: checkpoint 0, now 2"),
     ]:
         options = {"space": space, "dataset": Pictures()} | change
-        with pytest.raises(CheckpointError, match=said):
+        with pytest.raises(CheckpointError, match=message):
             go(options.pop("space"), options.pop("dataset"), checkpoint=path, resume=True, **options)
     path.write_bytes(b"not a checkpoint")
     with pytest.raises(CheckpointError, match="not a checkpoint"):
@@ -414,8 +414,8 @@ PIXELS = torch.zeros(3, 32, 32)
         ({"image": PIXELS}, "'image' and 'label'"),
     ],
 )
-def test_data_that_do_not_fit_stop_the_run(space, row, said):
-    with pytest.raises(DatasetError, match=said):
+def test_data_that_do_not_fit_stop_the_run(space, row, message):
+    with pytest.raises(DatasetError, match=message):
         go(space, Wrong(row))
 
 

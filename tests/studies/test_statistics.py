@@ -23,7 +23,7 @@ from classspace_widgets.studies.statistics import (
 from classspace_widgets.studies.tally import Tally
 
 
-def test_weights_depend_on_the_picture_alone():
+def test_weights_depend_only_on_the_picture():
     whole = picture_weights(range(50), 30, seed=4)
     parts = np.concatenate([picture_weights(range(20, 50), 30, seed=4), picture_weights(range(20), 30, seed=4)], axis=1)
     assert np.array_equal(whole[:, list(range(20, 50)) + list(range(20))], parts)
@@ -40,7 +40,7 @@ def test_weights_depend_on_the_picture_alone():
             draw([3], 4)[0, 0] = 7  # what studies share, none may change
 
 
-def test_signs_have_nothing_to_do_with_weights():
+def test_signs_are_independent_of_weights():
     """A sign test whose signs were drawn from the bootstrap's stream would share its chance with the interval beside it."""
     signs = picture_signs(range(6), 400, seed=4)
     for index in range(6):
@@ -144,7 +144,7 @@ def test_more_tokens_than_numpy_can_draw(z):
     assert p == pytest.approx(exact, abs=0.012)
 
 
-def test_equal_differences_are_equal_whatever_rounding_makes_of_them():
+def test_rounding_does_not_break_ties():
     """0.2 + 0.4 is larger than 0.1 + 0.5 in floating point: counted in tenths both are 6, a tie, and a tie is extreme."""
     assert 0.2 + 0.4 > 0.1 + 0.5
     first, second = [2, 4], [1, 5, 3, 3]
@@ -265,7 +265,7 @@ def test_the_level_of_a_tally_s_intervals(level):
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_all_or_nothing_has_an_interval_of_its_pictures(share):
+def test_shares_of_zero_and_one_have_an_interval(share):
     """30 pictures of 100 tokens each: the pictures are what is independent, not the 3000 tokens."""
     over, under = np.full((30, 1, 1), 100.0 * share), np.full((30, 1, 1), 100.0)
     tally = Tally.empty(1, (1, 1), (1, 1), replicates=50, seed=0)
