@@ -402,7 +402,7 @@ PIXELS = torch.zeros(3, 32, 32)
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ((PIXELS, 7), r"label must be in 0\.\.6 .*got 7"),
         ((PIXELS, -1), "got -1"),
