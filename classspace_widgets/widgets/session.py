@@ -1,55 +1,33 @@
-"""`Session`: what is being looked at - a snapshot and the state of its views - and the line to the kernel."""
+"""`Session`: a snapshot, the state of the views that show it, and the line to the kernel.
+
+Views never talk to one another: each reads and sets the traits of its session, which the browser keeps in one store
+(``js/src/core/store.ts``) and mirrors to the kernel.  Linking views therefore needs no kernel.  What a snapshot does not
+carry is asked of the kernel in messages (`_requests`).
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import logging
-import signal
-import threading
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
 from classspace_widgets.export.page import Mount
 from classspace_widgets.lookup import class_index, close_matches
-from classspace_widgets.progress import quiet
 from classspace_widgets.snapshot.snapshot import Snapshot
 from classspace_widgets.snapshot.source import snapshot_of
 from classspace_widgets.state import STATE
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
+from classspace_widgets.widgets._requests import IDLE, Requests
+from classspace_widgets.widgets._traits import state_trait
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from classspace_widgets.interventions.base import Intervention
 
-log = logging.getLogger(__name__)
-
-MOST_REQUESTS = 1000
-"""Requests that may wait for their answers at once."""
-Sender = dict[str, Any]
-_CANCELLED = ("Cancelled", "The computation was cancelled; nothing changed.")
-_BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
-_IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
-
-
-def _trait(name: str) -> Any:
-    """A synced trait for a value of the shared state."""
-    entry = STATE[name]
-    default, words = entry.default, {"help": entry.help}
-    made = {
-        "int": lambda: t.Int(default, **words),
-        "int or null": lambda: t.Int(default, allow_none=True, **words),
-        "ints": lambda: t.List(t.Int(), default, **words),
-        "pair or null": lambda: t.List(t.Int(), default, allow_none=True, minlen=2, maxlen=2, **words),
-        "share": lambda: t.Float(default, min=0.0, max=1.0, **words),
-        "bool": lambda: t.Bool(default, **words),
-        "text": lambda: t.Unicode(default, **words),
-        "choice": lambda: t.Enum(entry.choices, default, **words),
-    }
-    return made[entry.kind]().tag(sync=True)
+CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")
+"""How a session that is given a trace has it captured; see `Trace.snapshot`."""
 
 
 class Session(Widget):
@@ -112,25 +90,25 @@ class Session(Widget):
     _intervened = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
     _pins = t.List(t.Dict()).tag(sync=True)
     _links = t.List(t.Dict()).tag(sync=True)
-    class_index = _trait("class_index")
-    compare_index = _trait("compare_index")
-    block = _trait("block")
-    sublayer = _trait("sublayer")
-    stream = _trait("stream")
-    tokens = _trait("tokens")
-    reading = _trait("reading")
-    contribution = _trait("contribution")
-    head = _trait("head")
-    importance = _trait("importance")
-    importance_of = _trait("importance_of")
-    side_by_side = _trait("side_by_side")
-    map_name = _trait("map_name")
-    colormap = _trait("colormap")
-    opacity = _trait("opacity")
-    smooth = _trait("smooth")
-    outline = _trait("outline")
-    shown = _trait("shown")
-    status = t.Dict(default_value=_IDLE).tag(sync=True)
+    class_index = state_trait("class_index")
+    compare_index = state_trait("compare_index")
+    block = state_trait("block")
+    sublayer = state_trait("sublayer")
+    stream = state_trait("stream")
+    tokens = state_trait("tokens")
+    reading = state_trait("reading")
+    contribution = state_trait("contribution")
+    head = state_trait("head")
+    importance = state_trait("importance")
+    importance_of = state_trait("importance_of")
+    side_by_side = state_trait("side_by_side")
+    map_name = state_trait("map_name")
+    colormap = state_trait("colormap")
+    opacity = state_trait("opacity")
+    smooth = state_trait("smooth")
+    outline = state_trait("outline")
+    shown = state_trait("shown")
+    status = t.Dict(default_value=IDLE).tag(sync=True)
 
     def __init__(
         self, data: Any, *, image: int | None = None, pins: Mapping[str, Any] | None = None, **state: Any
@@ -143,7 +121,7 @@ class Session(Widget):
                 raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
         self._esm = script("widget.js")
         self._current = as_snapshot(data, image, **captured)
-        self._tasks: dict[tuple[Any, Any], Any] = {}
+        self._requests = Requests(self)
         start: dict[str, Any] = {"class_index": self._current.predicted[0]}
         start["block"] = 0 if state.get("sublayer") == "embedding" else self._current.n_blocks
         start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
@@ -227,7 +205,7 @@ class Session(Widget):
 
         Assign a mapping of names to an intervention, or to several.
         """
-        if not self._pins:  # so that a snapshot's session asks for no torch
+        if not self._pins:  # without pins no torch is needed
             return {}
         from classspace_widgets.interventions import from_spec
 
@@ -240,7 +218,7 @@ class Session(Widget):
             steps = list(given) if isinstance(given, (list, tuple)) else [given]
             if not steps:
                 raise ValueError(f"the pinned state {label!r} has no intervention")
-            # One alone is called what the state is called: a mask, or a list of tokens, would be pages of numbers.
+            # A single one gets the name of the state: its repr, of a mask or a list of tokens, would be pages of numbers.
             names = [label] if len(steps) == 1 else [repr(step) for step in steps]
             made.append(
                 {
@@ -267,8 +245,8 @@ class Session(Widget):
         return value
 
     @t.observe("block", "sublayer")
-    def _meet(self, change: Any) -> None:
-        """Block 0 and the embedding are the same place: the one that was set takes the other along."""
+    def _move_block_and_sublayer_together(self, change: Any) -> None:
+        """Block 0 and the embedding are the same place: where one of them is set, the other follows."""
         if (self.block == 0) == (self.sublayer == "embedding"):
             return
         if change["name"] == "block":
@@ -296,102 +274,7 @@ class Session(Widget):
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any]) -> None:
-        """A message of a view: see ``docs/snapshot_format.md`` for what there is."""
-        sender = _sender(content)
-        if sender is None:
-            log.warning("a message that no view sends was left alone: %.200r", content)
-        elif content.get("type") == "cancel":
-            if (task := self._tasks.get(_key(sender))) is not None:
-                task.cancel()
-        elif content.get("type") == "request":
-            if _key(sender) in self._tasks:
-                self._refuse(sender, "Refused", f"the request {sender['id']} is being answered already")
-                return
-            if len(self._tasks) >= MOST_REQUESTS:
-                self._refuse(sender, "Refused", f"{MOST_REQUESTS} requests are waiting already; try again later")
-                return
-            serving = self._serve(sender, content, buffers)
-            try:
-                loop = asyncio.get_running_loop()
-            except RuntimeError:
-                asyncio.run(serving)
-            else:
-                self._tasks[_key(sender)] = task = loop.create_task(serving)
-                task.add_done_callback(lambda done: self._done(sender, done))
-
-    def _done(self, sender: Sender, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(_key(sender), None)
-        if task.cancelled():  # before it had begun: `_serve` answers for itself once it runs
-            self._refuse(sender, *_CANCELLED)
-
-    async def _serve(self, sender: Sender, content: dict[str, Any], buffers: Sequence[Any]) -> None:
-        """Answer one request; between its steps the kernel stays free for other messages, such as a cancel."""
-        kind = str(content.get("kind"))[:60]
-        self.status = {**_BUSY, "text": kind}
-        try:
-            if self._current.source is None:
-                raise RuntimeError("this session has no model behind it: its snapshot came from a file")
-            steps = self._current.source.answer(kind, content.get("params", {}), buffers)
-            while True:
-                try:
-                    with quiet(), _interruptible():
-                        progress = next(steps)
-                except StopIteration as stop:
-                    answer = stop.value
-                    break
-                self.send({"type": "progress", **sender, "fraction": progress.fraction, "text": progress.text})
-                await asyncio.sleep(0)
-        except asyncio.CancelledError:
-            self._refuse(sender, *_CANCELLED)
-            self.status = _IDLE
-        except KeyboardInterrupt:
-            self._refuse(sender, "Interrupted", "The computation was interrupted; nothing changed.")
-            self.status = _IDLE
-        except Exception as error:
-            log.exception("request %r failed", kind)
-            self._refuse(sender, type(error).__name__, str(error) or type(error).__name__)
-            self.status = {"kind": "error", "text": str(error), "progress": None}
-        else:
-            if answer.snapshot is not None:
-                self.snapshot = answer.snapshot
-            if answer.intervened is not None:
-                self._intervened = answer.intervened.pack()
-            parts = [answer.part] if answer.part is not None else []
-            self.send({"type": "response", **sender, "ok": True, "result": answer.result}, buffers=parts)
-            self.status = _IDLE
-
-    def _refuse(self, sender: Sender, title: str, message: str) -> None:
-        self.send({"type": "response", **sender, "ok": False, "error": {"title": title, "message": message}})
-
-
-def _sender(content: Any) -> Sender | None:
-    """Who sent a message, which goes back with every answer: its number, and the browser it came from where it says so."""
-    if not isinstance(content, dict):
-        return None
-    sender = {name: content[name] for name in ("client", "id") if name in content}
-    whole = all(isinstance(value, (int, str)) and len(str(value)) <= 100 for value in sender.values())
-    return sender if "id" in sender and whole else None
-
-
-def _key(sender: Sender) -> tuple[Any, Any]:
-    return sender.get("client"), sender["id"]
-
-
-CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")
-"""How a session that is given a trace has it captured; see `Trace.snapshot`."""
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let the kernel's interrupt through: outside of cells, the kernel ignores it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)
+        self._requests.handle(content, buffers)
 
 
 def as_snapshot(data: Any, image: int | None = None, **options: Any) -> Snapshot:

@@ -342,7 +342,7 @@ def test_a_long_request_can_be_cancelled(monkeypatch):
     assert 0 < len(done) < 20
     assert record.sent[-1]["error"]["title"] == "Cancelled"
     assert session.status["kind"] == "idle"
-    assert not session._tasks
+    assert not session._requests.tasks
 
 
 def test_linking_names_what_it_links():
@@ -475,7 +475,7 @@ def talking(monkeypatch, messages, *, steps: int = 3) -> list[dict]:
             await asyncio.sleep(0)
 
     asyncio.run(scenario())
-    assert not session._tasks
+    assert not session._requests.tasks
     return [message for message in record.sent if message["type"] == "response"]
 
 
@@ -520,7 +520,7 @@ def test_the_same_number_twice_is_refused(monkeypatch):
 
 
 def test_only_so_many_requests_may_wait(monkeypatch):
-    monkeypatch.setattr("classspace_widgets.widgets.session.MOST_REQUESTS", 3)
+    monkeypatch.setattr("classspace_widgets.widgets._requests.MAX_REQUESTS", 3)
     answers = talking(monkeypatch, [asking(number) for number in range(5)])
     refused = [a["id"] for a in answers if not a["ok"]]
     assert refused == [3, 4]
