@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ALWAYS_INFLATED = 64_000_000
-"""Bytes that any gzipped file may unpack to, however small it is."""
-INFLATED_SHARE = 50
+MIN_INFLATED_LIMIT = 64_000_000
+"""Bytes that any gzipped file may unpack to, however small it is: what a notebook's kernel can spare."""
+MAX_INFLATED_RATIO = 50
 """How many times its own size a larger file may unpack to; real arrays and tables shrink to a tenth at most."""
-NESTED = 64
+MAX_NESTING = 64
 """How deep lists and objects may stand inside one another in JSON."""
 
 
@@ -85,7 +85,7 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> Path:
 
 
 @contextmanager
-def refusing(kind: type[ValueError], what: str, *, passing: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def refusing(kind: type[ValueError], what: str, *, unchanged: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Turn whatever goes wrong while bytes are read into one documented error.
 
     Parameters
@@ -94,22 +94,22 @@ def refusing(kind: type[ValueError], what: str, *, passing: tuple[type[Exception
         Raised instead; errors of this very type pass, for they say what is wrong already.
     what : str
         The start of the message: which file, and what it should have been.
-    passing : tuple of exception types
+    unchanged : tuple of exception types
         Left as they are: what says something about the disk or the device, not about the bytes.
     """
     try:
         yield
     except Exception as error:  # parsers of damaged bytes raise nearly every kind there is
-        if isinstance(error, passing) or (type(error) is kind and kind is not ValueError):
+        if isinstance(error, unchanged) or (type(error) is kind and kind is not ValueError):
             raise
-        said = str(error) or type(error).__name__
-        raise kind(f"{what} ({said})") from error
+        message = str(error) or type(error).__name__
+        raise kind(f"{what} ({message})") from error
 
 
 def deflated(data: bytes) -> bytes:
     """Bytes, gzipped; the same bytes give the same result, and `inflated` takes it."""
     small = gzip.compress(data, compresslevel=6, mtime=0)
-    return small if len(data) <= _most(len(small)) else gzip.compress(data, compresslevel=0, mtime=0)
+    return small if len(data) <= _inflated_limit(len(small)) else gzip.compress(data, compresslevel=0, mtime=0)
 
 
 def inflated(data: bytes) -> bytes:
@@ -118,29 +118,31 @@ def inflated(data: bytes) -> bytes:
     Raises
     ------
     ValueError
-        If the bytes are no gzip, cut short, damaged, or unpack to far more than they should.
+        If the bytes are not gzip, are cut short, damaged, or unpack to far more than they should.
     """
-    most, out = _most(len(data)), bytearray()
+    most, out = _inflated_limit(len(data)), bytearray()
     while data:
         unpacking = zlib.decompressobj(wbits=31)
         try:
             out += unpacking.decompress(data, max(most - len(out), 0) + 1)
         except zlib.error as error:
-            raise ValueError(f"no gzip, or damaged: {error}") from None
+            raise ValueError(f"not gzip, or damaged: {error}") from None
         if len(out) > most:
-            raise ValueError(f"{len(data)} bytes would unpack to more than {most}: no real file is packed so tightly")
+            raise ValueError(
+                f"{len(data)} bytes would unpack to more than {most}: no file of this package is packed so tightly"
+            )
         if not unpacking.eof:
             raise ValueError("it is cut short")
         data = unpacking.unused_data
     return bytes(out)
 
 
-def _most(packed: int) -> int:
-    return max(ALWAYS_INFLATED, INFLATED_SHARE * packed)
+def _inflated_limit(packed: int) -> int:
+    return max(MIN_INFLATED_LIMIT, MAX_INFLATED_RATIO * packed)
 
 
 def parsed(text: bytes) -> Any:
-    """JSON data: UTF-8, finite numbers, `NESTED` levels at most.
+    """JSON data: UTF-8, finite numbers, `MAX_NESTING` levels at most.
 
     Raises
     ------
@@ -150,14 +152,14 @@ def parsed(text: bytes) -> Any:
     try:
         value = json.loads(text.decode(), parse_constant=_no_number, parse_float=_finite)
     except RecursionError:
-        raise ValueError(f"lists and objects stand more than {NESTED} deep in it") from None
+        raise ValueError(f"lists and objects stand more than {MAX_NESTING} deep in it") from None
     level = [value]
-    for _ in range(NESTED):
+    for _ in range(MAX_NESTING):
         inner = (parent.values() if isinstance(parent, dict) else parent for parent in level if _holds(parent))
         level = [child for children in inner for child in children if _holds(child)]
         if not level:
             return value
-    raise ValueError(f"lists and objects stand more than {NESTED} deep in it")
+    raise ValueError(f"lists and objects stand more than {MAX_NESTING} deep in it")
 
 
 def _holds(value: Any) -> bool:
@@ -165,7 +167,7 @@ def _holds(value: Any) -> bool:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a number of JSON")
 
 
 def _finite(text: str) -> float:

@@ -307,7 +307,7 @@ def test_gzip_goes_both_ways_and_is_bounded(monkeypatch):
     for data in (b"", b"x", bytes(1000), os.urandom(5000)):
         assert inflated(deflated(data)) == data == gzip.decompress(deflated(data))
     assert inflated(gzip.compress(b"one") + gzip.compress(b"two")) == b"onetwo"
-    monkeypatch.setattr(files, "ALWAYS_INFLATED", 10_000)
+    monkeypatch.setattr(files, "MIN_INFLATED_LIMIT", 10_000)
     even = bytes(1_000_000)
     assert inflated(deflated(even)) == even  # what is written can be read, however even it is
     with pytest.raises(ValueError, match="would unpack to more than"):

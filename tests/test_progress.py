@@ -202,7 +202,7 @@ def test_bars_count(at_once, drawn):
 
 
 def test_the_page_of_one_view_moves_while_it_is_read_and_packed(at_once, drawn, monkeypatch, tmp_path):
-    monkeypatch.setattr(packed, "PIECE", 500)
+    monkeypatch.setattr(packed, "CHUNK", 500)
     space = tiny_vit()
     trace = space.trace(pixels(space, 1))
     drawn.clear()
@@ -244,7 +244,7 @@ def test_a_part_moves_the_bar_around_it_alone(at_once, drawn):
 def test_packing_in_pieces_gives_the_same_bytes(monkeypatch):
     data = bytes(range(256)) * 50
     whole = packed.packed(data)
-    monkeypatch.setattr(packed, "PIECE", 1000)
+    monkeypatch.setattr(packed, "CHUNK", 1000)
     assert packed.packed(data) == whole
     assert gzip.decompress(base64.b64decode(whole)) == data
 

@@ -105,26 +105,7 @@ def capture(
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         mode = cast("PayloadMode", payload if payload != "auto" else "all" if size <= ALL_LIMIT else "classes")
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
-        asked = list(dict.fromkeys(asked))
-        arrays: dict[str, Array] = {
-            "output_logits": as_float(trace.output[0]),
-            "offset": as_float(trace.lens.offset),
-            "sigma": as_float(reader.sigma()),
-        }
-        scale: ExtraMeta = {}
-        error: RoundingError | None = None
-        if mode == "all":
-            kept = list(range(reader.n_classes))
-        else:
-            top, top_logits, lse = reader.summary()
-            arrays |= {"top": top, "top_logits": fitting(top_logits), "lse": lse}
-            kept = asked if mode == "classes" and asked else _classes_that_matter(arrays, asked, mode)
-            arrays["ranks"] = reader.ranks(kept)
-        arrays["raw"] = reader.raw(kept)
-        if mode == "increments":
-            increments, scale = reader.increments()
-            arrays |= increments
-            error = rounding_error(reader, arrays, scale["embedding_scale"])
+        arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)))
         heads, attention = reader.attention(kept)
         arrays |= heads
     names = [readable(str(name)) for name in trace.class_names]
@@ -138,7 +119,7 @@ def capture(
         "caveats": caveats,
         "unreachable": unreachable,
         "intervention": None,
-        **scale,
+        **extra,
         "payload": {"mode": mode, "note": _payload_note(mode, kept, reader.n_classes)},
         "exactness": _exactness(error),
         **attention,
@@ -149,6 +130,32 @@ def capture(
     if mask is not None:
         _add_mask(meta, arrays, mask, objects, trace.class_names)
     return Snapshot(meta, arrays)
+
+
+def _read(
+    reader: Reader, mode: PayloadMode, asked: list[int]
+) -> tuple[dict[str, Array], list[int], ExtraMeta, RoundingError | None]:
+    """The readings of a payload, the classes kept, and of increments their scale and what float16 changes."""
+    arrays: dict[str, Array] = {
+        "output_logits": as_float(reader.trace.output[0]),
+        "offset": as_float(reader.lens.offset),
+        "sigma": as_float(reader.sigma()),
+    }
+    extra: ExtraMeta = {}
+    error: RoundingError | None = None
+    if mode == "all":
+        kept = list(range(reader.n_classes))
+    else:
+        top, top_logits, lse = reader.summary()
+        arrays |= {"top": top, "top_logits": fitting(top_logits), "lse": lse}
+        kept = asked if mode == "classes" and asked else _classes_that_matter(arrays, asked, mode)
+        arrays["ranks"] = reader.ranks(kept)
+    arrays["raw"] = reader.raw(kept)
+    if mode == "increments":
+        increments, extra = reader.increments()
+        arrays |= increments
+        error = rounding_error(reader, arrays, extra["embedding_scale"])
+    return arrays, kept, extra, error
 
 
 def _classes_that_matter(arrays: dict[str, Array], asked: Sequence[int], payload: str) -> list[int]:

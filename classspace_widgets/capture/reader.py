@@ -30,6 +30,7 @@ HALF_PEAK = 1024.0
 """What the largest number of an array is scaled to in float16: far below its end, and numbers down to a millionth of it keep
 some of their digits (float16 begins at 6e-8)."""
 TOP = 5
+"""Best classes that a snapshot carries of every stream point and token, as the views list them."""
 SAMPLED = 20
 """Classes whose ranks are compared to tell what float16 does to ranks."""
 

@@ -83,8 +83,8 @@ def _trouble_with_timm() -> str | None:
     try:
         importlib.import_module("timm")
     except (ImportError, RuntimeError) as error:
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        return f"BROKEN: timm cannot be imported ({said}): pip install --upgrade torch torchvision timm"
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        return f"BROKEN: timm cannot be imported ({message}): pip install --upgrade torch torchvision timm"
     return None
 
 

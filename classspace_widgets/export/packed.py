@@ -13,7 +13,7 @@ from classspace_widgets.progress import over
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-PIECE = 1_000_000
+CHUNK = 1_000_000
 """Bytes that are packed at a time."""
 
 UNPACK = """
@@ -32,8 +32,8 @@ UNPACK = """
 def packed(data: bytes) -> str:
     """Bytes, gzipped, in base64; the same bytes give the same text."""
     squeeze, out = zlib.compressobj(9, wbits=31), bytearray()
-    for start in over(range(0, len(data), PIECE), math.ceil(len(data) / PIECE), "packing", "MB"):
-        out += squeeze.compress(data[start : start + PIECE])
+    for start in over(range(0, len(data), CHUNK), math.ceil(len(data) / CHUNK), "packing", "MB"):
+        out += squeeze.compress(data[start : start + CHUNK])
     return base64.b64encode(out + squeeze.flush()).decode()
 
 

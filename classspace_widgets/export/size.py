@@ -27,9 +27,9 @@ SAMPLE = 1 << 16
 """Bytes of each of four samples by which a large array's packed size is judged."""
 FRAME = 1_500
 """Bytes of a page's own HTML and policy, as they were measured."""
-WORDS = 1_500
+PLACE = 1_500
 """Bytes of a view's place, words and map, beside its still picture."""
-LIKELIEST = 50
+MAX_RANKED = 50
 """Classes that are taken at most from a snapshot of every class: their ranks are still to be counted."""
 SUMMARY = 0.75
 """What packing leaves of top classes, their logits and the log-sum-exp, where they are not there yet to be tried."""
@@ -55,9 +55,9 @@ def still_size(snapshot: Snapshot) -> float:
     """Bytes of a view's place in a page: a still picture, alone and under a map, and words."""
     picture = picture_of(with_readable_picture(snapshot))
     if picture is None:
-        return WORDS
+        return PLACE
     picture = picture.resize((224, max(1, round(224 * picture.height / picture.width))))
-    return WORDS + 2 * len(data_uri(picture, quality=70))
+    return PLACE + 2 * len(data_uri(picture, quality=70))
 
 
 def _meta_size(snapshot: Snapshot) -> float:
@@ -168,7 +168,7 @@ class Forecast:
 
     @property
     def shrinks(self) -> bool:
-        """Whether it carries every class, and was not told to."""
+        """Whether it carries every class without having been asked to: then it may carry fewer."""
         mode = carried(self.snapshot, self.wanted, self.payload.mode)[0]
         now = self.snapshot.meta["payload"]["mode"]
         return (
@@ -215,7 +215,7 @@ def _carried_best_first(snapshot: Snapshot) -> list[int]:
     """Classes that a snapshot carries exactly, the predicted ones first; where it carries all, the likeliest."""
     kept = set(snapshot.meta["classes"]["kept"])
     best = [c for c in snapshot.predicted if c in kept]
-    return best if snapshot.meta["payload"]["mode"] == "classes" else best[:LIKELIEST]
+    return best if snapshot.meta["payload"]["mode"] == "classes" else best[:MAX_RANKED]
 
 
 def looked_at(snapshot: Snapshot, state: dict[str, Any]) -> list[int]:

@@ -34,7 +34,7 @@ from classspace_widgets.interventions.tokens import select_heads
 from classspace_widgets.models import Adapter, UnsupportedModelError
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.points import SUBLAYERS
-from classspace_widgets.trace.hooks import exclusive, in_pieces, of_this_pass
+from classspace_widgets.trace.hooks import exclusive, is_part_of_batch, rows_of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -225,7 +225,7 @@ def _across(values: Tensor, mode: str, batch: int) -> Tensor:
     """A source's values for a batch: their mean over pictures, or those of each picture (of a single one for all)."""
     if mode == "mean":
         return values.mean(dim=0, keepdim=True)
-    values = of_this_pass(values)
+    values = rows_of_this_pass(values)
     if values.shape[0] not in (1, batch):
         raise ValueError(f"a source must have 1 image or as many as the batch ({batch}), got {values.shape[0]}")
     return values
@@ -293,7 +293,7 @@ def _patch(plan: Plan, one: PatchResidual | AddVector, x: Tensor, block: int, to
         return x[:, plan.local(tokens, "AddVector") if block else list(tokens or ())] + x.new_tensor(one.vector)
     if isinstance(one.source, tuple):
         image, token = one.source
-        if in_pieces():
+        if is_part_of_batch():
             raise ValueError("PatchResidual from (image, token) needs the whole batch in one pass: leave chunk out")
         if not 0 <= image < x.shape[0]:
             raise ValueError(f"PatchResidual: image must be in 0..{x.shape[0] - 1}, got {image}")

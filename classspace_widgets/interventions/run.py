@@ -13,7 +13,7 @@ from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
 from classspace_widgets.interventions.resume import blank_pixels
 from classspace_widgets.trace import Trace
-from classspace_widgets.trace.hooks import evaluating, exclusive, of_this_pass
+from classspace_widgets.trace.hooks import evaluating, exclusive, rows_of_this_pass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -145,7 +145,7 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
         raise ValueError("tokens of this trace were removed; start from the trace of the whole picture")
 
     def enter(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (of_this_pass(embedded).to(args[0]), *args[1:])
+        return (rows_of_this_pass(embedded).to(args[0]), *args[1:])
 
     with exclusive(space.model):
         handle = space.adapter.blocks[0].register_forward_pre_hook(enter, prepend=True)

@@ -61,7 +61,7 @@ def load_lens(path: str | PathLike[str]) -> FittedLens:
     if not path.is_file():
         raise FileNotFoundError(f"there is no lens at {path}")
     with (
-        refusing(ValueError, f"{path.name} is not a complete safetensors file", passing=(OSError,)),
+        refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)),
         safe_open(path, framework="pt", device="cpu") as file,
     ):
         header = file.metadata() or {}

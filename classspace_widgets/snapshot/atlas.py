@@ -120,5 +120,5 @@ class MemoryAtlas:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MemoryAtlas:
         """Open a file that `save` wrote; needs no torch. Raises `SnapshotError` for anything else."""
-        with refusing(SnapshotError, f"{path} is not a memory atlas, or it is damaged", passing=(OSError,)):
+        with refusing(SnapshotError, f"{path} is not a memory atlas, or it is damaged", unchanged=(OSError,)):
             return cls.unpack(load_container(path, "memory atlas"))

@@ -104,7 +104,7 @@ class Snapshot:
         """Folded readings of the increments for a class, ``[N, T']`` float32; ``KeyError`` when it is not carried."""
         kept = self.meta["classes"]["kept"]
         if self.meta["payload"].get("ranks_only"):
-            raise KeyError("this snapshot carries ranks and top classes alone, no readings")
+            raise KeyError("this snapshot carries only ranks and top classes, no readings")
         if class_index in kept:
             return np.asarray(self.arrays["raw"][kept.index(class_index)])
         if "increments" in self.arrays:
@@ -204,5 +204,5 @@ class Snapshot:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Snapshot:
         """Open a ``.csnap`` file; raises `SnapshotError` for anything else."""
-        with refusing(SnapshotError, f"{path} is not a snapshot file, or it is damaged", passing=(OSError,)):
+        with refusing(SnapshotError, f"{path} is not a snapshot file, or it is damaged", unchanged=(OSError,)):
             return cls.unpack(load_container(path, "snapshot"))

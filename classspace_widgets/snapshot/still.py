@@ -71,11 +71,11 @@ def picture_of(snapshot: Snapshot) -> Image.Image | None:
 
     if "image" not in snapshot.arrays:
         return None
-    said = snapshot.meta["image"]
+    about = snapshot.meta["image"]
     with refusing(SnapshotError, "the picture of this snapshot is damaged"):
         picture = Image.open(io.BytesIO(snapshot.arrays["image"].tobytes()), formats=("PNG", "WEBP"))
-        if picture.size != (said["width"], said["height"]):
-            raise ValueError(f"expected {said['width']} x {said['height']} pixels, got {picture.size}")
+        if picture.size != (about["width"], about["height"]):
+            raise ValueError(f"expected {about['width']} x {about['height']} pixels, got {picture.size}")
         return picture.convert("RGB")
 
 

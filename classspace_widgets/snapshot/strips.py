@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 GAP, LINE, TEXT, SMALL = 4.0, 11.0, 8.0, 6.5
-LARGEST = 1.5 * POINT
+MAX_SIZE = 1.5 * POINT
 """How wide a map may become."""
 LEGEND = 1.6 * POINT
-AGAINST, FOR, AMOUNT = (33, 102, 172), (178, 24, 43), (122, 62, 157)
+NEGATIVE, POSITIVE, UNSIGNED = (33, 102, 172), (178, 24, 43), (122, 62, 157)
 PAD = 5.0
 
 
@@ -65,7 +65,7 @@ def strip_figure(
     inner, n_columns = width * POINT - 2 * PAD, len(header)
     label = max((words_width(text, TEXT) for row in rows for text in row.label), default=0.0)
     label = min(label + 2 * GAP, inner / 4) if label else 0.0
-    size = min(LARGEST, (inner - label - GAP * (n_columns - 1)) / n_columns)
+    size = min(MAX_SIZE, (inner - label - GAP * (n_columns - 1)) / n_columns)
     if size < 12:
         raise ValueError(
             f"width={width} inches has no room for {n_columns} maps in a row; make it larger, or show fewer"
@@ -166,7 +166,7 @@ def colours_of(values: np.ndarray[Any, Any], scale: str) -> np.ndarray[Any, Any]
     if scale == "identifiability":
         rgb, alpha = viridis(np.clip(values, 0, 1)), np.full(values.shape, 0.75)
     else:
-        rgb = np.where((values < 0)[..., None], AGAINST, FOR if scale == "signed" else AMOUNT)
+        rgb = np.where((values < 0)[..., None], NEGATIVE, POSITIVE if scale == "signed" else UNSIGNED)
         alpha = 0.92 * np.clip(np.abs(values), 0, 1)
     opaque = np.round(255 * np.where(known, alpha, 0.0))[..., None]
     return np.concatenate([rgb, opaque], axis=-1).astype(np.uint8)

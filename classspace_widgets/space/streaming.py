@@ -36,7 +36,7 @@ __all__ = ["StreamReadings", "stream_readings"]
 CPU_ROWS = 400
 """Rows (tokens of images) of an increment read at a time on a CPU, so that what is computed on stays in its cache."""
 
-TOGETHER = 4
+BATCHED = 4
 """Increments projected together."""
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -213,7 +213,7 @@ class Reader:
         self.waiting.append(increment.reshape(-1, increment.shape[-1]))
         self.n += 1
         # The embedding is read by itself; then small products are waited with, for a larger one.
-        if self.n == 1 or len(self.waiting) == TOGETHER:
+        if self.n == 1 or len(self.waiting) == BATCHED:
             self._read()
 
     def _allocate(self, increment: Tensor) -> None:
@@ -228,9 +228,9 @@ class Reader:
             return torch.empty(shape, dtype=dtype, device=device)
 
         self.total, self.raw = buffer(count, width).zero_(), buffer(count, len(offset)).zero_()
-        self.rows = buffer(TOGETHER * self.step * width)
-        self.scores = buffer(2 * TOGETHER * self.step * len(offset))
-        self.ranker = Ranker(2 * TOGETHER * self.step, self.count, self.k, dtype=offset.dtype, device=device)
+        self.rows = buffer(BATCHED * self.step * width)
+        self.scores = buffer(2 * BATCHED * self.step * len(offset))
+        self.ranker = Ranker(2 * BATCHED * self.step, self.count, self.k, dtype=offset.dtype, device=device)
         shape = (len(self.points), count)
         self.sigma, self.target = buffer(*shape), buffer(*shape, kept)
         self.rank = buffer(*shape, kept, dtype=torch.int32)

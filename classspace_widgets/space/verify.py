@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from classspace_widgets.trace import Trace
 
 
-MOST = 0.1
+MAX_ERROR = 0.1
 """The largest relative error that rounding may explain, in half precision too (a tenth of it was measured)."""
 
 
@@ -59,7 +59,7 @@ def verify(trace: Trace, last: Tensor, *, own_output: bool = True) -> dict[str, 
             "finite; use dtype=torch.float32 (bfloat16 does not overflow where float16 does)"
         )
     errors = {"residual": float((total - last.to(total.dtype)).abs().max() / last.abs().max().clamp_min(1e-12))}
-    if not errors["residual"] <= min(8 * (len(trace.increments) + 1) * precision, MOST):
+    if not errors["residual"] <= min(8 * (len(trace.increments) + 1) * precision, MAX_ERROR):
         raise UnsupportedModelError(
             f"{name}: what its blocks add does not sum to its residual stream (relative error "
             f"{errors['residual']:.1e}), so something else writes into the stream; {REMEDY}"
@@ -73,7 +73,7 @@ def verify(trace: Trace, last: Tensor, *, own_output: bool = True) -> dict[str, 
         output = trace.output.to(total.dtype)
         spread = output.abs().max().clamp_min(1e-12)
         errors["output"] = float((trace.readout() - output).abs().max() / spread)
-        if not errors["output"] <= min(2000 * precision, MOST):
+        if not errors["output"] <= min(2000 * precision, MAX_ERROR):
             raise UnsupportedModelError(
                 f"{name}: reading its last residual stream through its own norm and classifier does not give its "
                 f"output (relative error {errors['output']:.1e}), so something else sits between them; {REMEDY}"

@@ -88,7 +88,7 @@ def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Space |
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no trace at {path}")
-    with refusing(ValueError, f"{path.name} is not a complete safetensors file", passing=(OSError,)):
+    with refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)):
         header, tensors = _header_and_tensors(path)
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     if header.get("format") != "classspace trace":

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     Choice = bool | Sequence[int] | Mapping[int, Sequence[int]]
 
 
-_part: ContextVar[tuple[slice, int] | None] = ContextVar("which images of how many a pass is of", default=None)
+_part: ContextVar[tuple[slice, int] | None] = ContextVar("images of a pass, and how many there are", default=None)
 
 
 @contextmanager
@@ -50,14 +50,14 @@ def part_of_batch(images: slice, total: int) -> Iterator[None]:
         _part.reset(token)
 
 
-def of_this_pass(values: Tensor) -> Tensor:
-    """Rows of ``[B, ...]`` that belong to the images of the pass under way; all where it is of all images."""
+def rows_of_this_pass(values: Tensor) -> Tensor:
+    """Rows of ``[B, ...]`` of the images of the present pass; all, where it is of all images."""
     part = _part.get()
     return values if part is None or len(values) != part[1] else values[part[0]]
 
 
-def in_pieces() -> bool:
-    """Whether the pass under way is of some images of a batch only."""
+def is_part_of_batch() -> bool:
+    """Whether the present pass is of some images of a batch only."""
     part = _part.get()
     return part is not None and part[0].stop - part[0].start < part[1]
 

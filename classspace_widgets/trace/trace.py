@@ -12,15 +12,14 @@ import torch
 from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
-from classspace_widgets.models.fingerprint import known_fingerprint
-from classspace_widgets.points import STREAMS, SUBLAYERS, Point, Points
-from classspace_widgets.progress import over
+from classspace_widgets.points import STREAMS, SUBLAYERS, Points
 from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK, recording
+from classspace_widgets.trace.reading import read_at
 from classspace_widgets.trace.top_k import TopK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from os import PathLike
 
     import pandas as pd
@@ -272,12 +271,12 @@ class Trace:
         """
         wanted = self._wanted(classes, labels)
         if wanted is None or wanted.ndim == 1:
-            return self._read(stream, block, tokens, lambda vectors, here: here.logits(vectors, wanted), lens)
+            return read_at(self, stream, block, tokens, lambda vectors, here: here.logits(vectors, wanted), lens)
 
         def own(vectors: Tensor, here: ClassLens | PointLens) -> Tensor:
             return torch.stack([here.logits(one, row) for one, row in zip(vectors, wanted, strict=True)])
 
-        return self._read(stream, block, tokens, own, lens)
+        return read_at(self, stream, block, tokens, own, lens)
 
     def ranks(
         self,
@@ -319,7 +318,7 @@ class Trace:
 
         if lens is not None:
             lens.require_complete("ranks")
-        return self._read(stream, block, tokens, rank, lens)
+        return read_at(self, stream, block, tokens, rank, lens)
 
     def top_k(
         self,
@@ -362,7 +361,7 @@ class Trace:
 
         if lens is not None:
             lens.require_complete("top classes")
-        logits = self._read(stream, block, tokens, top, lens)
+        logits = read_at(self, stream, block, tokens, top, lens)
         return TopK(logits, torch.stack(classes) if logits.ndim == 4 else classes[0]).named(self.class_names)
 
     def predictions(self, k: int = 5) -> pd.DataFrame:
@@ -387,23 +386,9 @@ class Trace:
         >>> trace.predictions(k=1)[["image", "class_name"]].values.tolist()
         [[0, 'fish'], [1, 'rocket']]
         """
-        import pandas as pd
+        from classspace_widgets.trace.reading import answers_table
 
-        shares, classes = self.answers(k)
-        logits = self.output.float().gather(1, classes)
-        ranks = class_ranks(self.output.float()).gather(1, classes)
-        names = [self.image_names[i] if i < len(self.image_names) else "" for i in range(self.n_images)]
-        return pd.DataFrame(
-            {
-                "image": [i for i in range(self.n_images) for _ in range(shares.shape[1])],
-                "name": [name for name in names for _ in range(shares.shape[1])],
-                "rank": ranks.flatten().tolist(),
-                "class_index": classes.flatten().tolist(),
-                "class_name": [self.class_names[c] for c in classes.flatten().tolist()],
-                "logit": logits.flatten().tolist(),
-                "probability": shares.flatten().tolist(),
-            }
-        )
+        return answers_table(self, k)
 
     def answers(self, k: int = 1) -> tuple[Tensor, Tensor]:
         """The ``k`` best classes of every picture: probabilities ``[B, k]`` float32, and classes ``[B, k]`` int64."""
@@ -564,37 +549,3 @@ class Trace:
                 f"stream; use one of {points.streams}"
             )
         return points.increment(stream, block)
-
-    def _read(
-        self,
-        stream: str,
-        block: Blocks,
-        tokens: Sequence[int] | slice | None,
-        reading: Callable[[Tensor, ClassLens | PointLens], Tensor],
-        lens: FittedLens | None = None,
-    ) -> Tensor:
-        """A reading of the chosen tokens at one block, or at several, stacked."""
-        blocks, single = self.blocks_of(block, self.points.first_block(stream))
-        chosen = tokens if isinstance(tokens, slice) else self._token_indices(tokens)
-        lenses: list[ClassLens | PointLens] = [self.lens] * len(blocks)
-        if lens is not None:
-            numbers = list(range(self.n_tokens))[chosen] if isinstance(chosen, slice) else chosen.tolist()
-            fitted = self._checked(lens)
-            lenses = [fitted.at(Point(b, stream), numbers) for b in blocks]
-        with torch.no_grad():
-            found = self.vectors_at((b, stream) for b in blocks)
-            shown = over(found, len(blocks), "reading", "block")
-            read = [reading(v[:, chosen].to(self.lens.dtype), here) for v, here in zip(shown, lenses, strict=True)]
-            return read[0] if single else torch.stack(read)
-
-    def _checked(self, lens: FittedLens) -> FittedLens:
-        """A fitted lens on the trace's device, if it is one of this model."""
-        weights = "" if self.space is None else known_fingerprint(self.space.model)
-        lens.check(self.class_names, self.prefix, self.points, weights)
-        return lens.to(self.output.device)
-
-    def _token_indices(self, tokens: Sequence[int] | None) -> slice | Tensor:
-        if tokens is None:
-            return slice(None)
-        chosen = [whole_number(t, "token", 0, self.n_tokens - 1) for t in items_of(tokens)[0]]
-        return torch.tensor(chosen, dtype=torch.long, device=self.output.device)
