@@ -155,7 +155,7 @@ def test_export_of_some_classes_carries_no_others(tmp_path, capsys):
         assert main(["export", str(picture), "--out", str(out), *more]) == 0
         said = capsys.readouterr().out
         assert ("2 of 24 classes travel with this page" in said) == bool(more)
-        assert ("Only ranks and top classes" in said) == ("--ranks-only" in more)
+        assert ("Ranks and top classes alone" in said) == ("--ranks-only" in more)
         sizes.append(out.stat().st_size)
     assert sizes[2] < sizes[1] < sizes[0]
 

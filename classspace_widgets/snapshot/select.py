@@ -92,12 +92,12 @@ def select_streams(snapshot: Snapshot, streams: Sequence[str] | None = None, *, 
         arrays |= {name: arrays[name][points] for name in ("top", "top_logits", "lse")}
         names = [streams] if isinstance(streams, str) else list(streams)
         payload["streams"], payload["points"] = names, points
-        note += f" Ranks, top classes and probabilities are there for these streams only: {', '.join(names)}."
+        note += f" Ranks, top classes and probabilities are there for these streams alone: {', '.join(names)}."
     if ranks_only:
         for name in READINGS:
             arrays.pop(name, None)
         payload["ranks_only"] = True
-        note += " Only ranks and top classes: no logits, probabilities or contributions."
+        note += " Ranks and top classes alone: no logits, probabilities or contributions."
     payload["note"] = note
     return Snapshot({**snapshot.meta, "payload": payload}, arrays, source=snapshot.source)
 

@@ -597,8 +597,8 @@ def test_streams_and_ranks_alone_make_smaller_pages_and_say_so(tmp_path: Path):
     some = export_html(whole, tmp_path / "some.html", payload=Payload(streams=["attention", "residual"]))
     least = export_html(whole, tmp_path / "least.html", payload=Payload(streams=["residual"], ranks_only=True))
     assert least.nbytes < some.nbytes < full.nbytes
-    assert "these streams only: attention, residual" in str(some)
-    assert "Only ranks and top classes" in str(least)
+    assert "these streams alone: attention, residual" in str(some)
+    assert "Ranks and top classes alone" in str(least)
     back, bare = page_of(some.path), page_of(least.path)
     points = [0, 1, 4, 5, 8]  # the embedding, then attention output and residual of both blocks
     for c in (1, 4):
