@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
 from classspace_widgets.interventions import Ablate, RemoveTokens, ReplaceClassEmbedding, intervene
-from classspace_widgets.space.streaming import _read
+from classspace_widgets.space.streaming import Reader, read_pass
 from classspace_widgets.studies.hidden import read_hidden
 
 CUDA = "cuda:0"
@@ -54,7 +54,7 @@ def test_everything_stays_on_the_device(space):
         read_hidden(trace, labels, mid=True).label_rank,
     ]
     for precision in ("float32", "bfloat16", "float16"):
-        read = _read(space, pixels, labels[:, None], 5, precision)
+        read = read_pass(space, pixels, Reader(space, labels[:, None], 5, precision), precision)
         found += [read.logits, read.ranks, read.top_classes]
     assert {str(tensor.device) for tensor in found} == {CUDA}
 
