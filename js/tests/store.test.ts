@@ -255,7 +255,7 @@ describe("classes on request", () => {
     expect(store.data.value.readings.logits(id)?.[0]).not.toBe(before);
   });
 
-  it("asks only for the last of many wishes while one is under way", async () => {
+  it("asks only for the last of many classes while a request is under way", async () => {
     const { store, model, snapshot } = open("classes", { class_index: 4 });
     for (const c of [0, 2, 3, 5, 6]) store.set({ class_index: c });
     expect(model.sent).toHaveLength(1);

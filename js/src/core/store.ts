@@ -15,17 +15,8 @@ import { isPin, type Pin, type PinnedStep } from "./pins";
 import { Requests } from "./requests";
 import type { Snapshot } from "./snapshot";
 import { DEFAULTS, SHOWN, type Shown, type Signals, STATE_NAMES, type State } from "./state";
+import { failure, IDLE, type Status } from "./status";
 import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
-
-export interface Status {
-  readonly kind: "idle" | "busy" | "error";
-  readonly text: string;
-  readonly progress: number | null;
-}
-
-export const IDLE: Status = { kind: "idle", text: "", progress: null };
-
-const failure = (text: string): Status => ({ kind: "error", text, progress: null });
 
 export class Store {
   readonly state: Signals;
@@ -279,8 +270,7 @@ export class Store {
   }
 
   #takePins(listed: unknown): void {
-    if (!Array.isArray(listed)) listed = [];
-    const all = listed as readonly unknown[];
+    const all: readonly unknown[] = Array.isArray(listed) ? listed : [];
     const pins = all.filter(isPin);
     if (!same(this.#pins.peek(), pins)) this.#pins.value = pins;
     const lost = all.length - pins.length;
