@@ -74,7 +74,7 @@ class ClassLens:
         """Precision of readings."""
         return self.folded.dtype
 
-    def numbers(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """The tensors that readings go through."""
         return self.folded, self.offset
 

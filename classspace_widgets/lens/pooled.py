@@ -74,7 +74,7 @@ class PooledLens(ClassLens):
         """Precision of readings."""
         return self.offset.dtype
 
-    def numbers(self) -> tuple[Tensor, ...]:
+    def tensors(self) -> tuple[Tensor, ...]:
         """The tensors that readings go through."""
         return self.embedding, self.offset, *(one for stage in self._stages for one in stage.parameters())
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from classspace_widgets.lens import ClassLens
 
-NEVER = -1e30
-"""Offset of padding classes: below every score."""
+PADDING_OFFSET = -1e30
+"""Offset of padding classes: below every score, and far from the end of float32 (3e38), so that a scale times it is finite."""
 
-_made: weakref.WeakKeyDictionary[ClassLens, dict[torch.dtype, Projection]] = weakref.WeakKeyDictionary()
+_projections: weakref.WeakKeyDictionary[ClassLens, dict[torch.dtype, Projection]] = weakref.WeakKeyDictionary()
 
 
 class Projection:
@@ -38,14 +38,14 @@ class Projection:
         dtype = lens.folded.dtype if dtype == torch.float32 else dtype
         self.weight = lens.folded.new_zeros((lens.folded.shape[1], size), dtype=dtype)
         self.weight[:, :count] = lens.folded.T
-        self.offset = lens.offset.new_full((size,), NEVER)
+        self.offset = lens.offset.new_full((size,), PADDING_OFFSET)
         self.offset[:count] = lens.offset
         self._packed = _pack(self.weight)
 
     @classmethod
     def of(cls, lens: ClassLens, dtype: torch.dtype) -> Projection:
         """The projection of a lens, made once."""
-        made = _made.setdefault(lens, {})
+        made = _projections.setdefault(lens, {})
         if dtype not in made:
             made[dtype] = cls(lens, dtype)
         return made[dtype]

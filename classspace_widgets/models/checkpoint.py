@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Weights = dict[str, Tensor]
 
-DEEPEST = 4
+MAX_DEPTH = 4
 """How deep weights are looked for inside dicts."""
 
 AVERAGED = re.compile(r"ema|teacher|averag|swa(?![a-z])", re.IGNORECASE)
@@ -187,7 +187,7 @@ def _torch_file(path: Path) -> Any:
 
 def _sets(found: Any, where: tuple[str, ...] = ()) -> Iterator[tuple[str, Weights]]:
     """Dicts that hold tensors by name, at any place."""
-    if not isinstance(found, Mapping) or len(where) > DEEPEST:
+    if not isinstance(found, Mapping) or len(where) > MAX_DEPTH:
         return
     tensors = {key: value for key, value in found.items() if isinstance(key, str) and isinstance(value, torch.Tensor)}
     if tensors:

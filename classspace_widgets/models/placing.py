@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-MOST_LOOKED_AT = 10_000
+MAX_OBJECTS = 10_000
 """Objects behind one attribute that are looked at: more belong to something else than to a replaced method."""
 
 
@@ -103,7 +103,7 @@ def _held_by_functions(value: Any, own: set[int]) -> bool:
     """Whether a function within a value, where copying does not reach, leads to one of the model's modules or tensors."""
     seen: set[tuple[int, bool]] = set()
     waiting: list[tuple[Any, bool]] = [(value, False)]
-    while waiting and len(seen) < MOST_LOOKED_AT:
+    while waiting and len(seen) < MAX_OBJECTS:
         one, behind = waiting.pop()  # behind: reached through a function
         if (id(one), behind) in seen:
             continue

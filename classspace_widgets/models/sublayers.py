@@ -1,4 +1,8 @@
-"""What a block's attention and MLP add to the residual stream, whichever module of the block hands it on."""
+"""What a block's attention and MLP add to the residual stream, whichever module of the block it comes out of.
+
+timm passes what a sublayer adds through a ``drop_path`` module, after norms and LayerScale: its output is the increment.
+Some blocks have one such module for both sublayers; then calls are counted.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def handing_on(block: nn.Module) -> tuple[nn.Module, nn.Module] | None:
+def adding_modules(block: nn.Module) -> tuple[nn.Module, nn.Module] | None:
     """The modules whose outputs are what attention and MLP add; one and the same where it serves both; None without any."""
     owner: Any = block
     if not (hasattr(block, "attn") and hasattr(block, "mlp")):
@@ -46,7 +50,7 @@ def on_added(block: nn.Module, sublayer: str, call: Callable[..., Tensor | None]
         Handles of the hooks, to be removed.
     """
     place = SUBLAYERS.index(sublayer)
-    found = handing_on(block)
+    found = adding_modules(block)
     assert found is not None
     both = found[0] is found[1]
     inside, calls = False, 0
@@ -75,7 +79,7 @@ def on_added(block: nn.Module, sublayer: str, call: Callable[..., Tensor | None]
 
 def layout_of(block: nn.Module, name: str, width: int) -> str:
     """``"sequential"`` (attention, then MLP: two increments a block) or ``"parallel"`` (one increment a block)."""
-    found = handing_on(block)
+    found = adding_modules(block)
     if found is not None and found[0] is not found[1]:
         return SEQUENTIAL
     if found is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from classspace_widgets.lens.projection import NEVER
+from classspace_widgets.lens.projection import PADDING_OFFSET
 from classspace_widgets.lens.ranking import padded_classes
 from classspace_widgets.space.streaming import Reader, StreamReadings, read_pass
 
@@ -36,7 +36,7 @@ class FittedProjection:
         size = padded_classes(count)
         self.weights = lens.weights.new_zeros((points, kinds, width, size))
         self.weights[..., :count] = lens.weights.transpose(2, 3)
-        self.padding = lens.weights.new_full((size,), NEVER)
+        self.padding = lens.weights.new_full((size,), PADDING_OFFSET)
         self.padding[:count] = 0
         self.offsets = self.padding.expand(points, kinds, -1).clone()
         self.offsets[..., :count] = lens.offsets

@@ -2,6 +2,10 @@
 
 The lens is linear up to its scale, so each increment is projected once and residual readings are running sums; ranks
 and top classes need no division by the scale, which enters as ``raw + sigma * offset`` instead.
+
+A hook hands every increment to a reader as soon as it is computed.  The reader lets a few of them wait, for one larger
+product, and goes through them in pieces of rows that stay in a CPU's cache.  Everything is written into buffers that are
+made at the first increment.
 """
 
 from __future__ import annotations

@@ -130,7 +130,7 @@ def check_tokens(increments: Sequence[Tensor], last: Tensor, points: Points, nam
 def _check_finite(trace: Trace, name: str) -> None:
     """Weights that readings go through, or that the stream comes from, are finite."""
     lenses = [lens for lens in (trace.lens, trace.second_lens) if lens is not None]
-    read = all(bool(torch.isfinite(part).all()) for lens in lenses for part in lens.numbers())
+    read = all(bool(torch.isfinite(part).all()) for lens in lenses for part in lens.tensors())
     if read and bool(torch.isfinite(trace.increments[-1]).all()):
         return
     model = trace.space.model if trace.space is not None else None
