@@ -4,9 +4,10 @@
 checks tensors that are input already, and `inputs` takes lists of all of these.
 """
 
-from classspace_widgets.images.inputs import prepare, prepare_input
-from classspace_widgets.images.preprocessing import Preprocessing
-from classspace_widgets.images.read import read_picture
-from classspace_widgets.images.ready import Prepared
+from classspace_widgets.images.inputs import prepare
+from classspace_widgets.images.inputs import prepare_input as prepare_input
+from classspace_widgets.images.preprocessing import Preprocessing as Preprocessing
+from classspace_widgets.images.read import read_picture as read_picture
+from classspace_widgets.images.ready import Prepared as Prepared
 
-__all__ = ["Prepared", "Preprocessing", "prepare", "prepare_input", "read_picture"]
+__all__ = ["prepare"]

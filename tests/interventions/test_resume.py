@@ -113,11 +113,11 @@ def test_removing_a_token_equals_cutting_all_edges_to_it(family):
     """With several prefix tokens, too: positions of what is left must be its own."""
     space = ClassSpace(build_double(family))
     images, gone = pixels(space), [len(space.adapter.prefix), len(space.adapter.prefix) + 2]
-    unread = KnockOutAttention("edges", sources=gone, renormalise=True)
+    unused = KnockOutAttention("edges", sources=gone, renormalise=True)
     removed = run_with(space, images, [RemoveTokens(tokens=gone)])
     kept = [t for t in range(space.trace(images).n_tokens) if t not in gone]
     if space.adapter.pooling == "token":
-        assert torch.allclose(removed, run_with(space, images, [unread]))
-    last = trace_with(space, images, [unread]).stream("residual", 2)
+        assert torch.allclose(removed, run_with(space, images, [unused]))
+    last = trace_with(space, images, [unused]).stream("residual", 2)
     short = trace_with(space, images, [RemoveTokens(tokens=gone)], full_grid=False).stream("residual", 2)
     assert torch.allclose(short, last[:, kept])
