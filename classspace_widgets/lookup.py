@@ -29,6 +29,11 @@ def composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
+def as_plain(value: Any) -> Any:
+    """A tensor, an array or a table's column as Python's own numbers and lists; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
 def items_of(value: Any) -> tuple[list[Any], bool]:
     """The items of a sequence, array or tensor, or the single item itself; and whether there was only that.
 
@@ -37,8 +42,7 @@ def items_of(value: Any) -> tuple[list[Any], bool]:
     >>> items_of("fish"), items_of(range(2))
     ((['fish'], True), ([0, 1], False))
     """
-    if hasattr(value, "tolist"):
-        value = value.reshape(-1).tolist() if getattr(value, "ndim", 0) else value.tolist()
+    value = as_plain(value.reshape(-1) if getattr(value, "ndim", 0) else value)
     if isinstance(value, str) or not isinstance(value, Iterable):
         return [value], True
     return list(value), False
@@ -53,7 +57,7 @@ def whole_number(value: Any, what: str, low: int, high: int) -> int:
     Traceback (most recent call last):
     TypeError: block must be a whole number in 1..12, got 1.5
     """
-    value = value.tolist() if hasattr(value, "tolist") else value
+    value = as_plain(value)
     number = _integer(value)
     if number is None:
         raise TypeError(f"{what} must be a whole number in {low}..{high}, got {value!r}")
@@ -194,11 +198,10 @@ def own_classes(names: Sequence[str], labels: Any, images: int) -> list[int]:
 
 def _as_lists(classes: Any) -> tuple[list[Any], bool]:
     """Arrays, tensors and sequences as lists (of lists); and whether there was a single item."""
-    if hasattr(classes, "tolist"):
-        classes = classes.tolist()
+    classes = as_plain(classes)
     if isinstance(classes, str) or not isinstance(classes, Iterable):
         return [classes], True
-    listed = [one.tolist() if hasattr(one, "tolist") else one for one in classes]
+    listed = [as_plain(one) for one in classes]
     return [list(one) if isinstance(one, (list, tuple, range)) else one for one in listed], False
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 IGNORED = 255
 """Value of pixels that belong neither to the object nor to its context."""
 # A mask with 255 and a value above 191, or with more than 64 values, is taken for a grey picture with soft edges:
@@ -18,9 +20,12 @@ class DatasetError(ValueError):
     """The data set does not fit the model, or contradicts itself. The run stops: this is not one broken picture."""
 
 
-def token_mask(
-    mask: np.ndarray[Any, Any], grid: tuple[int, int], *, coverage: float = 0.5
-) -> np.ndarray[Any, np.dtype[np.int8]]:
+def as_array(values: Any) -> Array:
+    """A mask, or any other values, as an array: tensors of whatever device too."""
+    return np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+
+
+def token_mask(mask: Array, grid: tuple[int, int], *, coverage: float = 0.5) -> np.ndarray[Any, np.dtype[np.int8]]:
     """Reduce a picture's mask to its tokens.
 
     Parameters
@@ -57,16 +62,14 @@ def token_mask(
     return tokens_inside(binary_mask(mask), grid, coverage)
 
 
-def tokens_inside(
-    mask: np.ndarray[Any, Any], grid: tuple[int, int], coverage: float
-) -> np.ndarray[Any, np.dtype[np.int8]]:
+def tokens_inside(mask: Array, grid: tuple[int, int], coverage: float) -> np.ndarray[Any, np.dtype[np.int8]]:
     """`token_mask` for a mask from `binary_mask`, or a part of it."""
     inside, ignored = _shares(mask == 1, grid), _shares(mask == IGNORED, grid)
     tokens = np.where(inside >= coverage - 1e-9, 1, 0)
     return np.where(ignored > 0.5, -1, tokens).astype(np.int8).ravel()
 
 
-def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def binary_mask(mask: Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """1 inside the object, 255 for pixels to ignore, 0 elsewhere; `token_mask` says which masks are accepted."""
     numbers = _numbers(mask)
     if numbers == [0, IGNORED]:
@@ -78,11 +81,11 @@ def binary_mask(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8
             f"a mask must mark its object with 1, but this one contains {', '.join(map(str, numbers[:6]))} and no 1; "
             f"pass mask == {which}, or no mask for a picture without its object"
         )
-    known: np.ndarray[Any, Any] = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
+    known: Array = np.where(mask == 1, 1, np.where(mask == IGNORED, IGNORED, 0)).astype(np.uint8)
     return known
 
 
-def object_numbers(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def object_numbers(mask: Array) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """The number of the object at each pixel, 0 for context, of a mask of several objects.
 
     As in `binary_mask`, a mask of only 0 and 255 has one object; with other numbers, 255 marks pixels to ignore.
@@ -95,7 +98,7 @@ def object_numbers(mask: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.ui
     return np.where(mask == IGNORED, 0, mask).astype(np.uint8)
 
 
-def _numbers(mask: np.ndarray[Any, Any]) -> list[int]:
+def _numbers(mask: Array) -> list[int]:
     """The distinct numbers in a mask; raises if it contains anything but numbers of objects."""
     if mask.dtype.kind == "b":
         return [int(value) for value in np.unique(mask)]
@@ -119,7 +122,7 @@ def _numbers(mask: np.ndarray[Any, Any]) -> list[int]:
     return numbers
 
 
-def _shares(inside: np.ndarray[Any, Any], grid: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _shares(inside: Array, grid: tuple[int, int]) -> np.ndarray[Any, np.dtype[np.float64]]:
     edges = [np.round(np.linspace(0, n, k + 1)).astype(int) for n, k in zip(inside.shape, grid, strict=True)]
     total = np.add.reduceat(np.add.reduceat(inside.astype(np.int64), edges[0][:-1], axis=0), edges[1][:-1], axis=1)
     shares: np.ndarray[Any, np.dtype[np.float64]] = total / np.outer(np.diff(edges[0]), np.diff(edges[1]))

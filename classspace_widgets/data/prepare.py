@@ -14,7 +14,7 @@ import torch
 from classspace_widgets.data.sets import COLUMNS, whole_label
 from classspace_widgets.images import read_picture
 from classspace_widgets.images.ready import check_values
-from classspace_widgets.masks import DatasetError, binary_mask, tokens_inside
+from classspace_widgets.masks import DatasetError, as_array, binary_mask, tokens_inside
 from classspace_widgets.pictures import shown_name
 from classspace_widgets.space.pixels import PixelTransform
 
@@ -81,7 +81,7 @@ class Preparer:
         pixels, size = self._pixels(image, index)
         tokens = np.full(self.grid[0] * self.grid[1], -1, np.int8)
         if mask is not None:
-            array = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+            array = as_array(mask)
             if array.shape != size:
                 raise DatasetError(
                     f"picture {index}: its mask must have the picture's size [height, width]={size}, got {array.shape}"

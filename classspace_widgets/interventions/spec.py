@@ -26,6 +26,7 @@ from classspace_widgets.interventions.tokens import (
     select_heads,
     select_tokens,
 )
+from classspace_widgets.masks import as_array
 from classspace_widgets.points import SUBLAYERS
 
 KINDS = ("no_cls", "no_others", "self_only", "self_unscaled", "edges")
@@ -341,8 +342,7 @@ class AddVector(Intervention):
     def __post_init__(self) -> None:
         if isinstance(self.block, bool) or int(self.block) != self.block or self.block < 0:
             raise ValueError(f"AddVector: block must be an integer of at least 0, got {self.block!r}")
-        given: Any = self.vector
-        numbers = np.asarray(given.detach().cpu() if hasattr(given, "detach") else given, dtype=np.float64)
+        numbers = as_array(self.vector).astype(np.float64)
         if numbers.ndim != 1 or not np.isfinite(numbers).all():
             raise ValueError(f"AddVector: vector must be [D] finite numbers, got shape {list(numbers.shape)}")
         self._set(block=int(self.block), vector=tuple(numbers.tolist()), tokens=as_indices(self.tokens, "tokens"))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from classspace_widgets.masks import as_array
+
 if TYPE_CHECKING:
     from classspace_widgets.models import Adapter
 
@@ -92,7 +94,7 @@ def as_mask(value: Any, objects: Any = None) -> Mask | None:
     """
     if value is None:
         return None
-    array = np.asarray(value.cpu() if hasattr(value, "cpu") else value)
+    array = as_array(value)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"mask must have shape [rows, columns] or [height, width], got {array.shape}")
     chosen = as_indices(objects, "objects", low=1)

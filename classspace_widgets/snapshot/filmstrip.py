@@ -9,7 +9,7 @@ import numpy as np
 from classspace_widgets.lookup import class_index, items_of, whole_number
 from classspace_widgets.points import block_name
 from classspace_widgets.snapshot.snapshot import Snapshot
-from classspace_widgets.snapshot.still import identifiability, picture_of, viridis
+from classspace_widgets.snapshot.still import as_image, identifiability, picture_of, viridis
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from classspace_widgets.snapshot.container import Array
+    from classspace_widgets.snapshot.still import Picture
 
 __all__ = ["filmstrip", "map_row", "picture_row"]
 
@@ -91,7 +92,7 @@ def filmstrip(
 
 
 def map_row(
-    picture: Any,
+    picture: Picture | list[Picture] | None,
     maps: Sequence[Array],
     captions: Sequence[str],
     *,
@@ -148,7 +149,9 @@ def map_row(
     return picture_row(shown, captions, title=title, size=size)
 
 
-def picture_row(pictures: Sequence[Any], captions: Sequence[str], *, title: str = "", size: int = 144) -> Image.Image:
+def picture_row(
+    pictures: Sequence[Picture], captions: Sequence[str], *, title: str = "", size: int = 144
+) -> Image.Image:
     """Pictures side by side under their captions.
 
     Parameters
@@ -176,7 +179,7 @@ def picture_row(pictures: Sequence[Any], captions: Sequence[str], *, title: str 
 
     if len(pictures) != len(captions) or not len(pictures):
         raise ValueError(f"every picture needs its caption, got {len(pictures)} and {len(captions)} captions")
-    images = [p if isinstance(p, Image.Image) else Image.fromarray(np.asarray(p)) for p in pictures]
+    images = [as_image(picture) for picture in pictures]
     images = [_resized(p, (size, max(1, round(size * p.height / p.width)))) for p in images]
     head = LINE * (bool(title) + any(captions))
     row = Image.new("RGBA", (len(images) * (size + MARGIN) - MARGIN, head + max(p.height for p in images)))
@@ -230,11 +233,10 @@ def _cut(text: str, width: int, font: Any) -> str:
     return text.rstrip() + "…"
 
 
-def _resized(picture: Any, shape: tuple[int, int]) -> Image.Image:
+def _resized(picture: Picture, shape: tuple[int, int]) -> Image.Image:
     from PIL import Image
 
-    found = picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
-    return found.convert("RGB").resize(shape, Image.Resampling.BICUBIC)
+    return as_image(picture).convert("RGB").resize(shape, Image.Resampling.BICUBIC)
 
 
 def _stacked(rows: Sequence[Image.Image]) -> Image.Image:

@@ -7,7 +7,7 @@ import html
 import io
 import logging
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.snapshot import Snapshot
+
+    Picture: TypeAlias = Image.Image | Array
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,13 @@ def picture_of(snapshot: Snapshot) -> Image.Image | None:
         if picture.size != (about["width"], about["height"]):
             raise ValueError(f"expected {about['width']} x {about['height']} pixels, got {picture.size}")
         return picture.convert("RGB")
+
+
+def as_image(picture: Picture) -> Image.Image:
+    """A picture, or an array ``[height, width, 3]`` uint8 of one, as Pillow's."""
+    from PIL import Image
+
+    return picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture))
 
 
 def with_readable_picture(snapshot: Snapshot) -> Snapshot:

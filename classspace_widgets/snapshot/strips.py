@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classspace_widgets.snapshot.paper import POINT, PaperFigure, Raster, Theme, Words, cut, words_width
-from classspace_widgets.snapshot.still import viridis
+from classspace_widgets.snapshot.still import as_image, viridis
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from classspace_widgets.snapshot.still import Picture
 
 GAP, LINE, TEXT, SMALL = 4.0, 11.0, 8.0, 6.5
 MAX_SIZE = 1.5 * POINT
@@ -27,7 +29,7 @@ PAD = 5.0
 class Cell:
     """A picture, and what lies over it: values ``[rows, columns]`` in units of the scale, with a line of text below."""
 
-    picture: Any = None
+    picture: Picture | None = None
     values: np.ndarray[Any, Any] | None = None
     scale: str = ""
     note: str = ""
@@ -136,8 +138,8 @@ def _over(under: Cell, cell: Cell) -> Cell:
 def _ratio(cell: Cell) -> float:
     """Height by width."""
     if cell.picture is not None:
-        height, width = np.shape(cell.picture)[:2] if not hasattr(cell.picture, "height") else cell.picture.size[::-1]
-        return float(height) / float(width)
+        picture = as_image(cell.picture)
+        return float(picture.height / picture.width)
     return 1.0 if cell.values is None else cell.values.shape[0] / cell.values.shape[1]
 
 
@@ -149,8 +151,7 @@ def composed(cell: Cell, theme: Theme, pixels: tuple[int, int]) -> Image:
     if cell.picture is None:
         under = paper if cell.values is not None else Image.new("RGBA", pixels)
     else:
-        picture = cell.picture if hasattr(cell.picture, "convert") else Image.fromarray(np.asarray(cell.picture))
-        under = picture.convert("RGB").resize(pixels, Image.Resampling.BICUBIC)
+        under = as_image(cell.picture).convert("RGB").resize(pixels, Image.Resampling.BICUBIC)
     if cell.values is None:
         return under
     if cell.picture is not None and cell.scale != "identifiability":

@@ -453,10 +453,10 @@ class ClassSpace:
         >>> ClassSpace.bundled().placed_mask(large.mask).shape
         (96, 96)
         """
-        from classspace_widgets.masks import object_numbers
+        from classspace_widgets.masks import as_array, object_numbers
         from classspace_widgets.space.pixels import PixelTransform
 
-        mask = np.asarray(mask.cpu() if hasattr(mask, "cpu") else mask)
+        mask = as_array(mask)
         if mask.ndim != 2 or not mask.size:
             raise ValueError(f"a mask must have shape [height, width], got {list(mask.shape)}")
         return PixelTransform.of(self).mask(object_numbers(mask))

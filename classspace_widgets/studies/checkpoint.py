@@ -16,6 +16,7 @@ import numpy as np
 from classspace_widgets._version import __version__
 from classspace_widgets.data.sets import parts_of
 from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.lookup import as_plain
 from classspace_widgets.validate import Fields, skipped_pictures
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def dataset_fingerprint(dataset: Any) -> dict[str, Any]:
 def _descriptions(dataset: Any) -> Iterator[str]:
     """What a data set, and those inside it, list about their pictures: labels, names, positions, files."""
     for name in ("labels", "targets", "class_names", "classes", "indices"):
-        part: Any = getattr(dataset, name, None)
-        part = part.tolist() if hasattr(part, "tolist") else part
+        part = as_plain(getattr(dataset, name, None))
         if isinstance(part, (list, tuple, range)):
             yield f"{name} {json.dumps([str(p) for p in part])}"
     for name in ("paths", "samples"):  # torchvision's samples are pairs of path and label
