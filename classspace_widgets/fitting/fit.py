@@ -20,7 +20,6 @@ from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import at_least, chosen_classes
 from classspace_widgets.models.fingerprint import known_fingerprint
-from classspace_widgets.points import Points
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class LensSums:
         every = range(len(space.class_names))
         kept = tuple(every) if chosen is None else tuple(dict.fromkeys(int(c) for c in chosen))  # type: ignore[arg-type]
         target = Target(space, kept)
-        points = Points(len(space.adapter.blocks), space.adapter.layout)
+        points = space.adapter.points
         kinds = len(space.adapter.prefix) + 1
         sums = _SUMS[kind].empty(points.n_increments, kinds, target.rows, space.adapter.width)
         return cls(space, kind, target, sums)
@@ -150,7 +149,7 @@ class LensSums:
         classifier = torch.zeros(error.shape, dtype=torch.bool)
         if self.kind == "jacobian":
             # After the last attention nothing but the tokens that the answer is read from goes on to it.
-            points = Points(len(adapter.blocks), adapter.layout)
+            points = adapter.points
             for number in points.of_block(points.n_blocks):
                 if points.is_sum(points[number].stream):
                     defined[points.increment(points[number].stream, points.n_blocks)] = answering

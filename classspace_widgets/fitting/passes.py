@@ -74,7 +74,7 @@ def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = Fal
         stack.enter_context(torch.set_grad_enabled(gradients))
         hook(stack, adapter.blocks[0].register_forward_pre_hook(first))
         for block in adapter.blocks:
-            if adapter.layout == "sequential":
+            if adapter.points.sequential:
                 for handle in on_added(block, "attention", lambda _m, _a, output: points.append(output)):
                     hook(stack, handle)
             hook(stack, block.register_forward_hook(lambda _m, _a, output: points.append(output)))
