@@ -38,7 +38,9 @@ export function ticks(store: Store, abort: AbortSignal, width: ReadonlySignal<nu
     const every = Math.ceil((L * ROOM) / Math.max(NARROW, width.value));
     labels.value.forEach((label, b) => {
       label.classList.toggle("csw-here", b === block);
-      label.hidden = b !== block && b % every !== 0;
+      const hidden = b !== block && b % every !== 0;
+      // Setting it again would cost a new layout in every frame.
+      if (label.hidden !== hidden) label.hidden = hidden;
     });
   });
   return node;
