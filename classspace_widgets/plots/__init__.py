@@ -9,6 +9,7 @@ from classspace_widgets.explain.strips import importance_strip
 from classspace_widgets.plots.contributions import plot_contributions, plot_heads
 from classspace_widgets.plots.explanation import plot_explanation
 from classspace_widgets.plots.files import save_figure
+from classspace_widgets.plots.lenses import plot_lens_report
 from classspace_widgets.plots.probes import plot_probes
 from classspace_widgets.plots.report import write_report
 from classspace_widgets.plots.results import plot_overview, plot_result
@@ -21,6 +22,7 @@ __all__ = [
     "plot_contributions",
     "plot_explanation",
     "plot_heads",
+    "plot_lens_report",
     "plot_overview",
     "plot_probes",
     "plot_result",

@@ -281,30 +281,16 @@ def probe_accuracy(
 def _batches(
     space: ClassSpace, dataset: Any, k_shot: int | None, batch_size: int, workers: int, seed: int
 ) -> tuple[list[int], Iterable[tuple[Tensor, Tensor]]]:
-    from classspace_widgets.data.classes import class_table
-    from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
-    from classspace_widgets.data.sets import as_dataset
-    from classspace_widgets.space.pixels import PixelTransform
+    from classspace_widgets.data.batches import LabelledPictures
 
     if batch_size < 1 or (k_shot is not None and k_shot < 1):
         raise ValueError(f"batch_size and k_shot must be at least 1, got {batch_size} and {k_shot}")
-    data = as_dataset(dataset)
-    n_classes = int(space.lens.offset.shape[0])
-    table = class_table(data, space.class_names, None, space.wordnet_ids)
-    prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table)
-    indices = list(range(len(data)))
+    pictures = LabelledPictures(space, dataset)
+    indices = list(range(len(pictures)))
     if k_shot is not None:
-        indices = _draw(data, prepare, k_shot, seed)
-
-    def batches() -> Iterable[tuple[Tensor, Tensor]]:
-        parts = [indices[i : i + batch_size] for i in range(0, len(indices), batch_size)]
-        for items in prepared_batches(prepare, parts, workers=workers):
-            good = [item for item in items if isinstance(item, Item)]
-            if good:
-                pixels = torch.stack([item.pixels for item in good]).to(space.device, space.dtype)
-                yield pixels, torch.tensor([item.label for item in good], device=space.device)
-
-    return indices, batches()
+        indices = _draw(pictures.data, pictures.prepare, k_shot, seed)
+    batches = pictures.batches(batch_size, indices=indices, workers=workers)
+    return indices, ((batch.pixels, batch.labels) for batch in batches)
 
 
 def _draw(data: Any, prepare: Any, k_shot: int, seed: int) -> list[int]:

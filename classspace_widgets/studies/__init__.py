@@ -13,6 +13,7 @@ from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.run import run_study
 from classspace_widgets.studies.standard import standard_studies
 from classspace_widgets.studies.statistics import bootstrap_ci
+from classspace_widgets.studies.trust import LensReport, lens_report
 
 __all__ = [
     "Accuracy",
@@ -23,6 +24,7 @@ __all__ = [
     "Identifiability",
     "IdentifiabilityChange",
     "KeyValueAgreement",
+    "LensReport",
     "MemoryCompositionality",
     "PlaceDifference",
     "ResidualComposition",
@@ -33,6 +35,7 @@ __all__ = [
     "bootstrap_ci",
     "findings",
     "head_table",
+    "lens_report",
     "run_study",
     "standard_studies",
 ]

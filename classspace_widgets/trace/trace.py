@@ -396,7 +396,7 @@ class Trace:
         best = self.output.float().softmax(dim=-1).topk(k, dim=-1)
         return best.values, best.indices
 
-    def readout(self, stream: str = "residual", block: int = -1) -> Tensor:
+    def readout(self, stream: str = "residual", block: int = -1, *, lens: FittedLens | None = None) -> Tensor:
         """The class logits ``[B, C]`` that the model would give if this stream were its last residual stream.
 
         For the residual stream of the last block this is the model's own output: the lens of the first token, of the
@@ -406,13 +406,29 @@ class Trace:
         ----------
         stream, block
             As in `stream`; -1 is the last block.
+        lens : FittedLens, optional
+            Read the pooled vector through this lens instead; NaN where it has no map.
 
         Returns
         -------
         Tensor [B, C], float32
+
+        Raises
+        ------
+        LensMismatchError
+            For a lens of another model.
         """
-        vectors = self.stream(stream, self.n_blocks if block == -1 else block)
-        return Readout.of_pass(self).logits(self.lens, vectors, self.second_lens)
+        block = self.n_blocks if block == -1 else block
+        vectors = self.stream(stream, block)
+        readout = Readout.of_pass(self)
+        if lens is None:
+            return readout.logits(self.lens, vectors, self.second_lens)
+        read, weights = readout.vectors(vectors.to(self.lens.dtype))
+        # A mean of image tokens is read as an image token.
+        tokens = [len(self.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
+        with torch.no_grad():
+            logits = self._checked(lens).at(Point(block, stream), tokens).logits(read)
+            return torch.einsum("n,bnc->bc", weights, logits)
 
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""
