@@ -21,6 +21,7 @@ from classspace_widgets.data.batches import LabelledPictures
 from classspace_widgets.describe import short_repr
 from classspace_widgets.explain.masks import mask_scores
 from classspace_widgets.interventions import AddVector, run_with
+from classspace_widgets.lens import FittedLens
 from classspace_widgets.lookup import at_least
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.studies.statistics import REPLICATES, bootstrap_ci, interval
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.lens import FittedLens
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
@@ -116,13 +116,13 @@ def lens_report(
     >>> from classspace_widgets.scenes import ScenesDataset
     >>> space = ClassSpace.bundled("contrast")
     >>> report = lens_report(space, space.bundled_lens("jacobian"), ScenesDataset(8, seed=5), promises=0, progress=False)
-    >>> report.values("logit", "agreement")[8]
+    >>> float(report.values("logit", "agreement")[8])
     1.0
     """
-    given = [lenses] if not isinstance(lenses, (list, tuple)) else list(lenses)
-    chosen: dict[str, FittedLens | None] = {"logit": None} | {lens.kind: lens for lens in given}
-    for lens in given:
-        lens.require_complete("a report")
+    given = [lenses] if isinstance(lenses, FittedLens) else list(lenses)
+    chosen: dict[str, FittedLens | None] = {"logit": None} | {fitted.kind: fitted for fitted in given}
+    for fitted in given:
+        fitted.require_complete("a report")
     at_least(promises, "promises", 0)
     rows: dict[tuple[str, int, str, str], list[np.ndarray[Any, Any]]] = {}
     generator = torch.Generator().manual_seed(seed)
@@ -182,13 +182,13 @@ def _promises(
     """By block, ``[B, n, 3]`` for n classes: promised change of the class's logit, measured one, and that of a random push."""
     trace = space.trace_pixels(pixels)
     prefix = len(trace.prefix)
-    image = list(range(prefix, trace.n_tokens))
+    image = tuple(range(prefix, trace.n_tokens))
     found: dict[int, np.ndarray[Any, Any]] = {}
     for block in range(trace.n_blocks + 1):
         number = lens.points.increment("residual", block)
         if not bool(lens.defined[number, prefix]) or bool(lens.classifier[number, prefix]):
             continue
-        lengths = PUSH * trace.stream("residual", block)[:, image].float().norm(dim=-1).mean(dim=-1)
+        lengths = PUSH * trace.stream("residual", block)[:, prefix:].float().norm(dim=-1).mean(dim=-1)
         triples = np.zeros((len(pixels), PUSHED_CLASSES, 3))
         for picture, length in enumerate(lengths.tolist()):
             classes = torch.randperm(trace.n_classes, generator=generator)[:PUSHED_CLASSES].tolist()

@@ -40,7 +40,7 @@ def read_at(
     lenses: list[ClassLens | PointLens] = [trace.lens] * len(blocks)
     if lens is not None:
         numbers = list(range(trace.n_tokens))[chosen] if isinstance(chosen, slice) else chosen.tolist()
-        fitted = _checked(trace, lens)
+        fitted = checked_lens(trace, lens)
         lenses = [fitted.at(Point(b, stream), numbers) for b in blocks]
     with torch.no_grad():
         found = trace.vectors_at((b, stream) for b in blocks)
@@ -49,7 +49,7 @@ def read_at(
         return read[0] if single else torch.stack(read)
 
 
-def _checked(trace: Trace, lens: FittedLens) -> FittedLens:
+def checked_lens(trace: Trace, lens: FittedLens) -> FittedLens:
     """A fitted lens on the trace's device, if it is one of this model."""
     weights = "" if trace.space is None else known_fingerprint(trace.space.model)
     lens.check(trace.class_names, trace.prefix, trace.points, weights)

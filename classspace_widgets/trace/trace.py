@@ -12,10 +12,10 @@ import torch
 from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
-from classspace_widgets.points import STREAMS, SUBLAYERS, Points
+from classspace_widgets.points import STREAMS, SUBLAYERS, Point, Points
 from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK, recording
-from classspace_widgets.trace.reading import read_at
+from classspace_widgets.trace.reading import checked_lens, read_at
 from classspace_widgets.trace.top_k import TopK
 
 if TYPE_CHECKING:
@@ -427,7 +427,7 @@ class Trace:
         # A mean of image tokens is read as an image token.
         tokens = [len(self.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
         with torch.no_grad():
-            logits = self._checked(lens).at(Point(block, stream), tokens).logits(read)
+            logits = checked_lens(self, lens).at(Point(block, stream), tokens).logits(read)
             return torch.einsum("n,bnc->bc", weights, logits)
 
     def attention_parts(self, block: int) -> AttentionParts:
