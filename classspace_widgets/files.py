@@ -33,7 +33,7 @@ MAX_NESTING = 64
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Write a file whole or not at all: yields where to write, which then takes the target's place.
 
-    The new file is written beside the target, brought to the disk, and renamed: whoever reads meanwhile sees the old file
+    The new file is written beside the target, brought to the disk, and renamed: a reader meanwhile sees the old file
     or the new one, never a part, also where two write at once.  After an error the target is as it was, and nothing else
     is left.  Links are followed; an existing file keeps its permissions, a new one gets the usual ones.
 

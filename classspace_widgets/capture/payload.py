@@ -71,7 +71,7 @@ def capture(
         ``"auto"``: ``"all"`` up to 6 MB of readings, else ``"classes"``.
     mask : ndarray [height, width], optional
         Where the objects are, in the displayed picture's pixels: 0 is context, i the i-th of ``objects``, the main one
-        first; boolean, or 0 and 255 alone: one object; 255 beside other numbers: undecided, which counts as context.
+        first; boolean, or only 0 and 255: one object; 255 beside other numbers: undecided, which counts as context.
         Views outline every object; class tokens are those of the object whose class is read, or else of the first, the main one.
     objects : sequence, optional
         Class (index or name) of every object in the mask, in the order of its numbers; None for an unknown one.

@@ -38,7 +38,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         "--streams", nargs="+", metavar="STREAM", help="with --classes: ranks of these streams only, for a smaller page"
     )
     export.add_argument(
-        "--ranks-only", action="store_true", help="with --classes: exact ranks alone, for the smallest page"
+        "--ranks-only", action="store_true", help="with --classes: only exact ranks, for the smallest page"
     )
     add_model(export)
     export.set_defaults(run=_export)

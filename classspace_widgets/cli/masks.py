@@ -18,7 +18,7 @@ def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        One channel: the number of the object at each pixel, 0 for context. A mask of 0 and 255 alone holds one object;
+        One channel: the number of the object at each pixel, 0 for context. A mask of only 0 and 255 holds one object;
         beside other numbers 255 is what data sets mark as undecided, and counts as context.
     picture : PIL.Image.Image
         The picture as it is stored.

@@ -132,7 +132,7 @@ def export_html(
         larger than 20 MB, those that are looked at and the likeliest ones: the notes say which.
     payload : str or Payload
         How much of each picture travels: ``"auto"`` is every class, exactly where the model has few, in float16 where it
-        has many.  A `Payload` says more: the streams, ranks alone, the largest size.
+        has many.  A `Payload` says more: the streams, only ranks, the largest size.
     pins : mapping of str to intervention, or several, optional
         What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
         the page (`interventions` lists what there is).  Those of an explorer (`Session.pins`) go with it in any case.
@@ -147,7 +147,7 @@ def export_html(
     ------
     ValueError
         If the page would be larger than allowed whatever it carries, or as it was asked for; if a class is not carried,
-        or a state is pinned, and no model is at hand; for an unknown stream, or for streams or ranks alone without
+        or a state is pinned, and no model is at hand; for an unknown stream, or for some streams or only ranks without
         ``classes``.
 
     Examples

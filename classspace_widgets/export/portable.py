@@ -29,7 +29,7 @@ class Payload:
     ----------
     mode : str
         ``"auto"``: every class, exactly where the model has few, in float16 where it has many; with ``classes`` of
-        `export_html`, these alone. Or a payload of `capture.capture`: ``"all"``, ``"classes"``, ``"increments"``.
+        `export_html`, only these. Or a payload of `capture.capture`: ``"all"``, ``"classes"``, ``"increments"``.
     streams : sequence of str, optional
         With ``classes``: carry ranks, top classes and probabilities of these streams only (``"attention"``, ``"mid"``,
         ``"mlp"``, ``"residual"``; parallel blocks: ``"block"``, ``"residual"``).

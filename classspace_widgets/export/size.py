@@ -52,7 +52,7 @@ def snapshot_size(snapshot: Snapshot) -> float:
 
 
 def still_size(snapshot: Snapshot) -> float:
-    """Bytes of a view's place in a page: a still picture, alone and under a map, and words."""
+    """Bytes of a view's place in a page: a still picture, by itself and under a map, and words."""
     picture = picture_of(with_readable_picture(snapshot))
     if picture is None:
         return PLACE

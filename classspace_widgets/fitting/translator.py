@@ -136,7 +136,7 @@ class _System:
     def fit(self, penalty: float) -> tuple[Tensor, Tensor]:
         """Weights ``[R, D]`` and bias ``[R]``."""
         scale = self.values.mean()
-        # A token that is the same in every picture, such as [CLS] in the embedding, varies by rounding alone.
+        # A token that is the same in every picture, such as [CLS] in the embedding, varies only by rounding.
         if not scale > ROUNDING * self.gram.diagonal().mean():
             return torch.zeros_like(self.cross.T), self.target
         weights = (self.basis @ (self.projected / (self.values + penalty * scale).unsqueeze(1))).T

@@ -22,7 +22,7 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, Pixels | None, tup
 
     Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
     normalised); uint8 tensors of these shapes, and everything else, are pictures and are preprocessed. In a list each
-    means what it means alone.
+    means what it means by itself.
 
     Parameters
     ----------

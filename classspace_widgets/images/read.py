@@ -175,7 +175,7 @@ def _eight_bits(array: Pixels, name: str) -> Pixels:
     if kind == "u" and size == 1:
         if array.max() == 1 and array.min() == 0:
             warnings.warn(
-                "an image array of uint8 holds 0 and 1 alone, of 0..255, so the model sees it black; if these are a mask's "
+                "an image array of uint8 holds only 0 and 1, of 0..255, so the model sees it black; if these are a mask's "
                 "values, or 0..1 cut to whole numbers, give (array * 255), or the floats",
                 stacklevel=2,
             )

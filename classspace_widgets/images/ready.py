@@ -59,7 +59,7 @@ def as_batch(tensor: Tensor) -> Tensor:
     """Images ``[B, channels, height, width]``, also from a single one."""
     batch = tensor.unsqueeze(0) if tensor.ndim == 3 else tensor
     if batch.ndim != 4:
-        hint = "; of a batch of images and labels give the images alone" if tensor.ndim <= 1 else ""
+        hint = "; of a batch of images and labels give only the images" if tensor.ndim <= 1 else ""
         raise ValueError(
             "a tensor of images must have shape [B, 3, height, width] or [3, height, width], "
             f"got {tuple(tensor.shape)}{hint}"

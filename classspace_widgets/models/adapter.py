@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens.lens import LiveLens, full_precision, norm_kind
+from classspace_widgets.lens.lens import LiveLens
 from classspace_widgets.lens.pooled import PooledLens
 from classspace_widgets.lens.readout import pools
+from classspace_widgets.models.head import classifier_of, final_norm, given_embedding, has_pool, linear_head, pooling_of
 from classspace_widgets.models.refusals import (
-    EMBEDDING_REMEDY,
     REMEDY,
     UnsupportedModelError,
     expression,
     refuse_by_form,
     refuse_by_name,
-    refuse_changed_head,
 )
 from classspace_widgets.models.sublayers import layout_of
 from classspace_widgets.points import Points
@@ -88,7 +87,7 @@ class Adapter:
     @property
     def classifier(self) -> nn.Linear:
         """The model's linear classifier, as it is now."""
-        return _classifier(self.model)
+        return classifier_of(self.model)
 
     def weights(self) -> tuple[Tensor, Tensor | None]:
         """Class embedding ``[C, D]`` and bias, ``[C]`` or None, as they are now."""
@@ -96,7 +95,7 @@ class Adapter:
 
     def second_weights(self) -> tuple[Tensor, Tensor | None]:
         """The same of a distilled model's second classifier."""
-        second = _linear(getattr(self.model, "head_dist", None))
+        second = linear_head(getattr(self.model, "head_dist", None))
         assert second is not None
         return second.weight, second.bias
 
@@ -185,10 +184,10 @@ def adapt(
     width = _width(model, name)
     layout = layout_of(blocks[0], name, width)
     prefix = _prefix(model)
-    features = getattr(model.attn_pool, "out_features", width) if class_norm == "pool" and _has_pool(model) else width
-    foreign = None if class_embedding is None else _given(model, class_embedding, class_bias, features)
-    weight = _classifier(model).weight if foreign is None else foreign[0]
-    pooling = _pooling(model, name, len(prefix), foreign is None, class_norm)
+    features = getattr(model.attn_pool, "out_features", width) if class_norm == "pool" and has_pool(model) else width
+    foreign = None if class_embedding is None else given_embedding(model, class_embedding, class_bias, features)
+    weight = classifier_of(model).weight if foreign is None else foreign[0]
+    pooling = pooling_of(model, name, len(prefix), foreign is None, class_norm)
     if weight.shape[1] != width and pooling != "pool":
         raise UnsupportedModelError(
             f"the classifier of {name} reads vectors of width {weight.shape[1]}, its residual stream has {width}; {REMEDY}"
@@ -201,7 +200,7 @@ def adapt(
         grid=_grid(model, name),
         width=width,
         heads=_heads(blocks[0]),
-        norm=_final_norm(model, name) if class_norm == "final" and pooling != "pool" else None,
+        norm=final_norm(model, name) if class_norm == "final" and pooling != "pool" else None,
         pooling=pooling,
         pool_prefix=bool(getattr(model, "pool_include_prefix", pooling == "pool")) and pools(pooling),
         foreign=foreign,
@@ -305,89 +304,3 @@ def _grid(model: nn.Module, name: str) -> tuple[int, int]:
 def _heads(block: Any) -> int:
     attention = block.attns[0].attn if hasattr(block, "attns") else getattr(block, "attn", block)
     return int(getattr(attention, "num_heads", 1))
-
-
-def _final_norm(model: nn.Module, name: str) -> nn.Module | None:
-    norms = [getattr(model, part, None) for part in ("norm", "fc_norm")]
-    try:
-        found = [norm for norm in norms if norm_kind(norm) != "identity"]
-    except ValueError as error:
-        raise UnsupportedModelError(f"{name}: {error}") from None
-    if len(found) > 1:
-        raise UnsupportedModelError(
-            f"{name} has two final norms in a row (norm and fc_norm), a single one was expected; "
-            f"{EMBEDDING_REMEDY}, with class_norm='none'"
-        )
-    return found[0] if found else None
-
-
-def _linear(head: nn.Module | None) -> nn.Linear | None:
-    if isinstance(head, torch.nn.Sequential):
-        *before, last = list(head)
-        plain = all(isinstance(m, (torch.nn.Dropout, torch.nn.Identity, torch.nn.Flatten)) for m in before)
-        head = last if plain else None
-    return head if isinstance(head, torch.nn.Linear) else None
-
-
-def _classifier(model: nn.Module) -> nn.Linear:
-    name = type(model).__name__
-    head = _linear(getattr(model, "head", None))
-    if head is None:
-        found = getattr(model, "head", None)
-        refuse_changed_head(found, name)
-        kind = "no head at all" if found is None or isinstance(found, torch.nn.Identity) else type(found).__name__
-        raise UnsupportedModelError(f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}")
-    return head
-
-
-def _given(model: nn.Module, embedding: Tensor, bias: Tensor | None, width: int) -> tuple[Tensor, Tensor | None]:
-    if embedding.ndim != 2 or 0 in embedding.shape:
-        raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}], got {tuple(embedding.shape)}")
-    if not bool(torch.isfinite(embedding).all()):
-        raise ValueError("class_embedding contains NaN or infinite values")
-    if bias is not None and tuple(bias.shape) != (embedding.shape[0],):
-        raise ValueError(f"class_bias must have shape [C]=({embedding.shape[0]},), got {tuple(bias.shape)}")
-    head = _linear(getattr(model, "head", None))
-    parameter = next(model.parameters())
-    embedding = embedding.detach().to(parameter)
-    bias = None if bias is None else bias.detach().to(parameter)
-    if embedding.shape[1] == width:
-        return embedding, bias
-    if head is not None and embedding.shape[1] == head.out_features:
-        with full_precision(embedding):
-            shift = None if head.bias is None else embedding @ head.bias.detach()
-            total = bias if shift is None else shift if bias is None else bias + shift
-            return embedding @ head.weight.detach(), total
-    joint = f", or [C, {head.out_features}] to read through the model's projection" if head is not None else ""
-    raise ValueError(f"class_embedding must have shape [C, D]=[C, {width}]{joint}, got {tuple(embedding.shape)}")
-
-
-def _has_pool(model: nn.Module) -> bool:
-    """Whether a model pools its tokens by a module of its own."""
-    return getattr(model, "attn_pool", None) is not None
-
-
-def _pooling(model: nn.Module, name: str, prefix: int, own: bool, class_norm: str) -> str:
-    if class_norm not in ("final", "none", "pool"):
-        raise ValueError(f"class_norm must be 'final', 'none' or 'pool', got {class_norm!r}")
-    if class_norm == "pool" and not _has_pool(model):
-        raise ValueError(
-            f"class_norm='pool' needs a model that pools its tokens by a module (attn_pool), {name} has none"
-        )
-    attentive = _has_pool(model)
-    if attentive and (own or class_norm == "pool"):
-        return "pool"
-    if own and _linear(getattr(model, "head_dist", None)) is not None:
-        return "distilled"
-    pool = str(getattr(model, "global_pool", "token"))
-    if pool == "token" and not attentive:
-        return "token"
-    if pool == "avg" and not attentive:
-        return "mean_norm" if norm_kind(getattr(model, "fc_norm", None)) != "identity" else "norm_mean"
-    if own:
-        raise UnsupportedModelError(
-            f"{name} pools its tokens by {pool!r} between the final norm and the classifier, so a token has no class "
-            f"reading of its own; {EMBEDDING_REMEDY}"
-        )
-    # A foreign embedding reads tokens; without a pooling of the model's own it is summed up by the plainest one.
-    return "token" if prefix else "norm_mean"

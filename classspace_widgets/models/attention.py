@@ -86,7 +86,7 @@ def is_linear(module: Any) -> bool:
 
 
 def attention_parts(block: nn.Module) -> AttentionParts:
-    """Take the attention of a block apart; whatever cannot be is said in ``split`` and ``sources``.
+    """Take the attention of a block apart; ``split`` and ``sources`` say what cannot be.
 
     Parameters
     ----------

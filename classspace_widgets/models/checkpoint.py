@@ -180,7 +180,7 @@ def _torch_file(path: Path) -> Any:
         except Exception as error:  # the unpickler raises whatever a damaged file leads it to
             first = first or error
     raise ValueError(
-        f"{path.name} could not be read as tensors alone ({type(first).__name__}): it is damaged, or holds a whole "
+        f"{path.name} could not be read as plain tensors ({type(first).__name__}): it is damaged, or holds a whole "
         "model, which is not unpickled because that runs code; save model.state_dict() as safetensors"
     ) from first
 

@@ -1,4 +1,4 @@
-"""Whether the meta data and the arrays of a container fit one another, so that whoever reads them can rely on it.
+"""Whether the meta data and the arrays of a container fit one another, so that a reader can rely on it.
 
 ``docs/snapshot_format.md`` says in words what is checked here.
 """

@@ -414,7 +414,7 @@ class ClassSpace:
         return pixels.to(self.device, self.dtype), pictures, names
 
     def pixels(self, images: Any) -> Tensor:
-        """Pixels ``[B, 3, height, width]`` for the model, on its device: `preprocess` where nobody looks at pictures.
+        """Pixels ``[B, 3, height, width]`` for the model, on its device: `preprocess` without the pictures for display.
 
         Parameters
         ----------

@@ -100,7 +100,7 @@ def tensor_output(output: Any, adapter: Adapter, name: str) -> Tensor:
         if isinstance(value, torch.Tensor) and value.ndim == 2 and value.shape[1] == count
     ]
     remedy = (
-        f"let it return them alone: model.register_forward_hook(lambda module, args, output: {logits[0]})"
+        f"let it return only them: model.register_forward_hook(lambda module, args, output: {logits[0]})"
         if logits
         else "read it without its output: ClassSpace(model, class_embedding=model.head.weight, class_bias=model.head.bias)"
     )

@@ -37,7 +37,7 @@ def run_distributed(
 
     Notes
     -----
-    The job travels as bytes inside the task graph, so the scheduler can send it again to whoever takes over a lost
+    The job travels as bytes inside the task graph, so the scheduler can send it again to the worker that takes over a lost
     worker's shards. Every worker measures on its own device: CUDA where it has one and the model was on CUDA.
     """
     try:

@@ -42,7 +42,7 @@ class Finding:
     evidence : str
         The numbers, with their random control if the run has one.
     p : float
-        One-sided p of this finding alone.
+        One-sided p of this finding, uncorrected.
     p_holm : float
         The same, corrected for the number of findings tested together (Holm 1979).
     """

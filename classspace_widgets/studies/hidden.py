@@ -1,6 +1,6 @@
 """The class readings that the hidden-state studies share, from one sweep over a trace's increments.
 
-With ``z(v) = E_hat v + sigma(v) offset`` the lens is ``z / sigma``, so ranks and top classes need ``z`` alone. ``E_hat v`` is
+With ``z(v) = E_hat v + sigma(v) offset`` the lens is ``z / sigma``, so ranks and top classes need only ``z``. ``E_hat v`` is
 linear: two matrix products a block (attention, MLP) are enough for three streams, the residual stream being their sum.
 """
 

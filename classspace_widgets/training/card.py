@@ -76,7 +76,7 @@ def _initial_weights(recipe: dict[str, Any]) -> str:
 def _supervision(recipe: dict[str, Any]) -> str:
     """The training targets: one label a picture, or a class for its tokens too."""
     if not recipe["token_weight"]:
-        return "One label per picture and nothing else: no token is told what it shows."
+        return "One label per picture and nothing else: no token is labelled."
     return (
         "**Token labelling**: besides the picture's label, every image token whose patch shows an object on at least "
         f"40 % of its pixels is trained on that object's own class (weight {recipe['token_weight']}), and every token "

@@ -1,4 +1,4 @@
-"""Views on a `Session`; each is usable alone and in any ipywidgets layout."""
+"""Views on a `Session`; each is usable by itself and in any ipywidgets layout."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class View(Widget):
                 display(data, raw=True)
 
     def close(self) -> None:
-        """Close the view, and its session where nobody else was given it."""
+        """Close the view, and its session if no other view has it."""
         super().close()
         # Also called for a view whose construction failed half way.
         session = getattr(self, "session", None)

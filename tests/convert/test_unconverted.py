@@ -168,7 +168,7 @@ def test_another_size_of_pictures():
         original = transformers("ViTForImageClassification", "ViTConfig", **VIT)
         expected = original(pixel_values=batch, interpolate_pos_encoding=True).logits
     assert torch.allclose(space_output(original, batch, (48, 32)), expected, atol=1e-4)
-    with pytest.raises(ValueError, match=r"takes pictures of 32 x 32 pixels alone, got image_size=\(48, 48\)"):
+    with pytest.raises(ValueError, match=r"takes only pictures of 32 x 32 pixels, got image_size=\(48, 48\)"):
         ClassSpace(torchvision(), image_size=48)
 
 

@@ -46,9 +46,9 @@ def assembled(recipe: Recipe, name: str) -> nn.Module:
     try:
         model.load_state_dict(recipe.weights, strict=True, assign=True)
     except RuntimeError as error:
-        told = "; ".join(line.strip().rstrip(".") for line in str(error).splitlines()[1:])
+        details = "; ".join(line.strip().rstrip(".") for line in str(error).splitlines()[1:])
         raise UnsupportedModelError(
-            f"{name} cannot be converted: its weights are not those of a {type(model).__name__} of timm: {told[:600]}"
+            f"{name} cannot be converted: its weights are not those of a {type(model).__name__} of timm: {details[:600]}"
         ) from None
     _fill_buffers(model, recipe)
     model.pretrained_cfg = dict(recipe.config)  # type: ignore[assignment]

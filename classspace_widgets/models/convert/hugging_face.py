@@ -79,7 +79,7 @@ def common_options(weights: Mapping[str, Tensor], config: Config, name: str, siz
 
 
 def without_activation(options: dict[str, Any], config: Config, name: str, fixed: str) -> dict[str, Any]:
-    """Options for an architecture whose MLPs know one activation alone, which must be the original's."""
+    """Options for an architecture whose MLPs know only one activation, which must be the original's."""
     if config.hidden_act != fixed:
         raise UnsupportedModelError(
             f"{name} cannot be converted: its MLPs use {config.hidden_act!r}, expected {fixed!r}"

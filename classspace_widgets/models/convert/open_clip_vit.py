@@ -1,4 +1,4 @@
-"""open_clip's own `VisionTransformer`, alone or in a model with text."""
+"""open_clip's own `VisionTransformer`, by itself or in a model with text."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def _refuse(tower: Any, name: str, size: tuple[int, int] | None) -> None:
         )
     built = sides(tower.image_size)
     if size not in (None, built):
-        raise ValueError(f"{name} takes pictures of {built[0]} x {built[1]} pixels alone, got image_size={size}")
+        raise ValueError(f"{name} takes only pictures of {built[0]} x {built[1]} pixels, got image_size={size}")
 
 
 def preprocessing(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class FirstAndMean(nn.Module):
     """The first token beside the mean of the image tokens, as linear probes of DINOv2 are given them.
 
-    One token alone is both.
+    A single token is both.
 
     Parameters
     ----------

@@ -59,7 +59,7 @@ def preprocessing(found: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``input_size``, ``crop_pct``, ``crop_mode``, ``interpolation``, ``mean`` and ``std``, as far as they are said.
+        ``input_size``, ``crop_pct``, ``crop_mode``, ``interpolation``, ``mean`` and ``std``, as far as they are given.
 
     Examples
     --------

@@ -79,7 +79,7 @@ def _loaded(transformers: Any, source: str) -> nn.Module:
         with cache_alone_where_cut_off():
             config = transformers.AutoConfig.from_pretrained(source)
             kind = _kind(transformers, config)
-            model, told = kind.from_pretrained(source, output_loading_info=True)
+            model, report = kind.from_pretrained(source, output_loading_info=True)
             fetch_preprocessing(source)
     except (OSError, RuntimeError, ValueError) as error:
         lines = str(error).strip().splitlines()
@@ -87,8 +87,8 @@ def _loaded(transformers: Any, source: str) -> nn.Module:
             f"{source!r} could not be loaded ({type(error).__name__}: {lines[0][:300] if lines else 'no message'}); give a local "
             "folder that holds config.json and model.safetensors"
         ) from error
-    missing = sorted(key for key in told["missing_keys"] if "pooler.dense" not in key)
-    wrong = sorted(str(key[0] if isinstance(key, tuple) else key) for key in told.get("mismatched_keys", ()))
+    missing = sorted(key for key in report["missing_keys"] if "pooler.dense" not in key)
+    wrong = sorted(str(key[0] if isinstance(key, tuple) else key) for key in report.get("mismatched_keys", ()))
     if missing or wrong:
         found = (
             f"{len(missing)} missing ({', '.join(missing[:3])})"
@@ -100,7 +100,7 @@ def _loaded(transformers: Any, source: str) -> nn.Module:
             "transformers would put random numbers there"
         )
     # Of heads that the model does not have, and of a text tower, there may be more; of blocks there may not.
-    more = sorted(key for key in told["unexpected_keys"] if BLOCK.search(key) and not OTHER.search(key))
+    more = sorted(key for key in report["unexpected_keys"] if BLOCK.search(key) and not OTHER.search(key))
     if more:
         raise ValueError(
             f"the weights in {source} hold more blocks than the {kind.__name__} that config.json describes: {', '.join(more[:3])}"

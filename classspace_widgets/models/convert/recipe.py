@@ -27,7 +27,7 @@ class Recipe:
         The original's weights by timm's names; those that are the same tensors share their memory with the original.
     run : callable
         Pixels ``[1, channels, height, width]`` to the answer that the timm model must give: class logits, or pooled
-        features of a model without a classifier.  None where there are weights alone, and nothing to compare with.
+        features of a model without a classifier.  None where there are only weights, and nothing to compare with.
     blocks : sequence of nn.Module
         The original's blocks, in order; each one's output (or the first of its outputs) is the residual stream.
     config : dict

@@ -44,7 +44,7 @@ class SameWeights:
             raise RuntimeError(
                 f"the weights of the {type(original).__name__} that this model was converted from have changed since, in part "
                 f"for both ({changed[0]} is not the same any more); convert it again: ClassSpace(model). To go on with the "
-                "conversion alone, let go of the original (del model) or work on copy.deepcopy(space.model)"
+                "conversion only, let go of the original (del model) or work on copy.deepcopy(space.model)"
             )
         self._seen = _versions(original)
 

@@ -60,7 +60,7 @@ def recipe(model: nn.Module, name: str, size: tuple[int, int] | None = None) -> 
         )
     if size not in (None, (owner.image_size, owner.image_size)):
         raise ValueError(
-            f"{name} takes pictures of {owner.image_size} x {owner.image_size} pixels alone, got image_size={size}"
+            f"{name} takes only pictures of {owner.image_size} x {owner.image_size} pixels, got image_size={size}"
         )
     weights = timm_weights(model.state_dict())
     options = sizes(weights, name) | {

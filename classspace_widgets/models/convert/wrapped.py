@@ -28,7 +28,7 @@ class Normalisation:
 
 
 def inner_models(model: nn.Module, known: Callable[[nn.Module], bool]) -> list[str]:
-    """Dotted names of the modules inside another that are models of a known kind, outermost ones alone.
+    """Dotted names of the modules inside another that are models of a known kind, only the outermost ones.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ const labelOf = (steps: readonly PinnedStep[]) => steps.map((step) => step.label
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: PartOptions = {}): void {
   const section = root(el, abort, "whatif", "What if");
-  /** What was done to the pass that is shown beside the baseline, whoever asked for it. */
+  /** What was done to the pass that is shown beside the baseline, whichever view or cell asked for it. */
   const done = computed(() => store.intervened.value?.snapshot.meta.intervention);
   const steps = computed((): readonly PinnedStep[] =>
     (done.value?.spec ?? []).map((spec, i) => ({
