@@ -279,7 +279,7 @@ def test_bad_input(space):
         (lambda: importance(space, 1, images=images, method="magic"), "method must be one of"),
         (lambda: importance(space, 1, images=images, loss="hinge"), "loss must be one of"),
         (lambda: importance(space, 1, images=images, loss="paper", method="direct"), "belongs to method='gradient'"),
-        (lambda: importance(space, 1, images=images, method="rollout", heads=True), "no shares by head"),
+        (lambda: importance(space, 1, images=images, method="rollout", heads=True), "no importance by head"),
         (lambda: importance(space, 1, images=images, token=17), r"token must be in 0..16"),
         (lambda: importance(space, 1, images=images, fallback="hope"), "fallback must be"),
     ]:
