@@ -192,7 +192,7 @@ def test_an_output_that_is_no_tensor(kind):
             UnsupportedModelError, match=r"returns a (dict|tuple|list), expected a tensor .*C\]=\[B, 5\]"
         ) as caught:
             ClassSpace(model, check=check).trace(images)
-    remedy = re.search(r"alone: (.*)|output: (ClassSpace.*)", str(caught.value))
+    remedy = re.search(r"only them: (.*)|output: (ClassSpace.*)", str(caught.value))
     made = eval(remedy[1] or remedy[2], {"model": model, "ClassSpace": ClassSpace})
     space = made if isinstance(made, ClassSpace) else ClassSpace(model)
     expected = ClassSpace(plain).trace(images).output
