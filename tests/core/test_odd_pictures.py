@@ -314,7 +314,7 @@ SLIVERS = {
     "floats to a little more than 1": (Image.fromarray((GREY / 240).astype(np.float32)), DARK),
     "a narrow window of 16 bits": (30_000 + GREY.astype(np.uint16), GREYISH),
     "a narrow window of floats": (0.5 + GREY / 65535, GREYISH),
-    "0 and 1 of 255": ((GREY > 100).astype(np.uint8), r"0 and 1 alone, .*give \(array \* 255\)"),
+    "0 and 1 of 255": ((GREY > 100).astype(np.uint8), r"only 0 and 1, .*give \(array \* 255\)"),
 }
 
 
