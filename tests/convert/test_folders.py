@@ -160,6 +160,10 @@ def test_timms_own_folder(tmp_path):
     save_for_hf(model, tmp_path, model_config={"num_classes": 3, "model_args": sizes}, safe_serialization=True)
     space = ClassSpace.from_pretrained(tmp_path)
     assert torch.allclose(space.trace(pixels()).output, model(pixels()), atol=1e-5)
+    for file in tmp_path.glob("*.safetensors"):
+        file.unlink()
+    with pytest.raises(FileNotFoundError, match="holds no weights; save the model"):
+        ClassSpace.from_pretrained(tmp_path)
 
 
 def changed(folder, **values):

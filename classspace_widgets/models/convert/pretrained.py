@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from classspace_widgets.models.checkpoint import load_weights, read_checkpoint
 from classspace_widgets.models.convert.checkpoints import load_original
 from classspace_widgets.models.convert.preprocessor import FILE, fetch_preprocessing
 from classspace_widgets.models.offline import cache_alone_where_cut_off
@@ -61,10 +62,7 @@ def load_pretrained(source: str | PathLike[str], *, num_heads: int | None = None
             f"({FILE}) with processor.save_pretrained(folder)"
         )
     if path.is_dir() and "architecture" in json.loads((path / "config.json").read_text(encoding="utf-8")):
-        import timm
-
-        model: nn.Module = timm.create_model(f"local-dir:{path}", pretrained=True)
-        return model.eval()
+        return _timm_folder(path)
     try:
         import transformers
     except ImportError as error:
@@ -72,6 +70,19 @@ def load_pretrained(source: str | PathLike[str], *, num_heads: int | None = None
             f"{source} is a model of transformers, which is not installed: pip install transformers"
         ) from error
     return _loaded(transformers, str(path) if path.is_dir() else text)
+
+
+def _timm_folder(path: Path) -> nn.Module:
+    """The model of a folder that timm has written."""
+    import timm
+
+    # Weights are read here: timm 1.0.24 opens a folder's safetensors as if they were pickled.
+    files = [file for pattern in ("*.safetensors", "*.bin", "*.pth", "*.pt") for file in sorted(path.glob(pattern))]
+    if not files:
+        raise FileNotFoundError(f"{path} holds no weights; save the model with timm.models.save_for_hf(model, folder)")
+    model: nn.Module = timm.create_model(f"local-dir:{path}", pretrained=False)
+    load_weights(model, read_checkpoint(files[0]), str(files[0]))
+    return model.eval()
 
 
 def _loaded(transformers: Any, source: str) -> nn.Module:
