@@ -15,6 +15,9 @@ FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "TIFF", "PPM", "
 """What is opened, whatever a file is called: picture formats that Pillow (or a plug-in of it) decodes by itself.  Others may
 start programs, as PostScript starts Ghostscript."""
 
+IMAGE_COLUMNS = ("image", "img", "pixel_values")
+"""What the column of pictures is called in rows of data sets, by habit."""
+
 _filters = threading.Lock()
 
 

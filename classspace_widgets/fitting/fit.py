@@ -20,6 +20,7 @@ from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import at_least, chosen_classes
 from classspace_widgets.models.fingerprint import known_fingerprint
+from classspace_widgets.pictures import IMAGE_COLUMNS
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class LensSums:
         if isinstance(self.sums, JacobianSums):
             self.sums.add(self.space, self.target, pixels)
         else:
-            points = stream_values(residual_points(self.space, pixels), self.space.adapter.layout)
+            points = stream_values(residual_points(self.space, pixels), sequential=self.space.adapter.points.sequential)
             # Every other picture, wherever batches begin.
             half = torch.arange(self.pictures, self.pictures + len(pixels)) % 2
             with torch.no_grad():
@@ -266,8 +267,8 @@ def fit_lens(
     batch_size : int
         Pictures a pass.
     unfinished : path, optional
-        A file that keeps the sums every 30 seconds: a fit that was interrupted goes on where it was.  It is removed at the
-        end.
+        A file that keeps the sums every 30 seconds: a fit that was interrupted goes on where it was, given the same pictures
+        in the same order.  It is removed at the end.
     progress : bool
         Show a progress bar after a second.
 
@@ -277,8 +278,10 @@ def fit_lens(
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         For an unknown kind or class, or without any picture.
+    LensMismatchError
+        Where ``unfinished`` was begun with another model, kind or classes.
     UnsupportedModelError
         Where the model's answer cannot be differentiated.
 
@@ -297,11 +300,16 @@ def fit_lens(
     ('jacobian', 8, ('image',))
     """
     at_least(batch_size, "batch_size", 1)
+    count = _counted(pictures)
     if unfinished is not None and Path(unfinished).is_file():
         fit = LensSums.load(unfinished, space, kind, classes=classes)
     else:
         fit = LensSums.start(space, kind, classes=classes)
-    count = len(pictures)
+    if fit.pictures > count:
+        raise ValueError(
+            f"{unfinished} was begun with {fit.pictures} pictures or more, now there are {count}; give the same ones, or name another "
+            "file"
+        )
     saved = time.monotonic()
     with progress_bar(count, f"{kind} lens", "picture", show=progress) as bar:
         bar.update(min(fit.pictures, count))
@@ -318,6 +326,16 @@ def fit_lens(
     return lens
 
 
+def _counted(pictures: Any) -> int:
+    """How many pictures there are; refuses what is no sequence of them."""
+    if isinstance(pictures, (str, Path)) or not hasattr(pictures, "__len__") or not hasattr(pictures, "__getitem__"):
+        raise TypeError(
+            f"pictures must be a sequence of pictures or a data set, got {type(pictures).__name__}; give a list, or for a folder "
+            "of class folders classspace_widgets.data.image_folder(path)"
+        )
+    return len(pictures)
+
+
 def _batch(pictures: Any, start: int, end: int) -> Any:
     """Some of the pictures, as `ClassSpace.trace` takes them."""
     if hasattr(pictures, "shape"):
@@ -328,8 +346,11 @@ def _batch(pictures: Any, start: int, end: int) -> Any:
 def _picture(item: Any) -> Any:
     """The picture of an item of a data set: the first part of a tuple, or the column that is called so."""
     if isinstance(item, Mapping):
-        return next((item[name] for name in ("image", "img", "pixel_values") if name in item), item)
-    return item[0] if isinstance(item, tuple) else item
+        column = next((name for name in IMAGE_COLUMNS if name in item), None)
+        if column is None:
+            raise ValueError(f"rows must have a picture in one of the columns {IMAGE_COLUMNS}, got {sorted(item)}")
+        return item[column]
+    return item[0] if isinstance(item, (tuple, list)) else item
 
 
 def _shortly(value: Any) -> str:

@@ -75,7 +75,7 @@ class JacobianSums:
             self.slopes[:, :, row] += by_kind.sum(dim=1).to(self.slopes)
             squares += by_kind.square().sum(dim=(1, 3))
         self.squares += squares.to(self.squares)
-        for number, value in enumerate(stream_values(points, space.adapter.layout)):
+        for number, value in enumerate(stream_values(points, sequential=space.adapter.points.sequential)):
             mean = torch.cat([value[:, :prefix], value[:, prefix:].mean(dim=1, keepdim=True)], dim=1)
             self.states[number] += mean.double().sum(dim=0).to(self.states)
         self.answers += answers.detach().double().sum(dim=0).to(self.answers)

@@ -82,9 +82,9 @@ def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = Fal
     return points
 
 
-def stream_values(points: list[Tensor], layout: str) -> list[Tensor]:
+def stream_values(points: list[Tensor], *, sequential: bool) -> list[Tensor]:
     """Values of the residual stream at its N points, without gradients, of what `residual_points` gave with gradients."""
-    if layout == "parallel":
+    if not sequential:
         return [point.detach() for point in points]
     values = [points[0].detach()]
     for attention, after in zip(points[1::2], points[2::2], strict=True):

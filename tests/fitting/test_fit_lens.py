@@ -43,6 +43,21 @@ def test_few_pictures_are_warned_about_and_none_are_refused():
         fit_lens(space, "jacobian", images[:0])
 
 
+def test_what_is_no_sequence_of_pictures_is_refused_with_a_remedy(tmp_path):
+    space = tiny_vit()
+    for pictures in ("photo.jpg", tmp_path, (image for image in images_for(space, 8))):
+        with pytest.raises(TypeError, match=r"must be a sequence of pictures.*image_folder\(path\)"):
+            fit_lens(space, "jacobian", pictures)
+    with pytest.raises(ValueError, match=r"rows must have a picture in one of the columns .*got \['photo'\]"):
+        fit_lens(space, "jacobian", [{"photo": 1}])
+    file = tmp_path / "unfinished.safetensors"
+    begun = LensSums.start(space, "jacobian")
+    begun.update(images_for(space, 5))
+    begun.save(file)
+    with pytest.raises(ValueError, match="begun with 5 pictures or more, now there are 3"):
+        fit_lens(space, "jacobian", images_for(space, 3), unfinished=file)
+
+
 def test_unknown_kinds_and_classes_are_refused_in_words():
     space = tiny_vit()
     images = images_for(space, 8)
