@@ -217,3 +217,43 @@ def test_the_front_end_has_layers_too():
 
 def test_no_files_of_the_front_end_import_one_another_in_a_circle():
     TopologicalSorter(front_end_graph()).prepare()  # It raises for a circle, and names it.
+
+
+NEW_SINCE_3_11 = {
+    "typing": {"Self", "Never", "LiteralString", "NotRequired", "Required", "Unpack", "assert_never", "override"},
+    "datetime": {"UTC"},
+    "enum": {"StrEnum"},
+    "contextlib": {"chdir"},
+    "asyncio": {"TaskGroup", "timeout", "Runner"},
+    "itertools": {"batched"},
+    "tomllib": set(),
+}
+"""What the standard library does not have in Python 3.10, the oldest that is supported; by module, empty for all of it."""
+
+
+def too_new(tree: ast.AST) -> list[str]:
+    """Imports and attributes that Python 3.10 does not have, outside of what is for type checking alone."""
+    found = []
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module in NEW_SINCE_3_11:
+            names = NEW_SINCE_3_11[node.module]
+            found += [f"{node.module}.{a.name}" for a in node.names if not names or a.name in names]
+        if isinstance(node, ast.Import):
+            found += [a.name for a in node.names if NEW_SINCE_3_11.get(a.name) == set()]
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found += [ast.unparse(node)] * (node.attr in NEW_SINCE_3_11.get(node.value.id, ()))
+        found += too_new(node)
+    return found
+
+
+def test_the_oldest_python_has_everything_that_is_used():
+    for name, module in MODULES.items():
+        tree = ast.parse(module.read_text(encoding="utf-8"), feature_version=(3, 10))
+        assert too_new(tree) == [], name
+
+
+def test_what_the_oldest_python_lacks_is_found():
+    code = "import tomllib\nimport datetime\nfrom typing import Self\ndatetime.UTC\nif TYPE_CHECKING:\n    from typing import Never"
+    assert too_new(ast.parse(code)) == ["tomllib", "typing.Self", "datetime.UTC"]

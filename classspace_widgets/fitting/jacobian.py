@@ -14,7 +14,7 @@ vocabulary, and image tokens have one of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -23,6 +23,7 @@ from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
     from classspace_widgets.fitting.passes import FittedSpace
 

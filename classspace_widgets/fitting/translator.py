@@ -9,12 +9,13 @@ class can be decoded from tokens far from the object.  With labels as the target
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
 PENALTIES = tuple(10.0**power for power in range(-5, 2))
 """Ridge penalties tried, as shares of the mean variance of a state's coordinates: from nearly none to a strong pull."""
