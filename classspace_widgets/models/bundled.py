@@ -124,9 +124,12 @@ def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionT
     """
     from safetensors.torch import load
 
+    from classspace_widgets.models.undrawn import undrawn
+
     card = read_card(variant, folder)
     data = _checked(folder / f"{variant}.safetensors", card["sha256"])
-    model = build(card["timm"])
+    with undrawn():
+        model = build(card["timm"])
     model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return model.eval()
 

@@ -129,7 +129,7 @@ def run_study(
         "seed": seed,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
-        "device": str(space.device),
+        "device": str(spaces["trained"].device),
         "identity": identity,
     }
     return _results(job, state, provenance)

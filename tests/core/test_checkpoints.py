@@ -207,3 +207,14 @@ def test_files_without_weights(tmp_path):
         torch.save(content, tmp_path / "c.pth")
         with pytest.raises(ValueError, match="does not hold weights by name"):
             loaded(tmp_path / "c.pth")
+
+
+def test_weights_that_are_loaded_are_not_drawn_first(tmp_path):
+    """Building for a checkpoint leaves the global random state alone, and every weight is the checkpoint's."""
+    model = timm.create_model("test_vit", num_classes=7)
+    torch.save(model.state_dict(), tmp_path / "c.pth")
+    before = torch.get_rng_state()
+    loaded = ClassSpace.from_timm("test_vit", checkpoint=tmp_path / "c.pth", device="cpu").model
+    ClassSpace.bundled(device="cpu")
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())

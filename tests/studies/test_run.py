@@ -145,6 +145,15 @@ def test_broken_pictures_are_listed_and_limited(space):
         go(space, Pictures(broken=range(13)))
 
 
+def test_the_device_of_the_run_is_named(space, monkeypatch):
+    """It is that of `Execution`, not of the space that was passed."""
+    moved = copy.copy(space)
+    moved.device = torch.device("cpu:0")
+    monkeypatch.setattr("classspace_widgets.studies.run.on_device", lambda space, device: moved)
+    assert go(space, Pictures(3)).provenance["device"] == "cpu"
+    assert go(space, Pictures(3), device="cpu:0").provenance["device"] == "cpu:0"
+
+
 class Interrupted(Pictures):
     """Raises KeyboardInterrupt when a picture is read, once."""
 
