@@ -12,6 +12,7 @@ import numpy as np
 from classspace_widgets.points import LAYOUTS, Points
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.container import Array, byte_planes
+from classspace_widgets.snapshot.lenses import lens_array, missing, summary
 from classspace_widgets.snapshot.select import select_streams
 
 FOLDER = Path(__file__).parent / "fixtures"
@@ -20,9 +21,17 @@ PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 EMBEDDING_SCALE = 0.37
+LENSES = (
+    ("jacobian", "jacobian", "what of this token the answer goes on to use", None),
+    ("translator", "translator", "what can be decoded here", None),
+    ("jacobian", "jacobian 2", "what of this token the answer goes on to use", [1, 4]),
+)
+"""Kind, label, question and classes (None: all) of the lenses of a fixture."""
 
 
-def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", seed: int = 0) -> Snapshot:
+def synthetic(
+    mode: str, *, pooled: bool = False, layout: str = "sequential", seed: int = 0, lenses: bool = False
+) -> Snapshot:
     """A random snapshot of 2 blocks, 2 heads, a grid of 2x3 and 7 classes, consistent in all its arrays."""
     rng = np.random.default_rng(seed)
     n_blocks, n_heads, n_classes, width, tokens = 2, 2, 7, 5, 7
@@ -100,7 +109,46 @@ def synthetic(mode: str, *, pooled: bool = False, layout: str = "sequential", se
     }
     if mode == "increments":
         meta["embedding_scale"] = EMBEDDING_SCALE
+    if lenses:
+        add_lenses(meta, arrays, (n_classes, len(points), shown), n_blocks)
     return Snapshot(meta, arrays)
+
+
+def add_lenses(meta: dict[str, Any], arrays: dict[str, Array], shape: tuple[int, int, int], n_blocks: int) -> None:
+    """Two lenses of all classes, the first without maps for the image tokens of the last block, and one of two classes."""
+    rng = np.random.default_rng(7)
+    kept, every = meta["classes"]["kept"], meta["classes"]["all"]
+    meta["lenses"] = []
+    for number, (kind, label, question, read) in enumerate(LENSES):
+        logits = np.round(3 * rng.normal(size=shape), 2).astype(np.float16)
+        if number == 0:
+            logits[:, -4:, 1:] = np.nan
+        if read is not None:
+            logits[[c for c in range(shape[0]) if c not in read]] = np.nan
+        ranks = (logits[None] > logits[:, None]).sum(axis=1).astype(np.uint8)
+        ranks[np.isnan(logits)] = missing(ranks)
+        found = {"logits": logits[kept]}
+        if read is None:
+            found["ranks"] = ranks[kept]
+            found |= {} if every else summary(logits, ranks)
+        arrays |= {lens_array(number, part): array for part, array in found.items()}
+        blocks = [round(0.25 + 0.25 * block, 2) for block in range(n_blocks + 1)]
+        trust = {
+            "average precision": blocks,
+            "agreement": [None, *blocks[1:]],
+            "logit: average precision": blocks[::-1],
+        }
+        meta["lenses"].append(
+            {
+                "kind": kind,
+                "label": label,
+                "question": question,
+                "pictures": 64,
+                "classes": read,
+                "error": [0.05] * (shape[1] - 4) + [None] * 4,
+                "trust": {} if number else trust,
+            }
+        )
 
 
 CASES = {
@@ -109,6 +157,8 @@ CASES = {
     "all_parallel": {"mode": "all", "layout": "parallel"},
     "classes": {"mode": "classes"},
     "increments": {"mode": "increments"},
+    "lenses": {"mode": "all", "lenses": True},
+    "lenses_classes": {"mode": "classes", "lenses": True},
 }
 
 
@@ -131,8 +181,23 @@ def expected(snapshot: Snapshot) -> dict[str, Any]:
             "ranks": snapshot.ranks(c).tolist(),
             "direct": np.round(snapshot.direct(c), 6).tolist(),
         }
+        | ({"lenses": [through(snapshot, c, n) for n in range(len(LENSES))]} if "lenses" in snapshot.meta else {})
         for c in classes
     }
+
+
+def through(snapshot: Snapshot, c: int, lens: int) -> dict[str, Any]:
+    """What a reader must make of a class through a lens: null where there is no reading."""
+    found: dict[str, Any] = {}
+    for part, read in (("logits", snapshot.logits), ("ranks", snapshot.ranks)):
+        try:
+            values = np.asarray(read(c, lens=lens), float)
+        except KeyError:
+            found[part] = None
+            continue
+        values[values == -1] = np.nan if part == "ranks" else -1
+        found[part] = [[None if np.isnan(v) else round(float(v), 6) for v in row] for row in values]
+    return found
 
 
 def numbering(n_blocks: int, layout: str) -> dict[str, Any]:

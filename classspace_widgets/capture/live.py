@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.capture.lenses import read_lenses, several_lenses
 from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
 from classspace_widgets.capture.requests import Request
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.explain.result import TokenImportance
     from classspace_widgets.interventions.base import Intervention
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import GridMeta, MapMeta, PartMeta, PayloadMode
     from classspace_widgets.snapshot.snapshot import Snapshot
@@ -54,6 +56,11 @@ class LiveSource:
         """The model; raises where the trace was loaded from a file."""
         return space_of(self.trace)
 
+    @property
+    def lenses(self) -> tuple[FittedLens, ...]:
+        """The fitted lenses that travel."""
+        return several_lenses(self.options.get("lenses", ()))
+
     def answer(self, kind: str, params: dict[str, Any], buffers: Sequence[Any] = ()) -> Steps:
         """Start answering a request: see `snapshot.source.Source`."""
         answers: dict[str, Callable[[Request], Steps]] = {
@@ -74,11 +81,23 @@ class LiveSource:
 
     def _classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes")
-        return _read_classes(Reader(self.trace), request)
+        return self._read_classes(self.trace, request)
 
     def _intervened_classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes of the pass with interventions")
-        return _read_classes(Reader(self._intervened_trace()), request, intervened=True)
+        return self._read_classes(self._intervened_trace(), request, intervened=True)
+
+    def _read_classes(self, trace: Trace, request: Request, *, intervened: bool = False) -> Answer:
+        """Readings, ranks and heads' readings of some classes, also through the lenses that travel."""
+        reader = Reader(trace)
+        with torch.inference_mode():
+            classes = request.numbers("classes", reader.n_classes)
+            rows = request.numbers("rows", reader.n_tokens, default=[reader.output_token])
+            arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
+            heads, attention = reader.attention(classes, rows)
+            arrays |= {name: array for name, array in heads.items() if name != "attention"}
+            arrays |= read_lenses(reader, self.lenses, classes)
+        return Answer({"classes": classes}, pack({**_part(classes, intervened), **attention}, arrays))
 
     def _attention(self, request: Request) -> Steps:
         yield Progress(0.0, "reading attention")
@@ -126,7 +145,7 @@ class LiveSource:
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:
         """The same picture with another payload; label, mask, objects and maps are kept."""
         meta, arrays = snapshot.meta, snapshot.arrays
-        made = capture(self.trace, classes=classes, payload=payload, title=meta["image"]["name"])
+        made = capture(self.trace, classes=classes, payload=payload, title=meta["image"]["name"], lenses=self.lenses)
         made.meta["image"]["label"] = meta["image"]["label"]
         made.meta["objects"] = meta["objects"]
         made.arrays |= {name: arrays[name] for name in ("mask", "maps") if name in arrays}
@@ -246,17 +265,6 @@ class LiveSource:
         padded[..., : shares.shape[-1]] = shares
         meta["importance"] = {"method": method, "classes": wanted, "signed": bool(found.signed)}
         return Answer({"classes": wanted, "method": method}, pack(meta, {"importance": padded}))
-
-
-def _read_classes(reader: Reader, request: Request, *, intervened: bool = False) -> Answer:
-    """Readings, ranks and heads' readings of some classes."""
-    with torch.inference_mode():
-        classes = request.numbers("classes", reader.n_classes)
-        rows = request.numbers("rows", reader.n_tokens, default=[reader.output_token])
-        arrays: dict[str, Array] = {"raw": reader.raw(classes), "ranks": reader.ranks(classes)}
-        heads, attention = reader.attention(classes, rows)
-        arrays |= {name: array for name, array in heads.items() if name != "attention"}
-    return Answer({"classes": classes}, pack({**_part(classes, intervened), **attention}, arrays))
 
 
 def _read_attention(reader: Reader, request: Request, *, intervened: bool = False) -> Answer:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from classspace_widgets.capture.lenses import lens_metas, read_lenses, several_lenses
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import full_precision
@@ -24,6 +25,7 @@ from classspace_widgets.snapshot.snapshot import Snapshot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.snapshot.meta import (
         ExactnessMeta,
         ExtraMeta,
@@ -54,6 +56,7 @@ def capture(
     objects: Sequence[int | str | None] = (),
     label: int | str | None = None,
     title: str = "",
+    lenses: FittedLens | Sequence[FittedLens] = (),
 ) -> Snapshot:
     """Reduce one image of a trace to the arrays that views need.
 
@@ -79,6 +82,8 @@ def capture(
         The picture's true class.
     title : str
         What views call the picture; by default its name.
+    lenses : FittedLens or sequence of them, optional
+        Fitted lenses whose readings of the classes kept travel beside those of the logit lens.
 
     Returns
     -------
@@ -87,7 +92,8 @@ def capture(
     Raises
     ------
     ValueError
-        For an image, class or payload that does not exist, or a mask that does not fit the picture or its objects.
+        For an image, class or payload that does not exist, a mask that does not fit the picture or its objects, or a lens of
+        another model.
 
     Examples
     --------
@@ -100,6 +106,7 @@ def capture(
     if payload not in ("auto", "all", "classes", "increments"):
         raise ValueError(f"payload must be 'auto', 'all', 'classes' or 'increments', got {payload!r}")
     passes = {"classes": 2, "increments": 4}
+    given = several_lenses(lenses)
     with torch.inference_mode(), full_precision(trace.output), progress_bar(100, "snapshot", "%") as bar:
         reader = Reader(trace, lambda share: bar.update(100 * share / passes[mode]))
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
@@ -108,6 +115,9 @@ def capture(
         arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)))
         heads, attention = reader.attention(kept)
         arrays |= heads
+        arrays |= read_lenses(reader, given, kept, summary=mode != "all")
+        if given:
+            extra["lenses"] = lens_metas(reader, given)
     names = [readable(str(name)) for name in trace.class_names]
     caveats, unreachable = _caveats(trace)
     meta: SnapshotMeta = {

@@ -13,7 +13,7 @@ from classspace_widgets.export import front_end
 from classspace_widgets.export.page import STYLE
 from classspace_widgets.export.portable import VALUES_LIMIT, carried
 from classspace_widgets.lookup import class_index
-from classspace_widgets.snapshot.select import INCREMENTS, PER_CLASS, READINGS
+from classspace_widgets.snapshot.select import INCREMENTS, by_point, per_class, readings
 from classspace_widgets.snapshot.still import data_uri, picture_of, with_readable_picture
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class Forecast:
         mode, k = carried(snapshot, self.wanted, self.payload.mode)
         if mode is not None:
             share = k / len(snapshot.meta["classes"]["kept"])
-            for name in set(PER_CLASS) & set(sizes):
+            for name in set(per_class(snapshot.meta)) & set(sizes):
                 sizes[name] *= share
             values = snapshot.arrays["value_raw"].nbytes * share if "value_raw" in sizes else 0
             if mode == "classes" and values > VALUES_LIMIT:
@@ -160,9 +160,9 @@ class Forecast:
                 sizes["ranks"] = 2 * k * shown * SUMMARY
         if self.payload.streams is not None:
             share = len(snapshot.points.of_streams(self.payload.streams)) / len(snapshot.arrays["sigma"])
-            sizes |= {name: sizes[name] * share for name in ("ranks", "top", "top_logits", "lse") if name in sizes}
+            sizes |= {name: sizes[name] * share for name in by_point(snapshot.meta) if name in sizes}
         if self.payload.ranks_only:
-            for name in READINGS:
+            for name in readings(snapshot.meta):
                 sizes.pop(name, None)
         return self.copies * (sum(sizes.values()) + self.meta)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,9 @@ def _contents(lens: FittedLens) -> tuple[dict[str, Tensor], dict[str, str]]:
     if lens.logit is not None:
         tensors |= {"logit.folded": lens.logit.folded, "logit.offset": lens.logit.offset}
         meta["logit"] = {"centred": lens.logit.centred, "scaled": lens.logit.scaled, "eps": lens.logit.eps}
+    meta["trust"] = {
+        measure: [None if math.isnan(value) else value for value in values] for measure, values in lens.trust.items()
+    }
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     return whole, {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
 
@@ -120,7 +124,20 @@ def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:
         error=floats["error"],
         model_name=meta.text("model_name"),
         fingerprint=meta.text("fingerprint"),
+        trust=_trust(meta, 1 + Points.of_increments(points, layout).n_blocks),
     )
+
+
+def _trust(meta: Fields, count: int) -> dict[str, tuple[float, ...]]:
+    if not meta.has("trust"):
+        return {}
+    found = {
+        measure: tuple(math.nan if value is None else float(value) for value in values)
+        for measure, values in meta.named("trust").items()
+    }
+    if any(len(values) != count for values in found.values()):
+        raise ValueError(f"its measures of trust must have {count} values each, one for each block from 0 on")
+    return found
 
 
 def _logit(meta: Fields, tensors: dict[str, Tensor]) -> ClassLens | None:

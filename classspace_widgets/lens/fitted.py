@@ -84,6 +84,9 @@ class FittedLens:
         Standard error of each map over pictures, as a share of the map's own length (Frobenius norm); NaN where not known.
     model_name, fingerprint : str
         The model, and a hash of its weights.
+    trust : dict of str to tuple of float
+        How far it can be trusted at each block 0..L, by measure, where that was measured (`LensReport.attached`); those of
+        the logit lens, for comparison, begin with ``"logit: "``. NaN where there is no value.
     """
 
     __repr__ = short_repr
@@ -102,6 +105,7 @@ class FittedLens:
     error: Tensor = field(repr=False)
     model_name: str = ""
     fingerprint: str = ""
+    trust: dict[str, tuple[float, ...]] = field(default_factory=dict, repr=False)
 
     @property
     def question(self) -> str:

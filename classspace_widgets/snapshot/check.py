@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from classspace_widgets.points import LAYOUTS, Points
+from classspace_widgets.snapshot.lenses import check_lenses
 from classspace_widgets.validate import Fields, below, shaped
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
         shaped(arrays, "increment_scale", (n,), "f")
         shaped(arrays, "embedding", (count, width), "f")
         fields.number("embedding_scale")
+    check_lenses(fields, arrays, (k, p, shown))
     rows = len(fields.wholes("attention.rows", 0, shown - 1)) if "attention" in arrays else None
     optional: dict[str, tuple[tuple[int | None, ...], str]] = {
         "attention": ((blocks, heads, rows, tokens), "u"),

@@ -98,6 +98,21 @@ MapMeta = TypedDict("MapMeta", {"name": str, "label": str, "class": int | None, 
 """A map of one value for every token, such as a token importance."""
 
 
+class LensMeta(TypedDict):
+    """A fitted lens that travels: what it answers, on how many pictures it was fitted, and how far it can be trusted.
+
+    ``error`` has a value for each stream point, ``trust`` of every measure one for each block from 0 on.
+    """
+
+    kind: str
+    label: str
+    question: str
+    pictures: int
+    classes: list[int] | None
+    error: list[float | None]
+    trust: dict[str, list[float | None]]
+
+
 class InterventionMeta(TypedDict):
     """What was done to the pass: in words, as Python code, as JSON, and each intervention by its name."""
 
@@ -111,12 +126,13 @@ class ExtraMeta(TypedDict, total=False):
     """What only some snapshots have.
 
     By what the float16 class embedding is to be multiplied, where increments are carried; how attention is carried; what
-    the extra maps are.
+    the extra maps are; which fitted lenses travel.
     """
 
     embedding_scale: float
     attention: AttentionMeta
     maps: list[MapMeta]
+    lenses: list[LensMeta]
 
 
 class SnapshotMeta(ExtraMeta):

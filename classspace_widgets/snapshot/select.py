@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from classspace_widgets.snapshot import lenses
 from classspace_widgets.snapshot.snapshot import Snapshot
 
 if TYPE_CHECKING:
@@ -15,11 +16,27 @@ if TYPE_CHECKING:
     from classspace_widgets.snapshot.meta import ClassesMeta, SnapshotMeta
 
 PER_CLASS = ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw")
-"""Arrays with a row for every class that is kept."""
+"""Arrays with a row for every class that is kept, beside those of lenses."""
 INCREMENTS = ("increments", "increment_scale", "embedding")
 """Arrays of payload ``increments``, from which the readings of every class follow."""
 READINGS = ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw")
-"""Arrays of readings: all but ranks and top classes."""
+"""Arrays of readings: all but ranks and top classes, beside those of lenses."""
+
+
+def per_class(meta: SnapshotMeta) -> list[str]:
+    """Names of all arrays with a row for every class that is kept."""
+    return [*PER_CLASS, *lenses.lens_arrays(meta, lenses.PER_CLASS)]
+
+
+def readings(meta: SnapshotMeta) -> list[str]:
+    """Names of all arrays of readings."""
+    return [*READINGS, *lenses.lens_arrays(meta, ("logits", "lse"))]
+
+
+def by_point(meta: SnapshotMeta) -> dict[str, int]:
+    """Arrays that have only the chosen stream points where these are some, and the axis of the points."""
+    summaries = ["top", "top_logits", "lse", *lenses.lens_arrays(meta, lenses.SUMMARY)]
+    return {"ranks": 1} | dict.fromkeys(lenses.lens_arrays(meta, lenses.PER_CLASS), 1) | dict.fromkeys(summaries, 0)
 
 
 def select_classes(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
@@ -32,6 +49,12 @@ def select_classes(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
             "export from a live trace, or save the snapshot with classes=[...]"
         )
     arrays = dict(snapshot.arrays)
+    if snapshot.meta["payload"]["mode"] == "all":
+        arrays |= _lens_summaries(snapshot)
+    places = [kept.index(c) if c in kept else None for c in classes]
+    for name in lenses.lens_arrays(snapshot.meta, lenses.PER_CLASS):
+        if name in arrays:
+            arrays[name] = lenses.chosen_rows(arrays[name], places)
     if all(c in kept for c in classes):
         rows = [kept.index(c) for c in classes]
         for name in PER_CLASS:
@@ -88,13 +111,14 @@ def select_streams(snapshot: Snapshot, streams: Sequence[str] | None = None, *, 
     note = payload["note"]
     if streams is not None:
         points = snapshot.points.of_streams(streams)
-        arrays["ranks"] = arrays["ranks"][:, points]
-        arrays |= {name: arrays[name][points] for name in ("top", "top_logits", "lse")}
+        for name, axis in by_point(snapshot.meta).items():
+            if name in arrays:
+                arrays[name] = arrays[name].take(points, axis=axis)
         names = [streams] if isinstance(streams, str) else list(streams)
         payload["streams"], payload["points"] = names, points
         note += f" Ranks, top classes and probabilities are there for these streams alone: {', '.join(names)}."
     if ranks_only:
-        for name in READINGS:
+        for name in readings(snapshot.meta):
             arrays.pop(name, None)
         payload["ranks_only"] = True
         note += " Ranks and top classes alone: no logits, probabilities or contributions."
@@ -118,3 +142,16 @@ def _summary(snapshot: Snapshot) -> dict[str, Array]:
         found["top_logits"].append(np.take_along_axis(logits, order, axis=-1).astype(np.float32))
         found["lse"].append((peak + np.log(np.exp(logits - peak[..., None]).sum(axis=-1))).astype(np.float32))
     return {name: np.concatenate(parts, axis=1) for name, parts in found.items()}
+
+
+def _lens_summaries(snapshot: Snapshot) -> dict[str, Array]:
+    """Top classes and log-sum-exp of every point through each lens, of a snapshot that carries every class."""
+    arrays = snapshot.arrays
+    order = np.argsort(snapshot.meta["classes"]["kept"])
+    found: dict[str, Array] = {}
+    for number in range(len(snapshot.meta.get("lenses", []))):
+        logits, ranks = (arrays.get(lenses.lens_array(number, part)) for part in lenses.PER_CLASS)
+        if logits is not None and ranks is not None:
+            made = lenses.summary(logits[order], ranks[order])
+            found |= {lenses.lens_array(number, part): array for part, array in made.items()}
+    return found

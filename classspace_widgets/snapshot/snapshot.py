@@ -14,6 +14,7 @@ from classspace_widgets.files import refusing
 from classspace_widgets.points import Points
 from classspace_widgets.snapshot.check import check_snapshot
 from classspace_widgets.snapshot.container import Array, SnapshotError, load_container, pack, save_container, unpack
+from classspace_widgets.snapshot.lenses import lens_array, lens_number, missing
 
 if TYPE_CHECKING:
     from classspace_widgets.snapshot.meta import SnapshotMeta
@@ -129,26 +130,57 @@ class Snapshot:
             [(residual if points.is_sum(name) else raw)[points.increment(name, block)] for block, name in points]
         )
 
-    def logits(self, class_index: int) -> Array:
-        """Class logits of every stream point and token, ``[S, T']`` float64."""
+    def logits(self, class_index: int, *, lens: str | int | None = None) -> Array:
+        """Class logits of every stream point and token, ``[S, T']`` float64; NaN where a lens has no map.
+
+        Parameters
+        ----------
+        class_index : int
+        lens : str or int, optional
+            Label or number of a fitted lens that the snapshot carries, instead of the logit lens.
+        """
+        if lens is not None:
+            return self._through(lens, "logits", class_index).astype(np.float64)
         return np.asarray(self.stream_raw(class_index) / self.arrays["sigma"] + self.arrays["offset"][class_index])
 
-    def ranks(self, class_index: int) -> Array:
+    def ranks(self, class_index: int, *, lens: str | int | None = None) -> Array:
         """Class ranks ``[S, T']``: stored, or counted over all classes where the snapshot carries all of them.
 
-        -1 at the stream points of streams that the snapshot does not carry.
+        -1 at the stream points of streams that the snapshot does not carry, and where a lens (as in `logits`) has no map.
         """
+        if lens is not None:
+            stored = self._through(lens, "ranks", class_index)
+            return np.where(stored == missing(stored), -1, stored.astype(np.int64))
         kept = self.meta["classes"]["kept"]
         if "ranks" in self.arrays and class_index in kept:
             stored = np.asarray(self.arrays["ranks"][kept.index(class_index)], np.int64)
-            points = self.meta["payload"].get("points")
-            if points is None:
-                return stored
-            ranks = np.full((len(self.arrays["sigma"]), stored.shape[1]), -1, np.int64)
-            ranks[points] = stored
-            return ranks
+            return self._at_points(stored, -1)
         self.raw(class_index)  # raises where the class is not carried
         return np.asarray(self.counted_ranks([class_index])[0])
+
+    def _through(self, lens: str | int, part: str, class_index: int) -> Array:
+        """An array of a lens for one class, ``[S, T']``; ``KeyError`` where it is not carried."""
+        kept = self.meta["classes"]["kept"]
+        number = lens_number(self.meta, lens)
+        name = lens_array(number, part)
+        read = self.meta["lenses"][number]["classes"]
+        if class_index not in kept or name not in self.arrays or (read is not None and class_index not in read):
+            raise KeyError(
+                f"this snapshot carries no {part} of class {class_index} through the lens {lens!r}; take it again with "
+                f"trace.snapshot(classes=[{self.class_names[class_index]!r}], lenses=[lens]), from a lens that reads that class "
+                "(for ranks: all classes)"
+            )
+        stored = self.arrays[name][kept.index(class_index)]
+        return self._at_points(stored, np.nan if stored.dtype.kind == "f" else missing(stored))
+
+    def _at_points(self, stored: Array, nothing: float) -> Array:
+        """An array by stream point ``[S, T']`` from one that has some of them."""
+        points = self.meta["payload"].get("points")
+        if points is None:
+            return stored
+        whole = np.full((len(self.arrays["sigma"]), stored.shape[1]), nothing, stored.dtype)
+        whole[points] = stored
+        return whole
 
     def counted_ranks(self, classes: Sequence[int]) -> Array:
         """Class ranks ``[K, S, T']`` int64, counted over all classes; of a snapshot that carries all of them.

@@ -10,7 +10,7 @@ Three questions, each beside the logit lens:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,6 +68,16 @@ class LensReport:
 
     table: pd.DataFrame
     pictures: int = field(default=0)
+
+    def attached(self, lens: FittedLens) -> FittedLens:
+        """The lens with these measures in its `trust`, and those of the logit lens: views and files then have them."""
+        trust: dict[str, tuple[float, ...]] = {}
+        for name, prefix in ((lens.kind, ""), ("logit", "logit: ")):
+            for measure in self.table.loc[self.table["lens"] == name, "measure"].unique():
+                known = self.values(name, measure).to_dict()
+                blocks = range(lens.points.n_blocks + 1)
+                trust[prefix + measure] = tuple(round(float(known.get(block, np.nan)), 4) for block in blocks)
+        return replace(lens, trust=trust)
 
     def values(self, lens: str, measure: str) -> pd.Series[Any]:
         """Values of a measure by block."""

@@ -488,7 +488,7 @@ class Trace:
         Parameters
         ----------
         **options
-            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``.
+            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``, ``lenses``.
 
         Returns
         -------
@@ -498,7 +498,7 @@ class Trace:
         from classspace_widgets.capture.live import LiveSource
 
         made = capture(self, **options)
-        kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload") if name in options}
+        kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload", "lenses") if name in options}
         made.source = LiveSource(self.image(options.get("image", 0)), options=kept)
         return made
 
