@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.models.build import fresh_copy
 from classspace_widgets.models.placing import copied
@@ -24,7 +24,7 @@ with LayerScale as timm starts it, 1e-5, a twin's stream changes by about as muc
 
 
 def space_like(
-    space: ClassSpace, model: nn.Module, *, name: str = "", device: str | torch.device = "auto"
+    space: ClassSpace, model: nn.Module, *, name: str = "", device: str | torch.device = "auto", **classes: Any
 ) -> ClassSpace:
     """Another model of the same architecture, read and given pictures in the same way; unchecked.
 
@@ -36,23 +36,28 @@ def space_like(
     name : str
         By default the space's own.
     device : str
+    **classes
+        ``class_names``, ``class_embedding`` and ``class_bias``, where they are not the space's own.
 
     Returns
     -------
     ClassSpace
     """
     adapter, own = space.adapter, space.adapter.own_output
+    kept: dict[str, Any] = {
+        "class_names": space.class_names,
+        "class_embedding": None if own else adapter.embedding,
+        "class_bias": None if own else adapter.bias,
+    }
     made = ClassSpace(
         model,
         device=device,
-        class_names=space.class_names,
-        class_embedding=None if own else adapter.embedding,
-        class_bias=None if own else adapter.bias,
         class_norm="pool" if not adapter.linear else "final" if own or adapter.norm is not None else "none",
         name=name or space.name,
         check=False,
+        **(kept | classes),
     )
-    made.preprocessing, made.origin = space.preprocessing, space.origin
+    made.preprocessing, made.origin, made.words = space.preprocessing, space.origin, space.words
     return made
 
 
@@ -65,6 +70,7 @@ def random_twin(space: ClassSpace, seed: int) -> ClassSpace:
     """The same architecture with fresh weights: see `ClassSpace.random_twin`."""
     twin = space_like(space, fresh_copy(space.model, seed), name=f"{space.name} (random weights, seed {seed})")
     trace, last = trace_noise(twin)
+    twin.words = None  # its projection is random: words would not be those of the other classes
     twin.identities = verify(trace, last, own_output=twin.adapter.own_output)
     change = float((last - trace.increments[0]).norm() / trace.increments[0].norm().clamp_min(1e-12))
     if not change >= MIN_CHANGE:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from classspace_widgets.lens import FittedLens
+    from classspace_widgets.models.words import Words
     from classspace_widgets.points import Points
     from classspace_widgets.space.passes import T
     from classspace_widgets.space.streaming import StreamReadings
@@ -135,6 +136,7 @@ class ClassSpace:
         config = getattr(self.adapter.model, "pretrained_cfg", None) or {}
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
         self.origin = taken.origin
+        self.words: Words | None = None
         mean, std = taken.mean if mean is None else mean, taken.std if std is None else std
         self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
         if count == 1:
@@ -273,6 +275,118 @@ class ClassSpace:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         return cls(load_pretrained(source, num_heads=num_heads), device=device, **options)
+
+    @classmethod
+    def from_words(
+        cls,
+        model: nn.Module | str | PathLike[str],
+        names: Sequence[str],
+        *,
+        tokenizer: Any = None,
+        templates: Sequence[str] = ("{}",),
+        **options: Any,
+    ) -> ClassSpace:
+        """A CLIP or SigLIP whose classes are words, read by its own text tower.
+
+        A class is the features of its words, of length 1, times the model's scale.  Such models compare directions: they
+        divide the features of a picture by their length, which a reading of single tokens cannot.  So logits are the
+        model's times the length of the features, over that of the features of a picture of noise; within a token or a
+        picture, ranks and the order of classes are exactly the model's.
+
+        Parameters
+        ----------
+        model : nn.Module, or path or str
+            ``CLIP`` or ``CustomTextCLIP`` of open_clip, ``CLIPModel`` or ``SiglipModel`` of transformers; or a folder or name as
+            `from_pretrained` takes it, with its tokenizer.
+        names : sequence of str
+            Words of the classes: ``["cat", "dog"]`` with templates, or whole sentences.
+        tokenizer : callable, optional
+            What ``open_clip.get_tokenizer`` or ``transformers.AutoTokenizer.from_pretrained`` return; by default CLIP's for
+            open_clip, and the one in the model's folder for transformers.
+        templates : sequence of str
+            Texts with ``{}`` in the place of the words, such as ``"a photo of a {}"``; a class is the mean of their features.
+        **options
+            As in `ClassSpace`: ``device``, ``dtype``, ``mean``, ``std``, ``crop``, ``image_size``, ``name``, ``check``.
+
+        Returns
+        -------
+        ClassSpace
+            `with_words` adds classes to it.
+
+        Raises
+        ------
+        UnsupportedModelError
+            For a model without a text tower that is known.
+        ValueError
+            For words that are empty, given twice or too long, a template without ``{}``, or a tokenizer that is not known.
+
+        Examples
+        --------
+        >>> from open_clip.model import CLIP
+        >>> text = {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 4, "layers": 1}
+        >>> model = CLIP(16, {"layers": 2, "width": 32, "head_width": 8, "patch_size": 8, "image_size": 32}, text)
+        >>> space = ClassSpace.from_words(model, ["cat", "dog"], templates=["a photo of a {}", "a drawing of a {}"])
+        >>> space.with_words(["zebra"]).class_names
+        ('cat', 'dog', 'zebra')
+        """
+        from classspace_widgets.space.in_words import space_in_words
+
+        return space_in_words(model, names, tokenizer=tokenizer, templates=templates, **options)
+
+    def with_words(self, names: Sequence[str]) -> ClassSpace:
+        """The same space with more classes in words, behind those that it has; only of a space `from_words`.
+
+        The model is shared, and its text tower runs once for each text.  `reread` reads a trace with the new classes.
+
+        Parameters
+        ----------
+        names : sequence of str
+            As in `from_words`, with the same templates; classes that are there already are left out.
+
+        Returns
+        -------
+        ClassSpace
+
+        Raises
+        ------
+        ValueError
+            Where the space has no text tower, or for words that are empty, given twice or too long.
+        """
+        from classspace_widgets.space.in_words import with_words
+
+        return with_words(self, names)
+
+    def reread(self, trace: Trace) -> Trace:
+        """A trace of the same model read with the classes of this space, without another pass.
+
+        Parameters
+        ----------
+        trace : Trace
+            Of any space of the same model, for instance of the one that `with_words` was called on.
+
+        Returns
+        -------
+        Trace
+            With the tensors of the given one, and the lens, classes and answers of this space.
+
+        Raises
+        ------
+        ValueError
+            For a trace of another model.
+        RuntimeError
+            For a trace without its model.
+
+        Examples
+        --------
+        >>> space = ClassSpace.from_timm("test_vit", pretrained=False)
+        >>> trace = space.trace(torch.zeros(1, 3, 160, 160))
+        >>> other = ClassSpace(space.model, class_embedding=torch.randn(2, 64), class_names=["cat", "dog"])
+        >>> other.reread(trace).top_k(1).names.shape
+        (1, 101, 1)
+        """
+        from classspace_widgets.space.in_words import reread
+
+        return reread(self, trace)
 
     @classmethod
     def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:

@@ -20,6 +20,8 @@ INTERPOLATIONS = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 def preprocessing_beside(source: str) -> dict[str, Any]:
     """The preprocessing in a model's local folder, or in the cache of the hub; empty where there is none."""
+    if not source:
+        return {}
     file = Path(source).expanduser() / FILE
     if not file.is_file():
         cached = _cached(source)
