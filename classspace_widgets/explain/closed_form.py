@@ -11,7 +11,7 @@ attention's input n, where one product gives all tokens.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -35,26 +35,6 @@ def checked_parts(block: nn.Module) -> AttentionParts:
     return parts
 
 
-def value_projection(parts: AttentionParts) -> tuple[Tensor, Tensor | None]:
-    """Weight ``[H, D_head, D]`` and bias ``[H, D_head]`` that take the attention's input to values."""
-    module: Any = parts.module
-    groups = int(getattr(module, "num_kv_groups", 1))
-    if getattr(module, "qkv", None) is None:
-        weight, bias = module.v_proj.weight, module.v_proj.bias
-    else:
-        size = module.qkv.out_features // 3
-        weight, bias = module.qkv.weight[-size:], getattr(module, "v_bias", None)
-        if bias is None and module.qkv.bias is not None:
-            bias = module.qkv.bias[-size:]
-    heads = parts.heads // groups
-    weight = weight.detach().reshape(heads, -1, weight.shape[-1])
-    bias = None if bias is None else bias.detach().reshape(heads, -1)
-    if groups > 1:
-        weight = weight.repeat_interleave(groups, dim=0)
-        bias = None if bias is None else bias.repeat_interleave(groups, dim=0)
-    return weight, bias
-
-
 def block_importance(parts: AttentionParts, gradient: Tensor, inputs: Tensor, *, heads: bool) -> Tensor:
     """Importance of every token in one block.
 
@@ -74,7 +54,7 @@ def block_importance(parts: AttentionParts, gradient: Tensor, inputs: Tensor, *,
     """
     dtype = gradient.dtype
     projection, _ = parts.out_projection()
-    weight, bias = value_projection(parts)
+    weight, bias = parts.value_projection()
     weight, inputs = weight.to(dtype), inputs.to(dtype)
     n_images, n_classes, _ = gradient.shape
     n_tokens, width = inputs.shape[1:]

@@ -12,7 +12,7 @@ from classspace_widgets.explain.reading import check_loss, linear_readout
 from classspace_widgets.explain.result import TokenImportance
 from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.run import pixels_of
-from classspace_widgets.lookup import chosen_classes
+from classspace_widgets.lookup import chosen_classes, whole_number
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.space.space import ClassSpace, space_of
@@ -34,6 +34,7 @@ def importance(
     method: str = "gradient",
     loss: str = "logit",
     token: int | None = None,
+    block: int | None = None,
     heads: bool = False,
     fallback: str | None = None,
 ) -> TokenImportance:
@@ -52,7 +53,8 @@ def importance(
         With a `ClassSpace`: as in `ClassSpace.trace`.
     method : str
         ``"gradient"``: the paper's gradient of the attention output's class reading with respect to attention weights, in
-        closed form. ``"direct"``: the direct contribution of a source token to the class logit. ``"chefer"``,
+        closed form. ``"direct"``: the direct contribution of a source token to the class logit. ``"flow"``: what each token
+        of the residual stream after a block brings to the logit, exactly additive (`metrics.flow`). ``"chefer"``,
         ``"rollout"``, ``"attention"``: baselines from the literature.
     loss : str
         For ``"gradient"``: ``"logit"``, ``"cross_entropy"`` (its negative gradient, so that larger is more important) or
@@ -60,6 +62,8 @@ def importance(
     token : int, optional
         The token whose reading is explained; by default that of the model's own output: [CLS], or for models that pool,
         the mean token (or the mean of the tokens' readings, if the model's norm comes before its mean).
+    block : int, optional
+        For ``"flow"``: after which block, 0..L; by default 0, the embedding.
     heads : bool
         Also return importance by head (memory: B K L H T numbers).
     fallback : str, optional
@@ -91,6 +95,10 @@ def importance(
         raise ValueError(f"loss={loss!r} belongs to method='gradient', not to {method!r}")
     if heads and method not in ("gradient", "direct"):
         raise ValueError(f"method {method!r} has no importance by head; use 'gradient' or 'direct'")
+    if block is not None and method != "flow":
+        raise ValueError(f"block={block} belongs to method='flow', not to {method!r}")
+    if token is not None and method == "flow":
+        raise ValueError("token= does not go with method='flow', which explains the model's own answer")
     if fallback not in (None, "autograd"):
         raise ValueError(f"fallback must be None or 'autograd', got {fallback!r}")
     space, images = _model_of(source, images)
@@ -101,8 +109,9 @@ def importance(
         grid = space.adapter.grid_of(*pixels.shape[2:])
         tokens = len(space.adapter.prefix) + grid[0] * grid[1]
         readout = linear_readout(space.adapter, tokens, token)
+        depth = 0 if block is None else whole_number(block, "block", 0, len(space.adapter.blocks))
         request = methods.Request(
-            space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads
+            space, pixels, lambda output: _classes(space, classes, labels, output), readout, loss, heads, depth
         )
         if isinstance(images, Trace):
             pictures = images.pictures

@@ -14,7 +14,9 @@ import torch
 from classspace_widgets.explain.closed_form import block_importance, checked_parts
 from classspace_widgets.explain.reading import differentiable_logits, linear_readout, reading_gradient
 from classspace_widgets.explain.weights import explicit_attention, read_rows
+from classspace_widgets.images import Prepared
 from classspace_widgets.lens.lens import full_precision
+from classspace_widgets.metrics.flow import flow_of
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
@@ -38,6 +40,7 @@ class Request:
     readout: Readout
     loss: str
     heads: bool
+    block: int = 0
 
 
 def gradient(request: Request) -> tuple[Tensor, Tensor]:
@@ -180,6 +183,14 @@ def direct(request: Request) -> tuple[Tensor, Tensor]:
         return stacked if request.heads else stacked.sum(dim=3), classes
 
 
+def flow(request: Request) -> tuple[Tensor, Tensor]:
+    """What the tokens of the residual stream after a block bring to the logit; see `metrics.flow`."""
+    trace = request.space.trace_pixels(Prepared(request.pixels))
+    classes = request.classes(trace.output)
+    found = flow_of(trace, classes, [(request.block, "residual")])
+    return found.values[0].transpose(1, 2), classes
+
+
 def rollout(request: Request) -> tuple[Tensor, Tensor]:
     """Attention rollout (Abnar & Zuidema 2020): the product of ``(mean_h A_h + I) / 2`` over blocks; the same for all classes."""
     space, adapter = request.space, request.space.adapter
@@ -269,6 +280,7 @@ def lens_output(space: ClassSpace, stream: Tensor) -> Tensor:
 METHODS: dict[str, tuple[Callable[[Request], tuple[Tensor, Tensor]], bool]] = {
     "gradient": (gradient, True),
     "direct": (direct, True),
+    "flow": (flow, True),
     "chefer": (chefer, False),
     "rollout": (rollout, False),
     "attention": (attention, False),

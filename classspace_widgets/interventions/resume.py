@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.nn import functional
 
-from classspace_widgets.images.preprocessing import input_channels
 from classspace_widgets.interventions.attention import attention_module, explicit_weights, replaced_product
 from classspace_widgets.interventions.engine import has_position_bias, kept_positions
 from classspace_widgets.lens import ClassLens, Readout
@@ -166,11 +165,3 @@ def plain_product(
     if drop is not None:
         return drop(explicit_weights(query, key, bias, scale)) @ value
     return functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=scale)
-
-
-def blank_pixels(adapter: Adapter, count: int, grid: tuple[int, int]) -> Tensor:
-    """Empty pictures ``[B, 3, height, width]`` with this grid of patches, for passes that overwrite the embedding."""
-    embed: Any = adapter.model.patch_embed
-    # From the picture's size: after a convolutional stem the patch size counts features, not pixels.
-    size = [side * n // own for side, n, own in zip(embed.img_size, grid, adapter.grid, strict=True)]
-    return adapter.embedding.new_zeros(count, input_channels(embed), *size)

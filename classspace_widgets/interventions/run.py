@@ -11,7 +11,6 @@ import torch
 from classspace_widgets.images import Prepared
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
-from classspace_widgets.interventions.resume import blank_pixels
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import evaluating, exclusive, rows_of_this_pass
 
@@ -150,7 +149,7 @@ def pixels_of(space: ClassSpace, images: Any) -> Iterator[Tensor]:
     with exclusive(space.model):
         handle = space.adapter.blocks[0].register_forward_pre_hook(enter, prepend=True)
         try:
-            yield blank_pixels(space.adapter, embedded.shape[0], images.grid)
+            yield space.adapter.blank_pixels(embedded.shape[0], images.grid)
         finally:
             handle.remove()
 

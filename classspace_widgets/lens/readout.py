@@ -199,6 +199,27 @@ class Readout:
         second = _given(second)
         return (scaled[..., 0] + raw(second)[..., 1] / second.sigma(stream[:, 1])) / 2
 
+    def slopes(
+        self, lens: ClassLens, stream: Tensor, second: ClassLens | None = None
+    ) -> list[tuple[ClassLens, Tensor]]:
+        """How the answer reads the last residual stream ``[B, T, D]``, the norm's scale held at its value.
+
+        Returns
+        -------
+        list of (ClassLens, Tensor [B, T])
+            Lenses and weights of tokens: the answer is the sum over both of ``weight * lens.raw(token)``, and `offset`.
+        """
+        weights = self.weights.to(stream).expand(stream.shape[:2])
+        if self.pooling == "mean_norm":
+            return [(lens, weights / lens.sigma(stream[:, self._selection].mean(dim=1)).unsqueeze(1))]
+        slopes = [(lens, weights / lens.sigma(stream))]
+        if self.pooling == "distilled":
+            second = _given(second)
+            other = torch.zeros_like(weights)
+            other[:, 1] = 0.5
+            slopes = [(lens, slopes[0][1] / 2), (second, other / second.sigma(stream))]
+        return slopes
+
     def offset(self, lens: ClassLens, second: ClassLens | None = None) -> Tensor:
         """What is added to the answer's logits whatever the picture, ``[C]``."""
         return (lens.offset + _given(second).offset) / 2 if self.pooling == "distilled" else lens.offset

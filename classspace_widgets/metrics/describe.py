@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from classspace_widgets.metrics.contributions import Contributions
+    from classspace_widgets.metrics.flow import Flow
 
 
 def contributions_html(shares: Contributions) -> str:
@@ -27,3 +28,14 @@ def contributions_html(shares: Contributions) -> str:
     head = ("", "attention", "MLP") if points.sequential else ("", "block")
     title = f"Contributions ({shares.reading}) to the class logit of {name}: first picture, first token"
     return table(title, rows, head, small=repr(shares))
+
+
+def flow_html(found: Flow) -> str:
+    """Where the logit of the first class stands in the first picture: prefix tokens, image tokens, biases, at every point."""
+    places = found.by_place()
+    rows = [
+        (point.name, *(f"{places[name][n, 0, 0].item():+.3f}" for name in places))
+        for n, point in enumerate(found.points)
+    ]
+    title = f"Where the class logit of {name_of(found.class_names, found.classes[0])} stands: first picture"
+    return table(title, rows, ("", "prefix tokens", "image tokens", "biases"), small=repr(found))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.describe import short_repr
+from classspace_widgets.images.preprocessing import input_channels
 from classspace_widgets.lens.lens import LiveLens
 from classspace_widgets.lens.pooled import PooledLens
 from classspace_widgets.lens.readout import pools
@@ -138,6 +139,13 @@ class Adapter:
             rows, columns = embed.dynamic_feat_size((height, width))
             return int(rows), int(columns)
         return self.grid
+
+    def blank_pixels(self, count: int, grid: tuple[int, int]) -> Tensor:
+        """Empty pictures ``[B, 3, height, width]`` with this grid of patches, for passes that overwrite the embedding."""
+        embed: Any = self.model.patch_embed
+        # From the picture's size: after a convolutional stem the patch size counts features, not pixels.
+        size = [side * n // own for side, n, own in zip(embed.img_size, grid, self.grid, strict=True)]
+        return self.embedding.new_zeros(count, input_channels(embed), *size)
 
 
 def adapt(

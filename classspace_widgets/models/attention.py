@@ -43,19 +43,38 @@ class AttentionParts:
     def values(self, inputs: Tensor) -> Tensor:
         """Values ``[B, H, T, D_head]`` from the attention's input ``[B, T, D]``."""
         self.require_values()
+        values = functional.linear(inputs, *self._value_map())
+        split: Tensor = values.reshape(*values.shape[:2], self.heads // self._groups, -1).transpose(1, 2)
+        return split.repeat_interleave(self._groups, dim=1) if self._groups > 1 else split
+
+    def value_projection(self) -> tuple[Tensor, Tensor | None]:
+        """Weight ``[H, D_head, D]`` and bias ``[H, D_head]`` that take the attention's input to values."""
+        self.require_values()
+        weight, bias = self._value_map()
+        heads = self.heads // self._groups
+        weight = weight.detach().reshape(heads, -1, weight.shape[-1])
+        bias = None if bias is None else bias.detach().reshape(heads, -1)
+        if self._groups > 1:
+            weight = weight.repeat_interleave(self._groups, dim=0)
+            bias = None if bias is None else bias.repeat_interleave(self._groups, dim=0)
+        return weight, bias
+
+    @property
+    def _groups(self) -> int:
+        """How many heads share their keys and values."""
+        return int(getattr(self.module, "num_kv_groups", 1))
+
+    def _value_map(self) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of the linear map to the values."""
         module: Any = self.module
-        groups = int(getattr(module, "num_kv_groups", 1))
         if getattr(module, "qkv", None) is None:
-            values = functional.linear(inputs, module.v_proj.weight, module.v_proj.bias)
-        else:
-            # BEiT and EVA keep the three biases apart and never call the qkv module itself.
-            bias = getattr(module, "v_bias", None)
-            size = module.qkv.out_features // 3
-            if bias is None and module.qkv.bias is not None:
-                bias = module.qkv.bias[-size:]
-            values = functional.linear(inputs, module.qkv.weight[-size:], bias)
-        split: Tensor = values.reshape(*values.shape[:2], self.heads // groups, -1).transpose(1, 2)
-        return split.repeat_interleave(groups, dim=1) if groups > 1 else split
+            return module.v_proj.weight, module.v_proj.bias
+        # BEiT and EVA keep the three biases apart and never call the qkv module itself.
+        bias = getattr(module, "v_bias", None)
+        size = module.qkv.out_features // 3
+        if bias is None and module.qkv.bias is not None:
+            bias = module.qkv.bias[-size:]
+        return module.qkv.weight[-size:], bias
 
     def require_values(self) -> None:
         """Raise `UnsupportedModelError` where a head's output is not the weighted sum of its values."""

@@ -43,7 +43,8 @@ class ExplanationStudy(ShareStudy):
     Parameters
     ----------
     methods : sequence of str
-        As in `explain.importance`; ``"gradient:cross_entropy"`` and ``"gradient:paper"`` set the gradient's loss.
+        As in `explain.importance`; ``"gradient:cross_entropy"`` and ``"gradient:paper"`` set the gradient's loss,
+        ``"flow:2"`` the block of the flow.
     loss : str
         Loss of ``"gradient"``.
     scorers : mapping of str to callable, optional
@@ -82,9 +83,11 @@ class ExplanationStudy(ShareStudy):
     ) -> None:
         super().__init__(**options)
         known = {*METHODS, *(f"gradient:{loss}" for loss in LOSSES)}
-        unknown = [m for m in methods if m not in known]
+        unknown = [m for m in methods if m not in known and not (m.startswith("flow:") and m[5:].isdecimal())]
         if unknown or not methods:
-            raise ValueError(f"methods must be among {tuple(sorted(known))}, got {unknown or 'none'}")
+            raise ValueError(
+                f"methods must be among {tuple(sorted(known))} or 'flow:1' for a block, got {unknown or 'none'}"
+            )
         if steps < 0 or steps == 1 or random_orders < 0:
             raise ValueError(f"expected steps = 0 or >= 2 and random_orders >= 0, got {steps} and {random_orders}")
         self.methods, self.loss, self.steps, self.random_orders = tuple(methods), loss, steps, random_orders
@@ -152,11 +155,13 @@ class ExplanationStudy(ShareStudy):
         count = space.adapter.grid[0] * space.adapter.grid[1]
         parts = []
         for name in self.methods:
-            method, _, loss = name.partition(":")
-            loss = loss or (self.loss if method == "gradient" else "logit")
-            found = importance(
-                space, batch.labels.unsqueeze(1), images=Prepared(batch.pixels), method=method, loss=loss
-            )
+            method, _, option = name.partition(":")
+            given: dict[str, Any] = {}
+            if method == "gradient":
+                given["loss"] = option or self.loss
+            elif option:
+                given["block"] = int(option)
+            found = importance(space, batch.labels.unsqueeze(1), images=Prepared(batch.pixels), method=method, **given)
             parts.append(self._measured(batch, space, run, found.scores[:, 0]))
         parts += [self._measured(batch, space, run, scorer(batch)) for scorer in self.scorers.values()]
         if self.random_orders:

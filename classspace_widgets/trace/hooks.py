@@ -280,15 +280,20 @@ def _keep_weights(adapter: Adapter, stack: ExitStack, kept: Recording, block: in
     module: Any = attention_parts(adapter.blocks[block - 1]).module
     if not has_weights(adapter.blocks[block - 1]):
         raise UnsupportedModelError(f"attention of type {type(module).__name__} has no single attention map per head")
-    if getattr(module, "fused_attn", False):
-        # The fused kernel never forms the weights; the module's own explicit branch does.
-        module.fused_attn = False
-        stack.callback(setattr, module, "fused_attn", True)
+    unfuse(module, stack)
 
     def keep(_module: nn.Module, _args: tuple[Any, ...], weights: Tensor) -> None:
         kept.attention_weights[block] = weights.detach() if heads is None else weights.detach()[:, heads]
 
     hook(stack, module.attn_drop.register_forward_hook(keep))
+
+
+def unfuse(module: Any, stack: ExitStack) -> None:
+    """Let an attention form its weights until the stack closes."""
+    if getattr(module, "fused_attn", False):
+        # The fused kernel never forms the weights; the module's own explicit branch does.
+        module.fused_attn = False
+        stack.callback(setattr, module, "fused_attn", True)
 
 
 def _keep_heads(adapter: Adapter, stack: ExitStack, kept: Recording, block: int) -> None:

@@ -1,0 +1,58 @@
+"""The cost of where a logit stands: ``python benchmarks/flow.py [--threads 2] [--repeats 9] [--clock cpu]``.
+
+ViT-B/16 (224 pixels, 1000 classes); ratios are to the bare forward pass of the same batch, medians and minima of
+interleaved repeats.  The flow is over all points of the residual stream; with and without the trace that it starts from.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import timm
+import torch
+from explain import ratios, set_clock
+
+from classspace_widgets import ClassSpace, metrics
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, one thread")
+    options = parser.parse_args()
+    if options.clock == "cpu":
+        set_clock(time.process_time)
+        options.threads = 1
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    space = ClassSpace(timm.create_model("vit_base_patch16_224", pretrained=False), device="auto")
+    if torch.cuda.is_available():
+        space = ClassSpace(space.model, device="cuda")
+    found: dict[str, object] = {}
+    for batch in options.batches:
+        images = torch.randn(batch, 3, 224, 224, device=space.device)
+        trace, weights = space.trace(images), space.trace(images, attention=True)
+
+        def bare(images: torch.Tensor = images) -> torch.Tensor:
+            with torch.inference_mode():
+                return space.model(images)
+
+        calls: dict[str, Callable[[], object]] = {
+            "bare": bare,
+            "trace": lambda images=images: space.trace(images),
+            "flow, one class, of a trace": lambda trace=trace: metrics.flow(trace, 5),
+            "flow, one class, of a trace with attention": lambda trace=weights: metrics.flow(trace, 5),
+            "flow, five classes, of a trace": lambda trace=trace: metrics.flow(trace, range(5)),
+            "trace and flow, one class": lambda images=images: metrics.flow(space.trace(images), 5),
+        }
+        found[f"batch {batch}, ratio to the bare forward"] = ratios(calls, options.repeats)
+    print(json.dumps(found, indent=2))
+
+
+if __name__ == "__main__":
+    main()
