@@ -207,7 +207,7 @@ def flow_of(
     with torch.no_grad(), full_precision(trace.output), evaluating(adapter.model):
         width = trace.n_images * trace.n_tokens * max(_width(block) for block in adapter.blocks)
         size = max(1, NUMBERS_AT_ONCE // width)
-        walks = [_Walk(trace, adapter, group, numbers, heads).back() for group in classes.split(size, dim=1)]
+        walks = [_Walk(trace, adapter, group, numbers, heads).back() for group in torch.split(classes, size, dim=1)]
     values, bias, attention, mlp, *by_head = (torch.cat(parts, dim=-1) for parts in zip(*walks, strict=True))
     return Flow(
         values,
