@@ -35,13 +35,15 @@ export function showProblem(el: HTMLElement, abort: AbortSignal, title: string, 
   frameIn(el, abort).append(problem(title, error));
 }
 
-/** Key D shows the pass before an intervention, after it, and the change. */
-function toggleShown(event: KeyboardEvent, store: Store): void {
+/** Key D shows the pass before an intervention, after it, and the change; key L takes the next lens. */
+function shortcuts(event: KeyboardEvent, store: Store): void {
   const typing =
     event.target instanceof Element && event.target.matches("input:not([type=range]), textarea, select");
-  if (event.key.toLowerCase() !== "d" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
-  if (!store.intervened.peek()) return;
-  store.nextShown();
+  if (event.ctrlKey || event.metaKey || event.altKey || typing) return;
+  const key = event.key.toLowerCase();
+  if (key === "d" && store.intervened.peek()) store.nextShown();
+  else if (key === "l" && store.baseline.peek().snapshot.lenses.length > 0) store.nextLens();
+  else return;
   claim(event);
 }
 
@@ -63,7 +65,7 @@ export function mountView(
     return;
   }
   const frame = frameIn(el, abort);
-  listen(frame, abort, { keydown: (event) => toggleShown(event, store) });
+  listen(frame, abort, { keydown: (event) => shortcuts(event, store) });
   protect(frame, abort, view, (own) => mount(frame, store, own, options));
   if (view !== "Explorer") frame.append(statusLine(store, abort, "error"));
 }

@@ -6,7 +6,6 @@ import { Points } from "../src/core/points";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { fieldOf } from "../src/fields";
-import { breakdown } from "../src/views/bars/breakdown";
 import { mount as mountPicker } from "../src/views/ClassPicker";
 import { mount as mountBars } from "../src/views/ContributionBars";
 import { meanRank, topClasses } from "../src/views/classes/ranking";
@@ -17,7 +16,7 @@ import { mount as mountPaths } from "../src/views/TokenTrajectories";
 import { mount as mountTop } from "../src/views/TopClasses";
 import { along, chanceOf, coverage, splitTokens } from "../src/views/trajectories/lines";
 import { fixture } from "./model";
-import { C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
+import { breakdownOf, C, drawn, L, NAMES, S, T, tinyStore } from "./tiny";
 
 let store: Store;
 let abort: AbortController;
@@ -194,7 +193,7 @@ describe("removed tokens", () => {
     store.set({ tokens: [2, 3] });
     mountBars(el, store, abort.signal);
     const { snapshot, readings } = store.data.value;
-    const alone = breakdown(
+    const alone = breakdownOf(
       { points: new Points(L), V: T, sigma: snapshot.sigma },
       readings.increments(1) as Float32Array,
       snapshot.offset[1],

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Points } from "../src/core/points";
-import { breakdown, difference, exceeding } from "../src/views/bars/breakdown";
+import { difference, exceeding } from "../src/views/bars/breakdown";
+import { breakdownOf } from "./tiny";
 
 /** Two blocks, two tokens; sigma differs at every point so that a wrong index shows. */
 const V = 2;
@@ -13,7 +14,7 @@ const close = (a: number, b: number) => expect(a).toBeCloseTo(b, 5);
 
 describe("contributions", () => {
   it("direct sums exactly to the logit", () => {
-    const b = breakdown(stats, raw, 0.5, [1], "direct");
+    const b = breakdownOf(stats, raw, 0.5, [1], "direct");
     close(b.logit, 18 / at(8, 1) + 0.5);
     close(
       b.parts.reduce((sum, p) => sum + p.value, 0),
@@ -26,7 +27,7 @@ describe("contributions", () => {
   });
 
   it("steps telescope from the embedding's reading to the logit", () => {
-    const b = breakdown(stats, raw, 0.5, [0], "step");
+    const b = breakdownOf(stats, raw, 0.5, [0], "step");
     close(b.embedding, 1 / at(0, 0) + 0.5);
     close(b.parts[1].value, -2 / at(2, 0) - 1 / at(0, 0));
     close(b.parts[2].value, 3 / at(4, 0) - -2 / at(2, 0));
@@ -35,7 +36,7 @@ describe("contributions", () => {
   });
 
   it("the paper's reading holds both sublayers against the block's input", () => {
-    const b = breakdown(stats, raw, 0.5, [0], "paper");
+    const b = breakdownOf(stats, raw, 0.5, [0], "paper");
     close(b.parts[1].value, -3 / at(1, 0) + 0.5);
     close(b.parts[4].value, -9 / at(7, 0) + 0.5);
     close(b.parts[1].reference!, 1 / at(0, 0) + 0.5);
@@ -49,8 +50,8 @@ describe("contributions", () => {
   });
 
   it("means over tokens, differences over classes", () => {
-    const both = breakdown(stats, raw, 0.5, [0, 1], "step");
-    const [a, b] = [0, 1].map((t) => breakdown(stats, raw, 0.5, [t], "step"));
+    const both = breakdownOf(stats, raw, 0.5, [0, 1], "step");
+    const [a, b] = [0, 1].map((t) => breakdownOf(stats, raw, 0.5, [t], "step"));
     for (let i = 0; i < stats.points.N; i++)
       close(both.parts[i].value, (a.parts[i].value + b.parts[i].value) / 2);
     const d = difference(a, b);
@@ -61,7 +62,7 @@ describe("contributions", () => {
   it("knows parallel blocks", () => {
     const sigma = Float32Array.from([1, 2, 3, 4, 5]);
     const parallel = { points: new Points(2, "parallel"), V: 1, sigma };
-    const b = breakdown(parallel, Float32Array.from([1, 2, 3]), 0, [0], "paper");
+    const b = breakdownOf(parallel, Float32Array.from([1, 2, 3]), 0, [0], "paper");
     expect(b.parts.map((p) => [p.kind, p.block])).toEqual([
       ["embedding", 0],
       ["block", 1],
@@ -69,6 +70,6 @@ describe("contributions", () => {
     ]);
     close(b.parts[2].value, 3 / 4);
     close(b.parts[2].reference!, 3 / 3);
-    close(breakdown(parallel, Float32Array.from([1, 2, 3]), 0, [0], "direct").logit, 6 / 5);
+    close(breakdownOf(parallel, Float32Array.from([1, 2, 3]), 0, [0], "direct").logit, 6 / 5);
   });
 });

@@ -8,17 +8,22 @@
 
 import { kept } from "./collections";
 import * as derive from "./derive";
-import type { ClassLogit, Snapshot } from "./snapshot";
+import { arrayOf, type ClassLogit, type Snapshot } from "./snapshot";
 
 export class AllClasses {
   readonly #snapshot: Snapshot;
+  readonly #lens: number;
+  readonly #read: (id: number) => Float32Array | null;
   readonly #logits = new Map<number, Float32Array>(); // [C, V] by point
   readonly #sorted = new Map<number, Float32Array>(); // the same [V, C], every token's ascending
   readonly #logSums = new Map<number, Float32Array>(); // [V] by point
   readonly #best = new Map<number, Int32Array>(); // [V] by point
 
-  constructor(snapshot: Snapshot) {
+  /** Through the lens with this number (-1: the logit lens), by which `read` reads a class [S, V]. */
+  constructor(snapshot: Snapshot, lens: number, read: (id: number) => Float32Array | null) {
     this.#snapshot = snapshot;
+    this.#lens = lens;
+    this.#read = read;
   }
 
   /** Whether the logits of all classes at this point are at hand, or at hand in a moment. */
@@ -30,18 +35,13 @@ export class AllClasses {
   logits(point: number): Float32Array | null {
     const known = this.#logits.get(point);
     if (known) return known;
-    const { meta, points, C, V, S, sigma, offset } = this.#snapshot;
-    if (meta.payload.mode !== "all") return null;
+    const { meta, lenses, C, V, S } = this.#snapshot;
+    if (meta.payload.mode !== "all" || lenses[this.#lens]?.classes) return null;
     // All points in one sweep over the classes: a rank over depth needs them all.
     const all = Array.from({ length: S }, () => new Float32Array(C * V));
     for (let c = 0; c < C; c++) {
-      const raw = this.#snapshot.classArrays(c)?.raw;
-      if (!raw) continue;
-      const stream = derive.streamRaw(raw, points, V);
-      for (let s = 0; s < S; s++) {
-        const out = all[s];
-        for (let t = 0; t < V; t++) out[c * V + t] = stream[s * V + t] / sigma[s * V + t] + offset[c];
-      }
+      const own = this.#read(c);
+      if (own) for (let s = 0; s < S; s++) all[s].set(own.subarray(s * V, (s + 1) * V), c * V);
     }
     all.forEach((out, s) => {
       this.#logits.set(s, out);
@@ -71,7 +71,7 @@ export class AllClasses {
     if (removed.includes(token)) return null;
     const all = this.logits(point);
     if (all) return derive.topOf(all, C, V, token, k);
-    return this.#snapshot.storedTop(point, token)?.slice(0, k) ?? null;
+    return this.#snapshot.storedTop(point, token, this.#lens)?.slice(0, k) ?? null;
   }
 
   /** Top class of every token, [V]; -1 for tokens that were removed. */
@@ -79,13 +79,17 @@ export class AllClasses {
     const known = this.#best.get(point);
     if (known) return known;
     const { V, C, removed } = this.#snapshot;
-    const out = new Int32Array(V);
-    const stored = this.#snapshot.array("top");
+    // Where a lens has no map, no class is the top one.
+    const out = new Int32Array(V).fill(-1);
+    const stored = this.#snapshot.array(arrayOf(this.#lens, "top"));
     if (stored) {
       const k = stored.shape[2];
       const row = this.#snapshot.rowOf(point);
       if (row < 0) return null;
-      for (let t = 0; t < V; t++) out[t] = stored.data[(row * V + t) * k];
+      for (let t = 0; t < V; t++) {
+        const best = stored.data[(row * V + t) * k];
+        if (best < C) out[t] = best;
+      }
     } else {
       const all = this.logits(point);
       if (!all) return null;

@@ -139,7 +139,7 @@ export function topOf(
   const best: { id: number; logit: number }[] = [];
   for (let c = 0; c < C; c++) {
     const logit = all[c * V + token];
-    if (best.length === k && logit <= best[k - 1].logit) continue;
+    if (best.length === k ? logit <= best[k - 1].logit : Number.isNaN(logit)) continue;
     let i = best.length < k ? best.length : k - 1;
     while (i > 0 && best[i - 1].logit < logit) {
       best[i] = best[i - 1];

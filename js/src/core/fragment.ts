@@ -64,7 +64,7 @@ function written(snapshot: Snapshot, name: keyof State, value: State[keyof State
 function read(store: Store, name: keyof State, text: string): unknown {
   const choices = (CHOICES as { readonly [K in keyof State]?: readonly unknown[] })[name];
   if (choices) return choices.find((choice) => String(choice) === text);
-  if (name === "map_name") return text;
+  if (name === "map_name" || name === "lens") return fits(store, name, text) ? text : undefined;
   const { snapshot } = store.baseline.peek();
   let value: number | readonly number[] | null;
   if (text === "" && (name === "compare_index" || name === "head")) value = null;
@@ -138,9 +138,8 @@ export class Fragment {
       const text = written(snapshot, name, this.#store.state[name].value);
       if (text !== written(snapshot, name, this.#opening[name] as State[keyof State])) out.set(key, text);
     }
-    const { pinned, intervened } = this.#store;
-    const pass = pinned.value.indexOf(intervened.value);
-    if (intervened.value && pass > 0) out.set(PASS, String(pass));
+    const { pinnedShown } = this.#store;
+    if (pinnedShown > 0) out.set(PASS, String(pinnedShown));
     return out;
   }
 

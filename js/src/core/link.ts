@@ -2,7 +2,7 @@
 
 import { effect, type Signal } from "@preact/signals-core";
 import { onAbort } from "./frame";
-import { LINKED, type State } from "./state";
+import { DEFAULTS, LINKED, type State } from "./state";
 import type { Store } from "./store";
 
 /** Keep `names` equal in both; the second takes the first's values to start with. Values without sense in the other are not sent. */
@@ -34,6 +34,7 @@ export function fits(to: Store, name: keyof State, value: unknown): boolean {
   if (name === "class_index" || name === "compare_index") {
     return value === null || (typeof value === "number" && value < snapshot.C);
   }
+  if (name === "lens") return value === DEFAULTS.lens || snapshot.lensNumber(String(value)) >= 0;
   if (name === "block") return typeof value === "number" && value <= snapshot.L;
   if (name === "tokens") return Array.isArray(value) && value.every((t) => Number(t) < snapshot.V);
   if (name === "head")

@@ -56,6 +56,7 @@ export interface Meta {
   };
   readonly attention?: { readonly rows: readonly number[]; readonly encoding?: string };
   readonly maps?: readonly MapInfo[];
+  readonly lenses?: readonly LensInfo[];
   readonly caveats?: readonly string[];
   readonly unreachable?: readonly number[];
   readonly intervention?: {
@@ -74,6 +75,21 @@ export interface MapInfo {
   readonly class?: number | null;
   readonly signed: boolean;
   readonly note?: string;
+}
+
+/** A fitted lens that travels. */
+export interface LensInfo {
+  readonly kind: string;
+  readonly label: string;
+  /** What it answers, in words. */
+  readonly question: string;
+  readonly pictures: number;
+  /** The classes that it reads, where not all. */
+  readonly classes: readonly number[] | null;
+  /** Standard error of the map of image tokens, as a share of its length, by stream point. */
+  readonly error?: readonly (number | null)[];
+  /** How far it can be trusted: by measure, for the blocks 0..L. */
+  readonly trust?: Readonly<Record<string, readonly (number | null)[]>>;
 }
 
 /** The meta data of a snapshot, or an error that says what is wrong with them. */

@@ -1,5 +1,8 @@
 /**
- * The derived readings of one snapshot, computed when asked for and kept.
+ * The derived readings of one snapshot through one lens, computed when asked for and kept.
+ *
+ * Through the logit lens everything follows from the increments' raw readings; the readings of a fitted lens travel themselves.
+ * Contributions to the final logit, and all of heads, are the logit lens's in any case.
  *
  * NaN stands for "not known (yet)": a rank that has not been counted, a step of the embedding.  `null` stands for a
  * class whose data are not at hand (ask the store to fetch them).
@@ -8,7 +11,8 @@
 import { AllClasses } from "./allClasses";
 import { kept } from "./collections";
 import * as derive from "./derive";
-import type { Snapshot } from "./snapshot";
+import type { LensInfo } from "./meta";
+import { arrayOf, type LensArrays, type Snapshot } from "./snapshot";
 
 /** What is derived of a class, by name. */
 type ClassMemo = Map<string, Float32Array>;
@@ -20,18 +24,63 @@ const OF_ALL = ["ranks", "identifiability", "probabilities"];
 const MEMO = 96;
 
 export class Readings {
-  readonly snapshot: Snapshot;
   readonly all: AllClasses;
+  /** Those of the logit lens. */
+  readonly base: Readings;
+  /** The fitted lens; undefined for the logit lens. */
+  readonly lens: LensInfo | undefined;
   readonly #memo = new Map<number, ClassMemo>();
+  readonly #through = new Map<number, Readings>();
 
-  constructor(snapshot: Snapshot) {
-    this.snapshot = snapshot;
-    this.all = new AllClasses(snapshot);
+  /** `number` is that of the lens; -1 is the logit lens. */
+  constructor(
+    readonly snapshot: Snapshot,
+    readonly number = -1,
+    base?: Readings,
+  ) {
+    this.base = base ?? this;
+    this.lens = snapshot.lenses[number];
+    this.all = new AllClasses(snapshot, number, (id) =>
+      this.#makeLogits(id, snapshot.classArrays(id)?.raw ?? null),
+    );
+  }
+
+  /** Those of another lens, by its number. */
+  through(number: number): Readings {
+    return number < 0
+      ? this.base
+      : kept(this.#through, number, () => new Readings(this.snapshot, number, this));
   }
 
   /** Forget one class: more arrived for it. */
   forget(id: number): void {
     this.#memo.delete(id);
+    for (const other of this.#through.values()) other.forget(id);
+  }
+
+  /** What came of a class through this fitted lens. */
+  #stored(id: number): LensArrays | undefined {
+    return this.snapshot.classArrays(id)?.lenses[this.number];
+  }
+
+  /** Whether the lens can read this class; it may not be at hand. */
+  reads(id: number): boolean {
+    return this.lens?.classes?.includes(id) ?? true;
+  }
+
+  /** Whether a kernel that is asked for this class has more of it. */
+  lacks(id: number): boolean {
+    return !this.base.has(id) || (this.reads(id) && !this.has(id));
+  }
+
+  /** Whether the lens has a map for a token at a stream point. */
+  defined(point: number, token: number): boolean {
+    if (!this.lens) return true;
+    const { keptClasses, V } = this.snapshot;
+    return keptClasses.some((id) => {
+      const own = this.#stored(id);
+      return !Number.isNaN((own?.logits ?? own?.ranks)?.[point * V + token] ?? Number.NaN);
+    });
   }
 
   /** Complete a stream point of all classes, in slices: see `AllClasses.fill`. */
@@ -44,32 +93,33 @@ export class Readings {
   has(id: number): boolean {
     const { snapshot } = this;
     if (!(id >= 0 && id < snapshot.C)) return false;
+    if (this.lens) return this.reads(id) && this.#stored(id)?.logits !== undefined;
     return snapshot.meta.payload.mode === "increments" || snapshot.classArrays(id)?.raw !== undefined;
   }
 
   /** Whether this class can be ranked with what is at hand, which is less than to read it. */
   ranked(id: number): boolean {
+    if (this.lens) return this.#stored(id)?.ranks !== undefined;
     return this.has(id) || this.snapshot.classArrays(id)?.ranks !== undefined;
   }
 
   /** Raw readings of the increments, [N, V]. */
   increments(id: number): Float32Array | null {
-    if (!this.has(id)) return null;
+    if (!this.base.has(id)) return null;
     return this.#keep(id, "increments", () => this.snapshot.classArrays(id)?.raw ?? this.#projectClass(id));
-  }
-
-  /** Raw readings of the stream points, [S, V]. */
-  raw(id: number): Float32Array | null {
-    const { points, V } = this.snapshot;
-    const increments = this.increments(id);
-    return increments && this.#keep(id, "raw", () => derive.streamRaw(increments, points, V));
   }
 
   /** Lens logits, [S, V]. */
   logits(id: number): Float32Array | null {
-    const { sigma, offset } = this.snapshot;
-    const raw = this.raw(id);
-    return raw && this.#keep(id, "logits", () => derive.logits(raw, sigma, offset[id]));
+    if (!this.has(id)) return null;
+    return this.#keep(id, "logits", () => this.#makeLogits(id, this.increments(id)) as Float32Array);
+  }
+
+  /** The same, from the increments' readings, and not kept. */
+  #makeLogits(id: number, increments: Float32Array | null): Float32Array | null {
+    if (this.lens) return this.#stored(id)?.logits ?? null;
+    const { points, V, sigma, offset } = this.snapshot;
+    return increments && derive.logits(derive.streamRaw(increments, points, V), sigma, offset[id]);
   }
 
   /** Class ranks, [S, V]; NaN where they have not been counted yet, and for tokens that were removed. */
@@ -78,8 +128,9 @@ export class Readings {
     return this.#keep(id, "ranks", () => {
       const { S, V, removed } = this.snapshot;
       const stored = this.snapshot.classArrays(id)?.ranks;
-      const out = stored ? this.snapshot.spread(stored) : new Float32Array(S * V).fill(Number.NaN);
-      if (!stored) for (let s = 0; s < S; s++) this.all.rank(id, s, out.subarray(s * V, (s + 1) * V));
+      const own = this.#stored(id)?.ranks ?? (stored && this.snapshot.spread(stored));
+      const out = own ?? new Float32Array(S * V).fill(Number.NaN);
+      if (!own) for (let s = 0; s < S; s++) this.all.rank(id, s, out.subarray(s * V, (s + 1) * V));
       for (const t of removed) for (let s = 0; s < S; s++) out[s * V + t] = Number.NaN;
       return out;
     });
@@ -88,7 +139,11 @@ export class Readings {
   /** Whether the ranks of this class are counted from rounded values. */
   ranksApproximate(id: number): boolean {
     const { meta } = this.snapshot;
-    return meta.exactness?.ranks === "approximate" && this.snapshot.classArrays(id)?.ranks === undefined;
+    return (
+      !this.lens &&
+      meta.exactness?.ranks === "approximate" &&
+      this.snapshot.classArrays(id)?.ranks === undefined
+    );
   }
 
   /** 1 - rank / C, [S, V]. */
@@ -104,7 +159,7 @@ export class Readings {
       logits &&
       this.#keep(id, "probabilities", () => {
         const { S, V } = this.snapshot;
-        const stored = this.snapshot.floats("lse");
+        const stored = this.snapshot.floats(arrayOf(this.number, "lse"));
         const sums = stored ? this.snapshot.spread(stored) : new Float32Array(S * V).fill(Number.NaN);
         if (!stored) for (let s = 0; s < S; s++) sums.set(this.all.logSum(s) ?? [], s * V);
         return derive.probabilities(logits, sums);

@@ -124,13 +124,14 @@ export class Requests {
   /** Ask the kernel for the classes that are looked at and not at hand; the newest request replaces older ones. */
   #fetchClasses({ readings }: Data, kind: string): void {
     const asked = kept(this.#askedClasses, readings, () => new Set());
-    const wanted = this.#store.classes.value.filter((c) => !readings.has(c) && !asked.has(c));
+    const wanted = this.#store.classes.value.filter((c) => readings.lacks(c) && !asked.has(c));
     if (!this.#mayAsk(wanted)) return;
     untracked(() => {
       for (const c of wanted) asked.add(c);
       const name = readings.snapshot.className(wanted[0]);
-      void this.#store.request(kind, { classes: wanted }, [], `reading ${name}`).then(() => {
-        for (const c of wanted) asked.delete(c);
+      void this.#store.request(kind, { classes: wanted }, [], `reading ${name}`).then((answer) => {
+        // A kernel that has no more of a class would be asked for ever.
+        if (!answer) for (const c of wanted) asked.delete(c);
       });
     });
   }
@@ -143,7 +144,7 @@ export class Requests {
     const { data, point: at, state } = this.#store;
     const { snapshot, readings } = data.value;
     if (this.#filling?.readings !== readings) this.#stopFilling();
-    if (snapshot.meta.payload.mode !== "increments") return;
+    if (snapshot.meta.payload.mode !== "increments" || readings.lens) return;
     const open = this.#store.classes.value.some((c) => !snapshot.classArrays(c)?.ranks);
     const point = at.value;
     const stream = state.stream.value;

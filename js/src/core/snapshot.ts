@@ -1,12 +1,28 @@
 /** Typed access to one picture's snapshot: sizes, names, and the arrays of the classes at hand. */
 
-import { type Container, checkShape, damaged, floats, isRecord, type NdArray, slice, unpack } from "./codec";
+import {
+  type Container,
+  checkShape,
+  damaged,
+  floats,
+  halvesToFloats,
+  isRecord,
+  type NdArray,
+  slice,
+  unpack,
+} from "./codec";
 import { kept, range } from "./collections";
 import { shortName } from "./format";
 import { Importance } from "./importance";
 import { TokenMaps } from "./maps";
-import { checkMeta, type MapInfo, type Meta } from "./meta";
+import { checkMeta, type LensInfo, type MapInfo, type Meta } from "./meta";
 import { Points } from "./points";
+
+/** What a snapshot holds for one class of a fitted lens, each [S, T']; NaN where it has no map. */
+export interface LensArrays {
+  readonly logits: Float32Array | undefined;
+  readonly ranks: Float32Array | undefined;
+}
 
 /** What a snapshot holds for one class (views into the arrays that came). */
 export interface ClassArrays {
@@ -14,6 +30,7 @@ export interface ClassArrays {
   ranks?: Uint16Array | Uint32Array; // [P, T'], see Snapshot.rowOf
   valueRaw?: Float32Array; // [L, H, T]
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
+  lenses: LensArrays[]; // by fitted lens
 }
 
 export interface ClassLogit {
@@ -37,6 +54,7 @@ export class Snapshot {
   /** Prefix tokens. */ readonly prefix: number;
   readonly rows: number;
   readonly columns: number;
+  /** Fitted lenses that travel. */ readonly lenses: readonly LensInfo[];
   /** Index of the token that the model's own output is read from. */ readonly output: number;
   readonly sigma: Float32Array; // [S, T']
   readonly offset: Float32Array; // [C]
@@ -68,6 +86,7 @@ export class Snapshot {
     this.prefix = meta.tokens.prefix.length;
     [this.rows, this.columns] = meta.tokens.grid;
     this.output = meta.tokens.output;
+    this.lenses = meta.lenses ?? [];
     this.#arrays = new Map(container.arrays);
     this.sigma = this.#need("sigma", [this.S, this.V]);
     this.offset = this.#need("offset", [this.C]);
@@ -114,13 +133,16 @@ export class Snapshot {
     return (this.floats("increment_scale")?.[n] ?? 1) * (this.meta.embedding_scale ?? 1);
   }
 
-  /** An array [P, T'] over all stream points [S, T']; NaN where a point does not travel. */
-  spread(values: ArrayLike<number>): Float32Array {
+  /** An array [P, T'] over all stream points [S, T']; NaN where a point does not travel, and for the value `none`. */
+  spread(values: ArrayLike<number>, none?: number): Float32Array {
     const { S, V } = this;
     const out = new Float32Array(S * V).fill(Number.NaN);
     for (let s = 0; s < S; s++) {
       const row = this.rowOf(s);
-      for (let t = 0; row >= 0 && t < V; t++) out[s * V + t] = values[row * V + t];
+      for (let t = 0; row >= 0 && t < V; t++) {
+        const value = values[row * V + t];
+        if (value !== none) out[s * V + t] = value;
+      }
     }
     return out;
   }
@@ -169,16 +191,23 @@ export class Snapshot {
     return array && kept(this.#floats, name, () => floats(array));
   }
 
-  /** The stored top classes of a point and token, best first; null when the snapshot holds none. */
-  storedTop(point: number, token: number): ClassLogit[] | null {
-    const top = this.#arrays.get("top");
-    const logits = this.floats("top_logits");
+  /** The number of the lens with this label; -1 for the logit lens. */
+  lensNumber(label: string): number {
+    return this.lenses.findIndex((lens) => lens.label === label);
+  }
+
+  /** The stored top classes of a point and token through a lens, best first; null when the snapshot holds none. */
+  storedTop(point: number, token: number, lens = -1): ClassLogit[] | null {
+    const top = this.#arrays.get(arrayOf(lens, "top"));
+    const logits = this.floats(arrayOf(lens, "top_logits"));
     if (!top || !logits) return null;
     const row = this.rowOf(point);
     if (row < 0) return null;
     const k = top.shape[2];
     const base = (row * this.V + token) * k;
-    return range(k, (i) => ({ id: top.data[base + i], logit: logits[base + i] }));
+    return range(k, (i) => ({ id: top.data[base + i], logit: logits[base + i] })).filter(
+      ({ id }) => id < this.C,
+    );
   }
 
   /** Classes of the model's own output, most likely first, with probabilities. */
@@ -242,17 +271,36 @@ export class Snapshot {
     part(container, "attention_bias_raw", [K, L]);
     const headArray = part(container, "head_raw", [K, L, H, rows.length]);
     const head = headArray && floats(headArray);
+    const lenses = range(this.lenses.length, (n) => this.#takeLens(container, n, K, P));
     kept.forEach((id, k) => {
-      const entry: ClassArrays = this.#classes.get(id) ?? { headRaw: [] };
+      const entry: ClassArrays = this.#classes.get(id) ?? { headRaw: [], lenses: [] };
       if (raw) entry.raw = slice(raw, k, N * V);
       if (ranks) entry.ranks = ranks.subarray(k * P * V, (k + 1) * P * V) as Uint16Array | Uint32Array;
       if (value) entry.valueRaw = slice(value, k, L * H * T);
       if (head) entry.headRaw.push({ rows, values: slice(head, k, L * H * rows.length) });
+      lenses.forEach((of, n) => {
+        const own = of(k);
+        if (own.logits || own.ranks) entry.lenses[n] = own;
+      });
       this.#classes.set(id, entry);
     });
     const attention = part(container, "attention", [L, H, rows.length, T]);
     if (attention) this.#attention.push({ rows, data: attention.data as Uint8Array });
     this.maps.take(container.arrays.get("maps"), maps, V);
+  }
+
+  /** What came of a fitted lens, class by class: nothing for a class that it was not read for. */
+  #takeLens(container: Container, n: number, K: number, P: number): (k: number) => LensArrays {
+    const { V } = this;
+    const [logits, ranks] = ["logits", "ranks"].map((name) => part(container, arrayOf(n, name), [K, P, V]));
+    const of = (array: NdArray | undefined, k: number) => {
+      if (!array) return undefined;
+      const own = array.data.subarray(k * P * V, (k + 1) * P * V);
+      const none = 256 ** own.BYTES_PER_ELEMENT - 1;
+      const all = this.spread(array.dtype === "f2" ? halvesToFloats(own as Uint16Array) : own, none);
+      return all.every(Number.isNaN) ? undefined : all;
+    };
+    return (k) => ({ logits: of(logits, k), ranks: of(ranks, k) });
   }
 
   #expect(name: string, shape: readonly number[]): NdArray {
@@ -266,6 +314,9 @@ export class Snapshot {
     return floats(this.#expect(name, shape));
   }
 }
+
+/** The name of an array of a fitted lens, or of the logit lens (-1). */
+export const arrayOf = (lens: number, name: string): string => (lens < 0 ? name : `lens${lens}_${name}`);
 
 function part(container: Container, name: string, shape: readonly number[]): NdArray | undefined {
   const array = container.arrays.get(name);

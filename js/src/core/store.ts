@@ -55,10 +55,7 @@ export class Store {
   /** `model` is null on a static page. */
   constructor(snapshot: Snapshot, model: WidgetModel | null, initial: Partial<State> = {}) {
     const passes = new Passes(snapshot);
-    const { baseline, intervened } = passes;
     this.#passes = passes;
-    this.baseline = baseline;
-    this.intervened = intervened;
     this.pinned = passes.pinned;
     this.pins = this.#pins;
     this.#model = model;
@@ -72,6 +69,16 @@ export class Store {
       STATE_NAMES.map((name) => [name, signal(model ? (model.get(name) ?? start[name]) : start[name])]),
     ) as unknown as Signals;
     this.state = state;
+    /** A pass through the lens that is chosen. */
+    const seen = (data: Data): Data => {
+      const { snapshot } = data;
+      const readings = data.readings.through(snapshot.lensNumber(state.lens.value));
+      return readings === data.readings ? data : { snapshot, readings };
+    };
+    const baseline = computed(() => seen(passes.baseline.value));
+    const intervened = computed(() => passes.intervened.value && seen(passes.intervened.value));
+    this.baseline = baseline;
+    this.intervened = intervened;
     const points = () => baseline.value.snapshot.points;
     this.changed = computed(() => (state.shown.value === "baseline" ? null : intervened.value));
     this.data = computed(() => this.changed.value ?? baseline.value);
@@ -187,6 +194,12 @@ export class Store {
     this.#passes.pin(bytes);
   }
 
+  /** Number of the pinned pass that stands beside the baseline; -1 where none does. */
+  get pinnedShown(): number {
+    const shown = this.intervened.value?.snapshot;
+    return this.pinned.value.findIndex((pass) => pass && pass.snapshot === shown);
+  }
+
   /** Show one of the pinned passes beside the baseline. */
   showPinned(index: number): void {
     const data = this.pinned.peek()[index];
@@ -231,6 +244,13 @@ export class Store {
     if (!this.intervened.peek()) return;
     const at = SHOWN.indexOf(this.state.shown.peek());
     this.set({ shown: SHOWN[(at + 1) % SHOWN.length] });
+  }
+
+  /** The logit lens, the fitted lenses that travel, and round again. */
+  nextLens(): void {
+    const { snapshot } = this.baseline.peek();
+    const { lens } = this.state;
+    lens.value = snapshot.lenses[snapshot.lensNumber(lens.peek()) + 1]?.label ?? DEFAULTS.lens;
   }
 
   dispose(): void {

@@ -5,6 +5,7 @@ import { count, number, percent, signed } from "../core/format";
 import type { Readings } from "../core/readings";
 import type { Snapshot } from "../core/snapshot";
 import { type Field, notAtHand, type Question } from "./field";
+import { ofSomeClasses } from "./lens";
 import { around, diverging, outside, rangeOver, robustPeak, sequential } from "./scale";
 
 /** Why a point that does not travel shows nothing. */
@@ -35,6 +36,7 @@ function valuesAt(all: Float32Array, { V }: Snapshot, n: number): Float32Array {
 /** A field without values where the ranks, or the readings, of a class are not at hand. */
 function missing({ store, snapshot, readings, id, other, empty }: Question, ranking: boolean): Field | null {
   const { ranks_only } = snapshot.meta.payload;
+  if (ranking && readings.lens?.classes) return empty(ofSomeClasses(readings));
   if (ranking && readings.ranked(id) && snapshot.rowOf(store.point.value) < 0)
     return empty(notCarried(snapshot));
   if (ranks_only && !ranking && readings.ranked(id)) {
@@ -43,7 +45,10 @@ function missing({ store, snapshot, readings, id, other, empty }: Question, rank
   const known = (c: number) => (ranking ? readings.ranked(c) : readings.has(c));
   const lost = [id, other].find((c) => c !== null && !known(c)) ?? null;
   if (lost === null) return null;
-  return empty(notAtHand(store, snapshot.shortName(lost)), store.live);
+  return empty(
+    notAtHand(store, snapshot.shortName(lost), readings, lost),
+    store.live && readings.reads(lost),
+  );
 }
 
 /** Whether logits are rounded. */
@@ -97,6 +102,7 @@ export function probabilityField(asked: Question): Field {
     snapshot,
     point,
   );
+  if (asked.readings.lens?.classes) return empty(ofSomeClasses(asked.readings));
   if (snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
   if (values.every(Number.isNaN)) return empty("Adding up the probabilities of all classes here …", true);
   return filled(values, {
@@ -130,6 +136,7 @@ export function contributionField(asked: Question, step: boolean): Field {
 export function topField({ store, snapshot, readings, empty, filled }: Question): Field {
   const point = store.point.value;
   const top = readings.all.top1(point);
+  if (readings.lens?.classes) return empty(ofSomeClasses(readings));
   if (snapshot.rowOf(point) < 0) return empty(notCarried(snapshot));
   if (!top) return empty("Top classes at this point are being counted …", true);
   return filled(

@@ -2,6 +2,7 @@
 
 import { number } from "../core/format";
 import type { Data } from "../core/passes";
+import type { Readings } from "../core/readings";
 import type { Reading } from "../core/state";
 import type { Store } from "../core/store";
 
@@ -18,6 +19,8 @@ export interface Field {
   readonly title: string;
   /** Why there is nothing to see, or what to mind; empty when all is plain. */
   readonly note: string;
+  /** Why no image token has a value, although others may have one; empty where they have. */
+  readonly blank: string;
   readonly state: "ready" | "pending" | "nothing";
   readonly approximate: boolean;
   /** Whether values beyond the scale's ends exist (shown with the end's colour). */
@@ -46,6 +49,8 @@ export interface FieldKind {
   readonly at?: "point" | "increment";
   /** Whether it is of a class: two classes can be compared side by side. */
   readonly ofClass?: boolean;
+  /** Whether it is read through the chosen lens. */
+  readonly ofLens?: boolean;
   /** Whether it is of an attention head. */
   readonly ofHead?: boolean;
   /** Whether it is of the model's own pass, also beside one with interventions. */
@@ -75,6 +80,7 @@ export function question(
     format: (v) => number(v),
     title: name,
     note,
+    blank: "",
     state: pending ? "pending" : "nothing",
     approximate: false,
     clipped: false,
@@ -92,8 +98,9 @@ export function question(
   };
 }
 
-/** Why the readings of a class are not at hand. */
-export function notAtHand(store: Store, name: string): string {
+/** Why the readings of a class through a lens are not at hand. */
+export function notAtHand(store: Store, name: string, readings: Readings, id: number): string {
+  if (!readings.reads(id)) return `The ${readings.lens?.label} lens was not fitted for ${name}.`;
   return store.live
     ? `Reading ${name} …`
     : `The readings of ${name} were not saved; a running kernel would fetch them.`;

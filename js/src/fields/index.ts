@@ -12,6 +12,7 @@ import { contributionField, logitField, probabilityField, rankField, topField } 
 import { type Field, type FieldKind, question } from "./field";
 import { headField } from "./heads";
 import { importanceField } from "./importance";
+import { undefinedHere } from "./lens";
 import { mapField } from "./map";
 import { around, diverging, outside, robustPeak, sequential } from "./scale";
 
@@ -28,6 +29,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "identifiability",
     help: "1 − rank / classes: how near the class is to the top, read at each token",
     make: (asked) => rankField(asked, true),
+    ofLens: true,
     at: "point",
     ofClass: true,
   },
@@ -35,6 +37,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "rank",
     help: "how many classes have a larger logit; 0 is best",
     make: (asked) => rankField(asked, false),
+    ofLens: true,
     at: "point",
     ofClass: true,
   },
@@ -42,6 +45,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "logit",
     help: "class logit of each token through the final norm and the classifier",
     make: logitField,
+    ofLens: true,
     at: "point",
     ofClass: true,
   },
@@ -49,6 +53,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "probability",
     help: "softmax of the logits over all classes",
     make: probabilityField,
+    ofLens: true,
     at: "point",
     ofClass: true,
   },
@@ -56,6 +61,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "step contribution",
     help: "change of the class logit across this sublayer",
     make: (asked) => contributionField(asked, true),
+    ofLens: true,
     at: "increment",
     ofClass: true,
   },
@@ -70,6 +76,7 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     name: "top class",
     help: "the class with the largest logit at each token",
     make: topField,
+    ofLens: true,
     at: "point",
   },
   attention: {
@@ -147,9 +154,15 @@ function shownField(store: Store, classes: Classes): Field {
 }
 
 function passField(store: Store, data: Data, classes: Classes): Field {
-  const { name, at, make } = FIELDS[store.state.reading.value];
+  const { name, at, ofLens, make } = FIELDS[store.state.reading.value];
+  const { snapshot, readings } = data;
   // Image tokens that can no longer reach the output are still readable, but that must be said.
-  const lost = at && data.snapshot.meta.unreachable?.includes(store.point.value);
+  const lost = at && snapshot.meta.unreachable?.includes(store.point.value);
   const caution = lost ? "Nothing reads image tokens from here on: they cannot change the output." : "";
-  return make(question(store, data, classes, name, caution));
+  const through = ofLens ? readings : readings.base;
+  const field = make(question(store, { snapshot, readings: through }, classes, name, caution));
+  if (!through.lens || field.state !== "ready") return field;
+  const title = `${field.title}, ${through.lens.label} lens`;
+  const known = through.defined(store.point.value, snapshot.prefix);
+  return { ...field, title, blank: known ? "" : undefinedHere(through.lens), note: known ? field.note : "" };
 }

@@ -5,12 +5,13 @@ import { assign, entitle, h, say, svg } from "../core/dom";
 import { onFrame } from "../core/frame";
 import { type Contribution, SHOWN } from "../core/state";
 import type { Store } from "../core/store";
+import { undefinedHere } from "../fields/lens";
 import { describe, draw, summary } from "./bars/draw";
 import { modelOf, valuesOf } from "./bars/model";
 import { scaleSwitch, segmented } from "./controls";
 import { root, widthOf } from "./parts";
 import { OWN_KEYS, Roving, stepKey } from "./roving";
-import { subject, tokensName } from "./words";
+import { lensName, subject, tokensName } from "./words";
 
 const READINGS: readonly (readonly [Contribution, string])[] = [
   ["direct", "Direct"],
@@ -23,6 +24,9 @@ const WHY: Record<Contribution, string> = {
   step: "How far the lens logit moves across each sublayer; adds up along the depth.",
   paper: "Lens logit of each sublayer’s output alone; the line across is the block’s input.",
 };
+
+/** A fitted lens reads what is added without its offset, and the block's input with it. */
+const NO_OFFSET = "This lens reads what is added without its offset.";
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "chart csw-bars", "Contributions of attention and MLP");
@@ -75,8 +79,21 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const now = model.value;
     const { snapshot } = store.data.value;
     const where = tokensName(snapshot, store.activeTokens.value);
-    entitle(title, "Added to ", h("b", {}, subject(store, snapshot)), ` at ${where}`);
-    say(why, WHY[state.contribution.value]);
+    const mode = state.contribution.value;
+    entitle(
+      title,
+      "Added to ",
+      h("b", {}, subject(store, snapshot)),
+      ` at ${where}${mode === "direct" ? "" : lensName(store)}`,
+    );
+    const lens = mode === "direct" ? undefined : store.data.value.readings.lens;
+    const open = lens && typeof now !== "string" && now.shown.parts.some(({ value }) => Number.isNaN(value));
+    say(
+      why,
+      [WHY[mode], lens && mode === "paper" && NO_OFFSET, open && undefinedHere(lens)]
+        .filter(Boolean)
+        .join(" "),
+    );
     const missing = typeof now === "string";
     empty.hidden = !missing;
     sum.hidden = readout.hidden = missing;

@@ -11,7 +11,8 @@ import { curvesOf, type Measure } from "./slider/curves";
 import { playButton } from "./slider/play";
 import { spark } from "./slider/spark";
 import { ticks } from "./slider/ticks";
-import { placeName } from "./words";
+import { trustCurve } from "./slider/trust";
+import { lensName, placeName } from "./words";
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "slider", "Layer slider");
@@ -42,7 +43,12 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     h("div", { class: "csw-slider-foot" }, kindsOf(store, abort), first, toggle),
   );
   const width = widthOf(body, abort);
-  body.append(spark(store, abort, width, curves, go), range, ticks(store, abort, width));
+  body.append(
+    spark(store, abort, width, curves, go),
+    range,
+    ticks(store, abort, width),
+    trustCurve(store, abort, width),
+  );
 
   listen(range, abort, { input: () => go(range.valueAsNumber) });
   listen(toggle, abort, {
@@ -75,12 +81,13 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const now = curves.shown.value;
     const own = now ? now[position] : Number.NaN;
     const digits = rank ? (Number.isInteger(own) ? count(own) : number(own, 1)) : number(own);
-    const shown = Number.isNaN(own) ? "…" : about + digits;
+    const waiting = readings.lens ? "undefined" : "…";
+    const shown = Number.isNaN(own) ? waiting : about + digits;
     const before = state.shown.value === "difference" && curves.before.value;
     const change = before && now ? ` (${signed(own - before[position], rank ? 1 : 2)})` : "";
     const unit = rank ? ` of ${count(snapshot.C)}` : "";
     const at = ` at ${placeName(snapshot, store.activeTokens.value)}`;
-    entitle(value, `${name}: ${measure.value} `, h("b", {}, shown), unit + change + at);
+    entitle(value, `${name}: ${measure.value} `, h("b", {}, shown), unit + change + at + lensName(store));
     const stands = `${what}${reads ? `, ${reads} it` : ""}`;
     assign(range, { "aria-valuetext": `${stands}: ${measure.value} of ${name} ${shown}${unit}${at}` });
 

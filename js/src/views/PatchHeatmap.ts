@@ -6,6 +6,7 @@ import { approximateNote } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
 import { FIELDS, fieldOf, pairOf } from "../fields";
+import { lensCaption } from "../fields/lens";
 import { passChoice } from "./controls";
 import { chips } from "./heatmap/chips";
 import { optionsRow, readingRow } from "./heatmap/controls";
@@ -79,7 +80,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
       say(names[i], snapshot.shortName(id));
     });
     const ready = f.state === "ready";
+    const through = FIELDS[f.reading].ofLens && snapshot.lenses.length > 0;
     const notes = [
+      through ? lensCaption(store) : "",
       shared.pixels.problem.value,
       ready ? f.note : "",
       f.approximate ? approximateNote(snapshot.meta) : "",

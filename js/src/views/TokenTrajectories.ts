@@ -11,7 +11,7 @@ import { OWN_KEYS } from "./roving";
 import { Legend } from "./trajectories/legend";
 import { hoveredLine, linesOf, type Measure, objectTokens } from "./trajectories/lines";
 import { Plot } from "./trajectories/plot";
-import { subject } from "./words";
+import { lensName, subject } from "./words";
 
 const MEASURES: readonly (readonly [Measure, string])[] = [
   ["rank", "Rank"],
@@ -94,7 +94,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const id = state.class_index.value;
     const of = kind === "logit" ? subject(store, snapshot) : snapshot.shortName(id);
     const outputs = state.stream.value === "output" ? " in sublayer outputs" : "";
-    entitle(title, `${TITLES[kind]} of `, h("b", {}, of), outputs);
+    entitle(title, `${TITLES[kind]} of `, h("b", {}, of), outputs + lensName(store));
     rough.hidden = kind === "logit" || !readings.ranksApproximate(id);
     log.hidden = kind !== "rank";
     const missing = typeof now === "string";

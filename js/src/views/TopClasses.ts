@@ -5,11 +5,13 @@ import { range } from "../core/collections";
 import { assign, button, dataAt, entitle, h, listen, say, setPressed } from "../core/dom";
 import { count, hundredths, number, percent, shortName } from "../core/format";
 import { onFrame } from "../core/frame";
+import type { Readings } from "../core/readings";
 import type { Store } from "../core/store";
+import { ofSomeClasses, undefinedHere } from "../fields/lens";
 import { meanRank, topClasses } from "./classes/ranking";
 import { root } from "./parts";
 import { OWN_KEYS, walk } from "./roving";
-import { tokensName } from "./words";
+import { lensName, tokensName } from "./words";
 
 const COUNT = 8;
 
@@ -58,7 +60,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     const other = state.compare_index.value;
     const tokens = store.activeTokens.value;
     const point = store.point.value;
-    entitle(title, h("b", {}, tokensName(snapshot, tokens)), ` ${where(store)}`);
+    entitle(title, h("b", {}, tokensName(snapshot, tokens)), ` ${where(store)}${lensName(store)}`);
     rows.forEach(({ item, choice, name, logit, share }, i) => {
       const entry = now[i];
       item.hidden = !entry;
@@ -77,7 +79,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       say(logit, number(hundredths(entry.logit)));
       say(share, percent(entry.probability));
     });
-    say(few, caveat(store.data.value.readings.all.logits(point) !== null, tokens.length, now.length));
+    say(few, caveat(store.data.value.readings, point, tokens.length, now.length));
     few.hidden = few.textContent === "";
     const parts: (Node | string)[] = [];
     for (const [c, kind] of [
@@ -87,7 +89,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       if (c === null) continue;
       const own = meanRank(store.data.value, c, point, tokens);
       const about = store.data.value.readings.ranksApproximate(c) ? "≈ " : "";
-      const waiting = tokens.length === 0 ? "–" : "…";
+      const waiting = tokens.length === 0 || store.data.value.readings.lens ? "–" : "…";
       const place =
         own === null || Number.isNaN(own) ? waiting : about + (own % 1 === 0 ? count(own) : own.toFixed(1));
       parts.push(
@@ -115,7 +117,10 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
 }
 
 /** Only every token's own top classes are stored with large snapshots: a mean over tokens may miss some. */
-function caveat(all: boolean, tokens: number, classes: number): string {
+function caveat(readings: Readings, point: number, tokens: number, classes: number): string {
+  const all = readings.all.logits(point) !== null;
+  const { lens } = readings;
+  if (lens && classes === 0) return lens.classes ? ofSomeClasses(readings) : undefinedHere(lens);
   if (classes === 0)
     return tokens > 1 ? "Only the top classes of single tokens were saved: select one token." : "…";
   return all || tokens === 1 ? "" : "Among the classes that were saved.";

@@ -1,5 +1,6 @@
 /** Words that several views use. */
 
+import type { Data } from "../core/passes";
 import type { Snapshot } from "../core/snapshot";
 import type { Store } from "../core/store";
 import { notAtHand } from "../fields/field";
@@ -10,6 +11,12 @@ export function subject(store: Store, snapshot: Snapshot): string {
   const name = snapshot.shortName(class_index.value);
   const other = compare_index.value;
   return other === null ? name : `${name} − ${snapshot.shortName(other)}`;
+}
+
+/** ", jacobian lens"; nothing for the logit lens. */
+export function lensName(store: Store): string {
+  const { lens } = store.data.value.readings;
+  return lens ? `, ${lens.label} lens` : "";
 }
 
 /** "[CLS]", "patch 3, 4" or "mean of 5 tokens". */
@@ -23,9 +30,10 @@ export function placeName(snapshot: Snapshot, tokens: readonly number[]): string
 }
 
 /** Why there is nothing to see for a class yet, or at all. */
-export function absence(store: Store, name: string): string {
-  const { payload } = store.data.value.snapshot.meta;
+export function absence(store: Store, { snapshot, readings }: Data, id: number): string {
+  const name = snapshot.shortName(id);
+  const { payload } = snapshot.meta;
   if (!store.live && payload.ranks_only)
     return "Only ranks and top classes are in this page, no logits or contributions.";
-  return notAtHand(store, name);
+  return notAtHand(store, name, readings, id);
 }

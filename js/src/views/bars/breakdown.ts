@@ -1,15 +1,24 @@
 /** What every increment of the residual stream adds to a class: three readings. Pure. */
 
+import { range } from "../../core/collections";
 import type { Kind as Increment, Points } from "../../core/points";
 import type { Contribution } from "../../core/state";
 
 export type Kind = Increment | "bias";
 
-/** The statistics of a pass that the readings need; a Snapshot has them. */
-export interface Statistics {
+/** Sizes of a pass; a Snapshot has them. */
+export interface Sizes {
   readonly points: Points;
   readonly V: number;
-  readonly sigma: Float32Array; // [S, T']
+}
+
+/** What is known of a class. */
+export interface Known {
+  /** Contributions of the increments to the final logit [N, T']. */
+  readonly direct: Float32Array;
+  /** Through the lens [S, T']. */
+  readonly logits: Float32Array;
+  readonly offset: number;
 }
 
 export interface Part {
@@ -33,49 +42,43 @@ export interface Breakdown {
 }
 
 /**
- * Mean over `tokens` of what each increment contributes to the class with folded readings `raw` [N, T'] and
- * offset `c`. All three readings are linear in (raw, c): a difference of classes is a difference of breakdowns.
+ * Mean over `tokens` of what each increment contributes to a class. All three readings are linear in what is known of it: a
+ * difference of classes is a difference of breakdowns.
  *
- * direct: raw(increment) / sigma(x_L)                       sums, with c, to the logit
+ * direct: raw(increment) / sigma(x_L)                       sums, with the offset, to the logit
  * step:   lens(after the increment) - lens(before it)       telescopes from lens(x_0) to the logit
  * paper:  lens(increment), beside lens(input of its block)
  */
 export function breakdown(
-  { points, V, sigma }: Statistics,
-  raw: Float32Array,
-  c: number,
+  { points, V }: Sizes,
+  { direct, logits, offset }: Known,
   tokens: readonly number[],
   reading: Contribution,
 ): Breakdown {
-  const { N, S } = points;
-  const values = new Float64Array(N);
-  const inputs = new Float64Array(N);
-  let logit = 0;
-  for (const t of tokens) {
-    const final = sigma[(S - 1) * V + t];
-    const lens = new Float64Array(N);
+  const { N } = points;
+  const mean = (all: Float32Array, row: number) => {
     let sum = 0;
-    for (let n = 0; n < N; n++) {
-      const own = raw[n * V + t];
-      sum += own;
-      lens[n] = sum / sigma[points.at(n, "residual") * V + t] + c;
-      inputs[n] += lens[points.blockInput(n)] / tokens.length;
-      let value = own / final;
-      if (reading === "step") value = n === 0 ? lens[0] : lens[n] - lens[n - 1];
-      if (reading === "paper") value = n === 0 ? lens[0] : own / sigma[points.at(n, "output") * V + t] + c;
-      values[n] += value / tokens.length;
-    }
-    logit += lens[N - 1] / tokens.length;
-  }
+    for (const t of tokens) sum += all[row * V + t] / tokens.length;
+    return sum;
+  };
+  const after = range(N, (n) => mean(logits, points.at(n, "residual")));
+  const inputs = range(N, (n) => after[points.blockInput(n)]);
+  const values = range(N, (n) => {
+    if (reading === "direct") return mean(direct, n);
+    if (n === 0) return after[0];
+    return reading === "step" ? after[n] - after[n - 1] : mean(logits, points.at(n, "output"));
+  });
+  const logit = after[N - 1];
   const parts: Part[] = [];
-  const sums = { embedding: 0, attention: 0, mlp: 0, block: 0, bias: reading === "direct" ? c : 0 };
+  const sums = { embedding: 0, attention: 0, mlp: 0, block: 0, bias: reading === "direct" ? offset : 0 };
   for (let n = 0; n < N; n++) {
     const kind = points.kind(n);
     const reference = reading === "paper" && n > 0 ? inputs[n] : null;
     parts.push({ kind, position: n, block: points.place(n).block, value: values[n], reference });
     sums[kind] += values[n];
   }
-  if (reading === "direct") parts.push({ kind: "bias", position: -1, block: -1, value: c, reference: null });
+  if (reading === "direct")
+    parts.push({ kind: "bias", position: -1, block: -1, value: offset, reference: null });
   const { embedding, attention, mlp, block, bias } = sums;
   return { parts, embedding, attention, mlp: mlp + block, bias, logit };
 }
@@ -98,6 +101,6 @@ export function difference(a: Breakdown, b: Breakdown): Breakdown {
 
 /** In how many blocks a sublayer's own reading exceeds that of the block's input. */
 export function exceeding(parts: readonly Part[], kind: Kind): [number, number] {
-  const own = parts.filter((p) => p.kind === kind && p.reference !== null);
+  const own = parts.filter((p) => p.kind === kind && p.reference !== null && !Number.isNaN(p.value));
   return [own.filter((p) => p.value > (p.reference ?? 0)).length, own.length];
 }

@@ -17,19 +17,32 @@ export interface Model {
   readonly terms: readonly (readonly [string, Breakdown])[];
 }
 
+/** Direct contributions are to the final logit, and so the logit lens's. */
+const through = ({ readings }: Data, mode: Contribution) => (mode === "direct" ? readings.base : readings);
+
 /** The bars of the passes before and after an intervention, or of the change; or why there is nothing. */
 export function modelOf(store: Store, shown: Shown): Model | string {
   const mode = store.state.contribution.value;
   const [data, before] = store.passes(shown);
-  const of = ({ snapshot, readings }: Data, id: number): Breakdown | null => {
-    const raw = readings.increments(id);
-    return raw && breakdown(snapshot, raw, snapshot.offset[id], store.activeTokens.value, mode);
+  const of = (pass: Data, id: number): Breakdown | null => {
+    const readings = through(pass, mode);
+    const [direct, logits] = [readings.direct(id), readings.logits(id)];
+    return (
+      direct &&
+      logits &&
+      breakdown(
+        pass.snapshot,
+        { direct, logits, offset: pass.snapshot.offset[id] },
+        store.activeTokens.value,
+        mode,
+      )
+    );
   };
   const terms: [string, Breakdown][] = [];
   for (const id of store.classes.value) {
     const name = data.snapshot.shortName(id);
     const own = of(data, id);
-    if (!own) return absence(store, name);
+    if (!own) return absence(store, { ...data, readings: through(data, mode) }, id);
     const base = before && of(before, id);
     terms.push([name, base ? difference(own, base) : own]);
   }

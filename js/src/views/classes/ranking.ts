@@ -2,6 +2,7 @@
 
 import { logSumExpOf, topOf } from "../../core/derive";
 import type { Data } from "../../core/passes";
+import { arrayOf } from "../../core/snapshot";
 
 export interface Entry {
   readonly id: number;
@@ -28,14 +29,19 @@ function meanLogits(
 function normalisers({ snapshot, readings }: Data, point: number, tokens: readonly number[]): number[] {
   const { C, V } = snapshot;
   const all = readings.all.logits(point);
-  const stored = snapshot.floats("lse");
+  const stored = snapshot.floats(arrayOf(readings.number, "lse"));
   const row = snapshot.rowOf(point);
   return tokens.map((t) =>
     all ? logSumExpOf(all, C, V, t) : ((row < 0 ? undefined : stored?.[row * V + t]) ?? Number.NaN),
   );
 }
 
-export function topClasses(data: Data, point: number, tokens: readonly number[], count: number): Entry[] {
+/** Of `tokens`, those that the lens can read here. */
+const readable = ({ readings }: Data, point: number, tokens: readonly number[]) =>
+  tokens.filter((t) => readings.defined(point, t));
+
+export function topClasses(data: Data, point: number, given: readonly number[], count: number): Entry[] {
+  const tokens = readable(data, point, given);
   if (tokens.length === 0) return [];
   const { snapshot, readings } = data;
   const { V } = snapshot;
@@ -57,7 +63,7 @@ export function topClasses(data: Data, point: number, tokens: readonly number[],
   // Only the stored best of every token: candidates whose reading is known at each of them.
   const candidates = new Map<number, Entry>();
   for (const t of tokens) {
-    for (const { id, logit } of snapshot.storedTop(point, t) ?? []) {
+    for (const { id, logit } of readings.all.top(point, t) ?? []) {
       if (candidates.has(id)) continue;
       const own = readings.logits(id);
       if (!own && tokens.length > 1) continue;
@@ -71,8 +77,9 @@ export function topClasses(data: Data, point: number, tokens: readonly number[],
 }
 
 /** Mean rank of a class over the tokens; null when the class is not at hand, NaN when not counted yet. */
-export function meanRank(data: Data, id: number, point: number, tokens: readonly number[]): number | null {
+export function meanRank(data: Data, id: number, point: number, given: readonly number[]): number | null {
   const ranks = data.readings.ranks(id);
   if (!ranks) return null;
+  const tokens = readable(data, point, given);
   return tokens.reduce((sum, t) => sum + ranks[point * data.snapshot.V + t], 0) / tokens.length;
 }

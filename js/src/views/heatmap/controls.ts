@@ -4,11 +4,19 @@ import type { ReadonlySignal } from "@preact/signals-core";
 import { DIVERGING, type MapName, SEQUENTIAL } from "../../core/color";
 import { button, h, listen, say } from "../../core/dom";
 import { watch } from "../../core/frame";
-import { type Importance, type ImportanceOf, READINGS, type Reading, type State } from "../../core/state";
+import {
+  DEFAULTS,
+  type Importance,
+  type ImportanceOf,
+  READINGS,
+  type Reading,
+  type State,
+} from "../../core/state";
 import type { Store } from "../../core/store";
 import { FIELDS } from "../../fields";
 import type { Field } from "../../fields/field";
 import { METHOD_NAMES } from "../../fields/importance";
+import { questionOf } from "../../fields/lens";
 import { checkbox, options, segmented, select } from "../controls";
 
 const COLOR_NAMES: Readonly<Record<MapName, string>> = {
@@ -25,6 +33,7 @@ export function readingRow(store: Store, abort: AbortSignal): HTMLElement {
     "div",
     { class: "csw-bar-row" },
     readingSelect(store, abort),
+    lensSelect(store, abort),
     ...importanceSelects(store, abort),
     streamChoice(store, abort),
     backButton(store, abort),
@@ -52,6 +61,21 @@ function readingSelect(store: Store, abort: AbortSignal): HTMLElement {
       store.set(name === undefined ? { reading: reading as Reading } : { reading: "map", map_name: name });
     },
   });
+  return node;
+}
+
+/** Through which lens the tokens are read, in all views. */
+function lensSelect(store: Store, abort: AbortSignal): HTMLElement {
+  const node = select("Lens");
+  watch(abort, () => {
+    const { snapshot, readings } = store.baseline.value;
+    const labels = [DEFAULTS.lens, ...snapshot.lenses.map(({ label }) => label)];
+    node.hidden = labels.length < 2;
+    node.replaceChildren(...options(labels.map((label) => [label, `${label} lens`])));
+    node.value = readings.lens?.label ?? DEFAULTS.lens;
+    node.title = `Read through this lens: ${questionOf(readings.lens)} (key L)`;
+  });
+  listen(node, abort, { change: () => store.set({ lens: node.value }) });
   return node;
 }
 

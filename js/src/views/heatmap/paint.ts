@@ -8,6 +8,8 @@ import { type Base, canvasOf } from "./picture";
 
 /** What shows through: all of the grey picture from an opacity of 1 / 1.6 on, and its light and dark by 0.4 of the map's. */
 const [GREY, LIGHT] = [1.6, 0.4];
+/** Pixels between the lines where there is no value. */
+const HATCH = 9;
 
 export interface Scene {
   readonly snapshot: Snapshot;
@@ -90,7 +92,8 @@ function paintMap(context: CanvasRenderingContext2D, canvas: HTMLCanvasElement, 
     context.clearRect(0, 0, width, height);
     context.fillRect(0, 0, width, height);
   }
-  if (opacity > 0) {
+  if (scene.field.blank) hatch(context, canvas, scene.ratio);
+  else if (opacity > 0) {
     const overlay = overlayOf(canvas, scene);
     context.globalAlpha = opacity;
     context.imageSmoothingEnabled = scene.smooth;
@@ -104,6 +107,19 @@ function paintMap(context: CanvasRenderingContext2D, canvas: HTMLCanvasElement, 
     }
   }
   context.globalAlpha = 1;
+}
+
+/** Slanted lines over the whole picture: there is no value. */
+function hatch(context: CanvasRenderingContext2D, { width, height }: HTMLCanvasElement, ratio: number): void {
+  const lines = new Path2D();
+  for (let x = -height; x < width; x += HATCH * ratio) {
+    lines.moveTo(x, height);
+    lines.lineTo(x + height, 0);
+  }
+  context.globalAlpha = 1;
+  context.strokeStyle = "rgb(255 255 255 / 60%)";
+  context.lineWidth = ratio;
+  context.stroke(lines);
 }
 
 /** Objects, in white on black: to be seen on any picture. */

@@ -88,8 +88,9 @@ export function pane(
     const f = field.value;
     if (!f) return;
     const ready = f.state === "ready";
-    say(curtain, ready ? "" : f.note);
-    curtain.hidden = ready;
+    const words = ready ? f.blank : f.note;
+    say(curtain, words);
+    curtain.hidden = words === "";
     assign(picture, {
       "aria-label": `${f.title}, ${points.name(store.position.value)}`,
       "aria-busy": String(f.state === "pending"),

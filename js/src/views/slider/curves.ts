@@ -39,7 +39,8 @@ export function curvesOf(store: Store, measure: Signal<Measure>): Curves {
     best: computed(() => {
       const ranks = curve(data.value, "rank");
       const known = ranks?.filter((v) => !Number.isNaN(v)) ?? [];
-      const open = ranks && known.length < ranks.length && !data.value.snapshot.sparse;
+      const open =
+        ranks && known.length < ranks.length && !data.value.snapshot.sparse && !data.value.readings.lens;
       if (!ranks || known.length === 0 || open) return null;
       const rank = Math.min(...known);
       return { rank, position: ranks.indexOf(rank) };

@@ -14,6 +14,10 @@ const HEIGHT = 48;
 const PAD = 6;
 /** The thumb's width: the first and the last position are half of it inside. */
 const THUMB = 16;
+
+/** Where a position of the slider stands, of `count`, in `width` pixels. */
+export const placeOf = (position: number, count: number, width: number): number =>
+  THUMB / 2 + (position / Math.max(1, count - 1)) * (width - THUMB);
 /** Ranks up to this one always have room. */
 const ROOM = 9;
 
@@ -57,8 +61,8 @@ export function spark(
     const base = curves.before.value;
     // On paper the page is narrower than what was drawn.
     assign(node, { viewBox: `0 0 ${width.value} ${HEIGHT}` });
-    const last = Math.max(1, snapshot.N - 1);
-    const x = (p: number) => THUMB / 2 + (p / last) * (width.value - THUMB);
+    const { N } = snapshot;
+    const x = (p: number) => placeOf(p, N, width.value);
     const known = [now, base, curves.unshown.value].flatMap((curve) =>
       [...(curve ?? [])].filter((v) => !Number.isNaN(v)),
     );
@@ -77,7 +81,7 @@ export function spark(
     const whole = now !== null && !now.some(Number.isNaN);
     assign(line, { d });
     assign(before, { d: draw(base) });
-    assign(area, { d: whole ? `${d}L${x(last)} ${HEIGHT}L${x(0)} ${HEIGHT}Z` : "" });
+    assign(area, { d: whole ? `${d}L${x(N - 1)} ${HEIGHT}L${x(0)} ${HEIGHT}Z` : "" });
     const at = x(position);
     const level = now && !Number.isNaN(now[position]) ? y(now[position]) : HEIGHT / 2;
     assign(dot, { cx: at, cy: level, visibility: known.length > 0 ? "visible" : "hidden" });

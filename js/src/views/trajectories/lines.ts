@@ -144,7 +144,7 @@ export function linesOf(store: Store, measure: Measure, object: ObjectTokens | n
   const other = compare_index.value;
   for (const c of [class_index.value, measure === "logit" ? other : null]) {
     if (c !== null && !(measure === "logit" ? readings.has(c) : readings.ranked(c)))
-      return absence(store, snapshot.shortName(c));
+      return absence(store, data, c);
   }
   const read = reader(store, data, measure);
   const name = snapshot.tokenName(output);

@@ -52,7 +52,7 @@ export function pinnedSelect(
     }
     const kept = pinOf(store, steps.value);
     if (live) node.value = String(kept ? pins.value.indexOf(kept) : -1);
-    else if (intervened.value) node.value = String(pinned.value.indexOf(intervened.value));
+    else if (intervened.value) node.value = String(store.pinnedShown);
   });
   return node;
 }

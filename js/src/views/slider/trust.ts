@@ -1,0 +1,48 @@
+/** How far the lens can be trusted, under the slider: one measure over the blocks, beside that of the logit lens. */
+
+import { computed, type ReadonlySignal, signal } from "@preact/signals-core";
+import { linePath } from "../../charts/marks";
+import { linear } from "../../charts/scale";
+import { assign, button, entitle, h, listen, svg } from "../../core/dom";
+import { onFrame } from "../../core/frame";
+import type { Store } from "../../core/store";
+import { type Trust, trustAt, trustOf } from "../../fields/lens";
+import { placeOf } from "./spark";
+
+/** Pixels; the height is also that of `.csw-trust svg`. */
+const [HEIGHT, PAD] = [26, 4];
+
+export function trustCurve(store: Store, abort: AbortSignal, width: ReadonlySignal<number>): HTMLElement {
+  const [own, logit] = ["line", "before"].map((name) => svg("path", { class: `csw-spark-${name}` }));
+  const stem = svg("line", { class: "csw-spark-stem", y1: 0, y2: HEIGHT });
+  const chart = svg("svg", { "aria-hidden": "true" }, stem, logit, own);
+  const words = button({ class: "csw-link" });
+  const node = h("div", { class: "csw-trust" }, chart, words);
+  const chosen = signal(0);
+  const known = computed(() => trustOf(store));
+  listen(words, abort, {
+    click: () => {
+      chosen.value++;
+    },
+  });
+  onFrame(abort, () => {
+    const { points, N } = store.baseline.value.snapshot;
+    const trust: Trust | undefined = known.value[chosen.value % known.value.length];
+    node.hidden = !trust;
+    if (!trust) return;
+    const all = [...trust.own, ...trust.logit].filter((v) => !Number.isNaN(v));
+    const y = linear(Math.min(0, ...all), Math.max(1, ...all), HEIGHT - PAD, PAD);
+    const line = (values: readonly number[]) =>
+      linePath(
+        values.map((v, block) => [placeOf(points.position(block, "mlp"), N, width.value), y(v)] as const),
+      );
+    const at = placeOf(store.position.value, N, width.value);
+    assign(chart, { viewBox: `0 0 ${width.value} ${HEIGHT}` });
+    assign(own, { d: line(trust.own) });
+    assign(logit, { d: line(trust.logit) });
+    assign(stem, { x1: at, x2: at });
+    entitle(words, `Trust: ${trust.name} `, h("b", {}, trustAt(trust, store.state.block.value)));
+    words.disabled = known.value.length < 2;
+  });
+  return node;
+}
