@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.base import Intervention
 
-CAPTURED = ("classes", "payload", "mask", "objects", "label", "title")
+CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses")
 """How a session that is given a trace has it captured; see `Trace.snapshot`."""
 
 
@@ -46,7 +46,8 @@ class Session(Widget):
         What-if states to begin with; see `pins`.
     **state
         Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
-        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes`` and ``payload`` of `Trace.snapshot`.
+        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload`` and ``lenses`` of
+        `Trace.snapshot`.
 
     Attributes
     ----------
@@ -62,6 +63,8 @@ class Session(Widget):
         Selected tokens; empty: the token from which the model's output is read.
     reading : str
         What the heatmap shows: one of ``state.CHOICES["reading"]``.
+    lens : str
+        Through which lens tokens are read: ``"logit"``, or the label of one of the snapshot's fitted lenses.
     contribution : ``"direct"``, ``"step"`` or ``"paper"``
         How attention and MLP are compared.
     head : list [block, head] or None
@@ -97,6 +100,7 @@ class Session(Widget):
     stream = state_trait("stream")
     tokens = state_trait("tokens")
     reading = state_trait("reading")
+    lens = state_trait("lens")
     contribution = state_trait("contribution")
     head = state_trait("head")
     importance = state_trait("importance")
@@ -169,6 +173,8 @@ class Session(Widget):
             self.tokens = [i for i in self.tokens if i < _token_count(new)]
             if self.head and not _has_head(new, self.head):
                 self.head = None
+            if self.lens not in _lens_labels(new):
+                self.lens = STATE["lens"].default
             self._snapshot = new.pack()
 
     @property
@@ -262,6 +268,14 @@ class Session(Widget):
             raise t.TraitError(f"tokens must be in 0..{count - 1}, got {bad}")
         return list(dict.fromkeys(proposal["value"]))
 
+    @t.validate("lens")
+    def _valid_lens(self, proposal: Any) -> Any:
+        known = _lens_labels(self._current)
+        if proposal["value"] not in known:
+            hint = "" if len(known) > 1 else "; fitted lenses are given with the trace: Explorer(trace, lenses=[lens])"
+            raise t.TraitError(f"lens must be {' or '.join(map(repr, known))}, got {proposal['value']!r}{hint}")
+        return proposal["value"]
+
     @t.validate("head")
     def _valid_head(self, proposal: Any) -> Any:
         value, model = proposal["value"], self._current.meta["model"]
@@ -303,6 +317,11 @@ def not_of_a_snapshot(options: Iterable[str]) -> str:
 def _token_count(snapshot: Snapshot) -> int:
     tokens = snapshot.meta["tokens"]
     return int(tokens["count"]) + int(tokens["pooled"])
+
+
+def _lens_labels(snapshot: Snapshot) -> list[str]:
+    """What can be read through: the logit lens and the fitted ones."""
+    return [STATE["lens"].default, *(lens["label"] for lens in snapshot.meta.get("lenses", []))]
 
 
 def _has_head(snapshot: Snapshot, head: Sequence[int]) -> bool:

@@ -58,8 +58,17 @@ describe("every view", () => {
   it.each(Object.keys(VIEWS))(
     "%s mounts on every fixture, follows all state, and leaves nothing",
     async (view) => {
-      for (const name of ["all", "all_pooled", "all_parallel", "classes", "increments"]) {
+      for (const name of [
+        "all",
+        "all_pooled",
+        "all_parallel",
+        "classes",
+        "increments",
+        "lens",
+        "lens_classes",
+      ]) {
         const store = open(name);
+        store.set({ lens: "jacobian" });
         const own = new AbortController();
         mountView(view, el, store, own.signal);
         expect(el.querySelector(".csw-problem")).toBeNull();

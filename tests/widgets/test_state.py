@@ -20,7 +20,7 @@ from classspace_widgets.widgets.linking import DEFAULT, LINKABLE
 # Of every value another one than where it starts, which the fixture can show.
 OTHER: dict[str, Any] = {
     "class_index": 1, "compare_index": 4, "block": 1, "sublayer": "attention", "stream": "output", "tokens": [2, 3],
-    "reading": "importance", "contribution": "paper", "head": [2, 1], "importance": "chefer", "importance_of": "head",
+    "reading": "importance", "lens": "jacobian", "contribution": "paper", "head": [2, 1], "importance": "chefer", "importance_of": "head",
     "side_by_side": True, "map_name": "mine", "colormap": "magma", "opacity": 0.25, "smooth": True, "outline": False,
     "shown": "difference",
 }  # fmt: skip
@@ -55,15 +55,27 @@ def test_every_choice_is_taken_and_no_other(name):
 
 
 def test_an_exported_page_opens_in_the_state_of_its_session(tmp_path):
-    out = export_html(Explorer(synthetic("all"), **OTHER), tmp_path / "page.html")
+    out = export_html(Explorer(synthetic("all", lenses=True), **OTHER), tmp_path / "page.html")
     text = out.path.read_text(encoding="utf-8")
     state = json.loads(html.unescape(text.partition('data-state="')[2].partition('"')[0]))
     assert state == OTHER
 
 
+def test_a_lens_is_one_of_the_snapshots_and_stays_while_there_is_one():
+    session = Session(synthetic("all", lenses=True), lens="jacobian")
+    with pytest.raises(Exception, match="lens must be 'logit' or 'jacobian' or 'translator' or 'jacobian 2', got 'probe'"):
+        session.lens = "probe"
+    session.snapshot = synthetic("classes", lenses=True)
+    assert session.lens == "jacobian"
+    session.snapshot = synthetic("all")
+    assert session.lens == "logit"
+    with pytest.raises(Exception, match=r"lens must be 'logit', got 'jacobian'; .*Explorer\(trace, lenses=\[lens\]\)"):
+        session.lens = "jacobian"
+
+
 def test_links_are_of_the_same_list():
     assert set(STATE) - set(LINKABLE) == {"map_name"}
-    assert DEFAULT == ("class_index", "block", "sublayer", "stream", "reading", "contribution")
+    assert DEFAULT == ("class_index", "block", "sublayer", "stream", "reading", "lens", "contribution")
     first, second = Session(synthetic("all")), Session(synthetic("all"))
     assert link(first, second, *LINKABLE).names == LINKABLE
 
