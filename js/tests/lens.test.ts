@@ -130,14 +130,13 @@ describe("the map", () => {
   it("says what the lens is, how far it can be trusted here, and where it has no map", () => {
     store.set({ ...JACOBIAN, reading: "logit", block: 1, sublayer: "mlp" });
     expect(lensCaption(store)).toBe(
-      "jacobian lens: what of this token the answer goes on to use; on held-out pictures at block 1, " +
-        "objects found (average precision) 0.67 (logit lens 0.35), agreement with the answer at the output token 0.20; " +
-        "standard error of its map 4 %.",
+      "jacobian lens: what of this token the answer goes on to use; at block 1, average precision 0.67 (logit lens 0.35) " +
+        "on held-out pictures, standard error of its map 4 %.",
     );
     expect(fieldOf(store)).toMatchObject({
       state: "ready",
       blank: "",
-      title: "logit of tabby, jacobian lens",
+      title: "logit of tabby · jacobian",
     });
     store.set({ block: L });
     const field = fieldOf(store);
@@ -162,7 +161,7 @@ describe("the map", () => {
     select.dispatchEvent(new Event("change", { bubbles: true }));
     await drawn();
     for (const view of ["slider-value", "top h3", "trajectories h3"])
-      expect(one(`.csw-${view}`).textContent).toContain(", jacobian lens");
+      expect(one(`.csw-${view}`).textContent).toContain(" · jacobian");
     expect(one(".csw-trust").hidden).toBe(false);
     expect(one(".csw-note").textContent).toContain("jacobian lens: what of this token");
     const press = () =>
@@ -175,7 +174,7 @@ describe("the map", () => {
     press();
     await drawn();
     expect([store.state.lens.value, select.value]).toEqual(["logit", "logit"]);
-    expect(one(".csw-trajectories h3").textContent).not.toContain("lens");
+    expect(one(".csw-trajectories h3").textContent).not.toContain("jacobian");
   });
 
   it("has no lens to choose where none travels", async () => {
@@ -197,15 +196,15 @@ describe("trust under the slider", () => {
     store.set({ ...JACOBIAN, block: 1, sublayer: "mlp" });
     await drawn();
     const words = one<HTMLButtonElement>(".csw-trust button");
-    expect(words.textContent).toBe("Trust: objects found (average precision) 0.67 (logit lens 0.35)");
+    expect(words.textContent).toBe("Trust: average precision 0.67 (logit lens 0.35)");
     expect(one(".csw-trust .csw-spark-line").getAttribute("d")).toMatch(/^M[^M]*L[^M]*$/);
     words.click();
     await drawn();
-    expect(words.textContent).toBe("Trust: agreement with the answer at the output token 0.20");
+    expect(words.textContent).toBe("Trust: agreement with the answer 0.20");
     words.click();
     store.set({ lens: "logit", block: 2 });
     await drawn();
-    expect(words.textContent).toBe("Trust: objects found (average precision) 0.31");
+    expect(words.textContent).toBe("Trust: average precision 0.31");
     store.set({ lens: "probe" });
     await drawn();
     expect(one(".csw-trust").hidden).toBe(true);

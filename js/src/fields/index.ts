@@ -162,7 +162,7 @@ function passField(store: Store, data: Data, classes: Classes): Field {
   const through = ofLens ? readings : readings.base;
   const field = make(question(store, { snapshot, readings: through }, classes, name, caution));
   if (!through.lens || field.state !== "ready") return field;
-  const title = `${field.title}, ${through.lens.label} lens`;
+  const title = `${field.title} · ${through.lens.label}`;
   const known = through.defined(store.point.value, snapshot.prefix);
   return { ...field, title, blank: known ? "" : undefinedHere(through.lens), note: known ? field.note : "" };
 }

@@ -9,9 +9,9 @@ import type { Store } from "../core/store";
 const OF_LOGIT = "logit: ";
 /** Measures of trust that are shown, the most telling first, and what they are called. */
 const MEASURES = {
-  "average precision": "objects found (average precision)",
-  agreement: "agreement with the answer at the output token",
-  "promise slope": "promised change that comes true",
+  "average precision": "average precision",
+  agreement: "agreement with the answer",
+  "promise slope": "promises kept",
 };
 
 /** What a lens answers. */
@@ -61,13 +61,11 @@ export function trustAt({ own, logit }: Trust, block: number): string {
 export function lensCaption(store: Store): string {
   const { lens } = store.baseline.value.readings;
   const block = store.state.block.value;
-  const known = trustOf(store).filter(({ own }) => !Number.isNaN(own[block]));
+  const known = trustOf(store).find(({ own }) => !Number.isNaN(own[block]));
   const error = lens?.error?.[store.point.value];
-  const parts = known.map((trust) => `${trust.name} ${trustAt(trust, block)}`);
-  const trust =
-    parts.length > 0
-      ? `on held-out pictures at block ${block}, ${parts.join(", ")}`
-      : "how far it can be trusted here was not measured";
-  const spread = typeof error === "number" ? `; standard error of its map ${number(100 * error, 0)} %` : "";
+  const trust = known
+    ? `at block ${block}, ${known.name} ${trustAt(known, block)} on held-out pictures`
+    : "how far it can be trusted here was not measured";
+  const spread = typeof error === "number" ? `, standard error of its map ${number(100 * error, 0)} %` : "";
   return `${lens?.label ?? "logit"} lens: ${questionOf(lens)}; ${trust}${spread}.`;
 }

@@ -90,6 +90,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     const ranks = f.reading === "rank" || f.reading === "identifiability";
     if (ranks && state.compare_index.value !== null && !split)
       notes.push("Ranks are of one class: they are not compared.");
+    note.classList.toggle("csw-long", snapshot.lenses.length > 0);
     say(note, notes.filter(Boolean).join(" "));
     note.hidden = !options.composed && note.textContent === "";
   });

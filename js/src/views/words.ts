@@ -13,10 +13,10 @@ export function subject(store: Store, snapshot: Snapshot): string {
   return other === null ? name : `${name} − ${snapshot.shortName(other)}`;
 }
 
-/** ", jacobian lens"; nothing for the logit lens. */
+/** " · jacobian"; nothing for the logit lens. */
 export function lensName(store: Store): string {
   const { lens } = store.data.value.readings;
-  return lens ? `, ${lens.label} lens` : "";
+  return lens ? ` · ${lens.label}` : "";
 }
 
 /** "[CLS]", "patch 3, 4" or "mean of 5 tokens". */

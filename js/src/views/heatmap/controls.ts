@@ -71,7 +71,7 @@ function lensSelect(store: Store, abort: AbortSignal): HTMLElement {
     const { snapshot, readings } = store.baseline.value;
     const labels = [DEFAULTS.lens, ...snapshot.lenses.map(({ label }) => label)];
     node.hidden = labels.length < 2;
-    node.replaceChildren(...options(labels.map((label) => [label, `${label} lens`])));
+    node.replaceChildren(...options(labels.map((label, i) => [label, i ? label : "logit lens"])));
     node.value = readings.lens?.label ?? DEFAULTS.lens;
     node.title = `Read through this lens: ${questionOf(readings.lens)} (key L)`;
   });
