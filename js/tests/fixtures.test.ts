@@ -9,6 +9,8 @@ interface Expected {
   readonly logits: number[][];
   readonly ranks: number[][];
   readonly direct: number[][];
+  /** Through every fitted lens; null where there is no reading. */
+  readonly lenses?: readonly Readonly<Record<"logits" | "ranks", (number | null)[][] | null>>[];
 }
 
 const folder = new URL("../../tests/fixtures/", import.meta.url);
@@ -123,6 +125,34 @@ describe("mode classes", () => {
     expect(missing.length).toBeGreaterThan(0);
     expect(readings.logits(missing[0])).toBeNull();
     expect(readings.has(-1)).toBe(false);
+  });
+});
+
+describe.each(["lenses", "lenses_classes"])("fixture %s", (name) => {
+  it("has logits, ranks and top classes through every lens, and none where a lens has no map", () => {
+    const snapshot = load(name);
+    const { S, V } = snapshot;
+    const known = (all: readonly (readonly (number | null)[])[]) => all.flat().map((v) => v ?? Number.NaN);
+    const rounded = (all: Iterable<number>) => [...all].map((v) => Math.round(1e4 * v));
+    const truth = wanted(name);
+    expect(snapshot.lenses.length).toBe(3);
+    snapshot.lenses.forEach(({ label }, n) => {
+      expect(snapshot.lensNumber(label)).toBe(n);
+      const readings = new Readings(snapshot).through(n);
+      for (const [key, { lenses }] of Object.entries(truth)) {
+        const { logits, ranks } = lenses?.[n] ?? { logits: null, ranks: null };
+        const own = readings.logits(Number(key));
+        expect(own && rounded(own)).toEqual(logits && rounded(known(logits)));
+        const counted = readings.ranks(Number(key));
+        expect(counted && [...counted]).toEqual(ranks && known(ranks));
+        for (let i = 0; ranks && i < S * V; i++) {
+          const [s, t] = [Math.floor(i / V), i % V];
+          const best = readings.all.top1(s)?.[t];
+          expect(readings.all.top(s, t)?.[0]?.id ?? -1).toBe(best);
+          if (best === Number(key)) expect(known(ranks)[i]).toBe(0);
+        }
+      }
+    });
   });
 });
 

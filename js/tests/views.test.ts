@@ -64,8 +64,8 @@ describe("every view", () => {
         "all_parallel",
         "classes",
         "increments",
-        "lens",
-        "lens_classes",
+        "lenses",
+        "lenses_classes",
       ]) {
         const store = open(name);
         store.set({ lens: "jacobian" });
