@@ -63,7 +63,9 @@ def test_an_exported_page_opens_in_the_state_of_its_session(tmp_path):
 
 def test_a_lens_is_one_of_the_snapshots_and_stays_while_there_is_one():
     session = Session(synthetic("all", lenses=True), lens="jacobian")
-    with pytest.raises(Exception, match="lens must be 'logit' or 'jacobian' or 'translator' or 'jacobian 2', got 'probe'"):
+    with pytest.raises(
+        Exception, match="lens must be 'logit' or 'jacobian' or 'translator' or 'jacobian 2', got 'probe'"
+    ):
         session.lens = "probe"
     session.snapshot = synthetic("classes", lenses=True)
     assert session.lens == "jacobian"
