@@ -46,6 +46,7 @@ _MODULES = (
     "memories",
     "metrics",
     "models",
+    "nearest",
     "plots",
     "points",
     "probing",

@@ -18,6 +18,9 @@ start programs, as PostScript starts Ghostscript."""
 IMAGE_COLUMNS = ("image", "img", "pixel_values")
 """What the column of pictures is called in rows of data sets, by habit."""
 
+LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
+"""What the column of labels is called there."""
+
 _filters = threading.Lock()
 
 

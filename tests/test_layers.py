@@ -45,6 +45,7 @@ LAYERS = (
     "interventions",
     "causal",
     "memories",
+    "nearest",
     "explain",
     "studies",
     "probing",

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 
 from classspace_widgets.capture.lenses import read_lenses, several_lenses
+from classspace_widgets.capture.neighbours import neighbours_answer
 from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
-from classspace_widgets.capture.requests import Request
+from classspace_widgets.capture.requests import MAX_NEIGHBOURS, Request
 from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.snapshot.container import pack
 from classspace_widgets.snapshot.source import Answer, Progress
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from classspace_widgets.explain.result import TokenImportance
     from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.lens import FittedLens
+    from classspace_widgets.nearest import StateBank
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import GridMeta, MapMeta, PartMeta, PayloadMode
     from classspace_widgets.snapshot.snapshot import Snapshot
@@ -43,10 +45,15 @@ class LiveSource:
         Of the one picture that the session shows (`Trace.image`).
     options : mapping
         What `capture` was called with; used again for the next picture.
+    bank : StateBank, optional
+        Of other pictures, among whose patches nearest states are looked for.
     """
 
-    def __init__(self, trace: Trace, *, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, trace: Trace, *, options: Mapping[str, Any] | None = None, bank: StateBank | None = None
+    ) -> None:
         self.trace = trace
+        self.bank = bank
         self.options = dict(options or {})
         self.intervened_trace: Trace | None = None
         """The pass with interventions that is shown beside ``trace``: its other classes are read from it."""
@@ -72,6 +79,7 @@ class LiveSource:
             "whatif": self._whatif,
             "sweep": self._sweep,
             "importance": self._importance,
+            "neighbours": self._neighbours,
         }
         if kind not in answers:
             raise ValueError(f"unknown request {kind[:60]!r}; expected one of {', '.join(sorted(answers))}")
@@ -213,6 +221,24 @@ class LiveSource:
     def _recorded(self) -> dict[str, Any]:
         """What to record again: as much as the trace at hand has."""
         return {"attention": bool(self.trace.attention_weights), "heads": bool(self.trace.head_inputs)}
+
+    # -- nearest states --------------------------------------------------------------------------------------------
+
+    def _neighbours(self, request: Request) -> Steps:
+        """Patches of the bank's pictures in the same state as a token, with small pictures of them."""
+        from classspace_widgets.nearest import neighbours
+
+        if self.bank is None:
+            raise RuntimeError(
+                "there is no state bank; take the snapshot with trace.snapshot(bank=state_bank(space, pictures))"
+            )
+        token = request.whole("token", 0, self.trace.n_tokens - 1)
+        block = request.whole("block", 0, self.trace.n_blocks)
+        yield Progress(0.1, "comparing states")
+        found = neighbours(
+            self.trace, token, self.bank, block=block, k=request.whole("k", 1, MAX_NEIGHBOURS, default=6)
+        )
+        return neighbours_answer(found)
 
     # -- sweeps and importance -------------------------------------------------------------------------------------
 

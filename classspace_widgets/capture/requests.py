@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_CLASSES = 50
 """Classes of one request; views ask for the two that are looked at, so more is a mistake."""
+MAX_NEIGHBOURS = 50
+"""Nearest states of one request; views show a few."""
 MAX_INTERVENTIONS = 100
 """Interventions of one request; a person who clicks applies a few."""
 MAX_LETTERS = 1000
@@ -48,6 +50,12 @@ class Request:
         if "class" not in self:
             raise ValueError(f"the request must name a class: class must be a whole number in 0..{count - 1}")
         return whole_number(self.params["class"], "class", 0, count - 1)
+
+    def whole(self, name: str, low: int, high: int, *, default: int | None = None) -> int:
+        """A whole number in ``low..high``."""
+        if name not in self and default is not None:
+            return default
+        return whole_number(self.params.get(name), name, low, high)
 
     def numbers(self, name: str, count: int, *, default: list[int] | None = None) -> list[int]:
         """Numbers of classes or tokens in ``0..count-1``, each once."""

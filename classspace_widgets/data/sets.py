@@ -12,10 +12,10 @@ import numpy as np
 
 from classspace_widgets.images import read_picture
 from classspace_widgets.masks import IGNORED, DatasetError
-from classspace_widgets.pictures import IMAGE_COLUMNS, open_picture, shown_name
+from classspace_widgets.pictures import IMAGE_COLUMNS, LABEL_COLUMNS, open_picture, shown_name
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
-COLUMNS = {"image": IMAGE_COLUMNS, "label": ("label", "labels", "fine_label", "class")}
+COLUMNS = {"image": IMAGE_COLUMNS, "label": LABEL_COLUMNS}
 """Usual names of columns, in the order in which they are tried."""
 # Folders in which operating systems and programs keep copies.
 _COPIES = frozenset({"__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information"})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import warnings
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.fitting.batches import batch_of, counted
 from classspace_widgets.fitting.jacobian import JacobianSums
 from classspace_widgets.fitting.passes import Target, kinds_read, residual_points, stream_values
 from classspace_widgets.fitting.translator import TranslatorSums
@@ -20,7 +20,6 @@ from classspace_widgets.lens.fitted import FittedLens, LensMismatchError
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import at_least, chosen_classes
 from classspace_widgets.models.fingerprint import known_fingerprint
-from classspace_widgets.pictures import IMAGE_COLUMNS
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -302,7 +301,7 @@ def fit_lens(
     ('jacobian', 8, ('image',))
     """
     at_least(batch_size, "batch_size", 1)
-    count = _counted(pictures)
+    count = counted(pictures)
     if unfinished is not None and Path(unfinished).is_file():
         fit = LensSums.load(unfinished, space, kind, classes=classes)
     else:
@@ -316,7 +315,7 @@ def fit_lens(
     with progress_bar(count, f"{kind} lens", "picture", show=progress) as bar:
         bar.update(min(fit.pictures, count))
         for start in range(fit.pictures, count, batch_size):
-            batch = _batch(pictures, start, min(start + batch_size, count))
+            batch, _ = batch_of(pictures, start, min(start + batch_size, count))
             fit.update(batch)
             bar.update(min(batch_size, count - start))
             if unfinished is not None and time.monotonic() - saved > SAVED_EVERY:
@@ -326,33 +325,6 @@ def fit_lens(
     if unfinished is not None:
         Path(unfinished).unlink(missing_ok=True)
     return lens
-
-
-def _counted(pictures: Any) -> int:
-    """How many pictures there are; refuses what is no sequence of them."""
-    if isinstance(pictures, (str, Path)) or not hasattr(pictures, "__len__") or not hasattr(pictures, "__getitem__"):
-        raise TypeError(
-            f"pictures must be a sequence of pictures or a data set, got {type(pictures).__name__}; give a list, or for a folder "
-            "of class folders classspace_widgets.data.image_folder(path)"
-        )
-    return len(pictures)
-
-
-def _batch(pictures: Any, start: int, end: int) -> Any:
-    """Some of the pictures, as `ClassSpace.trace` takes them."""
-    if hasattr(pictures, "shape"):
-        return pictures[start:end]
-    return [_picture(pictures[n]) for n in range(start, end)]
-
-
-def _picture(item: Any) -> Any:
-    """The picture of an item of a data set: the first part of a tuple, or the column that is called so."""
-    if isinstance(item, Mapping):
-        column = next((name for name in IMAGE_COLUMNS if name in item), None)
-        if column is None:
-            raise ValueError(f"rows must have a picture in one of the columns {IMAGE_COLUMNS}, got {sorted(item)}")
-        return item[column]
-    return item[0] if isinstance(item, (tuple, list)) else item
 
 
 def _shortly(value: Any) -> str:

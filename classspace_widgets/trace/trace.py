@@ -488,7 +488,8 @@ class Trace:
         Parameters
         ----------
         **options
-            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``, ``lenses``.
+            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``, ``lenses``; and ``bank``, a
+            `StateBank`: live views can then show the patches of other pictures that are in the same state as a token.
 
         Returns
         -------
@@ -497,9 +498,10 @@ class Trace:
         from classspace_widgets.capture import capture
         from classspace_widgets.capture.live import LiveSource
 
+        bank = options.pop("bank", None)
         made = capture(self, **options)
         kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload", "lenses") if name in options}
-        made.source = LiveSource(self.image(options.get("image", 0)), options=kept)
+        made.source = LiveSource(self.image(options.get("image", 0)), options=kept, bank=bank)
         return made
 
     def save(self, path: str | PathLike[str]) -> None:
