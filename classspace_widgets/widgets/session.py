@@ -69,7 +69,7 @@ class Session(Widget):
         How attention and MLP are compared.
     head : list [block, head] or None
         The attention head whose weights or sources are shown.
-    importance : ``"gradient"``, ``"direct"``, ``"chefer"``, ``"rollout"`` or ``"attention"``
+    importance : ``"gradient"``, ``"direct"``, ``"flow"``, ``"chefer"``, ``"rollout"`` or ``"attention"``
         By which method token importance is read (see `explain.importance`).
     importance_of : ``"all"``, ``"block"`` or ``"head"``
         Importance through all blocks, through the block of the slider, or through the chosen attention head.

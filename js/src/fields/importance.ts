@@ -11,6 +11,7 @@ import { diverging, peakOf, robustPeak, sequential } from "./scale";
 export const METHOD_NAMES: Readonly<Record<Importance, string>> = {
   gradient: "gradient",
   direct: "direct contribution",
+  flow: "flow from the embedding",
   chefer: "Chefer et al.",
   rollout: "rollout",
   attention: "attention",
@@ -19,6 +20,7 @@ export const METHOD_NAMES: Readonly<Record<Importance, string>> = {
 const METHODS: Readonly<Record<Importance, string>> = {
   gradient: "Gradient of the class logit of what attention adds, with respect to attention weights.",
   direct: "What moves straight from each token through attention to the final class logit.",
+  flow: "What each token of the embedding brings to the class logit through all blocks; adds up exactly with the biases.",
   chefer: "Chefer et al. 2021: attention weighted by its gradient, carried through the blocks.",
   rollout: "Attention carried through the blocks; the same for every class.",
   attention: "Attention of the last block, mean over heads; the same for every class.",
