@@ -1,8 +1,10 @@
 """The form in which a view is saved in a notebook, for readers without a kernel.
 
 A notebook stores two outputs beside the live view: a script that shows the working page in a frame, and a picture through
-the depth of the model.  Of the three only the first that can be shown is shown: the script's style sheet hides the others,
-and Jupyter's note that the live view's model is gone.
+the depth of the model.  Of the three only the first that can be shown is shown.  In Jupyter's own pages the script's style
+sheet hides the others, and the note that the live view's model is gone.  Anywhere else the script and the picture, which
+follows it and is known by its size, bear the session's reference: a live view of that session hides them
+(``js/src/core/saved.ts``).
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ SAVED_LIMIT = 2_000_000
 
 _SCRIPT = """
 (() => {
-  const { page, title, height } = PARTS;
+  const { session, page, title, height, picture } = PARTS;
+  // The classic notebook's element is jQuery's; pages that others make of a notebook name none.
+  const here = typeof element === "undefined" ? document.currentScript.parentElement : element[0] ?? element;
   const output = ":is(.jp-OutputArea-child, .output_area)";
   const view = `${output}:has(.csw-view)`;
   const saved = `${output}:has(.csw-saved)`;
@@ -38,16 +42,37 @@ _SCRIPT = """
     `${view} + ${saved}, ${view} + ${saved} + ${output}, ${output}:has(.csw-saved iframe) + ${output},` +
     `${output}:has(+ ${output} .csw-saved) .jupyter-widgets:not(:has(*)) { display: none; }`;
   const place = document.createElement("div");
+  /** As long as the saved form stands in the page; `load` is heard on its way down, since it does not rise. */
+  const hear = (target, type, act) => {
+    const heard = (event) => (place.isConnected ? act(event) : target.removeEventListener(type, heard, true));
+    target.addEventListener(type, heard, true);
+  };
   place.className = "csw-saved";
+  place.dataset.cswSaved = session;
+  place.style.width = "100%";
   place.append(style);
   if (page) {
     const frame = document.createElement("iframe");
     Object.assign(frame, { title, loading: "lazy", srcdoc: page });
     frame.sandbox = "allow-scripts";
-    frame.style.cssText = `width:100%;height:${height}px;border:0`;
+    frame.style.cssText = `display:block;width:100%;height:${height}px;border:0`;
     place.append(frame);
+    hear(window, "message", ({ source, data }) => {
+      const told = data?.cswHeight;
+      if (source === frame.contentWindow && told > 0) frame.style.height = `${Math.min(told, 5000)}px`;
+    });
   }
-  (element[0] ?? element).append(place);  // the classic notebook's is jQuery's
+  here.append(place);
+  const mark = () => {
+    const [width, height] = picture;
+    const follows = (one) => place.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING;
+    const still = [...document.images].find((one) => follows(one) && one.naturalWidth === width && one.naturalHeight === height);
+    if (!still) return;
+    still.dataset.cswSaved = session;
+    if (page) still.style.display = "none";
+  };
+  mark();
+  hear(document, "load", mark);
 })();
 """.strip()
 
@@ -78,22 +103,23 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     parts: dict[str, Any] = {}
     if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
         hint = "A still picture: run the cell, or trust this notebook, for the working view."
-        parts = {
+        parts |= {
             "page": render([mount], title=page_title([mount.snapshot]), script=front_end.runtime()),
             "title": mount.view,
             "height": 980 if mount.view == "Explorer" else 460,
         }
+    picture, size = _picture(mount.snapshot, class_index, (words, hint))
+    parts |= {"session": f"anywidget:{mount.session}", "picture": size}
     # In a page converted from the notebook the script stands in one of the page: it must not hold "</script".
     script = _SCRIPT.replace("PARTS", json.dumps(parts).replace("<", "\\u003c"))
-    picture = _picture(mount.snapshot, class_index, (words, hint))
     return [
         {"application/javascript": script, "text/plain": ""},
         {"image/png": picture, "text/plain": f"{words}\n{hint}"},
     ]
 
 
-def _picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> str:
-    """The class through the depth of the model, in at most nine pictures over lines of text: a PNG in base64."""
+def _picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> tuple[str, tuple[int, int]]:
+    """The class through the depth, in at most nine pictures over lines of text: a PNG in base64, its width and height."""
     from PIL import Image
 
     depth = snapshot.n_blocks
@@ -101,4 +127,4 @@ def _picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> str:
     picture = with_lines(filmstrip(with_readable_picture(snapshot), class_index, blocks=blocks), lines)
     buffer = io.BytesIO()
     picture.quantize(256, method=Image.Quantize.FASTOCTREE).save(buffer, "PNG", optimize=True)
-    return base64.b64encode(buffer.getvalue()).decode()
+    return base64.b64encode(buffer.getvalue()).decode(), picture.size

@@ -20,13 +20,17 @@ class Link:
         self.first, self.second, self.names = first, second, names
         self._entry = {"id": next(_NUMBERS), "other": f"anywidget:{second.model_id}", "names": list(names)}
         first._links = [*first._links, self._entry]
+        first._linked = [*first._linked, second]
 
     def __repr__(self) -> str:
         return f"Link({', '.join(self.names)})"
 
     def close(self) -> None:
         """Undo the link."""
-        self.first._links = [entry for entry in self.first._links if entry != self._entry]
+        entries = [(entry, other) for entry, other in zip(self.first._links, self.first._linked, strict=True)]
+        kept = [pair for pair in entries if pair[0] != self._entry]
+        self.first._links = [entry for entry, _ in kept]
+        self.first._linked = [other for _, other in kept]
 
 
 def link(first: Any, second: Any, *names: str) -> Link:

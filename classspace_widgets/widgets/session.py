@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
+from ipywidgets import widget_serialization
 
 from classspace_widgets.export.page import Mount
 from classspace_widgets.lookup import class_index, close_matches
@@ -93,6 +94,10 @@ class Session(Widget):
     _intervened = t.Bytes(b"").tag(sync=True, from_json=lambda value, _widget: bytes(value))
     _pins = t.List(t.Dict()).tag(sync=True)
     _links = t.List(t.Dict()).tag(sync=True)
+    _linked = t.List(help="The other sessions of `_links`: whoever stores widgets finds them here.").tag(
+        sync=True, **widget_serialization
+    )
+    _answers = t.Bool(help="Whether a model stands behind the snapshot.").tag(sync=True)
     class_index = state_trait("class_index")
     compare_index = state_trait("compare_index")
     block = state_trait("block")
@@ -131,7 +136,8 @@ class Session(Widget):
         start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
         if "class_name" in state:
             state["class_index"] = class_index(self._current.class_names, state.pop("class_name"))
-        super().__init__(_snapshot=self._current.pack(), **{**start, **state})
+        answers = self._current.source is not None
+        super().__init__(_snapshot=self._current.pack(), _answers=answers, **{**start, **state})
         if pins:
             self.pins = pins
         self.on_msg(self._on_message)
@@ -175,6 +181,7 @@ class Session(Widget):
                 self.head = None
             if self.lens not in _lens_labels(new):
                 self.lens = STATE["lens"].default
+            self._answers = new.source is not None
             self._snapshot = new.pack()
 
     @property

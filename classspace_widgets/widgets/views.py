@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import anywidget
 import traitlets as t
 
 from classspace_widgets.snapshot.snapshot import Snapshot
@@ -60,7 +61,7 @@ class View(Widget):
 
     view = t.Unicode().tag(sync=True)
     options = t.Dict().tag(sync=True)
-    _session = t.Unicode().tag(sync=True)
+    _session = anywidget.WidgetTrait().tag(sync=True)
 
     def __init_subclass__(cls, **options: Any) -> None:
         """Every view says what it takes: the parameters stand once, in the docstring above."""
@@ -84,7 +85,7 @@ class View(Widget):
         if state and not self._owns_session:
             raise TypeError(f"this view shares a session: set {', '.join(state)} there, not on one of its views")
         self.session: Session = data if isinstance(data, Session) else Session(data, **state)
-        super().__init__(view=type(self).__name__, options=options or {}, _session=f"anywidget:{self.session.model_id}")
+        super().__init__(view=type(self).__name__, options=options or {}, _session=self.session)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.session!r})"
@@ -154,7 +155,8 @@ class View(Widget):
         """Show the live view, and store beside it a form that outlives the kernel (hidden while the view lives)."""
         from IPython.display import display
 
-        display(self._repr_mimebundle_()[0], raw=True)
+        data, metadata = self._repr_mimebundle_()  # the metadata tells Colab whose front end to load
+        display(data, metadata=metadata, raw=True)
         if self.saved_form != "none":
             from classspace_widgets.export.saved import saved_form
 

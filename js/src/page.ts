@@ -5,6 +5,7 @@ import { kept } from "./core/collections";
 import { button, listen, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
 import { link } from "./core/link";
+import { tellHeight } from "./core/saved";
 import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State } from "./core/state";
 import { Store } from "./core/store";
@@ -163,6 +164,7 @@ export function mountPage(): void {
   );
   for (const point of points) near.observe(point);
   if (points.length > 0) addThemeButton();
+  tellHeight();
 }
 
 function addThemeButton(): void {

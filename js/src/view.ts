@@ -19,7 +19,8 @@ async function render({ model, el, host, signal }: Render): Promise<void> {
     return (await host.getWidget(reference)).exports;
   };
   try {
-    const session = await find(String(model.get("_session")));
+    const reference = String(model.get("_session"));
+    const session = await find(reference);
     if (signal.aborted) return;
     session.mount(
       String(model.get("view")),
@@ -27,6 +28,7 @@ async function render({ model, el, host, signal }: Render): Promise<void> {
       model.get("options") as Record<string, unknown>,
       signal,
       find,
+      reference,
     );
   } catch (error) {
     el.textContent = `This view cannot be shown: ${error instanceof Error ? error.message : error}. Run its cell again.`;

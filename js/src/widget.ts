@@ -6,6 +6,7 @@
 import { onAbort } from "./core/frame";
 import { link } from "./core/link";
 import { hear, type WidgetModel } from "./core/mirror";
+import { hideSaved } from "./core/saved";
 import { Snapshot } from "./core/snapshot";
 import type { State } from "./core/state";
 import { Store } from "./core/store";
@@ -18,8 +19,8 @@ export interface SessionExports {
   readonly version: string;
   /** The session's store; throws when its snapshot cannot be read. */
   store(): Store;
-  /** `find` looks up another session by its reference; only a view's host can. */
-  mount(view: string, el: HTMLElement, options: Options, abort: AbortSignal, find: Find): void;
+  /** `find` looks up a session by its reference, which only a view's host can; `own` is that of this one. */
+  mount(view: string, el: HTMLElement, options: Options, abort: AbortSignal, find: Find, own: string): void;
 }
 
 type Find = (reference: string) => Promise<SessionExports>;
@@ -79,11 +80,12 @@ function initialize({ model, signal }: Initialize): SessionExports {
   return {
     version: __VERSION__,
     store,
-    mount(view, el, options, abort, find) {
+    mount(view, el, options, abort, find, own) {
       try {
         followLinks(find);
         followConnection(el, store(), abort);
         mountView(view, el, store(), abort, options);
+        hideSaved(own, abort);
       } catch (error) {
         showProblem(el, abort, "This snapshot cannot be shown", error);
       }

@@ -54,6 +54,19 @@ describe("without a kernel", () => {
   });
 });
 
+describe("a snapshot from a file", () => {
+  it("has no model behind it until a traced one is shown", () => {
+    const { store, model } = open("all", { _answers: false });
+    expect(store.kernel.value).toBe("none");
+    store.setKernel(false);
+    expect(store.kernel.value).toBe("none");
+    model.set("_answers", true);
+    expect(store.live).toBe(true);
+    model.set("_answers", false);
+    expect(store.live).toBe(false);
+  });
+});
+
 describe("state", () => {
   it("moves from the views to the model, many writes in few messages, the last one always", () => {
     const { store, model, snapshot } = open();

@@ -198,10 +198,10 @@ def test_what_a_notebook_keeps_holds_no_markup_of_names(text: str):
     snapshot.meta["image"]["name"] = snapshot.meta["model"]["name"] = name
     script, still = saved_form(snapshot, "page")
     code = script["application/javascript"]
-    assert "<" not in code.split("const output")[0]
+    assert "<" not in code.split(";\n")[0]
     assert 'frame.sandbox = "allow-scripts";' in code
-    parts = json.loads(code[code.index("} = ") + 4 : code.index(";\n  const output")])
-    assert set(parts) == {"page", "title", "height"}
+    parts = json.loads(code[code.index("} = ") + 4 : code.index(";\n  //")])
+    assert set(parts) == {"session", "picture", "page", "title", "height"}
     assert parts["page"].startswith("<!doctype html>")
     assert set(still) == {"image/png", "text/plain"}
     assert set(script) == {"application/javascript", "text/plain"}

@@ -13,8 +13,10 @@ import weakref
 import numpy as np
 import pytest
 import traitlets
+from ipywidgets.embed import dependency_state
 from make_fixtures import synthetic
 from PIL import Image
+from tiny_models import tiny_vit
 
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.container import pack, unpack
@@ -158,7 +160,7 @@ def test_views_share_a_session_or_own_one(view):
     session = Session(synthetic("all"))
     first, second = view(session), view(session)
     assert first.session is second.session is session
-    assert first._session == f"anywidget:{session.model_id}"
+    assert first.get_state()["_session"] == f"anywidget:{session.model_id}"
     assert first.view == view.__name__
     assert view(first).session is session
     first.close()
@@ -362,10 +364,15 @@ def test_linking_names_what_it_links():
         link(first, 3)
 
 
+def parts_of(output: dict) -> dict:
+    """What the script of a saved form was given."""
+    return json.loads(output["application/javascript"].partition("picture } = ")[2].partition(";\n")[0])
+
+
 def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     shown = []
     monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
-    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append(data))
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, **_: shown.append(data))
     explorer = Explorer(synthetic("all"), class_name="boat")
     explorer._ipython_display_()
     live, saved, still = shown
@@ -376,27 +383,57 @@ def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     script = saved["application/javascript"]
     assert 'frame.sandbox = "allow-scripts";' in script
     assert "</" not in script
-    parts = json.loads(script.partition("height } = ")[2].partition(";\n")[0])
+    parts = parts_of(saved)
+    assert parts["session"] == f"anywidget:{explorer.session.model_id}"
     assert parts["title"] == "Explorer"
     assert "&quot;class_index&quot;: 1" in parts["page"]
     picture = Image.open(io.BytesIO(base64.b64decode(still["image/png"])))
     assert picture.width > 300
+    assert parts["picture"] == list(picture.size)
     assert "Identifiability of boat" in still["text/plain"]
     assert "trust this notebook" in still["text/plain"]
     monkeypatch.setattr(Explorer, "saved_form", "picture")
     explorer._ipython_display_()
-    assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
+    assert set(parts_of(shown[-2])) == {"session", "picture"}
     assert set(shown[-1]) == {"image/png", "text/plain"}
     monkeypatch.setattr(Explorer, "saved_form", "page")
     monkeypatch.setattr("classspace_widgets.export.saved.SAVED_LIMIT", 10)
     explorer._ipython_display_()
-    assert "const { page, title, height } = {};" in shown[-2]["application/javascript"]
+    assert set(parts_of(shown[-2])) == {"session", "picture"}
     assert set(shown[-1]) == {"image/png", "text/plain"}
     assert "trust" not in shown[-1]["text/plain"]
     shown.clear()
     monkeypatch.setattr(Explorer, "saved_form", "none")
     explorer._ipython_display_()
     assert len(shown) == 1
+
+
+def test_colab_is_told_where_its_front_end_is(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, **more: shown.append(more))
+    monkeypatch.setattr(Explorer, "saved_form", "none")
+    told = {"application/vnd.jupyter.widget-view+json": {"colab": {"custom_widget_manager": {"url": "here"}}}}
+    monkeypatch.setattr("anywidget._util.get_repr_metadata", lambda: told)
+    Explorer(synthetic("all"))._ipython_display_()
+    assert shown == [{"metadata": told}]
+
+
+def test_a_view_takes_its_session_and_linked_ones_along():
+    explorer, other, third = (Explorer(synthetic("all")) for _ in range(3))
+    made = link(explorer, other)
+    assert {explorer.model_id, explorer.session.model_id, other.session.model_id} <= set(dependency_state([explorer]))
+    assert third.session.model_id not in dependency_state([explorer])
+    made.close()
+    assert other.session.model_id not in dependency_state([explorer])
+
+
+def test_a_session_says_whether_a_model_answers():
+    trace = tiny_vit().trace(Image.new("RGB", (32, 32), "teal"))
+    from_file = Session(Snapshot.unpack(trace.snapshot().pack()))
+    assert not from_file._answers
+    from_file.snapshot = trace
+    assert from_file._answers
+    assert Session(trace)._answers
 
 
 def test_a_session_shows_itself_as_text():

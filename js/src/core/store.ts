@@ -274,6 +274,7 @@ export class Store {
       ),
     );
     for (const [trait, take] of [
+      ["_answers", (answers: unknown) => this.#takeAnswers(answers !== false)],
       ["_pins", (listed: unknown) => this.#takePins(listed)],
       ["_intervened", (bytes: unknown) => this.#attempt(() => this.#passes.intervene(bytes))],
       ["status", (status: unknown) => this.#takeStatus((status ?? {}) as Partial<Status>)],
@@ -287,6 +288,12 @@ export class Store {
         this.transport.receive(content, buffers ?? []),
       this.signal,
     );
+  }
+
+  /** Behind a snapshot from a file stands no model: what needs one is not offered, as on a static page. */
+  #takeAnswers(answers: boolean): void {
+    if (!answers) this.kernel.value = "none";
+    else if (this.kernel.peek() === "none") this.kernel.value = "live";
   }
 
   #takePins(listed: unknown): void {
