@@ -295,7 +295,7 @@ def test_a_saved_notebook_shows_the_working_view_without_a_kernel(notebook, lab,
     nb.run_all()
     page = nb.page
     page.wait_for_selector(SLIDER, timeout=30_000)
-    page.wait_for_function("() => getComputedStyle(document.querySelector('.csw-saved')).display === 'block'")
+    page.wait_for_selector(".csw-saved", state="attached")
     assert not page.locator(".csw-saved").is_visible()
     page.keyboard.press("Control+s")
     page.wait_for_timeout(1500)
