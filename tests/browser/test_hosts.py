@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 from pathlib import Path
 
 import pytest
@@ -106,7 +105,12 @@ def test_a_page_of_any_host_shows_a_view_once(trace, tmp_path, offline):  # noqa
     shown = heading.evaluate(
         "h => { const s = getComputedStyle(h); return [s.fontFamily, s.textTransform, s.letterSpacing, s.borderBottomWidth] }"
     )
-    assert shown == [page.locator("#live .csw").evaluate("e => getComputedStyle(e).fontFamily"), "none", "-0.075px", "0px"]
+    assert shown == [
+        page.locator("#live .csw").evaluate("e => getComputedStyle(e).fontFamily"),
+        "none",
+        "-0.075px",
+        "0px",
+    ]
     watched.shot("host_live")
     page.evaluate("endView()")
     assert frame.is_visible()
