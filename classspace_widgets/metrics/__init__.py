@@ -11,6 +11,8 @@ from classspace_widgets.metrics.contributions import (
     output_by_head,
     output_contributions,
 )
+from classspace_widgets.metrics.decision import Decision as Decision
+from classspace_widgets.metrics.decision import decision
 from classspace_widgets.metrics.flow import Flow as Flow
 from classspace_widgets.metrics.flow import flow
 from classspace_widgets.metrics.identifiability import chance_identifiability as chance_identifiability
@@ -25,6 +27,7 @@ __all__ = [
     "class_identifiability",
     "class_similarity_change",
     "contributions",
+    "decision",
     "direct_by_head",
     "direct_by_source",
     "flow",

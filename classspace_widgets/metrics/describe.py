@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from classspace_widgets.metrics.contributions import Contributions
+    from classspace_widgets.metrics.decision import Decision
     from classspace_widgets.metrics.flow import Flow
 
 
@@ -39,3 +40,17 @@ def flow_html(found: Flow) -> str:
     ]
     title = f"Where the class logit of {name_of(found.class_names, found.classes[0])} stands: first picture"
     return table(title, rows, ("", "prefix tokens", "image tokens", "biases"), small=repr(found))
+
+
+def decision_html(found: Decision) -> str:
+    """How the answer of the first picture stands at every point, and where it is decided."""
+    rows = []
+    for n, point in enumerate(found.points):
+        first = name_of(found.class_names, int(found.first[n, 0, -1]))
+        numbers = [f"{getattr(found, name)[n, 0, -1].item():.3f}" for name in ("tau", "entropy", "margin")]
+        here = "decided" if n == int(found.decided_at[0, -1]) else ""
+        rows.append((point.name, first, *numbers, here))
+    label = name_of(found.class_names, int(found.labels[0]))
+    title = f"When the answer is decided ({found.lens} lens): first picture, read for {label}"
+    head = ("", "first class", "Kendall's tau", "entropy", "margin", "")
+    return table(title, rows, head, small=repr(found))

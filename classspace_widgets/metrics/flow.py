@@ -22,9 +22,9 @@ from classspace_widgets.describe import short_repr
 from classspace_widgets.lens import Readout
 from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lookup import items_of
-from classspace_widgets.masks import as_array, token_mask
 from classspace_widgets.metrics.describe import flow_html
 from classspace_widgets.metrics.held import HeldAttention, HeldMlp, Slope, require_held
+from classspace_widgets.metrics.tables import masked_tokens
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.points import Point
 from classspace_widgets.trace.hooks import evaluating
@@ -131,12 +131,7 @@ class Flow:
         if mask is None:
             parts["image"] = image.sum(dim=2)
         else:
-            array = as_array(mask)
-            masks = array if array.ndim == 3 else array[None]
-            if len(masks) not in (1, image.shape[1]):
-                raise ValueError(f"mask must be one or B={image.shape[1]} of them, got {len(masks)}")
-            inside = torch.stack([torch.from_numpy(token_mask(one, self.grid) == 1) for one in masks]).to(image)
-            inside = inside.expand(image.shape[1], -1)
+            inside = (masked_tokens(mask, image.shape[1], self.grid) == 1).to(image)
             parts["object"] = torch.einsum("pbtk,bt->pbk", image, inside)
             parts["context"] = torch.einsum("pbtk,bt->pbk", image, 1 - inside)
         return {**parts, "biases": self.bias}

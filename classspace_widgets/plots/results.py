@@ -46,6 +46,7 @@ LAYOUT: Mapping[str, tuple[str | None, str]] = {
     "class_value_agreement": (None, "stream"),
     "key_value_agreement": ("stream", "tokens"),
     "memory_compositionality": ("stream", "tokens"),
+    "decisions": ("measure", "tokens"),
 }
 
 

@@ -1,6 +1,7 @@
 """The paper's measurements over data sets: streaming, resumable, on one machine or many."""
 
 from classspace_widgets.studies.composition import ResidualComposition, SimilarityChange
+from classspace_widgets.studies.decisions import Decisions
 from classspace_widgets.studies.execution import Execution
 from classspace_widgets.studies.explanation import ExplanationStudy
 from classspace_widgets.studies.findings import findings
@@ -19,6 +20,7 @@ __all__ = [
     "Accuracy",
     "AttentionPerturbation",
     "ClassValueAgreement",
+    "Decisions",
     "Execution",
     "ExplanationStudy",
     "Identifiability",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from classspace_widgets.studies.composition import ResidualComposition, SimilarityChange
+from classspace_widgets.studies.decisions import Decisions
 from classspace_widgets.studies.identifiability import (
     Accuracy,
     Identifiability,
@@ -40,7 +41,7 @@ def all_studies() -> dict[str, type[Study]]:
 
     memory: tuple[type[Study], ...] = (ClassValueAgreement, KeyValueAgreement, MemoryCompositionality)
     perturbation: tuple[type[Study], ...] = (AttentionPerturbation, TokenRemoval)
-    return {kind.name: kind for kind in (*HIDDEN_STATE_STUDIES, *memory, *perturbation)}
+    return {kind.name: kind for kind in (*HIDDEN_STATE_STUDIES, *memory, *perturbation, Decisions)}
 
 
 def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:

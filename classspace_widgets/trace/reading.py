@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from classspace_widgets.lens import class_ranks
+from classspace_widgets.lens import Readout, class_ranks
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.points import Point
@@ -47,6 +47,19 @@ def read_at(
         shown = over(found, len(blocks), "reading", "block")
         read = [reading(v[:, chosen].to(trace.lens.dtype), here) for v, here in zip(shown, lenses, strict=True)]
         return read[0] if single else torch.stack(read)
+
+
+def read_answer(trace: Trace, vectors: Tensor, point: Point, lens: FittedLens | None = None) -> Tensor:
+    """The class logits ``[B, C]`` of a whole stream ``[B, T, D]``, pooled as the model pools: see `Trace.readout`."""
+    readout = Readout.of_pass(trace)
+    if lens is None:
+        return readout.logits(trace.lens, vectors, trace.second_lens)
+    read, weights = readout.vectors(vectors.to(trace.lens.dtype))
+    # A mean of image tokens is read as an image token.
+    tokens = [len(trace.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
+    with torch.no_grad():
+        logits = checked_lens(trace, lens).at(point, tokens).logits(read)
+        return torch.einsum("n,bnc->bc", weights, logits)
 
 
 def checked_lens(trace: Trace, lens: FittedLens) -> FittedLens:

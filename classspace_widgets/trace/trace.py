@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
-from classspace_widgets.lens import Readout, class_ranks
+from classspace_widgets.lens import class_ranks
 from classspace_widgets.lookup import chosen_classes, items_of, whole_number
 from classspace_widgets.models import UnsupportedModelError, attention_parts
 from classspace_widgets.points import STREAMS, SUBLAYERS, Point, Points
 from classspace_widgets.trace.describe import trace_html, trace_text
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK, recording
-from classspace_widgets.trace.reading import checked_lens, read_at
+from classspace_widgets.trace.reading import read_answer, read_at
 from classspace_widgets.trace.top_k import TopK
 
 if TYPE_CHECKING:
@@ -419,16 +419,7 @@ class Trace:
             For a lens of another model.
         """
         block = self.n_blocks if block == -1 else block
-        vectors = self.stream(stream, block)
-        readout = Readout.of_pass(self)
-        if lens is None:
-            return readout.logits(self.lens, vectors, self.second_lens)
-        read, weights = readout.vectors(vectors.to(self.lens.dtype))
-        # A mean of image tokens is read as an image token.
-        tokens = [len(self.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
-        with torch.no_grad():
-            logits = checked_lens(self, lens).at(Point(block, stream), tokens).logits(read)
-            return torch.einsum("n,bnc->bc", weights, logits)
+        return read_answer(self, self.stream(stream, block), Point(block, stream), lens)
 
     def attention_parts(self, block: int) -> AttentionParts:
         """The attention of a block taken apart; needs the model behind the trace."""
