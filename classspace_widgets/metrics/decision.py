@@ -120,18 +120,18 @@ class Decision:
         Returns
         -------
         DataFrame
-            ``image``, ``name``, ``label``, ``label_name``, ``answer``, ``answer_name``, ``correct``; where the answer is
-            decided: ``decided_at`` (number of the point), ``decided_point`` (its name), ``decided_block``,
-            ``decided_share`` (of the depth, 0 to 1); ``competitor_name``, ``margin``, ``entropy``, ``log_probability``,
-            ``reciprocal_rank`` at the end, their means over points (``mean_...``), ``mean_tau``; and the
-            medians ``image_decided_share``, with a mask also ``object_decided_share`` and ``context_decided_share``.
+            ``image`` (0..B-1), ``name``; ``label``, ``answer`` and ``competitor``, each with ``..._name``; ``correct``; where the
+            answer is decided: ``decided_at`` (number of the point), ``decided_point`` (its name), ``decided_block``,
+            ``decided_share`` (of the depth, 0 to 1); at the end ``margin``, ``entropy``, ``log_probability``,
+            ``reciprocal_rank``, and their means over points, ``mean_...``, with ``mean_tau``; and of the image tokens the
+            median ``image_decided_share``, with a mask also ``object_decided_share`` and ``context_decided_share``.
 
         Examples
         --------
         >>> from classspace_widgets.scenes import gallery
         >>> trace = ClassSpace.bundled().trace([scene.picture for scene in gallery()[:2]])
         >>> decision(trace).table()[["label_name", "decided_point"]].values.tolist()
-        [['fish', 'block 4 attention'], ['rocket', 'block 4 mid']]
+        [['fish', 'block 5 mid'], ['rocket', 'block 5 mid']]
         """
         return decision_table(self, mask)
 
@@ -169,19 +169,26 @@ def decision(
     >>> trace = ClassSpace.bundled().trace(gallery()[0].picture)
     >>> found = decision(trace, "fish")
     >>> found.first.shape, found.points[found.decided_at[0, -1]].name  # points, B, T + 1; where the answer is decided
-    (torch.Size([17, 1, 146]), 'block 4 attention')
+    (torch.Size([17, 1, 146]), 'block 5 mid')
     """
+    wanted = trace.output.argmax(dim=-1)
+    if labels is not None:
+        wanted = torch.tensor(own_classes(trace.class_names, labels, trace.n_images), device=trace.output.device)
+    return decision_of(trace, wanted, k=k, lens=lens, mid=mid)
+
+
+def decision_of(
+    trace: Trace, labels: Tensor, *, k: int | None = None, lens: FittedLens | None = None, mid: bool = True
+) -> Decision:
+    """`decision` for checked class numbers ``[B]`` on the trace's device."""
     k = min(FOLLOWED, trace.n_classes) if k is None else whole_number(k, "k", 1, trace.n_classes)
     if lens is not None:
         lens.require_complete("decisions")
         lens = checked_lens(trace, lens)
-    wanted = trace.output.argmax(dim=-1)
-    if labels is not None:
-        wanted = torch.tensor(own_classes(trace.class_names, labels, trace.n_images), device=trace.output.device)
     numbers = trace.points.of_streams(("mid", "residual") if mid and trace.points.sequential else "residual")
     points = tuple(trace.points[n] for n in numbers)
     with torch.no_grad(), full_precision(trace.output):
-        walk = _Walk(trace, wanted, k, lens, len(points))
+        walk = _Walk(trace, labels, k, lens)
         streams = dict(enumerate(accumulate(v.to(trace.lens.dtype) for v in trace.increments)))
         for number in reversed(range(len(points))):
             walk.read(
@@ -214,7 +221,7 @@ class _Standing:
 class _Walk:
     """Goes through the points from the last to the first, and keeps what is final."""
 
-    def __init__(self, trace: Trace, labels: Tensor, k: int, lens: FittedLens | None, count: int) -> None:
+    def __init__(self, trace: Trace, labels: Tensor, k: int, lens: FittedLens | None) -> None:
         self.trace, self.labels, self.lens = trace, labels, lens
         self.shape = (trace.n_images, trace.n_tokens + 1)
         device = trace.output.device

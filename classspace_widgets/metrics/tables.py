@@ -25,41 +25,51 @@ def masked_tokens(mask: Any, images: int, grid: tuple[int, int]) -> Tensor:
     return torch.stack([torch.from_numpy(token_mask(one, grid)) for one in masks]).expand(images, -1)
 
 
+def decision_numbers(found: Decision, inside: Tensor | None = None) -> dict[str, Tensor]:
+    """Numbers about the answer of every picture, ``[B]`` float64 each: see `Decision.table`."""
+    last = max(len(found.points) - 1, 1)
+    decided = found.decided_at[:, -1]
+    numbers = {
+        "correct": found.first[-1, :, -1] == found.labels,
+        "decided_at": decided,
+        "decided_block": found.decided_block[:, -1],
+        "decided_share": _shares(decided, last),
+    }
+    read = {
+        name: getattr(found, name)[:, :, -1]
+        for name in ("margin", "entropy", "log_probability", "reciprocal_rank", "tau")
+    }
+    numbers |= {name: values[-1] for name, values in read.items() if name != "tau"}
+    numbers |= {f"mean_{name}": values.nanmean(dim=0) for name, values in read.items()}
+    image = _shares(found.decided_at[:, found.prefix : -1], last)
+    numbers["image_decided_share"] = image.nanmedian(dim=1).values
+    if inside is not None:
+        for name, number in (("object", 1), ("context", 0)):
+            own = image.masked_fill(inside.to(image.device) != number, torch.nan)
+            numbers[f"{name}_decided_share"] = own.nanmedian(dim=1).values
+    return {name: values.double() for name, values in numbers.items()}
+
+
 def decision_table(found: Decision, mask: Any) -> pd.DataFrame:
     """One row for each picture: see `Decision.table`."""
     import pandas as pd
 
-    def names(classes: Tensor) -> list[str]:
-        return [name_of(found.class_names, c) for c in classes.tolist()]
-
-    count, last = len(found.labels), max(len(found.points) - 1, 1)
-    answer, decided = found.final[:, -1, 0].cpu(), found.decided_at[:, -1].cpu()
+    count = len(found.labels)
+    inside = None if mask is None else masked_tokens(mask, count, found.grid)
+    numbers = {name: values.tolist() for name, values in decision_numbers(found, inside).items()}
     columns: dict[str, Any] = {
         "image": range(count),
         "name": [found.image_names[i] if i < len(found.image_names) else "" for i in range(count)],
-        "label": found.labels.tolist(),
-        "label_name": names(found.labels),
-        "answer": answer.tolist(),
-        "answer_name": names(answer),
-        "correct": (answer == found.labels.cpu()).tolist(),
-        "decided_at": decided.tolist(),
-        "decided_point": [found.points[n].name if n >= 0 else "" for n in decided.tolist()],
-        "decided_block": found.decided_block[:, -1].tolist(),
-        "decided_share": _shares(decided, last).tolist(),
-        "competitor_name": names(found.competitor[-1, :, -1]),
     }
-    for name in ("margin", "entropy", "log_probability", "reciprocal_rank"):
-        columns[name] = getattr(found, name)[-1, :, -1].tolist()
-    for name in ("margin", "entropy", "log_probability", "reciprocal_rank", "tau"):
-        columns[f"mean_{name}"] = getattr(found, name)[:, :, -1].nanmean(dim=0).tolist()
-    image = found.decided_at[:, found.prefix : -1].cpu()
-    inside = None if mask is None else masked_tokens(mask, count, found.grid)
-    columns["image_decided_share"] = _shares(image, last).nanmedian(dim=1).values.tolist()
-    if inside is not None:
-        for name, number in (("object", 1), ("context", 0)):
-            own = _shares(image, last).masked_fill(inside != number, torch.nan)
-            columns[f"{name}_decided_share"] = own.nanmedian(dim=1).values.tolist()
-    return pd.DataFrame(columns)
+    classes = {"label": found.labels, "answer": found.first[-1, :, -1], "competitor": found.competitor[-1, :, -1]}
+    for name, indices in classes.items():
+        columns[name] = indices.tolist()
+        columns[f"{name}_name"] = [name_of(found.class_names, c) for c in columns[name]]
+    columns["correct"] = [bool(n) for n in numbers.pop("correct")]
+    for name in ("decided_at", "decided_block"):
+        columns[name] = [int(n) for n in numbers.pop(name)]
+    columns["decided_point"] = [found.points[n].name if n >= 0 else "" for n in columns["decided_at"]]
+    return pd.DataFrame(columns | numbers)
 
 
 def _shares(numbers: Tensor, last: int) -> Tensor:

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 
 from classspace_widgets.lens.readout import pools
-from classspace_widgets.metrics.decision import decision
+from classspace_widgets.metrics.decision import decision_of
+from classspace_widgets.metrics.tables import decision_numbers
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.shares import ShareStudy
 
@@ -86,7 +87,7 @@ class Decisions(ShareStudy):
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Sums over tokens, and tokens that are read, ``[B, S, G]`` each."""
-        found = decision(batch.trace, batch.labels, k=self.k, lens=self.lens, mid=False)
+        found = decision_of(batch.trace, batch.labels, k=self.k, lens=self.lens, mid=False)
         self._keep(found, batch)
         width = batch.trace.n_tokens + int(pools(batch.trace.pooling))
         at = torch.arange(len(found.points), device=found.first.device).view(-1, 1, 1)
@@ -104,8 +105,8 @@ class Decisions(ShareStudy):
         return batch.group_sums(rounded), batch.group_sums(read)
 
     def _keep(self, found: Decision, batch: Readings) -> None:
-        table = found.table()
-        own = table[list(BY_PICTURE)].to_numpy(np.float64)
+        numbers = decision_numbers(found)
+        own = torch.stack([numbers[name] for name in BY_PICTURE], dim=1).cpu().numpy()
         own = np.round(own / GRAIN) * GRAIN
         rows = np.concatenate([batch.indices[:, None], batch.class_ids[:, None], own], axis=1)
         self.picture_rows = _ordered(self.picture_rows, rows)
