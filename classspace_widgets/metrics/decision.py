@@ -195,13 +195,16 @@ def decision_of(
                 number, points[number], streams[trace.points.increment(points[number].stream, points[number].block)]
             )
     return Decision(
-        points,
-        *walk.result(),
-        "logit" if lens is None else lens.kind,
-        tuple(trace.class_names),
-        tuple(trace.image_names),
-        len(trace.prefix),
-        trace.grid,
+        points=points,
+        final=walk.final,
+        decided_at=walk.decided,
+        labels=labels,
+        lens="logit" if lens is None else lens.kind,
+        class_names=tuple(trace.class_names),
+        image_names=tuple(trace.image_names),
+        prefix=len(trace.prefix),
+        grid=trace.grid,
+        **walk.standing(),
     )
 
 
@@ -270,18 +273,9 @@ class _Walk:
                 yield rows, logits[:, : trace.n_classes]
         yield places[:, -1], read_answer(trace, vectors, point, self.lens)
 
-    def result(self) -> tuple[Tensor, ...]:
-        """The fields of a `Decision` between its points and its lens."""
-        by_name = {f.name: torch.stack([getattr(s, f.name) for s in self.kept[::-1]]) for f in fields(_Standing)}
-        return (
-            by_name["first"],
-            self.final,
-            self.decided,
-            by_name["tau"],
-            by_name["entropy"],
-            self.labels,
-            *(by_name[name] for name in ("log_probability", "reciprocal_rank", "margin", "competitor")),
-        )
+    def standing(self) -> dict[str, Any]:
+        """How everything stands at every point, by the names that a `Decision` has for it."""
+        return {f.name: torch.stack([getattr(s, f.name) for s in self.kept[::-1]]) for f in fields(_Standing)}
 
 
 def _standing(logits: Tensor, own: Tensor, final: Tensor) -> _Standing:

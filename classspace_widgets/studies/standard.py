@@ -41,7 +41,8 @@ def all_studies() -> dict[str, type[Study]]:
 
     memory: tuple[type[Study], ...] = (ClassValueAgreement, KeyValueAgreement, MemoryCompositionality)
     perturbation: tuple[type[Study], ...] = (AttentionPerturbation, TokenRemoval)
-    return {kind.name: kind for kind in (*HIDDEN_STATE_STUDIES, *memory, *perturbation, Decisions)}
+    kinds: tuple[type[Study], ...] = (*HIDDEN_STATE_STUDIES, *memory, *perturbation, Decisions)
+    return {kind.name: kind for kind in kinds}
 
 
 def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
