@@ -65,10 +65,14 @@ class Fields:
 
     def number(self, path: str) -> float:
         """A number."""
-        value = self.value(path)
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ValueError(f"{path} must be a number, got {_short(value)}")
-        return float(value)
+        return _number(self.value(path), path)
+
+    def numbers(self, path: str, count: int) -> list[float]:
+        """A list of this many numbers."""
+        found = [_number(value, path) for value in self._list(path)]
+        if len(found) != count:
+            raise ValueError(f"{path} must hold {count} numbers, got {len(found)}")
+        return found
 
     def one_of(self, path: str, known: Sequence[str]) -> str:
         """One of some words."""
@@ -103,6 +107,12 @@ def _whole(value: Any, path: str, low: int, high: int | None) -> int:
         span = f"of at least {low}" if high is None else f"in {low}..{high}"
         raise ValueError(f"{path} must be a whole number {span}, got {_short(value)}")
     return value
+
+
+def _number(value: Any, path: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{path} must be a number, got {_short(value)}")
+    return float(value)
 
 
 def _text(value: Any, path: str) -> str:

@@ -6,6 +6,7 @@ answer is a generator (see `snapshot.source`): it yields `Progress` and returns 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from classspace_widgets.explain.result import TokenImportance
+    from classspace_widgets.images.crop import Crop
     from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.lens import FittedLens
     from classspace_widgets.nearest import StateBank
@@ -130,16 +132,27 @@ class LiveSource:
 
     def _picture(self, request: Request) -> Steps:
         yield Progress(0.1, "reading the picture")
-        picture = bytes(request.buffers[0]) if request.buffers else b""
-        if not picture:
+        crop, given = request.params.get("crop"), bytes(request.buffers[0]) if request.buffers else b""
+        if not given and crop is None:
             raise ValueError("no picture came with the request")
+        picture = given or self._photograph()
         yield Progress(0.3, "running the model")
-        snapshot = self.show(picture, name=request.text("name"))
+        snapshot = self.show(picture, name=request.text("name"), crop=crop)
         return Answer({"name": snapshot.meta["image"]["name"]}, snapshot=snapshot)
 
-    def show(self, picture: Any, *, name: str = "") -> Snapshot:
-        """Trace another picture with the same model and options, and show it from now on."""
-        trace = self.space.trace(picture, **self._recorded())
+    def _photograph(self) -> Any:
+        """The picture at hand, as it was given."""
+        photograph = self.trace.photographs[0] if self.trace.photographs else None
+        if photograph is None:
+            raise ValueError(
+                "only pixels that are ready for the model are known of this picture, so no other part of it can be shown; "
+                "trace the picture's file: space.trace('photo.jpg')"
+            )
+        return photograph.picture
+
+    def show(self, picture: Any, *, name: str = "", crop: Crop | None = None) -> Snapshot:
+        """Trace another picture, or another part of one, with the same model and options, and show it from now on."""
+        trace = self.space.trace(picture, crop=crop, **self._recorded())
         snapshot = capture(trace, title=name, **self.options)
         self.trace, self.intervened_trace = trace.image(0), None
         snapshot.source = self
@@ -209,7 +222,8 @@ class LiveSource:
         options = {**self.options, "payload": payload or self.options.get("payload", "auto")}
         if classes is not None:
             options["classes"] = classes
-        made = capture(trace, **options)
+        # The photograph is shown from the model's own pass.
+        made = capture(replace(trace, photographs=()), **options)
         made.meta["intervention"] = {
             "label": label,
             "code": to_code(interventions),

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.capture.lenses import lens_metas, read_lenses, several_lenses
+from classspace_widgets.capture.picture import image_meta
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import full_precision
@@ -42,9 +43,6 @@ __all__ = ["capture"]
 ALL_LIMIT = 6_000_000
 """Bytes of float32 readings up to which a snapshot carries every class: the 24 of a bundled model take 0.2 MB, the 1000 of
 ViT-B/16 would take 20 MB."""
-PNG_LIMIT = 40_000
-"""Pixels (200 x 200) up to which the picture travels as PNG, without loss; larger ones as WebP, a tenth of the size."""
-
 
 def capture(
     trace: Trace,
@@ -133,7 +131,7 @@ def capture(
         "payload": {"mode": mode, "note": _payload_note(mode, kept, reader.n_classes)},
         "exactness": _exactness(error),
         **attention,
-        "image": _image(arrays, trace, title),
+        "image": image_meta(arrays, trace, title),
     }
     if label is not None:
         meta["image"]["label"] = class_index(trace.class_names, label)
@@ -237,32 +235,6 @@ def _tokens(trace: Trace, reader: Reader) -> TokensMeta:
         "output": reader.output_token,
         "removed": [t for t in range(trace.n_tokens) if t not in kept],
     }
-
-
-def _image(arrays: dict[str, Array], trace: Trace, title: str) -> ImageMeta:
-    """The picture's meta data; its file is put to the arrays."""
-    name = readable(title or "".join(trace.image_names))
-    if trace.pictures is None:
-        return {"width": 0, "height": 0, "mime": "", "name": name, "label": None}
-    pixels = np.ascontiguousarray(trace.pictures[0])
-    height, width, _ = pixels.shape
-    mime, data = _encoded(pixels.tobytes(), width, height)
-    arrays["image"] = np.frombuffer(data, np.uint8)
-    return {"width": width, "height": height, "mime": mime, "name": name, "label": None}
-
-
-@lru_cache(maxsize=16)
-def _encoded(pixels: bytes, width: int, height: int) -> tuple[str, bytes]:
-    """Type and bytes of a picture's file; kept, because every intervened pass shows the same picture again."""
-    from PIL import Image
-
-    picture = Image.frombytes("RGB", (width, height), pixels)
-    buffer = io.BytesIO()
-    if width * height <= PNG_LIMIT:
-        picture.save(buffer, "PNG", optimize=True)
-        return "image/png", buffer.getvalue()
-    picture.save(buffer, "WEBP", quality=90, method=4)
-    return "image/webp", buffer.getvalue()
 
 
 def _add_mask(

@@ -3,21 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
+from classspace_widgets.images.crop import bounded, checked_crop
 from classspace_widgets.images.ready import Prepared, as_batch, check_values, checked
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from classspace_widgets.images.crop import Crop, Photograph
     from classspace_widgets.images.preprocessing import Preprocessing
     from classspace_widgets.images.read import Pixels
 
 
-def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, Pixels | None, tuple[str, ...]]:
+class Shown(NamedTuple):
+    """Input of a model, and what of it is shown.
+
+    Attributes
+    ----------
+    pixels : Tensor [B, 3, height, width], float32
+    pictures : ndarray [B, height, width, 3], uint8, or None
+        What the model will see; None of `Prepared` input.
+    names : tuple of str
+        Of the B images.
+    photographs : tuple of Photograph or None
+        The B pictures as they were given; None for each that came as ready input.
+    """
+
+    pixels: Tensor
+    pictures: Pixels | None
+    names: tuple[str, ...]
+    photographs: tuple[Photograph | None, ...]
+
+
+def prepare(images: Any, how: Preprocessing, *, crop: Crop | None = None) -> Shown:
     """Input of a model from images of any form, and pictures of what it will see.
 
     Float tensors ``[3, height, width]`` or ``[B, 3, height, width]`` are taken as input that is ready (resized and
@@ -28,12 +50,19 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, Pixels | None, tup
     ----------
     images : path, bytes, file, PIL image, ndarray, tensor, or list (or iterator) of them
     how : Preprocessing
+    crop : tuple of float, optional
+        Left, top, right, bottom of the part to look at, as shares of the picture's width and height, instead of the
+        model's own centre crop. The model sees all of its shorter side.
 
     Returns
     -------
-    tuple
-        Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8 (None of `Prepared` input);
-        names of the B images.
+    Shown
+        ``pixels``, ``pictures``, ``names``, ``photographs``.
+
+    Raises
+    ------
+    ValueError
+        For a crop that is not inside the picture, or a crop of ready input.
 
     Warns
     -----
@@ -43,12 +72,13 @@ def prepare(images: Any, how: Preprocessing) -> tuple[Tensor, Pixels | None, tup
     Examples
     --------
     >>> space = ClassSpace.bundled()
-    >>> pixels, pictures, names = prepare(np.zeros((48, 64, 3), np.uint8), space.preprocessing)
-    >>> pixels.shape, pictures.shape
+    >>> shown = prepare(np.zeros((48, 64, 3), np.uint8), space.preprocessing)
+    >>> shown.pixels.shape, shown.pictures.shape
     (torch.Size([1, 3, 96, 96]), (1, 96, 96, 3))
     """
-    pixels, names = prepare_input(images, how)
-    return pixels, None if isinstance(images, Prepared) else how.pictures(pixels.float()), names
+    pixels, names, photographs = _prepared(images, how, None if crop is None else checked_crop(crop))
+    pictures = None if isinstance(images, Prepared) else how.pictures(pixels.float())
+    return Shown(pixels, pictures, names, bounded(photographs))
 
 
 def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, ...]]:
@@ -69,26 +99,38 @@ def prepare_input(images: Any, how: Preprocessing) -> tuple[Tensor, tuple[str, .
     Traceback (most recent call last):
     FileNotFoundError: there is no image file at tests/none.png
     """
+    return _prepared(images, how, None)[:2]
+
+
+def _prepared(
+    images: Any, how: Preprocessing, crop: Crop | None
+) -> tuple[Tensor, tuple[str, ...], list[Photograph | None]]:
     if isinstance(images, Prepared):
-        return how.ready(images), ("",) * len(images.pixels)
+        count = len(images.pixels)
+        return how.ready(images), ("",) * count, [None] * count
     parts: list[Tensor] = []
     ready: list[Tensor] = []
     names: list[str] = []
+    photographs: list[Photograph | None] = []
     for one in _listed(images):
         if isinstance(one, torch.Tensor) and one.dtype != torch.uint8:
             parts.append(checked(one, how))
             ready.append(parts[-1])
             names += [""] * len(parts[-1])
+            photographs += [None] * len(parts[-1])
             continue
         for picture in _as_arrays(one) if isinstance(one, torch.Tensor) else [one]:
-            tensor, name = how.pixels(picture)
+            tensor, name, photograph = how.pixels(picture, crop)
             parts.append(tensor.unsqueeze(0))
             names.append(name)
+            photographs.append(photograph)
+    if crop is not None and ready:
+        raise ValueError("ready input cannot be cropped, it has the model's size already; give pictures, or leave crop out")
     check_values(ready, how)
     sizes = {tuple(part.shape[1:]) for part in parts}
     if len(sizes) > 1:
         raise ValueError(f"tensors and pictures in a list must come to one shape, got {sorted(sizes)}")
-    return torch.cat([part.to(parts[0].device) for part in parts]), tuple(names)
+    return torch.cat([part.to(parts[0].device) for part in parts]), tuple(names), photographs
 
 
 def _listed(images: Any) -> list[Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from classspace_widgets.images.crop import WHOLE, Crop, Photograph, cut, seen, within
 from classspace_widgets.images.read import read_picture
 from classspace_widgets.images.ready import Prepared, check_values, checked
 
@@ -121,7 +122,6 @@ class Preprocessing:
         ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 1.0, (160, 160))
         """
         from timm.data import create_transform, resolve_data_config
-        from timm.data.transforms import ResizeKeepRatio, str_to_interp_mode
 
         embed: Any = model.patch_embed
         channels = input_channels(embed)
@@ -148,11 +148,7 @@ class Preprocessing:
         if len(config["mean"]) != channels:
             # timm's own configuration stays that of three channels, whatever in_chans the model was built with.
             config |= {part: (sum(config[part]) / len(config[part]),) * channels for part in ("mean", "std")}
-        transform: Any = create_transform(**config, is_training=False)
-        for part in transform.transforms:
-            if isinstance(part, ResizeKeepRatio):
-                # Older timm resizes bilinearly here, whatever the configuration says.
-                part.interpolation = str_to_interp_mode(config["interpolation"])
+        transform = _resizing(create_transform(**config, is_training=False), config["interpolation"])
         patch: Any = (1, 1) if fixed or getattr(embed, "dynamic_img_pad", True) else embed.patch_size
         _, height, width = config["input_size"]
         size, multiple = (int(height), int(width)), (int(patch[0]), int(patch[1]))
@@ -193,12 +189,32 @@ class Preprocessing:
             )
         return picture if len(self.mean) == 3 else picture.convert("L")
 
-    def pixels(self, source: Any) -> tuple[Tensor, str]:
-        """Input ``[3, height, width]`` and name of one picture."""
+    def pixels(self, source: Any, crop: Crop | None = None) -> tuple[Tensor, str, Photograph | None]:
+        """Input ``[3, height, width]``, name, and the picture as it was given, of one picture or of a part of it.
+
+        Of a part, the model sees as much as has its input's shape, and all of its shorter side. There is no third where it
+        is unknown how the preprocessing cuts.
+        """
         self.for_picture()
         picture, name = read_picture(source)
-        tensor: Tensor = self.transform(self.of_channels(picture))
-        return tensor, name
+        part, place = (picture, WHOLE) if crop is None else cut(picture, crop)
+        how = self if crop is None else self._of_parts()
+        tensor: Tensor = how.transform(how.of_channels(part))
+        if how.crop_mode not in ("center", "squash", "border"):
+            return tensor, name, None
+        return tensor, name, Photograph(picture, within(place, seen(how, *part.size)))
+
+    def _of_parts(self) -> Preprocessing:
+        """The same for a part that a person chose: nothing more is cut from its shorter side."""
+        from timm.data import create_transform
+
+        mode = "squash" if self.crop_mode == "squash" else "center"
+        if self.crop == 1.0 and mode == self.crop_mode:
+            return self
+        shape = (len(self.mean), *self.size)
+        parts = {"mean": self.mean, "std": self.std, "interpolation": self.interpolation}
+        transform = create_transform(shape, is_training=False, crop_pct=1.0, crop_mode=mode, **parts)
+        return replace(self, transform=_resizing(transform, self.interpolation), crop=1.0, crop_mode=mode)
 
     def ready(self, tensor: Tensor | Prepared) -> Tensor:
         """A tensor that is input already, checked: ``[B, channels, height, width]``, also from a single picture's."""
@@ -215,6 +231,16 @@ class Preprocessing:
         shown = ((pixels * std + mean).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1)
         shown = shown[..., [min(channel, shown.shape[-1] - 1) for channel in range(3)]]
         return np.asarray(shown.cpu().numpy())
+
+
+def _resizing(transform: Any, interpolation: str) -> Any:
+    """A transform that resizes as it should: older timm is bilinear in one place, whatever its configuration says."""
+    from timm.data.transforms import ResizeKeepRatio, str_to_interp_mode
+
+    for part in transform.transforms:
+        if isinstance(part, ResizeKeepRatio):
+            part.interpolation = str_to_interp_mode(interpolation)
+    return transform
 
 
 def _channel_values(what: str, values: Any, channels: int) -> tuple[float, ...]:

@@ -118,7 +118,8 @@ def trace_with(
     if isinstance(images, Trace):
         with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:
             trace = space.trace(Prepared(pixels), **options)
-        trace = replace(trace, pictures=images.pictures, image_names=images.image_names)
+        shown = {name: getattr(images, name) for name in ("pictures", "image_names", "photographs")}
+        trace = replace(trace, **shown)
     else:
         with intervene(space, interventions, sources=sources) as plan:
             trace = space.trace(images, **options)

@@ -74,6 +74,7 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
         "value_raw": ((k, blocks, heads, tokens), "f"),
         "attention_bias_raw": ((k, blocks), "f"),
         "image": ((None,), "u"),
+        "photo": ((None,), "u"),
         "mask": ((fields.whole("image.height", 0), fields.whole("image.width", 0)), "u"),
         "maps": ((len(fields.objects("maps")) if "maps" in arrays else 0, shown), "f"),
     }
@@ -90,6 +91,8 @@ def _check_rest(fields: Fields, points: int) -> None:
         fields.text(path)
     if fields.value("image.label") is not None:
         fields.whole("image.label", 0, fields.value("classes.count") - 1)
+    if fields.has("image.photo"):
+        _check_photo(fields)
     for thing in fields.objects("objects"):
         thing.text("name")
     if fields.has("maps"):
@@ -102,6 +105,15 @@ def _check_rest(fields: Fields, points: int) -> None:
         fields.text("intervention.label")
     fields.value("exactness.logits")
     fields.text("exactness.note")
+
+
+def _check_photo(fields: Fields) -> None:
+    for side in ("width", "height"):
+        fields.whole(f"image.photo.{side}", 1)
+    fields.text("image.photo.mime")
+    left, top, right, bottom = fields.numbers("image.photo.crop", 4)
+    if not (left < right and top < bottom):
+        raise ValueError(f"a crop from {left}, {top} to {right}, {bottom} has no extent")
 
 
 def check_atlas(meta: object, arrays: Mapping[str, Array]) -> None:

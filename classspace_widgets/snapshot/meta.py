@@ -54,14 +54,27 @@ class ClassesMeta(TypedDict):
     all: bool
 
 
+class PhotoMeta(TypedDict):
+    """The photograph that the model saw a part of: its size in pixels and its file's type, and that part.
+
+    ``crop`` is left, top, right, bottom as shares of the width and height; beyond 0..1 the model's input was padded.
+    """
+
+    width: int
+    height: int
+    mime: str
+    crop: list[float]
+
+
 class ImageMeta(TypedDict):
-    """The picture: its size in pixels, its file's type, its name, and its true class where that is known."""
+    """What the model saw: its size in pixels, its file's type, its name, and its true class where that is known."""
 
     width: int
     height: int
     mime: str
     name: str
     label: int | None
+    photo: NotRequired[PhotoMeta]
 
 
 ObjectMeta = TypedDict("ObjectMeta", {"class": int | None, "name": str})

@@ -15,11 +15,11 @@ from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import evaluating, exclusive, part_of_batch, recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
-    import numpy as np
     from torch import Tensor
 
+    from classspace_widgets.images.inputs import Shown
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace.hooks import Choice, Recording
 
@@ -81,8 +81,7 @@ def as_trace(
     output: Tensor,
     pixels: Tensor,
     *,
-    pictures: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None,
-    image_names: Sequence[str] = (),
+    shown: Shown | None = None,
 ) -> Trace:
     """What a pass over pixels recorded, with all that its readings need of the model."""
     adapter = space.adapter
@@ -95,8 +94,9 @@ def as_trace(
         pooling=adapter.pooling,
         layout=adapter.layout,
         class_names=space.class_names,
-        pictures=pictures,
-        image_names=tuple(image_names),
+        pictures=shown and shown.pictures,
+        image_names=shown.names if shown else (),
+        photographs=shown.photographs if shown else (),
         model_name=space.name,
         heads=adapter.heads,
         attention_weights=record.attention_weights,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from classspace_widgets.images.crop import resized
 from classspace_widgets.masks import DatasetError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ class PixelTransform:
         Height and width in.
     crop : float
         Share of the resized picture that the centre crop keeps.
-    squash : bool
-        Resize both sides, changing the aspect ratio.
+    crop_mode : str
+        ``"center"``, or ``"squash"``: resize both sides, changing the aspect ratio.
     interpolation : str
         ``"bicubic"``, ``"bilinear"``, ``"nearest"`` or ``"lanczos"``.
     mean, std : tuple of float
@@ -36,7 +36,7 @@ class PixelTransform:
 
     size: tuple[int, int] = (224, 224)
     crop: float = 1.0
-    squash: bool = False
+    crop_mode: str = "center"
     interpolation: str = "bicubic"
     mean: tuple[float, ...] = (0.5, 0.5, 0.5)
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
@@ -49,7 +49,7 @@ class PixelTransform:
             raise DatasetError(
                 f"crop mode {how.crop_mode!r} is not supported for pictures; give pixels [3, {how.size[0]}, {how.size[1]}]"
             )
-        return cls(how.size, how.crop, how.crop_mode == "squash", how.interpolation, how.mean, how.std)
+        return cls(how.size, how.crop, how.crop_mode, how.interpolation, how.mean, how.std)
 
     def pixels(self, image: Any) -> Tensor:
         """A PIL image as pixels ``[3, height, width]``, float32 (one channel where the model takes one)."""
@@ -74,17 +74,7 @@ class PixelTransform:
         return np.asarray(self._place(Image.fromarray(mask.astype(np.uint8)), Image.Resampling.NEAREST))
 
     def _place(self, image: Any, how: Any) -> Any:
-        scaled = tuple(math.floor(s / self.crop) for s in self.size)
-        width, height = image.size
-        if self.squash:
-            width, height = scaled[1], scaled[0]
-        elif scaled[0] != scaled[1]:
-            ratio = min(height / scaled[0], width / scaled[1])
-            width, height = round(width / ratio), round(height / ratio)
-        elif width <= height:
-            width, height = scaled[0], int(scaled[0] * height / width)
-        else:
-            width, height = int(scaled[0] * width / height), scaled[0]
+        width, height = resized(self, *image.size)
         image = image if image.size == (width, height) else image.resize((width, height), how)
         top, left = round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
         return image.crop((left, top, left + self.size[1], top + self.size[0]))

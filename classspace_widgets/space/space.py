@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from classspace_widgets.images.crop import Crop
     from classspace_widgets.lens import FittedLens
     from classspace_widgets.models.words import Words
     from classspace_widgets.points import Points
@@ -524,8 +525,8 @@ class ClassSpace:
         tuple
             Pixels ``[B, 3, height, width]``, float32; pictures ``[B, height, width, 3]``, uint8; names of the B images.
         """
-        pixels, pictures, names = prepare(images, self.preprocessing)
-        return pixels.to(self.device, self.dtype), pictures, names
+        shown = prepare(images, self.preprocessing)
+        return shown.pixels.to(self.device, self.dtype), shown.pictures, shown.names
 
     def pixels(self, images: Any) -> Tensor:
         """Pixels ``[B, 3, height, width]`` for the model, on its device: `preprocess` without the pictures for display.
@@ -583,6 +584,7 @@ class ClassSpace:
         heads: Choice = False,
         keys: Choice = False,
         chunk: int | None = None,
+        crop: Crop | None = None,
     ) -> Trace:
         """One forward pass over images, as a `Trace`.
 
@@ -598,6 +600,9 @@ class ClassSpace:
             Keep the MLPs' key coefficients ``[B, T, M]``, of all blocks or of some.
         chunk : int, optional
             Images per forward pass; by default all, and fewer where a GPU's memory does not suffice.
+        crop : tuple of float, optional
+            Left, top, right, bottom of the part to look at, as shares of the picture's width and height, instead of the
+            model's own centre crop.
 
         Returns
         -------
@@ -609,12 +614,13 @@ class ClassSpace:
         >>> space.trace(torch.zeros(2, 3, 160, 160), attention=[6]).attention_weights[6].shape
         torch.Size([2, 2, 101, 101])
         """
-        pixels, pictures, names = self.preprocess(images)
+        shown = prepare(images, self.preprocessing, crop=crop)
+        pixels = shown.pixels.to(self.device, self.dtype)
         keep: passes.Keep = {"attention": attention, "heads": heads, "keys": keys}
         parts = self.in_chunks(pixels, lambda some: passes.run_pass(self, some, **keep), chunk)
         kept = parts[0][0] if len(parts) == 1 else Recording.joined([record for record, _ in parts])
         output = torch.cat([output for _, output in parts])
-        return passes.as_trace(self, kept, output, pixels, pictures=pictures, image_names=names)
+        return passes.as_trace(self, kept, output, pixels, shown=shown)
 
     def trace_pixels(
         self,

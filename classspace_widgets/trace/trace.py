@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from torch import Tensor, nn
 
+    from classspace_widgets.images.crop import Photograph
     from classspace_widgets.lens import ClassLens, FittedLens
     from classspace_widgets.lens.fitted import PointLens
     from classspace_widgets.models import Adapter, AttentionParts
@@ -68,6 +69,9 @@ class Trace:
     class_names : tuple of str
     pictures : ndarray [B, height, width, 3], uint8, or None
         What the model saw, for display.
+    photographs : tuple of Photograph or None
+        The B pictures as they were given, and which part of each the model saw; empty, or None for a picture, where that is
+        not known. They are not written to files.
     attention_weights : dict of int to Tensor [B, H, T, T]
         On request, by block (numbered from 1): rows read, columns are read from; rows sum to 1.
     head_inputs : dict of int to Tensor [B, T, H * D_head]
@@ -101,6 +105,7 @@ class Trace:
     class_names: tuple[str, ...]
     pictures: np.ndarray[Any, Any] | None = None
     image_names: tuple[str, ...] = ()
+    photographs: tuple[Photograph | None, ...] = ()
     model_name: str = ""
     heads: int = 1
     attention_weights: dict[int, Tensor] = field(default_factory=dict)
@@ -177,6 +182,7 @@ class Trace:
             output=self.output[one],
             pictures=None if self.pictures is None else self.pictures[one],
             image_names=self.image_names[one],
+            photographs=self.photographs[one],
             **by_block,
         )
 

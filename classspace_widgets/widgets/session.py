@@ -115,6 +115,7 @@ class Session(Widget):
     colormap = state_trait("colormap")
     opacity = state_trait("opacity")
     smooth = state_trait("smooth")
+    model_input = state_trait("model_input")
     outline = state_trait("outline")
     shown = state_trait("shown")
     status = t.Dict(default_value=IDLE).tag(sync=True)

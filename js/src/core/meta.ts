@@ -3,6 +3,14 @@
 import { damaged, isCount, isRecord } from "./codec";
 import type { Layout } from "./points";
 
+export interface Photo {
+  readonly width: number;
+  readonly height: number;
+  readonly mime: string;
+  /** Left, top, right, bottom of the part that the model saw, as shares; beyond 0..1 its input was padded. */
+  readonly crop: readonly [number, number, number, number];
+}
+
 export interface Meta {
   readonly kind: "snapshot" | "part";
   readonly model: {
@@ -37,6 +45,8 @@ export interface Meta {
     readonly mime: string;
     readonly name?: string;
     readonly label?: number | null;
+    /** The photograph that the model saw a part of. */
+    readonly photo?: Photo;
   };
   readonly objects?: readonly { readonly class: number | null; readonly name: string }[];
   readonly payload: {

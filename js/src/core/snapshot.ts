@@ -241,9 +241,9 @@ export class Snapshot {
     return null;
   }
 
-  /** File bytes of the picture that the model saw. */
-  imageBytes(): Uint8Array | null {
-    const data = this.#arrays.get("image")?.data;
+  /** File bytes of the picture that the model saw, or of the photograph that it is a part of. */
+  imageBytes(which: "image" | "photo" = "image"): Uint8Array | null {
+    const data = this.#arrays.get(which)?.data;
     return data instanceof Uint8Array && data.length > 0 ? data : null;
   }
 

@@ -148,6 +148,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
   });
   listen(opacity, abort, { input: () => store.set({ opacity: opacity.valueAsNumber }) });
   const outline = checkbox(abort, "outline", state.outline, "Outline of the objects whose mask is known");
+  const input = checkbox(abort, "model's pixels", state.model_input, "The pixels that the model saw");
   const pair = checkbox(
     abort,
     "side by side",
@@ -158,6 +159,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
     opacity.valueAsNumber = state.opacity.value;
     opacity.style.setProperty("--fill", `${100 * state.opacity.value}%`);
     pair.hidden = state.compare_index.value === null || !FIELDS[state.reading.value].ofClass;
+    input.hidden = !store.baseline.value.snapshot.meta.image?.photo;
     outline.hidden = store.baseline.value.snapshot.mask() === null;
   });
   return h(
@@ -166,6 +168,7 @@ export function optionsRow(store: Store, abort: AbortSignal, field: ReadonlySign
     h("label", { class: "csw-grow" }, "map", opacity),
     checkbox(abort, "smooth", state.smooth),
     outline,
+    input,
     pair,
     colorSelect(store, abort, field),
   );

@@ -3,6 +3,7 @@
 import { type ReadonlySignal, signal } from "@preact/signals-core";
 import { kept } from "../../core/collections";
 import { watch } from "../../core/frame";
+import type { Photo } from "../../core/meta";
 import type { Snapshot } from "../../core/snapshot";
 import type { Store } from "../../core/store";
 
@@ -21,14 +22,16 @@ export class Picture {
     let shown: Uint8Array | null = null;
     watch(abort, () => {
       const { snapshot } = store.baseline.value;
-      const bytes = snapshot.imageBytes();
+      const { image } = snapshot.meta;
+      const photo = store.state.model_input.value ? undefined : image?.photo;
+      const bytes = snapshot.imageBytes(photo ? "photo" : "image");
       if (bytes === shown) return;
       shown = bytes;
       this.#ready.value = null;
       this.#problem.value = "";
       if (!bytes) return;
-      const blob = new Blob([bytes.slice()], { type: snapshot.meta.image?.mime ?? "image/png" });
-      createImageBitmap(blob).then(
+      const blob = new Blob([bytes.slice()], { type: (photo ?? image)?.mime ?? "image/png" });
+      (photo ? createImageBitmap(blob, ...pixelsOf(photo)) : createImageBitmap(blob)).then(
         (bitmap) => {
           if (abort.aborted || shown !== bytes) return bitmap.close();
           this.#ready.value = { color: bitmap, grey: greyOf(bitmap) };
@@ -49,6 +52,16 @@ export class Picture {
   get problem(): ReadonlySignal<string> {
     return this.#problem;
   }
+}
+
+/** Left, top, width and height of the part of a photograph that the model saw, in its pixels. */
+function pixelsOf({ width, height, crop: [x0, y0, x1, y1] }: Photo): [number, number, number, number] {
+  return [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height].map(Math.round) as [
+    number,
+    number,
+    number,
+    number,
+  ];
 }
 
 /** An empty canvas. */
