@@ -71,7 +71,7 @@ function order() {
 }
 
 const used = new Set();
-for (const entry of ["widget", "view"]) {
+for (const entry of ["widget", "view", "memories"]) {
   const file = join(out, `${entry}.js`);
   const { metafile } = await build({
     ...shared,

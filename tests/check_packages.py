@@ -13,6 +13,7 @@ WHEEL = (
     "classspace_widgets/demo.ipynb",
     "classspace_widgets/static/widget.js",
     "classspace_widgets/static/view.js",
+    "classspace_widgets/static/memories.js",
     "classspace_widgets/static/LICENSES.txt",
 )
 SDIST = (

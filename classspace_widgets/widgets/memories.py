@@ -55,7 +55,7 @@ class MemoryBrowser(Widget):
     def __init__(self, data: Any, dataset: Any = None, *, class_name: str | None = None, **options: Any) -> None:
         """Make the browser; the class says what can be given."""
         self.atlas = _as_atlas(data, dataset, options)
-        self._esm = script("widget.js")
+        self._esm = script("memories.js")
         start = {} if class_name is None else {"class_index": class_index(self.atlas.class_names, class_name)}
         super().__init__(_atlas=self.atlas.pack(), **start)
 

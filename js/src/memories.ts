@@ -1,33 +1,36 @@
-/** Mounting the memory browser, live (its model holds the atlas and what is looked at) or in a page. */
+/** The memory browser's module: it has no session, its own model holds the atlas and what is looked at. */
 
 import { batch, effect, signal } from "@preact/signals-core";
 import { Atlas, type Place } from "./core/atlas";
 import { unpack } from "./core/codec";
 import { onAbort } from "./core/frame";
 import { hear, same, type WidgetModel } from "./core/mirror";
-import { frameIn, showProblem } from "./runtime";
+import { frameIn, showProblem } from "./mounting";
+import base from "./styles/base.css";
+import charts from "./styles/charts.css";
+import memories from "./styles/memories.css";
 import { mountMemories } from "./views/MemoryBrowser";
 import { protect } from "./views/parts";
 
-export function showMemories(
-  el: HTMLElement,
-  bytes: ArrayBufferView,
-  model: WidgetModel | null,
-  abort: AbortSignal,
-  start: Readonly<Record<string, unknown>> = {},
-): void {
-  const get = (name: string) => (model ? model.get(name) : start[name]);
+const STYLES = { name: "memories", text: [base, charts, memories].join("\n") };
+
+interface Render {
+  readonly model: WidgetModel;
+  readonly el: HTMLElement;
+  readonly signal: AbortSignal;
+}
+
+function render({ model, el, signal: abort }: Render): void {
   const place = (value: unknown) =>
     Array.isArray(value) && value.length === 3 ? (value as unknown as Place) : null;
   try {
-    const atlas = new Atlas(unpack(bytes), abort);
-    const class_index = signal(Number(get("class_index") ?? 0));
-    const neuron = signal(place(get("neuron")));
-    const frame = frameIn(el, abort);
+    const atlas = new Atlas(unpack(model.get("_atlas") as ArrayBufferView), abort);
+    const class_index = signal(Number(model.get("class_index") ?? 0));
+    const neuron = signal(place(model.get("neuron")));
+    const frame = frameIn(el, abort, STYLES);
     protect(frame, abort, "MemoryBrowser", (own) =>
       mountMemories(frame, atlas, { class_index, neuron }, own),
     );
-    if (!model) return;
     const follow = () =>
       batch(() => {
         class_index.value = Number(model.get("class_index"));
@@ -42,6 +45,8 @@ export function showMemories(
     for (const name of ["class_index", "neuron"]) hear(model, `change:${name}`, follow, abort);
     onAbort(abort, stop);
   } catch (error) {
-    showProblem(el, abort, "This memory atlas cannot be shown", error);
+    showProblem(el, abort, STYLES, "This memory atlas cannot be shown", error);
   }
 }
+
+export default { render };

@@ -10,7 +10,9 @@ import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State } from "./core/state";
 import { Store } from "./core/store";
 import { themeAround } from "./core/theme";
-import { mountView, showProblem } from "./runtime";
+import { showProblem } from "./mounting";
+import { mountView } from "./runtime";
+import { STYLES } from "./views/styles";
 
 const TYPE = "application/x-classspace";
 
@@ -145,7 +147,7 @@ async function mountPoint(el: HTMLElement): Promise<void> {
     el.classList.add("csw-mounted");
     mountView(el.dataset.view || "Explorer", el, store, forever, json(el, "options"));
   } catch (error) {
-    showProblem(el, forever, "This part of the page cannot be shown", error);
+    showProblem(el, forever, STYLES, "This part of the page cannot be shown", error);
   }
 }
 

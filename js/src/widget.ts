@@ -10,9 +10,10 @@ import { hideSaved } from "./core/saved";
 import { Snapshot } from "./core/snapshot";
 import type { State } from "./core/state";
 import { Store } from "./core/store";
-import { showMemories } from "./memories";
+import { showProblem } from "./mounting";
 import { mountPage } from "./page";
-import { mountView, showProblem } from "./runtime";
+import { mountView } from "./runtime";
+import { STYLES } from "./views/styles";
 import type { Options } from "./views/view";
 
 export interface SessionExports {
@@ -87,7 +88,7 @@ function initialize({ model, signal }: Initialize): SessionExports {
         mountView(view, el, store(), abort, options);
         hideSaved(own, abort);
       } catch (error) {
-        showProblem(el, abort, "This snapshot cannot be shown", error);
+        showProblem(el, abort, STYLES, "This snapshot cannot be shown", error);
       }
     },
   };
@@ -110,11 +111,4 @@ function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): vo
 const bare = (url: string) => url.replace(/#.*$/s, "");
 if (bare(import.meta.url) === bare(document.baseURI) && document.querySelector(".csw-mount")) mountPage();
 
-/** Only the memory browser has no session: its own model is all it needs. */
-function render({ model, el, signal }: Initialize & { readonly el: HTMLElement }): void {
-  if (model.get("view") === "MemoryBrowser") {
-    showMemories(el, model.get("_atlas") as ArrayBufferView, model, signal);
-  }
-}
-
-export default { initialize, render };
+export default { initialize };

@@ -6,6 +6,7 @@ import { onFrame } from "../core/frame";
 import type { Store } from "../core/store";
 import { mount as ClassPicker } from "./ClassPicker";
 import { mount as ContributionBars } from "./ContributionBars";
+import { crop } from "./explorer/crop";
 import { header } from "./explorer/header";
 import { upload } from "./explorer/upload";
 import { mount as HeadGrid } from "./HeadGrid";
@@ -31,7 +32,7 @@ const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "explorer", "Class space explorer");
   const layout = h("div", { class: "csw-layout" });
-  const head = header(store, abort, ...upload(store, abort, section));
+  const head = header(store, abort, ...crop(store, abort), ...upload(store, abort, section));
   section.append(head, layout, footnotes(store, abort));
   for (const [area, views] of Object.entries(AREAS)) {
     const place = h("div", { class: "csw-area", "data-area": area });
