@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from dataclasses import asdict
-from functools import lru_cache
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -30,7 +28,6 @@ if TYPE_CHECKING:
     from classspace_widgets.snapshot.meta import (
         ExactnessMeta,
         ExtraMeta,
-        ImageMeta,
         ModelMeta,
         PayloadMode,
         SnapshotMeta,
@@ -43,6 +40,7 @@ __all__ = ["capture"]
 ALL_LIMIT = 6_000_000
 """Bytes of float32 readings up to which a snapshot carries every class: the 24 of a bundled model take 0.2 MB, the 1000 of
 ViT-B/16 would take 20 MB."""
+
 
 def capture(
     trace: Trace,

@@ -125,7 +125,9 @@ def _prepared(
             names.append(name)
             photographs.append(photograph)
     if crop is not None and ready:
-        raise ValueError("ready input cannot be cropped, it has the model's size already; give pictures, or leave crop out")
+        raise ValueError(
+            "ready input cannot be cropped, it has the model's size already; give pictures, or leave crop out"
+        )
     check_values(ready, how)
     sizes = {tuple(part.shape[1:]) for part in parts}
     if len(sizes) > 1:

@@ -28,7 +28,7 @@ describe("the shared state", () => {
     const told = list.filter(([, { address }]) => address);
     expect(ADDRESS).toEqual(Object.fromEntries(told.map(([name, { address }]) => [address, name])));
     const looks = list.filter(([, { address }]) => !address).map(([name]) => name);
-    expect(looks).toEqual(["colormap", "opacity", "smooth", "outline"]);
+    expect(looks).toEqual(["colormap", "opacity", "smooth", "model_input", "outline"]);
     expect(LINKED).toEqual(list.filter(([, { linked }]) => linked).map(([name]) => name));
   });
 

@@ -262,6 +262,45 @@ def test_a_new_picture_from_the_notebook(notebook):
     assert nb.watched.errors == []
 
 
+PHOTO = """
+ramp = np.zeros((200, 300, 3), np.uint8)
+ramp[..., 0] = np.linspace(0, 255, 300)
+explorer = Explorer(space.trace(Image.fromarray(ramp), attention=True, heads=True), class_name='boat')
+explorer
+"""
+
+
+def test_another_part_of_the_photograph_by_mouse_and_by_keyboard(notebook):
+    part = "print('PART', [round(c, 2) for c in explorer.session.snapshot.meta['image']['photo']['crop']])"
+    nb = notebook([SETUP, PHOTO, part])
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=30_000)
+    run_cell(nb, 2, "PART [0.2, 0.06, 0.8, 0.94]")
+    page.locator(".jp-OutputArea").get_by_role("button", name="Crop…").click()
+    board = page.locator(".csw-photo")
+    board.wait_for()
+    page.locator(".csw-photo img").evaluate("img => img.decode()")
+    box = board.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"], box["y"] + box["height"] / 2, steps=5)
+    page.mouse.up()
+    board.focus()
+    for _ in range(4):
+        page.keyboard.press("+")
+    page.keyboard.press("ArrowLeft")
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=str(ARTEFACTS / "crop.png"))
+    page.get_by_role("button", name="Show this part").click()
+    # Against the right edge at first (0.59 wide), then 10 ** -0.2 of it around the same place, and 0.02 to the left.
+    run_cell(nb, 2, "PART [0.5, 0.22, 0.87, 0.78]")
+    page.locator(".jp-OutputArea").get_by_role("button", name="Crop…").click()
+    page.keyboard.press("Escape")
+    board.wait_for(state="detached")
+    assert nb.watched.errors == []
+
+
 @pytest.mark.parametrize("width", [420, 1280])
 def test_light_and_dark(notebook, width):
     nb = notebook([SETUP, "Explorer(trace, class_name='boat')"], width=width)

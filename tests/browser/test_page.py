@@ -615,3 +615,32 @@ def test_a_head_is_read_without_hovering_and_left_by_a_visible_way(trace, tmp_pa
     page.wait_for_selector(".csw-map-title :text('logit of')")
     assert page.locator(".csw-grid [aria-selected=true]").count() == 0
     assert watched.errors == []
+
+
+def test_a_photograph_is_sharp_and_the_models_pixels_are_a_click_away(tmp_path, offline):
+    """Lines of one pixel: seen in the photograph, all grey in what the model saw."""
+    lines = np.zeros((300, 480, 3), np.uint8)
+    lines[:, ::2] = 255
+    page_of = tiny_vit(img_size=32).trace(Image.fromarray(lines)).snapshot()
+    watched = offline(export_html([page_of], tmp_path / "page.html").path)
+    page = watched.page
+    page.wait_for_selector(SLIDER)
+    page.locator("input[aria-label='Opacity of the map']").evaluate(
+        "e => { e.value = 0; e.dispatchEvent(new Event('input', { bubbles: true })) }"
+    )
+    contrast = """(sharp) => {
+        const canvas = document.querySelector('.csw-picture:not([hidden]) canvas');
+        const row = canvas.getContext('2d').getImageData(0, canvas.height >> 1, canvas.width, 1).data;
+        const red = Array.from(row).filter((_, i) => i % 4 === 0);
+        const spread = Math.max(...red) - Math.min(...red);
+        return sharp ? spread > 100 : spread < 30;
+    }"""
+    page.wait_for_function(contrast, arg=True)
+    page.get_by_label("model's pixels").check()
+    page.wait_for_function(contrast, arg=False)
+    page.get_by_label("model's pixels").uncheck()
+    page.wait_for_function(contrast, arg=True)
+    # Another part needs the model, which a page does not have.
+    assert page.get_by_role("button", name="Crop…").is_hidden()
+    assert watched.errors == []
+    assert only_the_file(watched)

@@ -31,7 +31,7 @@ def test_preprocessing_equals_timms(size, mode, interpolation):
 
     image = noise(*size)
     mean, std = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
-    ours = PixelTransform((32, 32), 0.9, mode == "squash", interpolation, mean, std).pixels(image)
+    ours = PixelTransform((32, 32), 0.9, mode, interpolation, mean, std).pixels(image)
     theirs = create_transform(
         (3, 32, 32), interpolation=interpolation, mean=mean, std=std, crop_pct=0.9, crop_mode=mode
     )(image)
@@ -42,7 +42,7 @@ def test_masks_go_where_the_picture_goes():
     array = np.zeros((60, 80, 3), np.uint8)
     array[10:40, 30:70] = 255
     mask = array[..., 0] == 255
-    transform = PixelTransform((32, 32), 0.9, False, "nearest", (0.0,) * 3, (1.0,) * 3)
+    transform = PixelTransform((32, 32), 0.9, "center", "nearest", (0.0,) * 3, (1.0,) * 3)
     placed = transform.pixels(Image.fromarray(array))[0].numpy() == 1
     assert np.array_equal(transform.mask(mask.astype(np.uint8)) == 1, placed)
 

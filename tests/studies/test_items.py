@@ -99,13 +99,13 @@ def test_the_remedies_for_masks_work():
     assert token_mask(np.array([[3, 255, 1]], np.uint8) > 127, (1, 3)).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("squash", [False, True])
-def test_a_mask_keeps_its_values(squash):
+@pytest.mark.parametrize("mode", ["center", "squash"])
+def test_a_mask_keeps_its_values(mode):
     """Enlarged and made smaller: no value between those that there are, each where it was."""
     mask = np.zeros((40, 60), np.uint8)
     mask[:, 20:30], mask[:, 30:40] = 1, 255
     for size in ((16, 24), (32, 48), (128, 192)):
-        placed = PixelTransform(size, 1.0, squash, "bicubic", MEAN, STD).mask(mask)
+        placed = PixelTransform(size, 1.0, mode, "bicubic", MEAN, STD).mask(mask)
         assert placed.shape == size
         assert set(np.unique(placed)) == {0, 1, 255}
         at = ((np.arange(size[1]) + 0.5) * 60 / size[1]).astype(int)
@@ -116,7 +116,7 @@ def test_ignored_pixels_stay_ignored_where_the_object_is_cropped(space):
     """Of 0, 1 and 255 only 0 and 255 are left in the middle: 255 does not become the object."""
     mask = np.zeros((32, 96), np.uint8)
     mask[:, :8], mask[:, 32:64] = 1, 255
-    transform = PixelTransform((32, 32), 1.0, False, "bicubic", MEAN, STD)
+    transform = PixelTransform((32, 32), 1.0, "center", "bicubic", MEAN, STD)
     assert set(np.unique(transform.mask(mask))) == {255}
     found = Preparer([(noise(32, 96), 0, mask)], transform, (4, 4), 7)(0)
     assert found.mask.tolist() == [-1] * 16
@@ -150,7 +150,7 @@ def test_masks_of_files_are_opened_by_format(tmp_path):
 @pytest.mark.parametrize("target", [(32, 48), (48, 32), (32, 32)])
 def test_preprocessing_of_models_of_every_shape(size, mode, crop, target):
     image = noise(*size)
-    ours = PixelTransform(target, crop, mode == "squash", "bicubic", MEAN, STD).pixels(image)
+    ours = PixelTransform(target, crop, mode, "bicubic", MEAN, STD).pixels(image)
     theirs = create_transform((3, *target), interpolation="bicubic", mean=MEAN, std=STD, crop_pct=crop, crop_mode=mode)
     for step in theirs.transforms:
         if hasattr(step, "interpolation"):  # timm 1.0.24 forgets it where height and width differ
@@ -163,7 +163,7 @@ def test_squashed_by_hand():
     """Left half black, upper half red: both survive where height and width are squashed each by its own share."""
     array = np.zeros((40, 80, 3), np.uint8)
     array[:20, :, 0], array[:, 40:, 2] = 255, 255
-    pixels = PixelTransform((4, 6), 1.0, True, "nearest", (0.0,) * 3, (1.0,) * 3).pixels(Image.fromarray(array))
+    pixels = PixelTransform((4, 6), 1.0, "squash", "nearest", (0.0,) * 3, (1.0,) * 3).pixels(Image.fromarray(array))
     assert torch.equal(pixels[0], torch.tensor([[1.0] * 6] * 2 + [[0.0] * 6] * 2))
     assert torch.equal(pixels[2], torch.tensor([[0.0] * 3 + [1.0] * 3] * 4))
 
