@@ -14,6 +14,7 @@ questions:
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.lens.lens import ClassLens
+    from classspace_widgets.lens.readout import Readout
     from classspace_widgets.points import Point
 
 QUESTIONS = {
@@ -212,9 +214,33 @@ class FittedLens:
                 scores[..., chosen, :] = found + offsets if whole else found
         return scores
 
+    def answer(self, vectors: Tensor, point: Point, readout: Readout) -> Tensor:
+        """Class scores ``[B, K]`` of the answer, if the residual stream ``[B, T, D]`` at a point were the last one.
+
+        Where the answer is read from many tokens, each is read as an image token.
+
+        Parameters
+        ----------
+        vectors : Tensor [B, T, D]
+        point : Point
+        readout : Readout
+            How the model reads its answer.
+        """
+        read, weights = readout.vectors(vectors)
+        tokens = [len(self.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
+        return torch.einsum("n,bnc->bc", weights, self.logits(read, point, tokens))
+
     def at(self, point: Point, tokens: Sequence[int]) -> PointLens:
         """The lens at one stream point, for some tokens: it reads vectors as a `ClassLens` does."""
         return PointLens(self, point, tuple(tokens))
+
+    @property
+    def identity(self) -> str:
+        """A short hash of the maps, by which what was measured through the lens knows it again."""
+        digest = hashlib.sha256(f"{self.kind} {self.classes} {self.fingerprint}".encode())
+        for part in (self.weights, self.offsets, self.defined, self.classifier):
+            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def undefined(self, point: Point) -> tuple[str, ...]:
         """Kinds of tokens that the lens cannot read at a stream point: names of prefix tokens, and ``"image"``."""

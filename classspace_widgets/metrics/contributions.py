@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from classspace_widgets.lens import ClassLens
+    from classspace_widgets.lens import ClassLens, FittedLens
     from classspace_widgets.points import Points
     from classspace_widgets.trace import Trace
 
@@ -85,7 +85,9 @@ class Contributions:
         return self.values.sum(dim=1) + self.offset[:, None, None]
 
 
-def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Contributions:
+def contributions(
+    trace: Trace, classes: Classes, reading: str = "direct", *, lens: FittedLens | None = None
+) -> Contributions:
     """Contributions of the embedding and of every block's attention and MLP to class logits.
 
     Parameters
@@ -98,6 +100,8 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
         the offset the sum is the class logit of ``x_L``. ``"step"``: the change of the residual stream's class logit when
         the increment is added (for the embedding, ``lens(x_0)``); the sum is the same. ``"paper"``: the class logit of
         the increment minus that of the block's input; not additive.
+    lens : FittedLens, optional
+        For ``"step"`` and ``"paper"``: read through this lens instead of the logit lens; NaN where it has no map.
 
     Returns
     -------
@@ -119,12 +123,19 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
     wanted = _classes(trace, classes)
     if reading not in READINGS:
         raise ValueError(f"reading must be one of {READINGS}, got {reading!r}")
+    if lens is not None and reading == "direct":
+        raise ValueError(
+            "direct contributions are those to the classifier's own logit; through a fitted lens read 'step' or 'paper'"
+        )
     indices = tuple(class_index(trace.class_names, c) for c in items_of(classes)[0])
     about = (reading, trace.points, indices, tuple(trace.class_names))
     with torch.no_grad(), full_precision(trace.output):
         if reading == "direct":
             sigma = trace.lens.sigma(_final(trace))
             return Contributions(_raw(trace, trace.lens, wanted) / sigma, trace.lens.offset[wanted], *about)
+        if lens is not None:
+            values = _through(trace, list(indices), reading, lens)
+            return Contributions(values, torch.zeros_like(trace.lens.offset[wanted]), *about)
         total, shares = torch.zeros_like(_vectors(trace, 0)), []
         raw = total.new_zeros(*total.shape[:2], len(wanted))
         logits: list[Tensor] = []
@@ -141,6 +152,20 @@ def contributions(trace: Trace, classes: Classes, reading: str = "direct") -> Co
                 shares.append(read - logits[trace.points.block_input(n)])
         values = torch.stack(shares).permute(3, 0, 1, 2)
         return Contributions(values, torch.zeros_like(trace.lens.offset[wanted]), *about)
+
+
+def _through(trace: Trace, classes: list[int], reading: str, lens: FittedLens) -> Tensor:
+    """Steps, or the paper's differences, ``[K, N, B, T]`` through a fitted lens."""
+    points, shares, after = trace.points, [], []
+    for n in range(len(trace.increments)):
+        added, summed = (points[number] for number in (points.of_increment(n)[0], points.of_increment(n)[-1]))
+        after.append(trace.logits(summed.stream, summed.block, classes, lens=lens))
+        if reading == "step" or n == 0:
+            shares.append(after[n] - after[n - 1] if n else after[0])
+        else:
+            own = trace.logits(added.stream, added.block, classes, lens=lens)
+            shares.append(own - after[points.block_input(n)])
+    return torch.stack(shares).permute(3, 0, 1, 2)
 
 
 def output_contributions(trace: Trace, classes: Classes) -> tuple[Tensor, Tensor]:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.trace import Trace
 
     Labels = int | str | Sequence[int | str] | Tensor
@@ -72,7 +73,12 @@ def chance_identifiability(n_classes: int) -> float:
 
 
 def class_identifiability(
-    trace: Trace, labels: Labels, *, stream: str = "residual", blocks: Sequence[int] | None = None
+    trace: Trace,
+    labels: Labels,
+    *,
+    stream: str = "residual",
+    blocks: Sequence[int] | None = None,
+    lens: FittedLens | None = None,
 ) -> Tensor:
     """Identifiability of each image's class in every token, over blocks (the paper's first measurement).
 
@@ -85,11 +91,13 @@ def class_identifiability(
         As in `Trace.stream`.
     blocks : sequence of int, optional
         By default all, from the embedding (0) for the residual stream.
+    lens : FittedLens, optional
+        Read through this lens, of all classes, instead of the logit lens.
 
     Returns
     -------
     Tensor [n, B, T], float32
-        In [1/C, 1], NaN at removed tokens; average over images and tokens for its evolution over blocks.
+        In [1/C, 1], NaN at removed tokens and where a lens has no map; average over images and tokens for its evolution over blocks.
 
     Examples
     --------
@@ -99,6 +107,10 @@ def class_identifiability(
     torch.Size([7, 2, 101])
     """
     wanted = _labels(trace, labels)
+    if lens is not None:
+        chosen = range(trace.points.first_block(stream), trace.n_blocks + 1) if blocks is None else blocks
+        ranks = trace.ranks(stream, list(chosen), labels=wanted[:, 0], lens=lens)
+        return identifiability(ranks[..., 0], trace.n_classes)
     return identifiability(
         _over_blocks(trace, stream, blocks, lambda logits: _rank_of(logits, wanted)), trace.n_classes
     )

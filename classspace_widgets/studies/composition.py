@@ -27,6 +27,7 @@ class SimilarityChange(ShareStudy):
     """
 
     name = "similarity_change"
+    through_lens = True
     title = "Class similarity change rate"
     one_denominator = True
     quantity = "Share of tokens, 0 to 1"
@@ -52,15 +53,18 @@ class SimilarityChange(ShareStudy):
         """One row for each block and sublayer."""
         return [{"block": b, "stream": s} for s in space.points.sublayers for b in space.points.blocks]
 
+    def points_read(self, row: dict[str, Any]) -> list[tuple[str, int]]:
+        """What the sublayer adds, and the stream that it is compared with."""
+        block, stream = row["block"], row["stream"]
+        middle = self.against == "sublayer_input" and stream == "mlp"
+        return [(stream, block), ("mid", block) if middle else ("residual", block - 1)]
+
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens whose sublayer output is more similar to the class than the reference."""
-        hidden, own, reference = batch.hidden, [], []
-        for row in self.row_labels:
-            block, stream = row["block"], row["stream"]
-            own.append(hidden.points.number(stream, block))
-            middle = self.against == "sublayer_input" and stream == "mlp"
-            reference.append(hidden.points.number(*(("mid", block) if middle else ("residual", block - 1))))
-        exceeds = hidden.label_logit[:, own] > hidden.label_logit[:, reference]
+        hidden = batch.hidden
+        pairs = [[hidden.points.number(*point) for point in self.points_read(row)] for row in self.row_labels]
+        own, reference = zip(*pairs, strict=True)
+        exceeds = hidden.label_logit[:, list(own)] > hidden.label_logit[:, list(reference)]
         return batch.group_sums(exceeds), batch.group_sizes()[:, None]
 
 
@@ -68,6 +72,7 @@ class ResidualComposition(ShareStudy):
     """Where the top class of the residual stream comes from: the block's input, attention, MLP, or none of them."""
 
     name = "residual_composition"
+    through_lens = True
     title = "Residual composition"
     one_denominator = True
     quantity = "Share of tokens, 0 to 1; sources may overlap, 'composition' excludes all of them"
@@ -78,8 +83,16 @@ class ResidualComposition(ShareStudy):
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and source."""
-        sources = ("previous", *space.points.sublayers, "composition")
+        self.sublayers = space.points.sublayers
+        sources = ("previous", *self.sublayers, "composition")
         return [{"block": b, "source": s} for s in sources for b in space.points.blocks]
+
+    def points_read(self, row: dict[str, Any]) -> list[tuple[str, int]]:
+        """The block's output and the source; for ``"composition"`` all sources."""
+        block, source = row["block"], row["source"]
+        before, sublayers = ("residual", block - 1), [(name, block) for name in self.sublayers]
+        others = {"previous": [before], "composition": [before, *sublayers]}
+        return [("residual", block), *others.get(source, [(source, block)])]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens whose top class comes from each source."""

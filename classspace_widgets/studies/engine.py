@@ -21,10 +21,12 @@ from classspace_widgets.data.prepare import Item, Preparer, Unreadable, prepared
 from classspace_widgets.images import Prepared
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.progress import quiet
+from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.readings import Readings, under_autocast
 from classspace_widgets.trace.hooks import exclusive
 
 if TYPE_CHECKING:
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.protocol import Study
     from classspace_widgets.trace import Trace
@@ -40,6 +42,8 @@ class Job:
     batch_size: int
     autocast: torch.dtype | None = None
     workers: int = 1
+    lenses: dict[str, FittedLens] = field(default_factory=dict)
+    """Fitted lenses that the models are read through, by weights; empty for the logit lens."""
 
     def indices(self, batch: int) -> range:
         """Positions of a batch's pictures, whatever was skipped or done before."""
@@ -70,6 +74,7 @@ class Progress:
         for weights, space in job.spaces.items():
             for name, study in job.studies.items():
                 studies[weights, name] = fresh = study.fresh()
+                fresh.lens = LensUsed.of(job.lenses[weights]) if job.lenses else None
                 fresh.start(space)
         return cls(studies, np.zeros(job.n_batches, bool))
 
@@ -149,13 +154,17 @@ def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
     indices = np.array([item.index for item in items])
     needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
     for weights, space in job.spaces.items():
-        moved = pixels.to(space.device)
+        moved, lens = pixels.to(space.device), job.lenses.get(weights)
 
-        def read(some: torch.Tensor, space: ClassSpace = space, moved: torch.Tensor = moved) -> Readings:
+        def read(
+            some: torch.Tensor,
+            space: ClassSpace = space,
+            moved: torch.Tensor = moved,
+            lens: FittedLens | None = lens,
+        ) -> Readings:
             chosen = some.tolist()
-            return read_batch(
-                space, moved[chosen], labels[some], masks[some], indices[chosen], needs=needs, autocast=job.autocast
-            )
+            batch = (moved[chosen], labels[some], masks[some], indices[chosen])
+            return read_batch(space, *batch, needs=needs, autocast=job.autocast, lens=lens)
 
         # In smaller chunks if a GPU's memory does not suffice; a chunk is counted only once it has been read.
         for readings in space.in_chunks(torch.arange(len(items), device="cpu"), read):
@@ -184,6 +193,7 @@ def read_batch(
     *,
     needs: frozenset[str] = frozenset(),
     autocast: torch.dtype | None = None,
+    lens: FittedLens | None = None,
 ) -> Readings:
     """`Readings` of one pass over pixels ``[B, 3, height, width]``, with everything in ``needs``."""
     active: dict[tuple[int, str], torch.Tensor] = {}
@@ -198,5 +208,14 @@ def read_batch(
         trace = space.trace_pixels(Prepared(pixels))
     _check_finite(trace, indices)
     return Readings(
-        trace, labels, masks, indices, pixels=pixels, active=active, mid="mid" in needs, autocast=autocast, checked=True
+        trace,
+        labels,
+        masks,
+        indices,
+        pixels=pixels,
+        active=active,
+        mid="mid" in needs,
+        autocast=autocast,
+        lens=lens,
+        checked=True,
     )

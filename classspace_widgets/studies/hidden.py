@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.lens import Readout, count_above
+from classspace_widgets.trace.reading import checked_lens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor
 
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.points import Points
     from classspace_widgets.trace import Trace
 
@@ -39,6 +41,8 @@ class HiddenReadings:
 
     Notes
     -----
+    Where a fitted lens has no map, the logit is NaN, rank and class are -1.
+
     T' = T, plus one for the mean of the image tokens where the model classifies from it, or for all that it pools.
     """
 
@@ -48,7 +52,14 @@ class HiddenReadings:
     top1: Tensor
 
 
-def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes: int | None = None) -> HiddenReadings:
+def read_hidden(
+    trace: Trace,
+    labels: Tensor,
+    *,
+    mid: bool = False,
+    chunk_bytes: int | None = None,
+    lens: FittedLens | None = None,
+) -> HiddenReadings:
     """Label logit, label rank and top class of every stream point and token of a trace.
 
     Parameters
@@ -62,6 +73,8 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     chunk_bytes : int, optional
         How large the readings ``[pictures, T', C]`` of one sweep may be; by default small enough for a CPU's cache,
         and 256 MB on CUDA.
+    lens : FittedLens, optional
+        Read through this lens, of all classes, instead of the logit lens.
 
     Returns
     -------
@@ -82,15 +95,25 @@ def read_hidden(trace: Trace, labels: Tensor, *, mid: bool = False, chunk_bytes:
     if chunk_bytes is None:
         chunk_bytes = 256 << 20 if device.type == "cuda" else 1 << 20
     step = max(1, chunk_bytes // (4 * width * trace.n_classes))
+    if lens is not None:
+        lens.require_complete("ranks")
+        lens = checked_lens(trace, lens)
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         for start in range(0, pictures, step):
             part = slice(start, min(start + step, pictures))
             own = labels[part].view(-1, 1, 1).expand(-1, width, 1)
-            for at, (z, sigma) in enumerate(_sweep(trace, points, readout, part)):
+            sweep = (
+                _sweep(trace, points, readout, part)
+                if lens is None
+                else _sweep_fitted(trace, points, readout, part, lens)
+            )
+            for at, (z, sigma) in enumerate(sweep):
                 mine = z.gather(-1, own)
                 logit[part, at] = mine.squeeze(-1) / sigma
                 rank[part, at] = count_above(z, mine).squeeze(-1)
                 top1[part, at] = _argmax(z)
+    if lens is not None:
+        top1.masked_fill_(rank < 0, -1)
     return HiddenReadings(points, logit, rank, top1)
 
 
@@ -137,6 +160,18 @@ def _sweep_pooled(trace: Trace, points: Points, readout: Readout, part: slice) -
     for vectors in trace.vectors_at(points, trace.lens.dtype):
         tokens = vectors[part]
         z = torch.cat([trace.lens.logits(tokens), readout.logits(trace.lens, tokens).unsqueeze(1)], dim=1)
+        yield z, torch.ones_like(z[..., 0])
+
+
+def _sweep_fitted(
+    trace: Trace, points: Points, readout: Readout, part: slice, lens: FittedLens
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The same through a fitted lens, whose scores need no scale; NaN where it has no map."""
+    for point, vectors in zip(points, trace.vectors_at((p.block, p.stream) for p in points), strict=True):
+        exact = vectors[part].to(trace.lens.dtype)
+        z = lens.logits(exact, point, range(trace.n_tokens))
+        if readout.pools:
+            z = torch.cat([z, lens.answer(exact, point, readout).unsqueeze(1)], dim=1)
         yield z, torch.ones_like(z[..., 0])
 
 

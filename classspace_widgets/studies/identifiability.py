@@ -39,6 +39,7 @@ class Accuracy(ShareStudy):
     """
 
     name = "accuracy"
+    through_lens = True  # the model's own answers, whatever the lens
     title = "Accuracy"
     quantity = "Share of pictures, 0 to 1"
     method = "A picture counts for top-k if fewer than k classes have a strictly larger logit than its label."
@@ -82,6 +83,7 @@ class Identifiability(ShareStudy):
     """
 
     name = "identifiability"
+    through_lens = True
     title = "Class identifiability"
     one_denominator = True
     quantity = "Mean of 1 - rank/C over tokens; 1: the label ranks first everywhere; (C + 1) / (2 C): chance"
@@ -104,6 +106,10 @@ class Identifiability(ShareStudy):
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each stream point."""
         return [{"block": block, "stream": stream} for block, stream in replace(space.points, mid=self.mid)]
+
+    def points_read(self, row: dict[str, Any]) -> list[tuple[str, int]]:
+        """The row's own point."""
+        return [(row["stream"], row["block"])]
 
     def contrasts(self) -> list[Contrast]:
         """The rise in image tokens from the embedding to the last block, in the model and compared with the twins' rise."""
@@ -136,6 +142,7 @@ class IdentifiabilityChange(ShareStudy):
     """Share of tokens whose class becomes more identifiable from one block to the next."""
 
     name = "identifiability_change"
+    through_lens = True
     title = "Identifiability change rate"
     one_denominator = True
     quantity = "Share of tokens, 0 to 1"
@@ -147,6 +154,10 @@ class IdentifiabilityChange(ShareStudy):
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each block and measure."""
         return [{"block": b, "measure": m} for m in ("logit", "identifiability") for b in space.points.blocks]
+
+    def points_read(self, row: dict[str, Any]) -> list[tuple[str, int]]:
+        """The block's output and its input."""
+        return [("residual", row["block"]), ("residual", row["block"] - 1)]
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Tokens whose class rises."""
@@ -177,6 +188,7 @@ class PlaceDifference(Study):
     """
 
     name = "place_difference"
+    through_lens = True
     title = "Class tokens against context tokens"
     quantity = "Mean identifiability of tokens inside the object minus outside it, -1 to 1"
     method = (
@@ -203,6 +215,9 @@ class PlaceDifference(Study):
         super().start(space)
         self.points = replace(space.points, mid=False)
         s = len(self.points)
+        self.known = np.array(
+            [self.lens is None or self.lens.reads([(stream, block)], "image") for block, stream in self.points]
+        )
         # For tokens: histograms of ranks, and resampled sums with counts. For pictures: sums of their means inside and
         # outside, sums of their differences with flipped signs, and resampled sums of differences with counts.
         self._state: dict[str, Any] = {
@@ -220,13 +235,15 @@ class PlaceDifference(Study):
         hidden, prefix, tokens = batch.hidden, len(batch.trace.prefix), batch.trace.n_tokens
         at = [hidden.points.number(stream, block) for block, stream in self.points]
         ranks = hidden.label_rank[:, at, prefix:tokens].cpu().numpy()
+        # Points that the lens cannot read count nothing: they are left out of the tables.
+        ranks[:, ~self.known] = 0
         masks = batch.token_masks.cpu().numpy()
         state, s = self._state, len(self.points)
         offsets = np.arange(s)[:, None] * self.n_classes
         for which, value in ((0, 1), (1, 0)):
             chosen = np.moveaxis(ranks, 1, 0)[:, masks == value] + offsets
             counts = np.bincount(chosen.ravel(), minlength=s * self.n_classes)
-            state["histogram"][which] += counts.reshape(s, self.n_classes)
+            state["histogram"][which] += counts.reshape(s, self.n_classes) * self.known[:, None]
         sizes = np.stack([(masks == 1).sum(axis=1), (masks == 0).sum(axis=1)], axis=1)
         points = self.n_classes - ranks
         sums = np.stack([np.einsum("bsp,bp->bs", points, masks == v) for v in (1, 0)], axis=1)
@@ -321,7 +338,7 @@ class PlaceDifference(Study):
         table["p_pictures"] = self._p_pictures()
         table["p_least"] = 1 / (self.sign_flips + 1)
         table["count"] = pictures
-        return table[names]
+        return table.loc[self.known, names].reset_index(drop=True)
 
     def notes(self) -> tuple[str, ...]:
         """See `Study.notes`."""

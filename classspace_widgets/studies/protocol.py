@@ -17,6 +17,7 @@ from classspace_widgets.describe import options_text
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.controls import numbered, with_controls
+from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.positions import CountedTwiceError, as_ranges, joined
 from classspace_widgets.studies.readings import Readings
 from classspace_widgets.studies.results import StudyResult
@@ -68,6 +69,8 @@ class Study(ABC):
     needs: frozenset[str] = frozenset()
     about_image_tokens: ClassVar[bool] = True
     """Whether results contain values of image tokens after the last block."""
+    through_lens: ClassVar[bool] = False
+    """Whether the study can be run with a fitted lens, or does not depend on the lens at all."""
 
     def __init__(
         self, *, replicates: int = REPLICATES, level: float = 0.95, seed: int = 0, per_class: bool = True
@@ -78,6 +81,7 @@ class Study(ABC):
         self.n_classes = 0
         self.class_names: tuple[str, ...] = ()
         self.unused_image_tokens = False
+        self.lens: LensUsed | None = None
         self.seen = as_ranges([])
 
     def __repr__(self) -> str:
@@ -137,8 +141,14 @@ class Study(ABC):
             batch = Readings(batch, labels, masks, given, mid="mid" in self.needs)
         elif labels is not None or masks is not None or indices is not None:
             raise ValueError(f"{self.name}: labels, masks and indices are for a trace; Readings contain their own")
+        lens = None if batch.lens is None else LensUsed.of(batch.lens)
         if not self.started:
+            self._take(lens)
             self.start(space_of(batch.trace))
+        elif lens != self.lens:
+            raise ValueError(
+                f"{self.name}: all batches must be read through the same lens; use another study for another lens"
+            )
         if len(batch.indices) == 0:
             first = int(self.seen[-1, 1]) if len(self.seen) else 0
             batch = batch.with_indices(np.arange(first, first + len(batch.labels)))
@@ -151,6 +161,11 @@ class Study(ABC):
             ) from None
         self._add(batch)
         self.seen = seen
+
+    def _take(self, lens: LensUsed | None) -> None:
+        if lens is not None and not self.through_lens:
+            raise ValueError(f"{self.name} cannot be read through a fitted lens; leave lens= out")
+        self.lens = lens
 
     @abstractmethod
     def _add(self, batch: Readings) -> None: ...
@@ -196,6 +211,8 @@ class Study(ABC):
             raise ValueError(
                 f"cannot merge {type(other).__name__} {other.options()} into {type(self).__name__} {self.options()}"
             )
+        if other.started and self.started and other.lens != self.lens:
+            raise ValueError(f"cannot merge {self.name}: the parts were read through different lenses")
         if not other.started:
             return copy.deepcopy(self)
         if not self.started:
@@ -267,4 +284,5 @@ class Study(ABC):
 
     def notes(self) -> tuple[str, ...]:
         """Remarks that a reader of this result needs."""
-        return (UNUSED,) if self.unused_image_tokens and self.about_image_tokens else ()
+        unused = (UNUSED,) if self.unused_image_tokens and self.about_image_tokens else ()
+        return unused if self.lens is None else (self.lens.note, *unused)

@@ -18,6 +18,7 @@ from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from classspace_widgets.lens import FittedLens
     from classspace_widgets.trace import Trace
 
 GROUPS = ("[CLS]", "image", "class", "context", "pooled")
@@ -49,6 +50,8 @@ class Readings:
         Whether the hidden readings contain the residual stream between attention and MLP.
     autocast : torch.dtype or None
         Autocast of the pass, for further passes that are compared with it.
+    lens : FittedLens or None
+        Read the hidden readings through this lens instead of the logit lens.
     checked : bool
         Whether labels and masks have been checked picture by picture; checking tensors again may wait for the device.
     """
@@ -61,6 +64,7 @@ class Readings:
     active: dict[tuple[int, str], Tensor] = field(default_factory=dict)
     mid: bool = False
     autocast: torch.dtype | None = None
+    lens: FittedLens | None = None
     checked: bool = False
 
     def __post_init__(self) -> None:
@@ -113,7 +117,7 @@ class Readings:
     @cached_property
     def hidden(self) -> HiddenReadings:
         """Label logits, label ranks and top classes of all stream points."""
-        return read_hidden(self.trace, self.labels, mid=self.mid)
+        return read_hidden(self.trace, self.labels, mid=self.mid, lens=self.lens)
 
     @cached_property
     def outcome(self) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -32,11 +32,13 @@ from classspace_widgets.studies.checkpoint import (
 )
 from classspace_widgets.studies.engine import Job, Progress, run_here
 from classspace_widgets.studies.execution import Execution
+from classspace_widgets.studies.lenses import lenses_of
 from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.standard import chosen_studies
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.studies.lenses import GivenLens
     from classspace_widgets.studies.protocol import Study
 
 # Share of the run's time that writing checkpoints may take.
@@ -55,6 +57,7 @@ def run_study(
     seed: int = 0,
     checkpoint: str | Path | None = None,
     resume: bool = False,
+    lens: GivenLens = None,
     execution: Execution = _DEFAULT,
     progress: bool = True,
 ) -> StudyResults:
@@ -81,6 +84,10 @@ def run_study(
         File that is written during the run and on interruption, which loses at most the batch in progress.
     resume : bool
         Go on from ``checkpoint`` if it exists; the result is the same as without the interruption.
+    lens : FittedLens, or callable, optional
+        Read hidden states through this lens, of all classes, instead of the logit lens; values are missing where it has no
+        map. A random twin needs a lens of its own, so with ``random_twin`` give what fits one:
+        ``lens=lambda space: space.fit_lens("jacobian", other_pictures)`` is called with the model and with each twin.
     execution : Execution
         Batch size, device, autocast, threads, Dask client, and how many unreadable pictures are accepted.
     progress : bool
@@ -92,6 +99,8 @@ def run_study(
 
     Raises
     ------
+    LensMismatchError
+        If the lens is of another model.
     ClassMismatchError
         If a class of the data set is in neither the model nor ``class_map``.
     CheckpointError
@@ -109,10 +118,11 @@ def run_study(
     ['trained', 'trained', 'random', 'random']
     """
     started = time.time()
-    data, chosen = as_dataset(dataset), chosen_studies(studies, seed=seed)
+    data, chosen = as_dataset(dataset), chosen_studies(studies, seed=seed, lens=lens is not None)
     with quiet(not progress):
         spaces = _spaces(space, random_twin, seed, execution.device)
         job = _job(spaces, data, chosen, class_map, coverage, execution)
+        job.lenses = lenses_of(spaces, lens)
     identity = _identity(job, seed)
     state = Progress.empty(job)
     saver = _Saver(checkpoint, identity)
@@ -131,6 +141,7 @@ def run_study(
         "seconds": round(time.time() - started, 1),
         "device": str(spaces["trained"].device),
         "identity": identity,
+        "lens": job.lenses["trained"].kind if job.lenses else "logit",
     }
     return _results(job, state, provenance)
 
@@ -240,6 +251,7 @@ def _identity(job: Job, seed: int) -> dict[str, Any]:
         "coverage": job.prepare.coverage,
         "autocast": str(job.autocast) if job.autocast else None,
         "random_twin": len(job.spaces) - 1,
+        "lenses": {weights: fitted.identity for weights, fitted in job.lenses.items()},
         "seed": seed,
         "versions": versions(),
     }

@@ -37,6 +37,10 @@ class ShareStudy(Study):
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """Labels of the S rows."""
 
+    def points_read(self, row: dict[str, Any]) -> list[tuple[str, int]]:
+        """The stream points, stream and block, whose readings a row compares; none where it does not read through the lens."""
+        return []
+
     @abstractmethod
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Numerators ``[B, S, G]`` and denominators ``[B, S or 1, G]``, whole numbers."""
@@ -46,13 +50,19 @@ class ShareStudy(Study):
         super().start(space)
         self.row_labels = self.rows(space)
         cells = (len(self.row_labels), len(self.groups))
-        denominators = (1, len(self.groups)) if self.one_denominator else cells
+        denominators = (1, len(self.groups)) if self.one_denominator and self.lens is None else cells
+        lens = self.lens
+        reads = [[lens is None or lens.reads(self.points_read(r), g) for g in self.groups] for r in self.row_labels]
+        self._known = np.array(reads)
         self.tally = Tally.empty(self.n_classes, cells, denominators, replicates=self.replicates, seed=self.seed)
 
     def _add(self, batch: Readings) -> None:
         over, under = self.count(batch)
-        if not self.one_denominator:
+        if under.shape[1:] != self.tally.under.shape[2:]:
             under = np.broadcast_to(under, over.shape)
+        if self.lens is not None:
+            # Tokens that the lens cannot read are not counted, as if they were not there.
+            over, under = np.where(self._known, over, 0), np.where(self._known, under, 0)
         self.tally.add(over, under, labels=batch.class_ids, outcome=batch.outcome, indices=batch.indices)
 
     def _counts(self) -> dict[str, Any]:

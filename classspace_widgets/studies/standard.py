@@ -68,10 +68,10 @@ def standard_studies(*, seed: int = 0, **options: Any) -> list[Study]:
     return [kind(seed=seed, **options) for kind in kinds]
 
 
-def chosen_studies(studies: Any, *, seed: int = 0) -> dict[str, Study]:
-    """The ``studies`` argument of `run_study` as studies by name; every name once."""
+def chosen_studies(studies: Any, *, seed: int = 0, lens: bool = False) -> dict[str, Study]:
+    """The ``studies`` argument of `run_study` as studies by name; every name once, and with ``lens`` those that take one."""
     if studies is None:
-        studies = standard_studies(seed=seed)
+        studies = [study for study in standard_studies(seed=seed) if study.through_lens or not lens]
     elif isinstance(studies, (str, Study)):
         studies = [studies]
     chosen: dict[str, Study] = {}
@@ -85,6 +85,9 @@ def chosen_studies(studies: Any, *, seed: int = 0) -> dict[str, Study]:
             raise TypeError(f"expected a Study or its name, got {type(study).__name__}")
         if study.started:
             raise ValueError(f"{study.name} has already been used; pass a new one, or resume from a checkpoint")
+        if lens and not study.through_lens:
+            able = ", ".join(kind.name for kind in all_studies().values() if kind.through_lens)
+            raise ValueError(f"{study.name} cannot be read through a fitted lens; those that can: {able}")
         if study.name in chosen:
             raise ValueError(f"{study.name} was given twice; use another run for other options")
         chosen[study.name] = study

@@ -54,12 +54,8 @@ def read_answer(trace: Trace, vectors: Tensor, point: Point, lens: FittedLens | 
     readout = Readout.of_pass(trace)
     if lens is None:
         return readout.logits(trace.lens, vectors, trace.second_lens)
-    read, weights = readout.vectors(vectors.to(trace.lens.dtype))
-    # A mean of image tokens is read as an image token.
-    tokens = [len(trace.prefix) if readout.pools else readout.tokens[0]] * read.shape[1]
     with torch.no_grad():
-        logits = checked_lens(trace, lens).at(point, tokens).logits(read)
-        return torch.einsum("n,bnc->bc", weights, logits)
+        return checked_lens(trace, lens).answer(vectors.to(trace.lens.dtype), point, readout)
 
 
 def checked_lens(trace: Trace, lens: FittedLens) -> FittedLens:
