@@ -169,7 +169,7 @@ def token_steps(
     places = list(allowed) if tokens is None else _numbers(tokens, "token", range(sizes.tokens))
     if min(places) < allowed[0]:
         raise ValueError(f"prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
-    everything = torch.arange(sizes.tokens, device=run.output.device)
+    others = torch.arange(sizes.tokens - 1, device=run.output.device)
 
     def resume(block: int, chosen: Tensor) -> tuple[Tensor, dict[int, Product], Tensor | None]:
         if isinstance(how, Patch):
@@ -178,7 +178,7 @@ def token_steps(
             x[element, chosen] = how.source.stream("residual", block)[0, chosen].to(x)
             return x, {}, None
         if how is None:
-            kept = everything.expand(len(chosen), -1)[everything != chosen[:, None]].view(len(chosen), -1)
+            kept = others + (others >= chosen[:, None])  # from its number on, each is that of the next token
             return run.inputs[block - 1][0][kept], {}, kept
         x = run.inputs[block - 1].expand(len(chosen), -1, -1)
         hidden = HideTokens(chosen, how.renormalise)

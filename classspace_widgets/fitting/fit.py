@@ -25,6 +25,7 @@ from classspace_widgets.progress import progress_bar
 if TYPE_CHECKING:
     from os import PathLike
 
+    from torch import Tensor
     from typing_extensions import Self
 
     from classspace_widgets.fitting.passes import FittedSpace
@@ -83,21 +84,24 @@ class LensSums:
         target = Target(space, kept)
         points = space.adapter.points
         kinds = len(space.adapter.prefix) + 1
-        sums = _SUMS[kind].empty(points.n_increments, kinds, target.rows, space.adapter.width)
+        # On the model's device: to move sums as large as these after every batch would take longer than the pass.
+        size = (points.n_increments, kinds, target.rows, space.adapter.width)
+        sums = _SUMS[kind].empty(*size, device=space.device)
         return cls(space, kind, target, sums)
 
     def update(self, images: Any) -> None:
         """Take in one batch of pictures: anything that `ClassSpace.trace` takes."""
-        pixels = self.space.pixels(images)
+        self.space.in_chunks(self.space.pixels(images), self._add)
+
+    def _add(self, pixels: Tensor) -> None:
+        """Take in pictures ``[B, 3, height, width]`` of one pass."""
         if isinstance(self.sums, JacobianSums):
             self.sums.add(self.space, self.target, pixels)
         else:
             points = stream_values(residual_points(self.space, pixels), sequential=self.space.adapter.points.sequential)
-            # Every other picture, wherever batches begin.
-            half = torch.arange(self.pictures, self.pictures + len(pixels)) % 2
             with torch.no_grad():
                 targets = self.target.of(self.space, points[-1])
-                self.sums.add(points, targets, len(self.space.adapter.prefix), half)
+                self.sums.add(points, targets, len(self.space.adapter.prefix), first=self.pictures)
         self.pictures += len(pixels)
 
     def merge(self, other: LensSums) -> LensSums:
@@ -146,9 +150,10 @@ class LensSums:
         else:
             fitted, bias, error = self.sums.solve()
             maps, offsets = self.target.to_classes(space, fitted, bias)
-        answering = torch.tensor(kinds_read(adapter))
-        defined = torch.ones(error.shape, dtype=torch.bool)
-        classifier = torch.zeros(error.shape, dtype=torch.bool)
+        # What is defined is asked in Python, for which it must be on the CPU.
+        answering = torch.tensor(kinds_read(adapter), device="cpu")
+        defined = torch.ones(error.shape, dtype=torch.bool, device="cpu")
+        classifier = torch.zeros(error.shape, dtype=torch.bool, device="cpu")
         if self.kind == "jacobian":
             # After the last attention nothing but the tokens that the answer is read from goes on to it.
             points = adapter.points
@@ -172,7 +177,7 @@ class LensSums:
             prefix=tuple(adapter.prefix),
             layout=adapter.layout,
             n_pictures=self.pictures,
-            error=error.float(),
+            error=error.float().cpu(),
             model_name=space.name,
             fingerprint=known_fingerprint(space.model),
         )
@@ -226,7 +231,7 @@ class LensSums:
                 )
         for f in fields(made.sums):
             if f.name != "pictures":
-                setattr(made.sums, f.name, tensors[f.name])
+                setattr(made.sums, f.name, tensors[f.name].to(space.device))
         made.pictures = pictures
         if isinstance(made.sums, JacobianSums):
             made.sums.pictures = pictures

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from classspace_widgets.fitting.passes import Target, residual_points, stream_values
+from classspace_widgets.fitting.passes import Target, adding, residual_points, stream_values
 from classspace_widgets.models import UnsupportedModelError
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class JacobianSums:
     pictures: int = 0
 
     @classmethod
-    def empty(cls, points: int, kinds: int, rows: int, width: int) -> Self:
+    def empty(cls, points: int, kinds: int, rows: int, width: int, *, device: torch.device | str = "cpu") -> Self:
         """Nothing seen yet."""
         shapes = ((points, kinds, rows, width), (points, kinds), (points, kinds, width), (rows,))
-        slopes, squares, states, answers = (torch.zeros(shape, dtype=torch.float64) for shape in shapes)
+        slopes, squares, states, answers = (torch.zeros(s, dtype=torch.float64, device=device) for s in shapes)
         return cls(slopes, squares, states, answers)
 
     def add(self, space: FittedSpace, target: Target, pixels: Tensor) -> None:
@@ -66,20 +66,22 @@ class JacobianSums:
         with torch.enable_grad():
             answers = target.of(space, points[-1])
             columns = answers.unbind(dim=1)
-        squares = torch.zeros_like(self.squares, device=answers.device)
-        for row in range(target.rows):
-            slopes = _slopes(space, columns[row], points, last=row + 1 == target.rows)
-            # [N, B, Q, D]: the prefix tokens one by one, the image tokens together.
-            by_kind = torch.stack(
-                [torch.cat([s[:, :prefix], s[:, prefix:].sum(dim=1, keepdim=True)], dim=1) for s in slopes]
-            ).double()
-            self.slopes[:, :, row] += by_kind.sum(dim=1).to(self.slopes)
-            squares += by_kind.square().sum(dim=(1, 3))
-        self.squares += squares.to(self.squares)
-        for number, value in enumerate(stream_values(points, sequential=space.adapter.points.sequential)):
-            mean = torch.cat([value[:, :prefix], value[:, prefix:].mean(dim=1, keepdim=True)], dim=1)
-            self.states[number] += mean.double().sum(dim=0).to(self.states)
-        self.answers += answers.detach().double().sum(dim=0).to(self.answers)
+        # The first pass back takes as much memory as any other: if it runs out, nothing has been added yet.
+        slopes = _slopes(space, columns[0], points, last=target.rows == 1)
+        with adding():
+            for row in range(target.rows):
+                if row:
+                    slopes = _slopes(space, columns[row], points, last=row + 1 == target.rows)
+                # [N, B, Q, D]: the prefix tokens one by one, the image tokens together.
+                by_kind = torch.stack(
+                    [torch.cat([s[:, :prefix], s[:, prefix:].sum(dim=1, keepdim=True)], dim=1) for s in slopes]
+                ).double()
+                self.slopes[:, :, row] += by_kind.sum(dim=1)
+                self.squares += by_kind.square().sum(dim=(1, 3))
+            for number, value in enumerate(stream_values(points, sequential=space.adapter.points.sequential)):
+                mean = torch.cat([value[:, :prefix], value[:, prefix:].mean(dim=1, keepdim=True)], dim=1)
+                self.states[number] += mean.double().sum(dim=0)
+            self.answers += answers.detach().double().sum(dim=0)
         self.pictures += len(pixels)
 
     def merge(self, other: Self) -> Self:

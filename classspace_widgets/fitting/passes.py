@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
@@ -12,6 +12,8 @@ from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from torch import Tensor, nn
 
     from classspace_widgets.lens import ClassLens
@@ -24,6 +26,7 @@ class FittedSpace(Protocol):
     name: str
     adapter: Adapter
     class_names: tuple[str, ...]
+    device: torch.device
 
     @property
     def model(self) -> nn.Module:
@@ -43,6 +46,22 @@ class FittedSpace(Protocol):
     def pixels(self, images: Any) -> Tensor:
         """Pixels ``[B, 3, height, width]`` for the model."""
         ...
+
+    def in_chunks(self, pixels: Tensor, run: Callable[[Tensor], None]) -> list[None]:
+        """Run something over pictures; where a GPU's memory runs out, over fewer at a time."""
+        ...
+
+
+@contextmanager
+def adding() -> Iterator[None]:
+    """Around what adds to sums: if memory runs out halfway, no smaller batch can repair them."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RuntimeError(
+            "the GPU's memory ran out while pictures were added to the sums of a lens; start it anew with a smaller batch_size, "
+            "fewer classes=, or on the CPU"
+        ) from error
 
 
 def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = False) -> list[Tensor]:
@@ -115,7 +134,8 @@ class Target:
         """Target ``[B, R]`` of the last residual stream ``[B, T, D]``; autograd sees through it."""
         readout, lens = Readout.of(space.adapter, last.shape[1]), space.lens
         if not self.by_state:
-            return readout.logits(lens, last, space.second_lens)[:, list(self.classes)]
+            logits = readout.logits(lens, last, space.second_lens)
+            return logits if self.classes == tuple(range(logits.shape[1])) else logits[:, list(self.classes)]
         vectors, weights = readout.vectors(last.to(lens.dtype))
         centred = vectors - vectors.mean(dim=-1, keepdim=True) if lens.centred else vectors
         return torch.einsum("n,bnd->bd", weights, centred / lens.sigma(vectors).unsqueeze(-1))

@@ -8,10 +8,12 @@ class can be decoded from tokens far from the object.  With labels as the target
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import torch
+
+from classspace_widgets.fitting.passes import adding
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +52,7 @@ class TranslatorSums:
     pictures: Tensor
 
     @classmethod
-    def empty(cls, points: int, kinds: int, rows: int, width: int) -> Self:
+    def empty(cls, points: int, kinds: int, rows: int, width: int, *, device: torch.device | str = "cpu") -> Self:
         """Nothing seen yet."""
         shapes = (
             (points, kinds, width, width),
@@ -60,27 +62,31 @@ class TranslatorSums:
             (rows,),
             (),
         )
-        return cls(*(torch.zeros((2, *shape), dtype=torch.float64) for shape in shapes))
+        return cls(*(torch.zeros((2, *shape), dtype=torch.float64, device=device) for shape in shapes))
 
-    def add(self, streams: list[Tensor], targets: Tensor, prefix: int, half: Tensor) -> None:
-        """Take in residual streams ``[B, T, D]`` of N points, targets ``[B, R]``, and the half ``[B]`` of each picture."""
-        y = targets.detach().double()
+    def add(self, streams: list[Tensor], targets: Tensor, prefix: int, *, first: int) -> None:
+        """Take in residual streams ``[B, T, D]`` of N points and targets ``[B, R]`` of pictures numbered from ``first`` on."""
+        with adding():
+            self._add(streams, targets.detach().double(), prefix, first)
+
+    def _add(self, streams: list[Tensor], y: Tensor, prefix: int, first: int) -> None:
         for h in (0, 1):
-            rows = half == h
-            if not bool(rows.any()):
-                continue
+            # Every other picture, wherever batches begin.
+            rows = slice((h - first) % 2, None, 2)
             wanted = y[rows]
+            if len(wanted) == 0:
+                continue
             for number, stream in enumerate(streams):
                 x = stream[rows].detach().double()
                 for kind in range(prefix + 1):
                     tokens = x[:, kind : kind + 1] if kind < prefix else x[:, prefix:]
                     flat = tokens.reshape(-1, tokens.shape[-1])
                     mean = tokens.mean(dim=1)
-                    self.gram[h, number, kind] += (flat.T @ flat / tokens.shape[1]).to(self.gram)
-                    self.cross[h, number, kind] += (mean.T @ wanted).to(self.cross)
-                    self.states[h, number, kind] += mean.sum(dim=0).to(self.states)
-            self.targets[h] += wanted.sum(dim=0).to(self.targets)
-            self.squares[h] += wanted.square().sum(dim=0).to(self.squares)
+                    self.gram[h, number, kind] += flat.T @ flat / tokens.shape[1]
+                    self.cross[h, number, kind] += mean.T @ wanted
+                    self.states[h, number, kind] += mean.sum(dim=0)
+            self.targets[h] += wanted.sum(dim=0)
+            self.squares[h] += wanted.square().sum(dim=0)
             self.pictures[h] += len(wanted)
 
     def merge(self, other: Self) -> Self:
@@ -93,10 +99,16 @@ class TranslatorSums:
 
         The penalty of each map is the one whose fit on one half of the pictures predicts the other half best.
         """
+        device = self.cross.device
+        if device.type != "cpu":
+            # Every map is decided about in Python, and its matrices are small: elsewhere that would mostly be waiting.
+            here = type(self)(*(getattr(self, f.name).cpu() for f in fields(self)))
+            maps, offsets, errors = here.solve()
+            return maps.to(device), offsets.to(device), errors
         _, points, kinds, width, rows = self.cross.shape
-        maps = torch.zeros(points, kinds, rows, width, dtype=torch.float64)
-        offsets = torch.zeros(points, kinds, rows, dtype=torch.float64)
-        errors = torch.full((points, kinds), torch.nan, dtype=torch.float64)
+        maps = self.cross.new_zeros(points, kinds, rows, width)
+        offsets = self.cross.new_zeros(points, kinds, rows)
+        errors = self.cross.new_full((points, kinds), torch.nan)
         halves = [half for half in (0, 1) if self.pictures[half] > 0]
         for number in range(points):
             for kind in range(kinds):

@@ -150,19 +150,22 @@ class AfterSoftmax:
     Parameters
     ----------
     keep : Tensor [1 or H, T, T], bool
-        Edges that are kept, by reader and source.
+        Edges that are kept, by reader and source; on the CPU.
+    device : torch.device
+        Where attention is computed.
     """
 
     max_groups = 3
 
-    def __init__(self, keep: Tensor) -> None:
-        self.keep = keep
+    def __init__(self, keep: Tensor, device: torch.device) -> None:
+        self.keep = keep.to(device)
         self.groups: list[tuple[Tensor | slice, Tensor | None]] | None = None
         if keep.shape[0] == 1:
             patterns, group = torch.unique(keep[0], dim=0, return_inverse=True)
             if len(patterns) <= self.max_groups:
                 self.groups = [
-                    (_indices(group == i), None if bool(p.all()) else p.unsqueeze(-1)) for i, p in enumerate(patterns)
+                    (_indices(group == i, device), None if bool(p.all()) else p.unsqueeze(-1).to(device))
+                    for i, p in enumerate(patterns)
                 ]
 
     def __call__(
@@ -184,8 +187,8 @@ class AfterSoftmax:
         return result
 
 
-def _indices(chosen: Tensor) -> Tensor | slice:
-    """Indices of the chosen tokens; a slice if they are contiguous, which avoids a copy."""
+def _indices(chosen: Tensor, device: torch.device) -> Tensor | slice:
+    """Indices of the chosen tokens on a device; a slice if they are contiguous, which avoids a copy."""
     indices = chosen.nonzero().squeeze(1)
     first, last = int(indices[0]), int(indices[-1])
-    return slice(first, last + 1) if last - first + 1 == len(indices) else indices
+    return slice(first, last + 1) if last - first + 1 == len(indices) else indices.to(device)

@@ -303,5 +303,5 @@ def _patch(plan: Plan, one: PatchResidual | AddVector, x: Tensor, block: int, to
     assert source is not None
     values = source.stream("residual", block).to(x)
     if tokens is None:
-        tokens = range(plan.sizes.tokens) if plan.kept is None else plan.kept.tolist()
+        tokens = range(plan.sizes.tokens) if plan.kept is None else plan.kept_numbers
     return _across(values[:, list(tokens)], "resample", x.shape[0])

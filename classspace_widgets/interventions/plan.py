@@ -46,12 +46,15 @@ class Plan:
     ----------
     kept : Tensor [T'] or None
         Indices of the tokens that are kept; None for all.
+    kept_numbers : list of int
+        The same as plain numbers, which can be read without waiting for a device; empty for all.
     """
 
     adapter: Adapter
     sizes: Sizes
     sources: Mapping[str, Trace]
     kept: Tensor | None = None
+    kept_numbers: list[int] = field(default_factory=list)
     embedding: list[MaskTokens | PatchResidual | AddVector] = field(default_factory=list)
     edges: dict[int, list[KnockOutAttention]] = field(default_factory=dict)
     heads: dict[int, list[Ablate]] = field(default_factory=dict)
@@ -76,8 +79,8 @@ class Plan:
         if removed:
             if removed >= set(plan.sizes.image_tokens):
                 raise ValueError("RemoveTokens: together they would remove every image token; keep at least one")
-            kept = [t for t in range(plan.sizes.tokens) if t not in removed]
-            plan.kept = torch.tensor(kept, device=adapter.embedding.device)
+            plan.kept_numbers = [t for t in range(plan.sizes.tokens) if t not in removed]
+            plan.kept = torch.tensor(plan.kept_numbers, device=adapter.embedding.device)
         for block in plan.edges:
             plan.cuts(block)
         return plan
@@ -152,17 +155,22 @@ class Plan:
                     f"KnockOutAttention: at block {block} a token would have nothing left to read, which cannot be "
                     "renormalised; keep one source, or use renormalise=False"
                 )
-            # Usually all blocks have the same cuts, so masks are computed once.
-            self.prepared[edges] = (before, None if after is None else AfterSoftmax(after))
+            # Usually all blocks have the same cuts, so masks are computed once, and on the CPU: to look at them on a GPU
+            # is to wait for it.
+            device = self.adapter.embedding.device
+            self.prepared[edges] = (
+                None if before is None else before.to(device),
+                None if after is None else AfterSoftmax(after, device),
+            )
         return self.prepared[edges]
 
     def _kept_edges(self, edges: Sequence[KnockOutAttention]) -> Tensor | None:
-        """Edges that all of the knock-outs keep, ``[1 or H, T', T']``; None for all."""
+        """Edges that all of the knock-outs keep, ``[1 or H, T', T']``, on the CPU; None for all."""
         kept: Tensor | None = None
         for one in edges:
-            keep = torch.from_numpy(one.kept(self.sizes)).to(self.adapter.embedding.device)
+            keep = torch.from_numpy(one.kept(self.sizes))
             if self.kept is not None:
-                keep = keep[self.kept][:, self.kept]
+                keep = keep[self.kept_numbers][:, self.kept_numbers]
             keep = keep.unsqueeze(0)
             heads = list(select_heads(one.heads, self.sizes, "KnockOutAttention"))
             if len(heads) < self.sizes.heads:
@@ -176,7 +184,7 @@ class Plan:
         """Positions of tokens in the sequence of kept tokens."""
         if self.kept is None:
             return list(range(self.sizes.tokens) if tokens is None else tokens)
-        position = {t: i for i, t in enumerate(self.kept.tolist())}
+        position = {t: i for i, t in enumerate(self.kept_numbers)}
         if tokens is None:
             return list(position.values())
         if removed := [t for t in tokens if t not in position]:

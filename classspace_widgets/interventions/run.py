@@ -124,7 +124,7 @@ def trace_with(
         with intervene(space, interventions, sources=sources) as plan:
             trace = space.trace(images, **options)
     if plan.kept is not None:
-        trace = replace(trace, kept_tokens=tuple(plan.kept.tolist()))
+        trace = replace(trace, kept_tokens=tuple(plan.kept_numbers))
         if full_grid:
             return _restore_grid(trace, plan)
     return trace

@@ -104,7 +104,8 @@ def _packed(run: Resumable, images: Sequence[int], subsets: Sequence[Tensor]) ->
     device = run.output.device
     lengths = [len(s) for s in subsets]
     tokens = torch.cat(list(subsets)).to(device)
-    at = torch.repeat_interleave(torch.tensor(images, device=device), torch.tensor(lengths, device=device))
+    # Repeated in Python: how many there are depends on values, for which a GPU would be waited for.
+    at = torch.tensor([one for one, size in zip(images, lengths, strict=True) for _ in range(size)], device=device)
     groups = _Groups(lengths)
     last = len(run.adapter.blocks)
     x = run.run_blocks(run.inputs[0][at, tokens].unsqueeze(0), dict.fromkeys(range(1, last + 1), groups))[0]

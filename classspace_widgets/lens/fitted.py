@@ -15,6 +15,7 @@ questions:
 from __future__ import annotations
 
 import hashlib
+import weakref
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,9 @@ FITTED = tuple(kind for kind in QUESTIONS if kind != "logit")
 
 class LensMismatchError(ValueError):
     """A lens was fitted on another model than the one it is asked to read."""
+
+
+_moved: weakref.WeakKeyDictionary[FittedLens, dict[torch.device, FittedLens]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,7 @@ class FittedLens:
         return [place[c] for c in classes]
 
     def logits(
-        self, vectors: Tensor, point: Point, tokens: Sequence[int], classes: Sequence[int] | None = None
+        self, vectors: Tensor, point: Point, tokens: Sequence[int], classes: Sequence[int] | Tensor | None = None
     ) -> Tensor:
         """Class scores of vectors at a stream point.
 
@@ -173,7 +177,7 @@ class FittedLens:
             Where they are in the stream.
         tokens : sequence of n int
             Which tokens they are, 0..T-1.
-        classes : sequence of int, optional
+        classes : sequence of int, or Tensor [K], optional
             Only these classes.
 
         Returns
@@ -188,10 +192,13 @@ class FittedLens:
         """
         number = self.points.increment(point.stream, point.block)
         whole = self.points.is_sum(point.stream)
-        wanted = self.classes if classes is None else tuple(classes)
-        columns = None if classes is None else self.columns(classes)
+        if isinstance(classes, torch.Tensor) and self.complete:
+            columns: Sequence[int] | Tensor | None = classes  # as they are: to look at them might be to wait for a GPU
+        else:
+            columns = None if classes is None else self.columns([int(c) for c in classes])
         vectors = vectors.to(self.weights.dtype)
-        scores = vectors.new_full((*vectors.shape[:-1], len(wanted)), torch.nan)
+        count = len(self.classes if classes is None else classes)
+        scores = vectors.new_full((*vectors.shape[:-1], count), torch.nan)
         kinds = self.kinds(tokens)
         classifier: Tensor | None = None
         with full_precision(vectors):
@@ -202,8 +209,9 @@ class FittedLens:
                 if self.logit is not None and bool(self.classifier[number, kind]):
                     # Of all tokens at once, so that readings are the logit lens's bit for bit.
                     if classifier is None:
-                        asked = None if wanted == tuple(range(self.n_classes)) else list(wanted)
-                        index = None if asked is None else torch.tensor(asked, device=vectors.device)
+                        asked = self.classes if classes is None else classes
+                        every = classes is None and self.complete
+                        index = None if every else torch.as_tensor(asked, device=vectors.device)
                         classifier = self.logit.logits(vectors, index)
                     scores[..., chosen, :] = classifier[..., chosen, :]
                     continue
@@ -249,9 +257,16 @@ class FittedLens:
         return tuple(name for name, known in zip(names, self.defined[number].tolist(), strict=True) if not known)
 
     def to(self, device: torch.device | str) -> FittedLens:
-        """The same lens on another device; itself where it is there already."""
-        if self.weights.device == torch.device(device):
+        """The same lens on another device, moved once; itself where it is there already."""
+        device = torch.empty(0, device=device).device  # "cuda" is a numbered one
+        if self.weights.device == device:
             return self
+        moved = _moved.setdefault(self, {})
+        if device not in moved:
+            moved[device] = self._to(device)
+        return moved[device]
+
+    def _to(self, device: torch.device) -> FittedLens:
         logit = self.logit
         if logit is not None:
             logit = replace(logit, folded=logit.folded.to(device), offset=logit.offset.to(device))
@@ -342,7 +357,7 @@ class PointLens:
 
     def logits(self, vectors: Tensor, classes: Tensor | None = None) -> Tensor:
         """Class scores ``[..., n, D] -> [..., n, C]`` (or only ``classes`` ``[K]``)."""
-        return self.lens.logits(vectors, self.point, self.tokens, None if classes is None else classes.tolist())
+        return self.lens.logits(vectors, self.point, self.tokens, classes)
 
 
 def _as_slice(places: list[int]) -> slice | list[int]:

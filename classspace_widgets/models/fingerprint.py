@@ -36,18 +36,26 @@ def model_fingerprint(model: nn.Module) -> str:
     >>> model_fingerprint(first) == model_fingerprint(first), model_fingerprint(first) == model_fingerprint(second)
     (True, False)
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
-        # Complex tensors are hashed as pairs of real numbers, sparse ones as dense.
-        flat = (
-            (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach().to_dense().contiguous().flatten()
-        )
-        bits = flat.view(_BITS[flat.element_size()])
-        sampled = torch.linspace(0, len(bits) - 1, min(256, len(bits)), dtype=torch.float64, device="cpu").long()
-        sample = bits[sampled.to(bits.device)].cpu().numpy()
-        digest.update(f"{int(bits.sum(dtype=torch.int64))} ".encode() + sample.tobytes())
+    named = sorted(model.state_dict().items())
+    read = [_read(tensor) for _, tensor in named]
+    # All together, since every transfer from a GPU waits for it.
+    numbers = torch.cat([part for part, _ in read]).cpu() if read else torch.empty(0)
+    digest, start = hashlib.sha256(), 0
+    for (name, tensor), (part, kind) in zip(named, read, strict=True):
+        total, sample = numbers[start], numbers[start + 1 : start + len(part)].to(kind)
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} {int(total)} ".encode() + sample.numpy().tobytes())
+        start += len(part)
     return digest.hexdigest()[:16]
+
+
+def _read(tensor: Tensor) -> tuple[Tensor, torch.dtype]:
+    """The sum of a tensor's bits as whole numbers, then up to 256 of them, int64; and the kind of number they were."""
+    # Complex tensors are hashed as pairs of real numbers, sparse ones as dense.
+    flat = (torch.view_as_real(tensor) if tensor.is_complex() else tensor).detach().to_dense().contiguous().flatten()
+    bits = flat.view(_BITS[flat.element_size()])
+    sampled = torch.linspace(0, len(bits) - 1, min(256, len(bits)), dtype=torch.float64, device="cpu").long()
+    sample = bits[sampled.to(bits.device, non_blocking=True)]
+    return torch.cat([bits.sum(dtype=torch.int64).view(1), sample.long()]), bits.dtype
 
 
 def known_fingerprint(model: nn.Module) -> str:

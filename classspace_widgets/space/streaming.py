@@ -118,7 +118,8 @@ def stream_readings(
     classes : class, sequence of K, or [B, K]
         Classes to read, by index or name: K of all images, or (in two dimensions) K of each image.
     labels : sequence of B classes, optional
-        Instead of ``classes``: each image's own class (K = 1).
+        Instead of ``classes``: each image's own class (K = 1).  A tensor of class numbers on a GPU is not looked at, because
+        that would be to wait for it: for a number that is no class, logits are NaN and ranks -1.
     k : int
         How many top classes.
     precision : str
@@ -154,7 +155,8 @@ def stream_readings(
 
     k = whole_number(k, "k", 1, space.n_classes)
     pixels = space.pixels(images)
-    wanted = _wanted(space, classes, labels, len(pixels))
+    given = _unseen(classes, labels, len(pixels))
+    wanted = _wanted(space, classes, labels, len(pixels)) if given is None else given.clamp(0, space.n_classes - 1)
     if lens is not None:
         lens.require_complete("stream readings")
         lens.check(space.class_names, space.adapter.prefix, space.points, known_fingerprint(space.model))
@@ -172,7 +174,8 @@ def stream_readings(
         return done[-1]
 
     done: list[StreamReadings] = []
-    return _joined(space.in_chunks(pixels, run, chunk))
+    found = _joined(space.in_chunks(pixels, run, chunk))
+    return found if given is None else _without(found, given)
 
 
 def _wanted(space: ClassSpace, classes: Any, labels: Any, images: int) -> Tensor:
@@ -184,6 +187,25 @@ def _wanted(space: ClassSpace, classes: Any, labels: Any, images: int) -> Tensor
         )
     wanted = torch.tensor(found, dtype=torch.long, device=space.device)
     return wanted if wanted.dim() == 2 else wanted.expand(images, -1)
+
+
+def _unseen(classes: Any, labels: Any, images: int) -> Tensor | None:
+    """Class numbers ``[B, K]`` that are a tensor of that shape on a GPU already; None for all that can be looked at."""
+    given = classes if labels is None else labels
+    if not isinstance(given, torch.Tensor) or (classes is not None and labels is not None):
+        return None
+    if given.device.type == "cpu" or given.dtype not in (torch.int64, torch.int32):
+        return None
+    per_image = given.unsqueeze(-1) if labels is not None else given if given.dim() == 2 else given.expand(images, -1)
+    fits = per_image.dim() == 2 and per_image.shape[0] == images and per_image.shape[1] > 0
+    return per_image.long() if fits else None
+
+
+def _without(found: StreamReadings, given: Tensor) -> StreamReadings:
+    """Readings of given numbers ``[B, K]``, of which some may be no classes: NaN and -1 there."""
+    nothing = ((given < 0) | (given >= found.n_classes))[None, :, None, :]
+    logits, ranks = found.logits.masked_fill(nothing, torch.nan), found.ranks.masked_fill(nothing, -1)
+    return replace(found, classes=given, logits=logits, ranks=ranks)
 
 
 def read_pass(space: ClassSpace, pixels: Tensor, reader: Reader, precision: str = "float32") -> StreamReadings:

@@ -37,13 +37,38 @@ def _list(self: torch.Tensor) -> Any:
     return _array(self).tolist()
 
 
+def _grad(outputs: Any, inputs: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, ...]:
+    """Gradients have the inputs' shapes and devices; torch's own backward pass asks for a driver."""
+    assert all(output.requires_grad for output in (outputs if isinstance(outputs, (list, tuple)) else [outputs]))
+    return tuple(torch.empty_like(one) for one in ([inputs] if isinstance(inputs, torch.Tensor) else inputs))
+
+
+def _deepcopy(self: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
+    """torch's own reads the memory of tensors, and these have none."""
+    copied = self.detach().clone()
+    memo[id(self)] = copied = torch.nn.Parameter(copied) if isinstance(self, torch.nn.Parameter) else copied
+    return copied
+
+
+def _apply(self: torch.nn.Module, change: Any, recurse: bool = True) -> torch.nn.Module:
+    """`Module._apply` that replaces parameters: torch's own swaps them, which fake tensors do not allow everywhere."""
+    for module in self.modules() if recurse else [self]:
+        for name, tensor in module._parameters.items():
+            if tensor is not None:
+                module._parameters[name] = torch.nn.Parameter(change(tensor.detach()), tensor.requires_grad)
+        for name, tensor in module._buffers.items():
+            if tensor is not None:
+                module._buffers[name] = change(tensor)
+    return self
+
+
 @contextmanager
 def pretended_cuda() -> Iterator[None]:
     """All tensors made inside are fake; skips where this torch cannot pretend."""
-    parts = {"numpy": _array, "tolist": _list, "__array__": _array}
+    parts = {"numpy": _array, "tolist": _list, "__array__": _array, "__deepcopy__": _deepcopy}
     kept = {name: FakeTensor.__dict__.get(name) for name in parts}
-    overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
-    torch.__future__.set_overwrite_module_params_on_conversion(True)
+    grad, torch.autograd.grad = torch.autograd.grad, _grad
+    apply, torch.nn.Module._apply = torch.nn.Module._apply, _apply
     try:
         for name, part in parts.items():
             setattr(FakeTensor, name, part)
@@ -52,9 +77,10 @@ def pretended_cuda() -> Iterator[None]:
                 torch.empty(2, 2, device=CUDA)[:, 0] + 1  # torch 2.4 asks a driver to index
             except (RuntimeError, AssertionError) as error:
                 pytest.skip(f"this torch cannot pretend to have CUDA: {error}")
-            yield
+            with Waits():  # so that what needs values finds some, also where nothing is counted
+                yield
     finally:
-        torch.__future__.set_overwrite_module_params_on_conversion(overwrite)
+        torch.autograd.grad, torch.nn.Module._apply = grad, apply
         for name, part in kept.items():
             if part is None:
                 delattr(FakeTensor, name)
@@ -62,14 +88,25 @@ def pretended_cuda() -> Iterator[None]:
                 setattr(FakeTensor, name, part)
 
 
+def _where() -> str:
+    """Where in the package it is running."""
+    inside = [frame for frame in traceback.extract_stack() if "classspace_widgets/" in frame.filename]
+    return f"{inside[-1].filename.split('classspace_widgets/')[-1]}:{inside[-1].lineno}" if inside else "a test"
+
+
 class Waits(TorchDispatchMode):
-    """Counts waits for the device by (what, place in the package); use inside `pretended_cuda`."""
+    """Counts waits for the device by (what, place in the package); use inside `pretended_cuda`.
+
+    A number is answered with 1.  Values are pretended to be good: "all" is true, "any" is false, and nothing is NaN.
+    """
 
     counting: ClassVar[list[Waits]] = []
 
     def __init__(self) -> None:
         super().__init__()
         self.found: Counter[tuple[str, str]] = Counter()
+        self.uploads: Counter[tuple[str, str]] = Counter()
+        """Copies to the device that wait until it is done with everything before: those not marked ``non_blocking``."""
 
     def __enter__(self) -> Waits:
         Waits.counting.append(self)
@@ -81,9 +118,16 @@ class Waits(TorchDispatchMode):
         super().__exit__(*error)
 
     def note(self, what: str) -> None:
-        inside = [frame for frame in traceback.extract_stack() if "classspace_widgets/" in frame.filename]
-        where = f"{inside[-1].filename.split('classspace_widgets/')[-1]}:{inside[-1].lineno}" if inside else "a test"
-        self.found[what, where] += 1
+        counted = self.uploads if what == "to the device" else self.found
+        counted[what, _where()] += 1
+
+    def copies(self, source: torch.Tensor, target: torch.Tensor | str, *, non_blocking: bool) -> None:
+        """Note a copy between devices, if it waits."""
+        to = target if isinstance(target, str) else target.device.type
+        if source.device.type == "cuda" and to == "cpu":
+            self.note("to the host")
+        elif source.device.type == "cpu" and to.startswith("cuda") and not non_blocking:
+            self.note("to the device")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -92,7 +136,9 @@ class Waits(TorchDispatchMode):
         if kind is aten._local_scalar_dense:
             if there:
                 self.note("one number")
-            return True if first.dtype == torch.bool else 1.0 if first.is_floating_point() else 1
+            return (
+                getattr(first, "answer", True) if first.dtype == torch.bool else 1.0 if first.is_floating_point() else 1
+            )
         if kind in COMPARES:
             if there:
                 self.note("comparison")
@@ -108,12 +154,16 @@ class Waits(TorchDispatchMode):
             return first, whole.long(), whole.long()
         if kind in (aten._to_copy, aten.to) and there and str(kwargs.get("device", CUDA)).startswith("cpu"):
             self.note("to the host")
-        if kind is aten.copy_ and first.device.type == "cpu" and args[1].device.type == "cuda":
-            self.note("to the host")
+        if kind is aten.copy_:
+            self.copies(args[1], first, non_blocking=(args[2:] or [kwargs.get("non_blocking", False)])[0])
+        elif kind is aten._to_copy and not there and str(kwargs.get("device")).startswith("cuda"):
+            self.copies(first, CUDA, non_blocking=kwargs.get("non_blocking", False))
         if kind in (aten.index, aten.index_put, aten.index_put_):
             places: list[Any] = []
             for index in args[1]:
                 if index is None or index.dtype not in (torch.bool, torch.uint8):
+                    if index is not None and there and index.device.type == "cpu":
+                        self.note("to the device")
                     places.append(index)
                     continue
                 if index.device.type == "cuda":
@@ -121,4 +171,11 @@ class Waits(TorchDispatchMode):
                 # As if every place were chosen.
                 places += [torch.zeros(index.numel(), dtype=torch.long, device=index.device)] * index.ndim
             args = (first, places, *args[2:])
-        return func(*args, **kwargs)
+        found = func(*args, **kwargs)
+        if (
+            kind is aten.isnan
+            or (kind is aten.any and found.ndim == 0)
+            or (kind is aten.all and not getattr(first, "answer", True))
+        ):
+            found.answer = False
+        return found

@@ -75,7 +75,10 @@ def test_replacing_the_product_by_itself_changes_nothing(family):
     tokens = family.trace(images).n_tokens
     everything = torch.ones(1, tokens, tokens, dtype=torch.bool)
     for keep in (everything, everything.expand(family.adapter.heads, -1, -1)):
-        with replaced_product(attention_module(family.adapter.blocks[1]), AfterSoftmax(keep)), torch.inference_mode():
+        with (
+            replaced_product(attention_module(family.adapter.blocks[1]), AfterSoftmax(keep, keep.device)),
+            torch.inference_mode(),
+        ):
             torch.testing.assert_close(family.model(images), plain)
 
 
