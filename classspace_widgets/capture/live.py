@@ -166,7 +166,14 @@ class LiveSource:
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:
         """The same picture with another payload; label, mask, objects and maps are kept."""
         meta, arrays = snapshot.meta, snapshot.arrays
-        made = capture(self.trace, classes=classes, payload=payload, title=meta["image"]["name"], lenses=self.lenses)
+        made = capture(
+            self.trace,
+            classes=classes,
+            payload=payload,
+            title=meta["image"]["name"],
+            lenses=self.lenses,
+            known=snapshot,
+        )
         made.meta["image"]["label"] = meta["image"]["label"]
         made.meta["objects"] = meta["objects"]
         made.arrays |= {name: arrays[name] for name in ("mask", "maps") if name in arrays}

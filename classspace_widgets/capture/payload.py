@@ -40,6 +40,8 @@ __all__ = ["capture"]
 ALL_LIMIT = 6_000_000
 """Bytes of float32 readings up to which a snapshot carries every class: the 24 of a bundled model take 0.2 MB, the 1000 of
 ViT-B/16 would take 20 MB."""
+SUMMARY = ("top", "top_logits", "lse")
+"""Arrays about all classes, which are the same whichever classes are kept."""
 
 
 def capture(
@@ -53,6 +55,7 @@ def capture(
     label: int | str | None = None,
     title: str = "",
     lenses: FittedLens | Sequence[FittedLens] = (),
+    known: Snapshot | None = None,
 ) -> Snapshot:
     """Reduce one image of a trace to the arrays that views need.
 
@@ -80,6 +83,8 @@ def capture(
         What views call the picture; by default its name.
     lenses : FittedLens or sequence of them, optional
         Fitted lenses whose readings of the classes kept travel beside those of the logit lens.
+    known : Snapshot, optional
+        Of the same trace with other classes: its top classes are taken over, not computed again.
 
     Returns
     -------
@@ -108,7 +113,7 @@ def capture(
         size = reader.n_classes * len(trace.increments) * reader.n_tokens * 4
         mode = cast("PayloadMode", payload if payload != "auto" else "all" if size <= ALL_LIMIT else "classes")
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
-        arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)))
+        arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)), known)
         heads, attention = reader.attention(kept)
         arrays |= heads
         arrays |= read_lenses(reader, given, kept, summary=mode != "all")
@@ -139,7 +144,7 @@ def capture(
 
 
 def _read(
-    reader: Reader, mode: PayloadMode, asked: list[int]
+    reader: Reader, mode: PayloadMode, asked: list[int], known: Snapshot | None
 ) -> tuple[dict[str, Array], list[int], ExtraMeta, RoundingError | None]:
     """The readings of a payload, the classes kept, and of increments their scale and what float16 changes."""
     arrays: dict[str, Array] = {
@@ -152,8 +157,8 @@ def _read(
     if mode == "all":
         kept = list(range(reader.n_classes))
     else:
-        top, top_logits, lse = reader.summary()
-        arrays |= {"top": top, "top_logits": fitting(top_logits), "lse": lse}
+        arrays |= _known_summary(known) or dict(zip(SUMMARY, reader.summary(), strict=True))
+        arrays["top_logits"] = fitting(arrays["top_logits"])
         kept = asked if mode == "classes" and asked else _classes_that_matter(arrays, asked, mode)
         arrays["ranks"] = reader.ranks(kept)
     arrays["raw"] = reader.raw(kept)
@@ -162,6 +167,13 @@ def _read(
         arrays |= increments
         error = rounding_error(reader, arrays, extra["embedding_scale"])
     return arrays, kept, extra, error
+
+
+def _known_summary(known: Snapshot | None) -> dict[str, Array]:
+    """What a snapshot carries about all classes at every stream point; empty where it does not."""
+    if known is None or "top" not in known.arrays or "points" in known.meta["payload"]:
+        return {}
+    return {name: known.arrays[name] for name in SUMMARY}
 
 
 def _classes_that_matter(arrays: dict[str, Array], asked: Sequence[int], payload: str) -> list[int]:

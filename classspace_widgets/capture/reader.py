@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -22,8 +21,11 @@ if TYPE_CHECKING:
 
 ATTENTION_LIMIT = 2_500_000
 """Bytes of attention weights up to which a snapshot carries the rows of every token."""
-SCAN_LIMIT = 200_000_000
-"""Bytes of class readings held at once while ranks are counted."""
+SCAN_LIMIT = 500_000_000
+"""Bytes of class readings of all increments that are held at once. Where they fit, as those of ViT-B/16 with 21,843 classes
+do (430 MB), every product is computed once, however many passes there are over them."""
+CACHED = 1_000_000
+"""Bytes of class logits that are looked at together on a CPU: they stay in its cache from one step to the next."""
 HALF_LIMIT = 3e4
 """Largest number that is stored in float16, which ends at 65,504: half of that."""
 HALF_PEAK = 1024.0
@@ -44,6 +46,7 @@ class Reader:
     """Told what share of a pass over all points was just done."""
 
     def __post_init__(self) -> None:
+        self.held: list[Tensor] = []
         self.lens = self.trace.lens
         self.scale: Tensor | None = None
         self.vectors = [increment[0].to(self.lens.folded.dtype) for increment in self.trace.increments]
@@ -86,20 +89,38 @@ class Reader:
 
     def scan(self) -> Iterator[tuple[int, slice, Tensor]]:
         """Class logits ``[t, C]`` of every stream point, for chunks of tokens: ``(point, tokens, logits)``."""
-        sigma = self.sigma()
-        step = max(1, min(self.n_tokens, SCAN_LIMIT // (4 * self.n_classes)))
-        count = len(self.vectors) * math.ceil(self.n_tokens / step)
-        for start in range(0, self.n_tokens, step):
-            tokens = slice(start, min(start + step, self.n_tokens))
-            residual = self.lens.raw(self.vectors[0][tokens])
-            yield 0, tokens, residual / sigma[0, tokens, None] + self.lens.offset
-            self.passed(1 / count)
-            for n, vectors in enumerate(self.vectors[1:], start=1):
-                raw = self.lens.raw(vectors[tokens])
-                residual = residual + raw
-                for point, reading in zip(self.trace.points.of_increment(n), (raw, residual), strict=True):
-                    yield point, tokens, reading / sigma[point, tokens, None] + self.lens.offset
-                self.passed(1 / count)
+        sigma, offset = self.sigma(), self.lens.offset
+        points = [self.trace.points.of_increment(n) for n in range(1, len(self.vectors))]
+        row = self.n_classes * self.lens.folded.element_size()
+        block = max(1, min(self.n_tokens, SCAN_LIMIT // (row * len(self.vectors))))
+        step = max(1, CACHED // row) if offset.device.type == "cpu" else block
+        for start in range(0, self.n_tokens, block):
+            size = min(block, self.n_tokens - start)
+            readings = self._readings(slice(start, start + size))
+            for first in range(0, size, step):
+                here = slice(first, min(first + step, size))
+                tokens = slice(start + here.start, start + here.stop)
+                residual = readings[0][here].clone()
+                yield 0, tokens, torch.addcdiv(offset, residual, sigma[0, tokens, None])
+                for reading, (own, after) in zip(readings[1:], points, strict=True):
+                    residual += reading[here]
+                    for point, read in ((own, reading[here]), (after, residual)):
+                        yield point, tokens, torch.addcdiv(offset, read, sigma[point, tokens, None])
+                self.passed((here.stop - here.start) / self.n_tokens / 2)
+
+    def _readings(self, tokens: slice) -> list[Tensor]:
+        """Folded readings ``[t, C]`` of every increment at some tokens; those of all tokens are kept for the next pass."""
+        if self.held:
+            self.passed(0.5)
+            return self.held
+        share = (tokens.stop - tokens.start) / self.n_tokens
+        readings = []
+        for vectors in self.vectors:
+            readings.append(self.lens.raw(vectors[tokens]))
+            self.passed(share / len(self.vectors) / 2)
+        if share == 1:
+            self.held = readings
+        return readings
 
     def summary(self) -> tuple[Array, Array, Array]:
         """Top classes, their logits ``[S, T', 5]`` and the log-sum-exp over classes ``[S, T']``."""

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from classspace_widgets.cli.model import add_model, check_page, expanded, space_of
 from classspace_widgets.pictures import shown_name
@@ -59,11 +63,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from classspace_widgets.cli.masks import mask_options
     from classspace_widgets.export.html import export_html
     from classspace_widgets.export.page import page_title
-    from classspace_widgets.export.portable import portable
-    from classspace_widgets.export.size import estimate_bytes
+    from classspace_widgets.export.portable import Payload
     from classspace_widgets.images import read_picture
     from classspace_widgets.progress import progress_bar
-    from classspace_widgets.snapshot.select import select_streams
 
     space = space_of(arguments)
     if space.name.startswith("bundled"):
@@ -76,12 +78,28 @@ def _export(arguments: argparse.Namespace) -> int:
             picture = read_picture(path, upright=False)[0] if masks else path
             trace = space.trace(np.asarray(picture) if masks else path, attention=True, heads=True)
             drawn = mask_options(masks[i], picture, space) if masks else {}
-            made = portable(trace.snapshot(title=shown_name(path.name), **drawn), classes)
-            made = select_streams(made, arguments.streams, ranks_only=arguments.ranks_only)
-            made.source = None  # It is what goes into the page: nothing is to be read again.
+            made = trace.snapshot(title=shown_name(path.name), **drawn)
+            if made.meta["payload"]["mode"] == "all":
+                made.source = None  # Nothing is to be read again, so the trace need not be kept.
             snapshots.append(made)
             bar.update()
-    print(f"the page will be about {estimate_bytes(snapshots) / 1e6:.1f} MB")
     title = arguments.title or page_title(snapshots)
-    print(export_html([f"# {title}", *snapshots], arguments.out, title=title))
+    payload = Payload(streams=arguments.streams, ranks_only=arguments.ranks_only)
+    with _printed("classspace_widgets.export.html"):
+        page = export_html([f"# {title}", *snapshots], arguments.out, title=title, classes=classes, payload=payload)
+    print(page)
     return 0
+
+
+@contextmanager
+def _printed(name: str) -> Iterator[None]:
+    """What a module logs is printed."""
+    log, handler = logging.getLogger(name), logging.StreamHandler(sys.stdout)
+    level = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

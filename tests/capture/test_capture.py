@@ -18,6 +18,7 @@ from classspace_widgets.capture import capture
 from classspace_widgets.capture.reader import Reader, fitting, rounding_error
 from classspace_widgets.capture.requests import MAX_CLASSES
 from classspace_widgets.causal import sweep_heads, sweep_tokens
+from classspace_widgets.export import export_html
 from classspace_widgets.export.portable import portable
 from classspace_widgets.interventions import RemoveTokens, from_spec, trace_with
 from classspace_widgets.lens import Readout
@@ -132,12 +133,42 @@ def test_summaries_equal_slow_counting(trace):
     np.testing.assert_allclose(snapshot.arrays["top_logits"], np.sort(logits, axis=-1)[..., ::-1][..., :5], atol=1e-2)
 
 
-def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch):
+@pytest.mark.parametrize("limit", ["SCAN_LIMIT", "CACHED"])
+def test_counting_in_small_chunks_changes_nothing(trace, monkeypatch, limit):
     whole = capture(trace, payload="classes")
-    monkeypatch.setattr("classspace_widgets.capture.reader.SCAN_LIMIT", 200)
+    monkeypatch.setattr(f"classspace_widgets.capture.reader.{limit}", 200)
     chunked = capture(trace, payload="classes")
     for name in ("ranks", "top"):
         np.testing.assert_array_equal(chunked.arrays[name], whole.arrays[name])
+
+
+def _class_products(monkeypatch):
+    """Vectors that are read for all classes from now on, as a list of their shapes."""
+    read, plain = [], type(tiny_vit().lens).raw
+
+    def counting(lens, vectors, classes=None):
+        if classes is None:
+            read.append(tuple(vectors.shape))
+        return plain(lens, vectors, classes)
+
+    monkeypatch.setattr(type(tiny_vit().lens), "raw", counting)
+    return read
+
+
+def test_nothing_is_computed_twice(trace, tmp_path, monkeypatch):
+    """Every increment is read once for all classes, and not again where a page carries classes that are at hand."""
+    monkeypatch.setattr("classspace_widgets.capture.payload.ALL_LIMIT", 10)
+    read = _class_products(monkeypatch)
+    snapshot = trace.snapshot()
+    assert len(read) == len(trace.increments)
+    read.clear()
+    export_html(snapshot, tmp_path / "page.html", classes=snapshot.meta["classes"]["kept"][:2])
+    assert not read
+    few, fresh = (trace.snapshot(classes=[c], payload="classes") for c in (2, 3))
+    monkeypatch.setattr(Reader, "summary", None)  # the top classes are known, whichever classes are kept
+    other = portable(few, [3])
+    for name in ("top", "top_logits", "lse", "ranks", "raw"):
+        np.testing.assert_array_equal(other.arrays[name], fresh.arrays[name])
 
 
 def test_the_payload_follows_the_size(trace, monkeypatch):
