@@ -708,6 +708,28 @@ def test_counts_that_are_not_those_of_the_run_are_refused(change, words, tmp_pat
         read_checkpoint(path)
 
 
+@pytest.mark.parametrize(
+    "counts",
+    [
+        np.zeros((2, 3)),
+        np.array([[0, 255.0, 0], [0, 1, 0]]),
+        np.array([[0, 2.0**53, 7], [0, 1, 0]]),
+        np.array([[-1.0, 2, 3], [4, -(2.0**40), 6]]),
+        np.array([[0.5, 0, 1e-9], [0, 0, 1e300]]),
+        np.array([[np.nan, 0, -np.inf], [0, 0, -0.0]]),
+    ],
+)
+def test_counts_come_back_as_they_were_in_as_few_bytes_as_they_need(counts, tmp_path):
+    state = {**STATE, "trained/accuracy/over": counts}
+    save_checkpoint(tmp_path / "run", IDENTITY, {"skipped": []}, state)
+    found = read_checkpoint(tmp_path / "run")[1]["trained/accuracy/over"]
+    assert found.dtype == np.float64
+    np.testing.assert_array_equal(found, counts)
+    many = np.tile([0.0, 3.0, 0.0, 0.0], (50_000, 1))
+    save_checkpoint(tmp_path / "large", IDENTITY, {"skipped": []}, {"a": many})
+    assert (tmp_path / "large").stat().st_size < many.nbytes / 32 + 2000
+
+
 def test_a_checkpoint_of_another_format_or_that_unpacks_is_refused(tmp_path):
     path = tmp_path / "run"
     save_checkpoint(path, IDENTITY, {"skipped": []}, STATE)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 
 FORMAT = 1
+_USED = " used"
+"""End of the name of an array that says which columns of another one are stored."""
 
 
 class CheckpointError(ValueError):
@@ -74,13 +76,14 @@ def versions() -> dict[str, str]:
 def save_checkpoint(path: Path, identity: dict[str, Any], progress: dict[str, Any], arrays: dict[str, Any]) -> None:
     """Write a checkpoint; a crash while writing leaves the previous one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"format": FORMAT, "identity": identity, "progress": progress, "arrays": _fingerprint(arrays)}
+    small = _small(arrays)
+    content = {"format": FORMAT, "identity": identity, "progress": progress, "arrays": _fingerprint(small)}
     with replacing(path) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, header=np.array(json.dumps(content)), **arrays)
+        np.savez(file, header=np.array(json.dumps(content)), **small)
 
 
 def load_checkpoint(
-    path: Path, identity: dict[str, Any], like: dict[str, Any] | None = None
+    path: Path, identity: dict[str, Any], like: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Progress and arrays of a checkpoint, after checking that it is complete and belongs to this run.
 
@@ -89,7 +92,7 @@ def load_checkpoint(
     path : Path
     identity : dict
         Model, data, versions and options of the run.
-    like : dict of str to ndarray, optional
+    like : dict of str to ndarray
         Arrays of a run that has counted nothing: names, shapes and types must be the same.
 
     Raises
@@ -110,9 +113,9 @@ def load_checkpoint(
                     f"{path} has format {_short(content.get('format'))}, this version writes {FORMAT}; remove it to start again"
                 )
             _check_identity(path, identity, header.named("identity"))
-            arrays = {name: stored[name] for name in stored.files if name != "header"}
-        _check_shapes(arrays, like)
-        if header.text("arrays") != _fingerprint(arrays):
+            small = {name: stored[name] for name in stored.files if name != "header"}
+        arrays = _full(small, like)
+        if header.text("arrays") != _fingerprint(small):
             raise ValueError("its arrays do not match their fingerprint")
         return _progress(header.named("progress")), arrays
 
@@ -140,21 +143,60 @@ def _check_uncompressed(data: bytes) -> None:
         raise ValueError("its parts are compressed, or overlap")
 
 
-def _check_shapes(arrays: dict[str, Any], like: dict[str, Any] | None) -> None:
-    """Raise unless arrays have the names, shapes and types of those that a run starts from."""
-    if like is None:
-        return
+def _small(arrays: dict[str, Any]) -> dict[str, Any]:
+    """Counts without their empty columns, each in as few bytes as it needs; everything else as it is.
+
+    Counts are whole numbers in float64. Token groups that a model or data set does not have are columns of zeros.
+    """
+    small: dict[str, Any] = {}
+    for name, array in arrays.items():
+        values = np.asarray(array)
+        if values.dtype != np.float64 or values.ndim == 0 or values.size == 0:
+            small[name] = values
+            continue
+        used = values.reshape(-1, values.shape[-1]).any(axis=0)
+        kept = values if used.all() else values[..., used]
+        counts = kept.astype(_count_type(kept))
+        if not np.array_equal(counts, kept):
+            counts = kept
+        small |= {name: counts, f"{name}{_USED}": used}
+    return small
+
+
+def _count_type(values: np.ndarray[Any, Any]) -> np.dtype[Any]:
+    """The smallest type of whole numbers from the least to the greatest value; float64 where there is none."""
+    least, greatest = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    for kind in (np.uint8, np.uint16, np.uint32, np.int32, np.int64):
+        limits = np.iinfo(kind)
+        if limits.min <= least and greatest <= min(limits.max, 2**53):
+            return np.dtype(kind)
+    return np.dtype(np.float64)
+
+
+def _full(small: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """What `_small` made small; raises unless names, shapes and types are those that a run starts from."""
+    arrays = {name: array for name, array in small.items() if not name.endswith(_USED)}
     if set(arrays) != set(like):
         raise ValueError(f"it must contain the arrays {', '.join(sorted(like))}, got {', '.join(sorted(arrays))}")
-    for name, array in like.items():
-        saved, empty = arrays[name], np.asarray(array)
-        grows = len(empty.shape) > 0 and len(empty) == 0  # such as the ranges of pictures that have been counted
-        fits = saved.ndim == empty.ndim and saved.shape[1:] == empty.shape[1:] if grows else saved.shape == empty.shape
-        if not fits or saved.dtype.kind != empty.dtype.kind:
+    for name, empty in like.items():
+        saved, empty = arrays[name], np.asarray(empty)
+        used, fits = small.get(f"{name}{_USED}"), True
+        if used is not None:
+            fits = empty.ndim > 0 and used.shape == empty.shape[-1:] and used.dtype == bool
+            fits = fits and saved.shape == (*empty.shape[:-1], used.sum()) and saved.dtype.kind in "uif"
+            if fits:
+                arrays[name] = np.zeros(empty.shape)
+                arrays[name][..., used] = saved
+        else:
+            grows = empty.ndim > 0 and len(empty) == 0  # such as the ranges of pictures that have been counted
+            fits = saved.shape[1:] == empty.shape[1:] if grows else saved.shape == empty.shape
+            fits = fits and saved.ndim == empty.ndim and saved.dtype.kind == empty.dtype.kind
+        if not fits:
             raise ValueError(
                 f"{name} must have shape {empty.shape} of {empty.dtype}, got {saved.shape} of {saved.dtype}: "
                 "it counts other data or another model"
             )
+    return arrays
 
 
 def _fingerprint(arrays: dict[str, Any]) -> str:

@@ -13,7 +13,14 @@ from classspace_widgets.metrics.identifiability import chance_identifiability
 from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.protocol import Study
 from classspace_widgets.studies.shares import ShareStudy
-from classspace_widgets.studies.statistics import interval, permutation_test_counts, picture_signs, picture_weights
+from classspace_widgets.studies.statistics import (
+    UNITS,
+    interval,
+    permutation_test_counts,
+    resampling_units,
+    unit_signs,
+    unit_weights,
+)
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
@@ -195,8 +202,8 @@ class PlaceDifference(Study):
         "Main table: means over all tokens; table 'by_picture': means over the pictures that have both kinds of tokens, of the "
         "means of each. p_tokens: labels permuted over all tokens, as in the paper, with p = (k+1)/(n+1) and exact "
         "hypergeometric draws from the histogram of ranks. p_pictures: signs of the pictures' differences flipped, because "
-        "tokens of one picture are not independent; p_least is the smallest value it can have. Both are one-sided "
-        "(class tokens higher). Intervals: percentile bootstrap over pictures."
+        "tokens of one picture are not independent (of more than 512 pictures, the signs of 512 random groups of them); "
+        "p_least is the smallest value it can have. Both are one-sided (class tokens higher). Intervals: percentile bootstrap over pictures."
     )
     needs = frozenset({"masks"})
 
@@ -218,14 +225,13 @@ class PlaceDifference(Study):
         self.known = np.array(
             [self.lens is None or self.lens.reads([(stream, block)], "image") for block, stream in self.points]
         )
-        # For tokens: histograms of ranks, and resampled sums with counts. For pictures: sums of their means inside and
-        # outside, sums of their differences with flipped signs, and resampled sums of differences with counts.
+        # For tokens: histograms of ranks, and by unit of resampling their sums with counts. For pictures: sums of their
+        # means inside and outside, and by unit of resampling sums of their differences with counts.
         self._state: dict[str, Any] = {
             "histogram": np.zeros((2, s, self.n_classes)),
-            "resampled": np.zeros((self.replicates, 2, s + 1)),
+            "by_unit": np.zeros((UNITS, 2, s + 1)),
             "means": np.zeros((2, s)),
-            "flipped": np.zeros((self.sign_flips, s)),
-            "resampled_means": np.zeros((self.replicates, s + 1)),
+            "differences": np.zeros((UNITS, s + 1)),
             "pictures": np.zeros(1),
         }
 
@@ -247,22 +253,16 @@ class PlaceDifference(Study):
         sizes = np.stack([(masks == 1).sum(axis=1), (masks == 0).sum(axis=1)], axis=1)
         points = self.n_classes - ranks
         sums = np.stack([np.einsum("bsp,bp->bs", points, masks == v) for v in (1, 0)], axis=1)
-        seen = np.flatnonzero(sizes.sum(axis=1) > 0)
-        if len(seen) and self.replicates:
-            weights = picture_weights(batch.indices[seen], self.replicates, seed=self.seed)
-            full = np.concatenate([sums, sizes[:, :, None]], axis=2)[seen].astype(np.float64)
-            state["resampled"] += np.einsum("rb,bks->rks", weights, full)
+        units = resampling_units(batch.indices, seed=self.seed)
+        np.add.at(state["by_unit"], units, np.concatenate([sums, sizes[:, :, None]], axis=2))
         both = np.flatnonzero((sizes > 0).all(axis=1))
         if len(both):
             # Whole multiples of _GRAIN, so that sums do not depend on their order.
             means = np.round(sums[both] / sizes[both][:, :, None] / self.n_classes / _GRAIN)
             own = means[:, 0] - means[:, 1]
             state["means"] += means.sum(axis=0)
-            state["flipped"] += picture_signs(batch.indices[both], self.sign_flips, seed=self.seed) @ own
             state["pictures"] += len(both)
-            if self.replicates:
-                weights = picture_weights(batch.indices[both], self.replicates, seed=self.seed)
-                state["resampled_means"] += weights @ np.concatenate([own, np.ones((len(own), 1))], axis=1)
+            np.add.at(state["differences"], units[both], np.concatenate([own, np.ones((len(own), 1))], axis=1))
 
     def _counts(self) -> dict[str, Any]:
         return dict(self._state)
@@ -271,7 +271,7 @@ class PlaceDifference(Study):
         for name, own in self._state.items():
             if np.shape(counts[name]) != own.shape:
                 raise ValueError(f"{name} must have shape {own.shape}, got {np.shape(counts[name])}")
-        self._state = {name: np.array(counts[name], dtype=np.float64) for name in self._state}
+        self._state = {name: np.asarray(counts[name], dtype=np.float64) for name in self._state}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """See `Study.tables`."""
@@ -280,7 +280,8 @@ class PlaceDifference(Study):
     def _over_tokens(self) -> pd.DataFrame:
         state = self._state
         levels = 1 - np.arange(self.n_classes) / self.n_classes
-        sums, sizes = state["resampled"][..., :-1], state["resampled"][..., -1:]
+        drawn = np.tensordot(unit_weights(self.replicates, seed=self.seed), state["by_unit"], axes=1)
+        sums, sizes = drawn[..., :-1], drawn[..., -1:]
         with np.errstate(invalid="ignore", divide="ignore"):
             means = sums / sizes / self.n_classes
         resampled = means[:, 0] - means[:, 1]
@@ -317,7 +318,8 @@ class PlaceDifference(Study):
             return np.full(len(self.points), np.nan)
         # Rounding changes a picture's difference by one unit at most: sums within that distance count as ties.
         own = state["means"][0] - state["means"][1] - 2 * state["pictures"]
-        extreme = (state["flipped"] >= own).sum(axis=0)
+        flipped = unit_signs(self.sign_flips, seed=self.seed) @ state["differences"][:, :-1]
+        extreme = (flipped >= own).sum(axis=0)
         p: Floats = (extreme + 1) / (self.sign_flips + 1)
         return p
 
@@ -332,7 +334,8 @@ class PlaceDifference(Study):
         table["value"] = differences * _GRAIN / pictures
         table["low"] = table["high"] = np.nan
         if self.replicates and pictures > 1:
-            sums, drawn = state["resampled_means"][:, :-1], state["resampled_means"][:, -1:]
+            resampled = unit_weights(self.replicates, seed=self.seed) @ state["differences"]
+            sums, drawn = resampled[:, :-1], resampled[:, -1:]
             resampled = np.divide(sums, drawn, out=np.full_like(sums, np.nan), where=drawn > 0) * _GRAIN
             table["low"], table["high"] = interval(resampled, self.level)
         table["p_pictures"] = self._p_pictures()

@@ -179,7 +179,7 @@ class TokenRemoval(_PassStudy):
 
     def notes(self) -> tuple[str, ...]:
         """See `Study.notes`."""
-        if not self.tally.under.any():
+        if not self.tally.under_by_unit.any():
             return ("The data set has no object masks, so no token was removed.",)
         return super().notes()
 

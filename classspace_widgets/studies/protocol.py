@@ -179,14 +179,34 @@ class Study(ABC):
         seen = np.asarray(state["seen"])
         if seen.ndim != 2 or seen.shape[1] != 2:
             raise ValueError(f"seen must have shape [n, 2], got {seen.shape}")
-        self._load_counts({name: array for name, array in state.items() if name != "seen"})
+        self._load_counts({name: np.array(array) for name, array in state.items() if name != "seen"})
         self.seen = seen.astype(np.int64)
+
+    def absorb(self, state: dict[str, Any]) -> None:
+        """Add what `state` returned of a study with the same options that has seen other data.
+
+        Raises
+        ------
+        ValueError
+            If a position was counted by both.
+        """
+        try:
+            seen = joined(self.seen, np.asarray(state["seen"]))
+        except CountedTwiceError as error:
+            raise ValueError(
+                f"cannot merge {self.name}: both parts count a picture {error.position}. If these are different pictures, use "
+                "update(..., indices=their positions in the whole data), so that each has its own bootstrap weights"
+            ) from None
+        counts = {name: array for name, array in state.items() if name != "seen"}
+        self._load_counts(self._merge_counts(self._counts(), counts))
+        self.seen = seen
 
     @abstractmethod
     def _counts(self) -> dict[str, Any]: ...
 
     @abstractmethod
-    def _load_counts(self, counts: dict[str, Any]) -> None: ...
+    def _load_counts(self, counts: dict[str, Any]) -> None:
+        """Take over counts, which may be kept as they are: nobody else has them."""
 
     def merge(self, other: Self) -> Self:
         """A new study that has seen the data of both.
@@ -217,16 +237,8 @@ class Study(ABC):
             return copy.deepcopy(self)
         if not self.started:
             return copy.deepcopy(other)
-        try:
-            seen = joined(self.seen, other.seen)
-        except CountedTwiceError as error:
-            raise ValueError(
-                f"cannot merge {self.name}: both parts count a picture {error.position}. If these are different pictures, use "
-                "update(..., indices=their positions in the whole data), so that each has its own bootstrap weights"
-            ) from None
         merged = copy.deepcopy(self)
-        merged._load_counts(self._merge_counts(self._counts(), other._counts()))
-        merged.seen = seen
+        merged.absorb(other.state())
         return merged
 
     def _merge_counts(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ class ShareStudy(Study):
         lens = self.lens
         reads = [[lens is None or lens.reads(self.points_read(r), g) for g in self.groups] for r in self.row_labels]
         self._known = np.array(reads)
-        self.tally = Tally.empty(self.n_classes, cells, denominators, replicates=self.replicates, seed=self.seed)
+        by_class = self.n_classes if self.per_class else 0
+        self.tally = Tally.empty(by_class, cells, denominators, replicates=self.replicates, seed=self.seed)
 
     def _add(self, batch: Readings) -> None:
         over, under = self.count(batch)

@@ -1,4 +1,4 @@
-"""Sums behind shares: numerators and denominators by class and outcome, with bootstrap replicates."""
+"""Sums behind shares: numerators and denominators by class, and by unit of resampling and outcome."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from classspace_widgets.studies.contrasts import Sample
-from classspace_widgets.studies.statistics import interval, picture_weights, wilson
+from classspace_widgets.studies.statistics import UNITS, interval, resampling_units, unit_weights, wilson
 
 if TYPE_CHECKING:
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -20,19 +20,23 @@ class Tally:
 
     Attributes
     ----------
-    over, under : ndarray [C, 2, *cells]
-        Numerators and denominators by class and outcome (0: the model's answer was correct, 1: it was not).
-    over_resampled, under_resampled : ndarray [R, 2, *cells]
-        The same over R Poisson bootstrap resamples of the pictures, all classes together.
+    over, under : ndarray [C, *cells]
+        Numerators and denominators by class; C is 0 where they are not wanted by class.
+    over_by_unit, under_by_unit : ndarray [U, 2, *cells]
+        The same by unit of resampling (`statistics.resampling_units`) and outcome (0: the model's answer was correct,
+        1: it was not).
     pictures : ndarray [2, *cells]
         Number of pictures behind a numerator and denominator, by outcome.
+    replicates, seed : int
+        Number of bootstrap resamples R, and their seed.
     """
 
     over: Floats
     under: Floats
-    over_resampled: Floats
-    under_resampled: Floats
+    over_by_unit: Floats
+    under_by_unit: Floats
     pictures: Floats
+    replicates: int = 0
     seed: int = 0
 
     @classmethod
@@ -41,30 +45,24 @@ class Tally:
     ) -> Tally:
         """A tally that has counted nothing; ``under`` has as many axes as ``over``, of the same length or 1."""
         return cls(
-            np.zeros((n_classes, 2, *over)),
-            np.zeros((n_classes, 2, *under)),
-            np.zeros((replicates, 2, *over)),
-            np.zeros((replicates, 2, *under)),
+            np.zeros((n_classes, *over)),
+            np.zeros((n_classes, *under)),
+            np.zeros((UNITS, 2, *over)),
+            np.zeros((UNITS, 2, *under)),
             np.zeros((2, *over)),
+            replicates,
             seed,
         )
 
     def add(self, over: Floats, under: Floats, *, labels: Any, outcome: Any, indices: Any) -> None:
         """Count pictures: ``over [B, *cells]``, ``under [B, *cells']``, ``labels``, ``outcome``, ``indices`` ``[B]``."""
-        np.add.at(self.over, (labels, outcome), over)
-        np.add.at(self.under, (labels, outcome), under)
-        np.add.at(self.pictures, np.asarray(outcome), np.broadcast_to(under > 0, over.shape))
-        replicates = len(self.over_resampled)
-        if replicates == 0:
-            return
-        weights = picture_weights(indices, replicates, seed=self.seed)
-        for which in (0, 1):
-            chosen = np.flatnonzero(np.asarray(outcome) == which)
-            if len(chosen) == 0:
-                continue
-            for target, source in ((self.over_resampled, over), (self.under_resampled, under)):
-                flat = source[chosen].reshape(len(chosen), -1)
-                target[:, which] += (weights[:, chosen] @ flat).reshape(replicates, *source.shape[1:])
+        at = resampling_units(indices, seed=self.seed), np.asarray(outcome)
+        np.add.at(self.over_by_unit, at, over)
+        np.add.at(self.under_by_unit, at, under)
+        np.add.at(self.pictures, at[1], np.broadcast_to(under > 0, over.shape))
+        if len(self.over):
+            np.add.at(self.over, labels, over)
+            np.add.at(self.under, labels, under)
 
     def estimate(self, outcome: int | None = None, *, level: float = 0.95) -> tuple[Floats, Floats, Floats, Floats]:
         """Share, its interval and its denominator, ``[*cells]`` each; both outcomes together by default.
@@ -73,48 +71,52 @@ class Tally:
         share 1, it is Wilson's with the number of pictures; a single picture with any other share has none (NaN).
         """
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
-        over, under = self.over[:, pick].sum(axis=(0, 1)), self.under[:, pick].sum(axis=(0, 1))
-        share, pictures = _ratio(over, under), self.pictures[pick].sum(axis=0)
-        if len(self.over_resampled) == 0:
+        over, under = self.over_by_unit[:, pick].sum(axis=1), self.under_by_unit[:, pick].sum(axis=1)
+        share, pictures = _ratio(over.sum(axis=0), under.sum(axis=0)), self.pictures[pick].sum(axis=0)
+        total = np.broadcast_to(under.sum(axis=0), share.shape)
+        if self.replicates == 0:
             missing = np.full_like(share, np.nan)
-            return share, missing, missing, np.broadcast_to(under, share.shape)
-        resampled = _ratio(self.over_resampled[:, pick].sum(axis=1), self.under_resampled[:, pick].sum(axis=1))
-        low, high = interval_of(share, resampled, pictures, level)
-        return share, low, high, np.broadcast_to(under, share.shape)
+            return share, missing, missing, total
+        low, high = interval_of(share, _ratio(self._resampled(over), self._resampled(under)), pictures, level)
+        return share, low, high, total
 
     def sample(self, cell: tuple[int, ...], outcome: int | None = None, *, level: float = 0.95) -> Sample | None:
         """Everything about one cell that a `Contrast` needs; None if nothing was counted."""
         pick = slice(None) if outcome is None else slice(outcome, outcome + 1)
 
-        def total(array: Floats, axis: int | tuple[int, ...]) -> Floats:
+        def of_cell(array: Floats) -> Floats:
             at: list[int] = [0 if size == 1 else c for size, c in zip(array.shape[2:], cell, strict=True)]
             chosen: Any = (slice(None), pick, *at)
-            summed: Floats = array[chosen].sum(axis=axis)
+            summed: Floats = array[chosen].sum(axis=1)
             return summed
 
-        over, under = total(self.over, (0, 1)), total(self.under, (0, 1))
-        if under == 0:
+        over, under = of_cell(self.over_by_unit), of_cell(self.under_by_unit)
+        if under.sum() == 0:
             return None
-        of_cell: Any = (pick, *cell)
-        pictures = self.pictures[of_cell].sum()
-        resampled = _ratio(total(self.over_resampled, 1), total(self.under_resampled, 1))
+        share = over.sum() / under.sum()
+        counted: Any = (pick, *cell)
+        pictures = self.pictures[counted].sum()
+        resampled = _ratio(self._resampled(over), self._resampled(under))
         low = high = np.array(np.nan)
-        if len(resampled):
-            low, high = interval_of(over / under, resampled, pictures, level)
-        return Sample(float(over / under), resampled, float(low), float(high), int(pictures))
+        if self.replicates:
+            low, high = interval_of(share, resampled, pictures, level)
+        return Sample(float(share), resampled, float(low), float(high), int(pictures))
+
+    def _resampled(self, by_unit: Floats) -> Floats:
+        """Sums ``[U, *cells]`` of the units over R Poisson bootstrap resamples of them, ``[R, *cells]``."""
+        return np.tensordot(unit_weights(self.replicates, seed=self.seed), by_unit, axes=1)
 
     def by_class(self) -> tuple[Floats, Floats]:
         """Share and denominator per class ``[C, *cells]``, NaN for classes that have not been counted."""
-        over, under = self.over.sum(axis=1), self.under.sum(axis=1)
-        return _ratio(over, under), np.broadcast_to(under, over.shape)
+        return _ratio(self.over, self.under), np.broadcast_to(self.under, self.over.shape)
 
     def arrays(self) -> dict[str, Floats]:
         """All counts by name."""
         return {
             "over": self.over,
             "under": self.under,
-            "over_resampled": self.over_resampled,
-            "under_resampled": self.under_resampled,
+            "over_by_unit": self.over_by_unit,
+            "under_by_unit": self.under_by_unit,
             "pictures": self.pictures,
         }
 
@@ -124,7 +126,7 @@ class Tally:
             given = np.asarray(arrays[name])
             if given.shape != own.shape:
                 raise ValueError(f"{name} must have shape {own.shape}, got {given.shape}: it counts another model")
-            setattr(self, name, given.astype(np.float64))
+            setattr(self, name, given.astype(np.float64, copy=False))
 
 
 def interval_of(share: Any, resampled: Floats, pictures: Any, level: float) -> tuple[Floats, Floats]:

@@ -10,6 +10,7 @@ from scipy import stats
 
 from classspace_widgets.studies import bootstrap_ci
 from classspace_widgets.studies.statistics import (
+    UNITS,
     bootstrap_p,
     holm,
     interval,
@@ -17,6 +18,7 @@ from classspace_widgets.studies.statistics import (
     permutation_test_counts,
     picture_signs,
     picture_weights,
+    resampling_units,
     wilcoxon_greater,
     wilson,
 )
@@ -296,3 +298,42 @@ def test_the_interval_of_a_mean_has_the_level_that_was_asked_for(level):
     assert float(high) == pytest.approx(values.mean() + half, abs=0.05 * half)
     again, other = (bootstrap_ci(values, level=level, replicates=100, seed=seed)[0] for seed in (0, 1))
     assert again == bootstrap_ci(values, level=level, replicates=100)[0] != other
+
+
+def test_units_of_resampling():
+    """The first pictures have units of their own; others belong to random ones, whatever the batch they come in."""
+    assert resampling_units(range(UNITS)).tolist() == list(range(UNITS))
+    many = np.arange(UNITS, 200_000)
+    units = resampling_units(many, seed=3)
+    assert stats.chisquare(np.bincount(units, minlength=UNITS)).pvalue > 0.01
+    together = np.bincount(units[:-1] * UNITS + units[1:], minlength=UNITS**2)  # neighbours are not drawn together
+    assert together.var() == pytest.approx(together.mean(), rel=0.02)
+    np.testing.assert_array_equal(units[500:600], resampling_units(many[500:600], seed=3))
+    assert (units != resampling_units(many, seed=4)).mean() > 0.99
+
+
+@pytest.mark.parametrize("count", [600, 1024, 5000])
+def test_the_interval_of_many_pictures_in_order_of_their_class(count):
+    """Random groups keep the spread between classes, which groups of neighbours, or one of each class, would lose."""
+    generator = np.random.default_rng(1)
+    means = np.repeat(generator.uniform(0.1, 0.9, 10), -(-count // 10))[:count]
+    over = generator.binomial(50, means).astype(float)
+    halves = []
+    for seed in range(8):
+        tally = Tally.empty(0, (1, 1), (1, 1), replicates=2000, seed=seed)
+        zeros = np.zeros(count, int)
+        tally.add(
+            over[:, None, None], np.full((count, 1, 1), 50.0), labels=zeros, outcome=zeros, indices=np.arange(count)
+        )
+        _, low, high, total = tally.estimate(level=0.9)
+        halves.append((high - low).item() / 2)
+    assert total.item() == 50 * count
+    assert np.mean(halves) == pytest.approx(stats.norm.ppf(0.95) * over.std() / 50 / count**0.5, rel=0.06)
+
+
+def test_a_tally_without_classes_or_intervals():
+    tally = Tally.empty(0, (1, 1), (1, 1), replicates=0, seed=0)
+    tally.add(np.ones((2, 1, 1)), np.full((2, 1, 1), 4.0), labels=[0, 1], outcome=[0, 1], indices=[0, 600])
+    assert tally.estimate(1)[0].item() == 0.25
+    assert np.isnan(tally.estimate()[1].item())
+    assert tally.by_class()[0].shape == (0, 1, 1)
