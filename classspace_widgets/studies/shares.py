@@ -59,7 +59,7 @@ class ShareStudy(Study):
 
     def _add(self, batch: Readings) -> None:
         over, under = self.count(batch)
-        if under.shape[1:] != self.tally.under.shape[2:]:
+        if under.shape[1:] != self.tally.under_by_unit.shape[2:]:
             under = np.broadcast_to(under, over.shape)
         if self.lens is not None:
             # Tokens that the lens cannot read are not counted, as if they were not there.
