@@ -113,14 +113,14 @@ def test_a_mask_of_the_pictures_own_size_is_placed_as_the_picture_is():
     wide[50:150, 100:250] = 2
     wide[:50, :50] = 1
     trace = space.trace(Image.fromarray(np.repeat(wide[..., None] * 100, 3, axis=2)))
-    placed = space.placed_mask(wide)
+    placed = space.place_mask(wide)
     assert placed.shape == trace.pictures.shape[1:3]
     # The picture shows its own mask: 0, 100 and 200, but for the interpolation of its edges.
     assert (np.round(trace.pictures[0, ..., 0] / 100) == placed).mean() > 0.98
     assert set(np.unique(placed)) == {0, 2}, "the first object was cut off"
     assert trace.snapshot(mask=placed, objects=[None] * 2).meta["objects"] == [{"class": None, "name": "object"}] * 2
     with pytest.raises(ValueError, match=r"shape \[height, width\], got \[2, 3, 4\]"):
-        space.placed_mask(np.zeros((2, 3, 4)))
+        space.place_mask(np.zeros((2, 3, 4)))
 
 
 def test_masks_that_do_not_fit_are_refused(tmp_path, capsys):

@@ -38,10 +38,10 @@ LAYERS = (
     "models",
     "trace",
     "metrics",
+    "data",
     "fitting",
     "space",
     # Questions to a model.
-    "data",
     "interventions",
     "causal",
     "memories",

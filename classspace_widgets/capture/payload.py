@@ -259,7 +259,7 @@ def _add_mask(
     if mask.shape != expected:
         raise ValueError(
             f"mask must have the displayed picture's shape {expected}, got {mask.shape}; "
-            "space.placed_mask(mask) cuts and scales a mask of the picture's own size as the picture was"
+            "space.place_mask(mask) cuts and scales a mask of the picture's own size as the picture was"
         )
     mask = object_numbers(mask)
     numbers = sorted(set(mask.ravel().tolist()) - {0})

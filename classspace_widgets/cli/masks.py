@@ -42,4 +42,4 @@ def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
             f"got {list(values.shape)}"
         )
     count = int(object_numbers(values).max(initial=0))
-    return {"mask": space.placed_mask(values), "objects": [None] * count}
+    return {"mask": space.place_mask(values), "objects": [None] * count}

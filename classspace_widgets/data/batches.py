@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
@@ -12,12 +12,28 @@ import torch
 from classspace_widgets.data.classes import class_table
 from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
 from classspace_widgets.data.sets import as_dataset
-from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.images.placing import PixelTransform
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.images import Preprocessing
+    from classspace_widgets.models import Adapter
+
+
+class LabelledSpace(Protocol):
+    """What preparing labelled pictures needs of a `ClassSpace`."""
+
+    adapter: Adapter
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...]
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def wordnet_ids(self) -> tuple[str, ...]:
+        """WordNet ids of the classes, where they are ImageNet's."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -48,10 +64,12 @@ class LabelledPictures:
         As in `studies.run_study`.
     """
 
-    def __init__(self, space: ClassSpace, dataset: Any) -> None:
+    def __init__(self, space: LabelledSpace, dataset: Any) -> None:
         self.space, self.data = space, as_dataset(dataset)
         table = class_table(self.data, space.class_names, None, space.wordnet_ids)
-        self.prepare = Preparer(self.data, PixelTransform.of(space), space.adapter.grid, len(space.class_names), table)
+        self.prepare = Preparer(
+            self.data, PixelTransform.of(space.preprocessing), space.adapter.grid, len(space.class_names), table
+        )
 
     def __len__(self) -> int:
         return len(self.data)

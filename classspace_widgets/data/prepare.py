@@ -13,10 +13,10 @@ import torch
 
 from classspace_widgets.data.sets import COLUMNS, whole_label
 from classspace_widgets.images import read_picture
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.images.ready import check_values
 from classspace_widgets.masks import DatasetError, as_array, binary_mask, tokens_inside
 from classspace_widgets.pictures import shown_name
-from classspace_widgets.space.pixels import PixelTransform
 
 if TYPE_CHECKING:
     from torch import Tensor

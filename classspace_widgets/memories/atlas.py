@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.data.prepare import Item
+    from classspace_widgets.images.placing import PixelTransform
     from classspace_widgets.snapshot.meta import AtlasMeta, PicturesMeta
-    from classspace_widgets.space.pixels import PixelTransform
     from classspace_widgets.space.space import ClassSpace
 
 __all__ = ["memory_atlas"]
@@ -142,13 +142,13 @@ def _patches(
     """The patches that activate every neuron most, as a running list: memory does not grow with the pictures."""
     from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
-    from classspace_widgets.space.pixels import PixelTransform
+    from classspace_widgets.images.placing import PixelTransform
 
     data = as_dataset(dataset)
     count = min(len(data), pictures)
     if count < 1:
         raise ValueError("the data set is empty: an atlas with patches needs pictures")
-    transform = PixelTransform.of(space)
+    transform = PixelTransform.of(space.preprocessing)
     rows, columns = space.adapter.grid
     prepare = Preparer(data, transform, (rows, columns), n_classes=1 << 62)
     keys = [(b, s) for b in space.points.blocks for s in SUBLAYERS]

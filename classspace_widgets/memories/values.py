@@ -365,7 +365,7 @@ def most_activating(
     """
     from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
     from classspace_widgets.data.sets import as_dataset
-    from classspace_widgets.space.pixels import PixelTransform
+    from classspace_widgets.images.placing import PixelTransform
 
     if by not in ("patch", "picture"):
         raise ValueError(f"by must be 'patch' or 'picture', got {by!r}")
@@ -376,7 +376,7 @@ def most_activating(
     data = as_dataset(dataset)
     rows, columns = space.adapter.grid
     prefix = len(space.adapter.prefix)
-    prepare = Preparer(data, PixelTransform.of(space), (rows, columns), n_classes=1 << 62)
+    prepare = Preparer(data, PixelTransform.of(space.preprocessing), (rows, columns), n_classes=1 << 62)
     best: dict[int, list[tuple[float, int, int, int]]] = {v: [] for v in chosen}
     batches = [range(i, min(i + batch_size, len(data))) for i in range(0, len(data), batch_size)]
     for items in over(

@@ -59,11 +59,23 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         if not pretrained:
             return _created(name, False, options)
         with cache_alone_where_cut_off():
-            return _created(name, True, options)
+            return _pretrained(name, options)
     except (OSError, RuntimeError, ValueError) as error:
         if not pretrained:
             raise
         raise RuntimeError(f"the weights of {name!r} could not be loaded ({_short(error)}); {LOCAL}") from error
+
+
+def _pretrained(name: str, options: dict[str, Any]) -> Any:
+    """With published weights, which are of all blocks: fewer are what is left of the whole model."""
+    depth = options.get("depth")
+    model = _created(name, True, {option: value for option, value in options.items() if option != "depth"})
+    if depth is not None:
+        whole = len(model.blocks)
+        if not 1 <= depth <= whole:
+            raise ValueError(f"{name} has {whole} blocks, so depth must be in 1..{whole}, got {depth}")
+        model.blocks = torch.nn.Sequential(*list(model.blocks)[:depth])
+    return model
 
 
 def _created(name: str, pretrained: bool, options: dict[str, Any]) -> Any:

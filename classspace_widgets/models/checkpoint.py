@@ -45,6 +45,12 @@ class Candidate:
         head = self.weights.get("head.weight")
         return None if head is None or head.ndim != 2 else int(head.shape[0])
 
+    def first_blocks(self, depth: int) -> Candidate:
+        """The same weights without those of the blocks behind the first ``depth``."""
+        numbers = {name: re.match(r"blocks\.(\d+)\.", name) for name in self.weights}
+        kept = {name: self.weights[name] for name, found in numbers.items() if not found or int(found[1]) < depth}
+        return Candidate(self.where, kept)
+
 
 def read_checkpoint(path: str | PathLike[str]) -> list[Candidate]:
     """The sets of weights in a safetensors or torch file, averaged ones first.

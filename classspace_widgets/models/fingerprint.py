@@ -15,7 +15,7 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _KNOWN: WeakKeyDictionary[nn.Module, tuple[list[Tensor], list[Any], str]] = WeakKeyDictionary()
 
 
-def model_fingerprint(model: nn.Module) -> str:
+def model_fingerprint(model: nn.Module, *, leave_out: str = "") -> str:
     """A short hash of a model: every tensor's name, kind and shape, the sum of all its values, and 256 of them.
 
     The sums are of the values' bits as whole numbers: exact in any order, so equal on every device, and different if any
@@ -24,6 +24,8 @@ def model_fingerprint(model: nn.Module) -> str:
     Parameters
     ----------
     model : nn.Module
+    leave_out : str
+        Tensors whose names start like this are not looked at: ``"head."`` gives the hash of the backbone.
 
     Returns
     -------
@@ -36,7 +38,7 @@ def model_fingerprint(model: nn.Module) -> str:
     >>> model_fingerprint(first) == model_fingerprint(first), model_fingerprint(first) == model_fingerprint(second)
     (True, False)
     """
-    named = sorted(model.state_dict().items())
+    named = sorted(pair for pair in model.state_dict().items() if not leave_out or not pair[0].startswith(leave_out))
     read = [_read(tensor) for _, tensor in named]
     # All together, since every transfer from a GPU waits for it.
     numbers = torch.cat([part for part, _ in read]).cpu() if read else torch.empty(0)

@@ -45,12 +45,14 @@ def placed(model: nn.Module, device: torch.device, dtype: torch.dtype | None) ->
     return copied(model).to(device=device, dtype=dtype)
 
 
-def copied(model: nn.Module) -> nn.Module:
+def copied(model: nn.Module, *, share_weights: bool = False) -> nn.Module:
     """A copy of a model that computes only with its own weights; compiled parts are copied as they were before.
 
     Parameters
     ----------
     model : nn.Module
+    share_weights : bool
+        Copy the modules alone: parameters and buffers are the model's own tensors.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def copied(model: nn.Module) -> nn.Module:
                     f"that autograd still follows; remove it (del {expression(model, path)}), or keep it detached"
                 )
     # What is found in the memo takes the place of what would be copied.
-    memo: dict[int, Any] = {}
+    shared = (*model.parameters(), *model.buffers()) if share_weights else ()
+    memo: dict[int, Any] = {id(tensor): tensor for tensor in shared}
     for compiled, original in plain.items():
         memo[compiled] = copy.deepcopy(original, memo)
     return copy.deepcopy(model, memo)

@@ -541,7 +541,7 @@ class ClassSpace:
         """
         return prepare_input(images, self.preprocessing)[0].to(self.device, self.dtype)
 
-    def placed_mask(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def place_mask(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """A mask of a picture's own size, cut and scaled as preprocessing does it with the picture.
 
         What comes out is in the pixels of `Trace.pictures`, as `Trace.snapshot` and `Explorer` take it for ``mask=``.
@@ -565,16 +565,16 @@ class ClassSpace:
         --------
         >>> from classspace_widgets.scenes import make_scene
         >>> large = make_scene(3, size=384)
-        >>> ClassSpace.bundled().placed_mask(large.mask).shape
+        >>> ClassSpace.bundled().place_mask(large.mask).shape
         (96, 96)
         """
+        from classspace_widgets.images.placing import PixelTransform
         from classspace_widgets.masks import as_array, object_numbers
-        from classspace_widgets.space.pixels import PixelTransform
 
         mask = as_array(mask)
         if mask.ndim != 2 or not mask.size:
             raise ValueError(f"a mask must have shape [height, width], got {list(mask.shape)}")
-        return PixelTransform.of(self).mask(object_numbers(mask))
+        return PixelTransform.of(self.preprocessing).mask(object_numbers(mask))
 
     def trace(
         self,

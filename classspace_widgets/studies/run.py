@@ -19,11 +19,11 @@ import torch
 from classspace_widgets.data.classes import class_table
 from classspace_widgets.data.prepare import Preparer
 from classspace_widgets.data.sets import as_dataset
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.models.fingerprint import model_fingerprint
 from classspace_widgets.progress import progress_bar, quiet
 from classspace_widgets.space.like import on_device
-from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies.checkpoint import (
     dataset_fingerprint,
     load_checkpoint,
@@ -166,7 +166,7 @@ def _job(
     space = spaces["trained"]
     n_classes = int(space.lens.offset.shape[0])
     table = class_table(data, space.class_names, class_map, space.wordnet_ids)
-    prepare = Preparer(data, PixelTransform.of(space), space.adapter.grid, n_classes, table, coverage)
+    prepare = Preparer(data, PixelTransform.of(space.preprocessing), space.adapter.grid, n_classes, table, coverage)
     return Job(spaces, prepare, studies, execution.batch_size, execution.autocast, execution.workers)
 
 

@@ -289,7 +289,7 @@ def test_masks_labels_and_bad_input():
     assert snapshot.meta["objects"] == [{"class": 3, "name": "class 3"}]
     assert (snapshot.meta["image"]["label"], snapshot.meta["image"]["name"]) == (3, "<b>.png")
     assert Image.open(io.BytesIO(snapshot.arrays["image"].tobytes())).size == mask.shape[::-1]
-    with pytest.raises(ValueError, match=r"displayed picture's shape .* got \(4, 4\); space\.placed_mask\(mask\)"):
+    with pytest.raises(ValueError, match=r"displayed picture's shape .* got \(4, 4\); space\.place_mask\(mask\)"):
         capture(trace, mask=np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match="a mask must hold 0"):
         capture(trace, mask=mask * 3, objects=[3])

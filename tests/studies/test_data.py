@@ -15,7 +15,7 @@ from classspace_widgets.data.classes import ClassMismatchError, match_classes
 from classspace_widgets.data.prepare import Preparer
 from classspace_widgets.data.sets import PictureFiles, as_dataset
 from classspace_widgets.images import read_picture
-from classspace_widgets.space.pixels import PixelTransform
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.studies import run_study
 
 
@@ -219,12 +219,14 @@ def test_a_study_reads_pictures_as_a_trace_does(tmp_path):
     for name in ("turned.png", "deep.png", "clear.png"):
         shown, _ = read_picture(tmp_path / name)
         prepared = Preparer(
-            [(tmp_path / name, 0), (Image.open(tmp_path / name), 1)], PixelTransform.of(space), (4, 4), 2
+            [(tmp_path / name, 0), (Image.open(tmp_path / name), 1)], PixelTransform.of(space.preprocessing), (4, 4), 2
         )
-        expected = PixelTransform.of(space).pixels(shown)
+        expected = PixelTransform.of(space.preprocessing).pixels(shown)
         for i in range(2):
             assert torch.equal(prepared(i).pixels, expected), name
-    stored = Preparer([(tmp_path / "turned.png", 0, np.ones((64, 48)))], PixelTransform.of(space), (4, 4), 2)(0)
+    stored = Preparer(
+        [(tmp_path / "turned.png", 0, np.ones((64, 48)))], PixelTransform.of(space.preprocessing), (4, 4), 2
+    )(0)
     assert stored.mask.all(), "a mask belongs to the picture as it is stored"
 
 

@@ -18,10 +18,10 @@ from classspace_widgets.data import DatasetError, imagenet_s, token_mask
 from classspace_widgets.data.prepare import Preparer, Unreadable
 from classspace_widgets.data.sets import PictureFiles
 from classspace_widgets.explain import perturbation
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.interventions import KnockOutAttention, run_with
 from classspace_widgets.masks import binary_mask
 from classspace_widgets.probing import fit_probes
-from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies import Execution, ExplanationStudy, run_study
 from classspace_widgets.studies.standard import all_studies
 
@@ -88,7 +88,7 @@ def test_masks_that_are_refused(space, mask, words):
         token_mask(mask, (1, mask.shape[1]))
     items = [(noise(*mask.shape), 0, mask)]
     with pytest.raises(DatasetError, match=f"picture 0: a mask.*{words}"):
-        Preparer(items, PixelTransform.of(space), (1, 1), 7)(0)
+        Preparer(items, PixelTransform.of(space.preprocessing), (1, 1), 7)(0)
 
 
 def test_the_remedies_for_masks_work():
@@ -198,8 +198,8 @@ def test_ready_tensors_and_pictures_that_are_fine_are_not_warned_about(space):
 def test_the_remedy_for_uint8_tensors_works(space):
     tensor = torch.from_numpy(np.array(noise(48, 64))).permute(2, 0, 1)
     with pytest.raises(DatasetError, match=r"floats of shape .*such as tensor.permute\(1, 2, 0\).numpy\(\) of uint8"):
-        Preparer([(tensor, 0)], PixelTransform.of(space), (4, 4), 7)(0)
-    prepare = Preparer([(tensor.permute(1, 2, 0).numpy(), 0)], PixelTransform.of(space), (4, 4), 7)
+        Preparer([(tensor, 0)], PixelTransform.of(space.preprocessing), (4, 4), 7)(0)
+    prepare = Preparer([(tensor.permute(1, 2, 0).numpy(), 0)], PixelTransform.of(space.preprocessing), (4, 4), 7)
     torch.testing.assert_close(prepare(0).pixels, space.preprocess(tensor)[0][0], atol=1e-5, rtol=1e-5)
 
 
@@ -211,7 +211,7 @@ def test_tensors_with_nan_are_skipped_and_listed(space):
 
 def test_an_unreadable_picture_is_skipped_with_the_reason(space):
     items = [(array, 0) for array in (np.full((4, 4), np.nan), np.zeros((3, 8, 8)), b"", np.zeros((4, 4), np.int64))]
-    prepare = Preparer(items, PixelTransform.of(space), (4, 4), 7)
+    prepare = Preparer(items, PixelTransform.of(space.preprocessing), (4, 4), 7)
     reasons = [prepare(i) for i in range(4)]
     assert all(isinstance(reason, Unreadable) for reason in reasons)
     words = ("NaN", r"transpose(1, 2, 0)", "not an image", "int64")

@@ -19,9 +19,9 @@ from classspace_widgets.data.classes import ClassMismatchError, class_table, lab
 from classspace_widgets.data.named import named_dataset
 from classspace_widgets.data.prepare import Preparer
 from classspace_widgets.data.sets import PictureFiles, as_dataset
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.memories import memory_atlas
-from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies import run_study
 from classspace_widgets.studies.checkpoint import CheckpointError, dataset_fingerprint
 
@@ -99,7 +99,7 @@ def test_names_are_found_in_nests(space, nest, kind):
     data = NESTS[nest](Named(kind, names))
     assert label_names(data) == {0: "dog", 1: "cat"}
     table = class_table(as_dataset(data), MODEL, None)
-    prepare = Preparer(as_dataset(data), PixelTransform.of(space), (4, 4), 4, table)
+    prepare = Preparer(as_dataset(data), PixelTransform.of(space.preprocessing), (4, 4), 4, table)
     for i in range(len(data)):
         assert prepare(i).label == {0: 2, 1: 1}[data[i][1]]
 
@@ -122,7 +122,7 @@ def test_rows_of_a_subset_keep_their_names_and_columns(space):
     rows = HuggingFace({"img": Image.new("RGB", (8, 8)), "fine_label": i % 2} for i in range(4))
     data = Subset(rows, [1, 0])
     assert label_names(data) == label_names(as_dataset(rows)) == {0: "dog", 1: "cat"}
-    prepare = Preparer(data, PixelTransform.of(space), (4, 4), 4, class_table(data, MODEL, None))
+    prepare = Preparer(data, PixelTransform.of(space.preprocessing), (4, 4), 4, class_table(data, MODEL, None))
     assert [prepare(i).label for i in range(2)] == [1, 2]
 
 
@@ -270,7 +270,7 @@ def test_labels_that_are_not_numbers(space, tmp_path, monkeypatch, kind, label, 
     """Whatever the data set: the run stops at the first, with its number and a remedy."""
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
-    prepare = Preparer(ROWS[kind](label), PixelTransform.of(space), (4, 4), 4)
+    prepare = Preparer(ROWS[kind](label), PixelTransform.of(space.preprocessing), (4, 4), 4)
     with pytest.raises(DatasetError, match=rf"picture 0: its label must be {words}|picture 0: .*{words}"):
         prepare(0)
 
@@ -280,14 +280,14 @@ def test_labels_that_are_not_numbers(space, tmp_path, monkeypatch, kind, label, 
 def test_labels_that_are(space, tmp_path, monkeypatch, kind, label):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("a.png")
-    assert Preparer(ROWS[kind](label), PixelTransform.of(space), (4, 4), 4)(0).label == 3
+    assert Preparer(ROWS[kind](label), PixelTransform.of(space.preprocessing), (4, 4), 4)(0).label == 3
 
 
 @pytest.mark.parametrize("label", [4, -1])
 def test_labels_beyond_the_model(space, label):
     with pytest.raises(DatasetError, match=rf"picture 0: its label must be in 0\.\.3 .*got {label}; .*class_map="):
-        Preparer(ROWS["items"](label), PixelTransform.of(space), (4, 4), 4)(0)
-    named = Preparer(ROWS["items"](label), PixelTransform.of(space), (4, 4), 4, np.array([2, 1]))
+        Preparer(ROWS["items"](label), PixelTransform.of(space.preprocessing), (4, 4), 4)(0)
+    named = Preparer(ROWS["items"](label), PixelTransform.of(space.preprocessing), (4, 4), 4, np.array([2, 1]))
     with pytest.raises(DatasetError, match=f"label {label} is not among the data set's 2 classes"):
         named(0)
 
@@ -311,7 +311,7 @@ def test_labels_of_arrays(labels, words):
 def test_remedies_for_one_hot_labels_work(space):
     hot = torch.eye(4)[[2, 0]]
     items = [(Image.new("RGB", (8, 8)), label.argmax()) for label in hot]
-    prepare = Preparer(items, PixelTransform.of(space), (4, 4), 4)
+    prepare = Preparer(items, PixelTransform.of(space.preprocessing), (4, 4), 4)
     assert [prepare(i).label for i in range(2)] == [2, 0]
     assert ArrayDataset(np.zeros((2, 8, 8, 3), np.uint8), hot.numpy().argmax(axis=1))[0][1] == 2
 

@@ -13,9 +13,9 @@ from tiny_models import PICTURES, perturb, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.data import DatasetError
+from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.memories import memory_atlas, most_activating
 from classspace_widgets.probing import fit_probes, probe_accuracy
-from classspace_widgets.space.pixels import PixelTransform
 from classspace_widgets.studies import Execution, run_study
 from classspace_widgets.studies.checkpoint import CheckpointError
 from classspace_widgets.studies.explanation import ExplanationStudy
@@ -131,4 +131,6 @@ def test_pictures_are_placed_as_a_trace_places_them_where_the_input_is_not_squar
     space = ClassSpace(torch.nn.DataParallel(model) if wrapped else model)
     noise = np.random.default_rng(0).integers(0, 255, (*size, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)
-    assert torch.allclose(PixelTransform.of(space).pixels(picture), space.preprocess(picture)[0][0], atol=1e-6)
+    assert torch.allclose(
+        PixelTransform.of(space.preprocessing).pixels(picture), space.preprocess(picture)[0][0], atol=1e-6
+    )

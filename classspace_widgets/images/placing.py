@@ -14,7 +14,7 @@ from classspace_widgets.masks import DatasetError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.images.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ class PixelTransform:
     std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     @classmethod
-    def of(cls, space: ClassSpace) -> PixelTransform:
-        """What the model's configuration asks for."""
-        how = space.preprocessing.for_picture()
+    def of(cls, how: Preprocessing) -> PixelTransform:
+        """What a model's preprocessing asks for."""
+        how = how.for_picture()
         if how.crop_mode not in ("center", "squash"):
             raise DatasetError(
                 f"crop mode {how.crop_mode!r} is not supported for pictures; give pixels [3, {how.size[0]}, {how.size[1]}]"
