@@ -11,7 +11,7 @@ weights are sums of centred features, so the search runs in the coordinates of t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -26,9 +26,12 @@ PENALTIES = tuple(10.0 ** (-half / 2) for half in range(0, 11))
 """From strong to weak, 1 to 1e-5 in half decades: each fit starts from the one before."""
 
 FOLDS = 5
-MAX_STEPS = 200
-PATIENCE = 3
+PATIENCE = 2
 """Penalties in a row that are no better before the weaker ones are left out."""
+
+PRECISE = {"max_iter": 1000, "tolerance_grad": 1e-9, "tolerance_change": 1e-15}
+ROUGH = {"max_iter": 200, "tolerance_grad": 1e-4, "tolerance_change": 1e-6}
+"""When a search ends.  To choose a penalty the rough one suffices: losses change by about 0.001, and it takes a sixth of the time."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,9 @@ def fit_logistic(features: Tensor, labels: Tensor, n_classes: int, penalty: floa
     """
     path = _Path(features, labels, n_classes)
     stronger = [strong for strong in PENALTIES if strong > penalty]
-    for each in (*stronger, penalty):
-        path.fit(each)
+    for each in stronger:
+        path.fit(each, ROUGH)
+    path.fit(penalty, PRECISE)
     return path.weights()
 
 
@@ -110,7 +114,7 @@ def cross_validate(features: Tensor, labels: Tensor, n_classes: int, *, seed: in
         for penalty in PENALTIES:
             right, total = 0.0, 0.0
             for part, path in enumerate(paths):
-                path.fit(penalty)
+                path.fit(penalty, ROUGH)
                 weight, bias = path.weights()
                 logits = features[fold == part].to(weight) @ weight.T + bias
                 held = labels[fold == part]
@@ -151,16 +155,9 @@ class _Path:
         self.weight = self.inside.new_zeros(n_classes, self.inside.shape[1])
         self.bias = self.inside.new_zeros(n_classes)
 
-    def fit(self, penalty: float) -> None:
+    def fit(self, penalty: float, ends: dict[str, Any]) -> None:
         parameters = [self.weight.requires_grad_(), self.bias.requires_grad_()]
-        search = torch.optim.LBFGS(
-            parameters,
-            max_iter=MAX_STEPS,
-            tolerance_grad=1e-6,
-            tolerance_change=1e-10,
-            history_size=20,
-            line_search_fn="strong_wolfe",
-        )
+        search = torch.optim.LBFGS(parameters, history_size=20, line_search_fn="strong_wolfe", **ends)
 
         def loss() -> Tensor:
             search.zero_grad()

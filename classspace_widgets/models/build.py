@@ -48,6 +48,8 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
         raise ValueError(f"timm {timm.__version__} has no model {name!r}{close_matches(name, timm.list_models())}")
     if checkpoint is not None:
         found = read_checkpoint(checkpoint)
+        if "depth" in options:
+            found = [candidate.first_blocks(options["depth"]) for candidate in found]
         if found[0].classes is not None:
             options = {"num_classes": found[0].classes, **options}
         with undrawn():

@@ -126,7 +126,8 @@ def load_weights(model: nn.Module, candidates: list[Candidate], source: str) -> 
         raise ValueError(
             f"{source} does not fit {type(model).__name__}: {difference}; "
             + (
-                "its classifier is not among the model's weights: pass num_classes=0, and class_embedding=[C, D]"
+                "its classifier is not among the model's weights: pass num_classes=0, and class_embedding=[C, D]; "
+                "or fit one on labelled pictures: ClassSpace.fit(name, 'pictures/', checkpoint=...)"
                 if headless
                 else "pass the options the model was trained with (num_classes=, img_size=, ...)"
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.lens.lens import full_precision, norm_kind
-from classspace_widgets.models.refusals import EMBEDDING_REMEDY, UnsupportedModelError, refuse_changed_head
+from classspace_widgets.models.refusals import EMBEDDING_REMEDY, FIT, UnsupportedModelError, refuse_changed_head
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,7 +45,9 @@ def classifier_of(model: nn.Module) -> nn.Linear:
         found = getattr(model, "head", None)
         refuse_changed_head(found, name)
         kind = "no head at all" if found is None or isinstance(found, torch.nn.Identity) else type(found).__name__
-        raise UnsupportedModelError(f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}")
+        raise UnsupportedModelError(
+            f"{name} has no linear classifier (found {kind}); {EMBEDDING_REMEDY}, or fit one: {FIT}"
+        )
     return head
 
 
@@ -100,7 +102,7 @@ def pooling_of(model: nn.Module, name: str, prefix: int, own: bool, class_norm: 
     if own:
         raise UnsupportedModelError(
             f"{name} pools its tokens by {pool!r} between the final norm and the classifier, so a token has no class "
-            f"reading of its own; {EMBEDDING_REMEDY}"
+            f"reading of its own; {EMBEDDING_REMEDY}, or fit a classifier that reads them otherwise: {FIT}"
         )
     # A foreign embedding reads tokens; without a pooling of the model's own it is summed up by the plainest one.
     return "token" if prefix else "norm_mean"

@@ -50,6 +50,7 @@ REASONS = {
 
 REMEDY = "use a plain ViT, DeiT, DINOv2, CLIP, BEiT or EVA model (docs/supported_models.md lists what works)"
 EMBEDDING_REMEDY = "pass class_embedding=[C, D] to read its tokens through an embedding of your own"
+FIT = "ClassSpace.fit(model, 'pictures/') with a folder of labelled pictures, pictures/<class>/<picture>"
 
 
 def refuse_by_name(name: str) -> None:

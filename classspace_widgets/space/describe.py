@@ -26,14 +26,16 @@ _POOLING = {
 def space_text(space: ClassSpace) -> str:
     """A class space in one line."""
     facts = dict(_space_facts(space))
-    return f"ClassSpace({space.name}: {facts['blocks']}, {facts['tokens']}, {facts['classes']}; {facts['runs on']})"
+    fitted = f"; {space.fitted.in_words()}" if space.fitted is not None else ""
+    return f"ClassSpace({space.name}: {facts['blocks']}, {facts['tokens']}, {facts['classes']}; {facts['runs on']}{fitted})"
 
 
 def space_html(space: ClassSpace) -> str:
     """A class space as a small table."""
     errors = ", ".join(f"{name} {value:.0e}" for name, value in space.identities.items())
     origin = [("taken from", space.origin)] if space.origin else []
-    rows = [*_space_facts(space), *origin, ("identities hold to", errors or "not checked")]
+    fitted = [("fitted", space.fitted.in_words())] if space.fitted is not None else []
+    rows = [*_space_facts(space), *origin, *fitted, ("identities hold to", errors or "not checked")]
     return table(f"Class space of {space.name}", rows)
 
 

@@ -58,6 +58,7 @@ def space_like(
         **(kept | classes),
     )
     made.preprocessing, made.origin, made.words = space.preprocessing, space.origin, space.words
+    made.backbone = space.backbone
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,6 +13,7 @@ from classspace_widgets.images import Prepared, Preprocessing, prepare, prepare_
 from classspace_widgets.lens.lens import ClassLens, LiveLens
 from classspace_widgets.lookup import class_index
 from classspace_widgets.models import adapt
+from classspace_widgets.models.backbone import Backbone
 from classspace_widgets.models.build import build_timm
 from classspace_widgets.models.convert.take import take
 from classspace_widgets.models.names import given_names, names_of, wordnet_ids
@@ -22,11 +24,12 @@ from classspace_widgets.space.verify import verify
 from classspace_widgets.trace.hooks import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from os import PathLike
 
     from torch import Tensor, nn
 
+    from classspace_widgets.fitting.classifier import ClassifierFit
     from classspace_widgets.images.crop import Crop
     from classspace_widgets.lens import FittedLens
     from classspace_widgets.models.words import Words
@@ -138,6 +141,8 @@ class ClassSpace:
         self.name = name or str(config.get("architecture") or type(self.adapter.model).__name__)
         self.origin = taken.origin
         self.words: Words | None = None
+        self.fitted: ClassifierFit | None = None
+        self.backbone: Backbone | None = None
         mean, std = taken.mean if mean is None else mean, taken.std if std is None else std
         self.preprocessing = Preprocessing.of(self.adapter.model, mean=mean, std=std, crop=crop, image_size=image_size)
         if count == 1:
@@ -212,7 +217,7 @@ class ClassSpace:
             if options.setdefault("img_size", wanted) != wanted:
                 raise ValueError(f"image_size={image_size} and img_size={options['img_size']} say two things; give one")
         model = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options)
-        return cls(
+        made = cls(
             model.eval(),
             device=device,
             dtype=dtype,
@@ -226,6 +231,9 @@ class ClassSpace:
             image_size=image_size,
             name=name,
         )
+        file = "" if checkpoint is None else Path(checkpoint).name
+        made.backbone = Backbone("timm", name, options, pretrained and not file, file)
+        return made
 
     @classmethod
     def from_pretrained(
@@ -275,7 +283,170 @@ class ClassSpace:
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_pretrained(source, num_heads=num_heads), device=device, **options)
+        made = cls(load_pretrained(source, num_heads=num_heads), device=device, **options)
+        made.backbone = Backbone("pretrained", str(source), {} if num_heads is None else {"num_heads": num_heads})
+        return made
+
+    @classmethod
+    def fit(
+        cls,
+        backbone: nn.Module | str | PathLike[str],
+        data: Any,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        image_size: int | Sequence[int] | None = None,
+        class_names: Sequence[str] | Mapping[int, str] | None = None,
+        features: str = "auto",
+        pretrained: bool = True,
+        device: str | torch.device = "auto",
+        dtype: torch.dtype | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+        crop: float | None = None,
+        name: str = "",
+        batch_size: int = 16,
+        workers: int = 2,
+        seed: int = 0,
+        progress: bool = True,
+        **options: Any,
+    ) -> ClassSpace:
+        """A backbone without a classifier, or with another one, and a classifier fitted on labelled pictures.
+
+        The backbone's weights stay as they are: its features of all pictures are computed in one pass, and a multinomial
+        logistic regression on them is put into the model as its head.  The penalty is the one with the smallest loss in
+        cross-validation; what it reads, the first token or the mean of the image tokens, is what is more accurate there.
+        The accuracy of the cross-validation is in ``space.fitted`` and in what the space shows of itself.  Five pictures a
+        class are few, but enough to look; two are the least.
+
+        Parameters
+        ----------
+        backbone : nn.Module, or str or path
+            A model that `ClassSpace` takes, with or without a classifier, which is not changed; a name of timm; ``"bundled"``; or a
+            folder, file or name as `from_pretrained` takes it.
+        data : path or data set
+            A folder ``root/<class>/<picture>``, or anything else that `studies.run_study` takes.
+        checkpoint : path, optional
+            Weights for a timm name, as in `from_timm`.
+        image_size : int, or height and width, optional
+            The model is built for, or resampled to, pictures of this size.
+        class_names : sequence or mapping of str, optional
+            Names of the data set's classes, in the order of their labels or by label; by default its own.
+        features : str
+            ``"auto"``, or what the classifier reads: ``"token"`` ([CLS]), ``"mean"`` (of the image tokens), ``"pooled"`` (by the model's
+            own module, as in SigLIP), or ``"both"`` ([CLS] beside the mean, which is no linear reading of single tokens:
+            heads and sources are refused then).
+        pretrained : bool
+            For a timm name without a checkpoint: with published weights, or fresh ones.
+        device, dtype, mean, std, crop, name
+            As in `ClassSpace`.
+        batch_size, workers, progress
+            As in `probing.fit_probes`.
+        seed : int
+            Of the parts of the cross-validation.
+        **options
+            For ``timm.create_model``; ``depth=11`` leaves out the blocks behind the eleventh.
+
+        Returns
+        -------
+        ClassSpace
+            `save` writes what was fitted to a file.
+
+        Raises
+        ------
+        UnsupportedModelError
+            For a model that is no vision transformer, or cannot read its tokens as asked.
+        ValueError
+            For fewer than two classes, or two pictures of a class; labels with gaps; a checkpoint that does not fit.
+        RuntimeError
+            Where weights cannot be downloaded, with what to do.
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import make_scene
+        >>> scenes = [(make_scene(seed, label=name).picture, number) for seed in range(5)
+        ...           for number, name in enumerate(["boat", "fish"])]
+        >>> space = ClassSpace.fit("bundled/gap", scenes, class_names=["boat", "fish"], progress=False)
+        >>> space.class_names, space.fitted.n_pictures
+        (('boat', 'fish'), 10)
+        """
+        from classspace_widgets.space.fitting import fitted_space
+
+        if device == "auto" and not isinstance(backbone, torch.nn.Module):
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return fitted_space(
+            backbone,
+            data,
+            features=features,
+            pretrained=pretrained,
+            checkpoint=checkpoint,
+            image_size=image_size,
+            class_names=class_names,
+            fit={"batch_size": batch_size, "workers": workers, "seed": seed, "progress": progress},
+            space={"device": device, "dtype": dtype, "mean": mean, "std": std, "crop": crop, "name": name},
+            options=options,
+        )
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the class embedding to a safetensors file, with all that makes a space of it and a backbone again.
+
+        It holds the class embedding, its bias, the names of the classes, the preprocessing, the backbone's name and a hash of
+        its weights; not the weights.
+
+        Parameters
+        ----------
+        path : path
+            By habit ``.safetensors``.
+
+        Raises
+        ------
+        UnsupportedModelError
+            For a model with two classifiers.
+        """
+        from classspace_widgets.space.file import save_space
+
+        save_space(self, path)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | PathLike[str],
+        backbone: nn.Module | str | PathLike[str] | None = None,
+        *,
+        checkpoint: str | PathLike[str] | None = None,
+        device: str | torch.device = "auto",
+    ) -> ClassSpace:
+        """Read a file that `save` wrote, and make its backbone again.
+
+        Parameters
+        ----------
+        path : path
+        backbone : nn.Module, or str or path, optional
+            The model, where the file's own name of it does not suffice: a model that was given as a module, or moved.
+        checkpoint : path, optional
+            Its weights, where it was made with a file of them.
+        device : str
+            As in `ClassSpace`.
+
+        Returns
+        -------
+        ClassSpace
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            For a file that is not there, is damaged or is no space, or a backbone of other weights.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     ClassSpace.bundled("gap").save(f"{folder}/gap.safetensors")
+        ...     ClassSpace.load(f"{folder}/gap.safetensors").n_classes
+        24
+        """
+        from classspace_widgets.space.file import load_space
+
+        return load_space(path, backbone, checkpoint=checkpoint, device=device)
 
     @classmethod
     def from_words(
@@ -414,7 +585,9 @@ class ClassSpace:
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(load_bundled(variant), device=device, name=f"bundled/{variant}")
+        made = cls(load_bundled(variant), device=device, name=f"bundled/{variant}")
+        made.backbone = Backbone("bundled", variant)
+        return made
 
     def random_twin(self, seed: int = 0) -> ClassSpace:
         """The same architecture with fresh weights: the control of every measurement.

@@ -49,7 +49,8 @@ class Taken:
             raise UnsupportedModelError(
                 f"the head of {self.origin or type(self.model).__name__} is a projection to the {head.out_features} "
                 "numbers that pictures share with text, and no classifier; pass the text features of your classes: "
-                f"ClassSpace(model, class_embedding=features, class_names=[...]) with features [C, {head.out_features}]"
+                f"ClassSpace(model, class_embedding=features, class_names=[...]) with features [C, {head.out_features}]; or fit a "
+                "classifier on labelled pictures: ClassSpace.fit(model, 'pictures/')"
             )
         if self.origin and not any(True for _ in head.parameters()):
             pool: Any = getattr(self.model, "attn_pool", None)
@@ -62,7 +63,8 @@ class Taken:
             options = "class_embedding=embedding, " + ("" if pool is None else "class_norm='pool', ")
             raise UnsupportedModelError(
                 f"{self.origin} has no classifier; pass {what}: "
-                f"ClassSpace(model, {options}class_names=[...]) with embedding [C, {width}]"
+                f"ClassSpace(model, {options}class_names=[...]) with embedding [C, {width}]; or fit a classifier on labelled "
+                "pictures: ClassSpace.fit(model, 'pictures/')"
             )
 
 
