@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from classspace_widgets.data.mask_files import MASKS, PICTURES, is_mask, mask_values, masks_of
 from classspace_widgets.images import read_picture
 from classspace_widgets.masks import IGNORED, DatasetError
 from classspace_widgets.pictures import IMAGE_COLUMNS, LABEL_COLUMNS, open_picture, shown_name
@@ -66,12 +67,8 @@ class PictureFiles:
         """Image, label and mask (None if there is none)."""
         path = self.masks[index] if self.masks is not None else None
         label = whole_label(self.labels[index], index)
-        mask = None if path is None else (self.read_mask or _mask_values)(path, label)
+        mask = None if path is None else (self.read_mask or mask_values)(path, label)
         return read_picture(self.paths[index], upright=mask is None)[0], label, mask
-
-
-def _mask_values(path: Path, _label: int) -> np.ndarray[Any, Any]:
-    return np.asarray(_opened(path))
 
 
 def _opened(path: Path) -> Any:
@@ -86,7 +83,7 @@ def _folders(root: Path) -> list[Path]:
 
 def _pictures(folder: Path) -> list[Path]:
     """Picture files in a folder and its subfolders, without hidden ones and copies."""
-    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    found = (p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file() and not is_mask(p))
     return sorted(p for p in found if not any(_is_copy(part) for part in p.relative_to(folder).parts))
 
 
@@ -94,10 +91,20 @@ def _is_copy(name: str) -> bool:
     return name.startswith(".") or name in _COPIES
 
 
+def _mirrors(masks: Path, names: set[str]) -> bool:
+    """Whether a folder holds masks of class folders, and is no class itself: its subfolders are called as they are."""
+    inside = {folder.name for folder in _folders(masks)}
+    return bool(inside) and inside <= names
+
+
 def image_folder(root: str | Path) -> PictureFiles:
     """Pictures in one folder per class, ``root/<class>/<picture>``; classes are the folders in alphabetical order.
 
     Hidden files and folders (``._1.png``, ``.ipynb_checkpoints``), ``__MACOSX`` and ``@eaDir`` are skipped.
+
+    Masks are found by their names, which are the pictures': ``photo_mask.png`` beside ``photo.jpg``, ``photo.png`` in a
+    folder ``masks`` beside the picture, in ``root/masks/<class>``, in ``root_masks/<class>`` beside the root, or in
+    ``masks/<class>`` beside a root that is called ``images``.  What they hold is told by `token_mask`.
 
     Parameters
     ----------
@@ -125,8 +132,12 @@ def image_folder(root: str | Path) -> PictureFiles:
     >>> len(data), data.class_names
     (2, ('boat', 'fish'))
     """
-    root = _folder(root)
+    root = existing_folder(root)
     classes = _folders(root)
+    names = {folder.name for folder in classes}
+    if MASKS in names and names & set(PICTURES):
+        return image_folder(root / next(name for name in PICTURES if name in names))
+    classes = [folder for folder in classes if folder.name != MASKS or not _mirrors(folder, names - {MASKS})]
     if not classes:
         raise DatasetError(f"{root} has no subfolders; expected {root}/<class>/<picture>")
     paths: list[Path] = []
@@ -139,7 +150,8 @@ def image_folder(root: str | Path) -> PictureFiles:
         raise DatasetError(
             f"{root} has {len(classes)} class folders but no picture ({', '.join(sorted(IMAGE_SUFFIXES))})"
         )
-    return PictureFiles(paths, labels, tuple(shown_name(p.name) for p in classes), name=shown_name(root.name))
+    masks = masks_of(root, paths)
+    return PictureFiles(paths, labels, tuple(shown_name(p.name) for p in classes), masks, name=shown_name(root.name))
 
 
 def imagenet_s(root: str | Path, *, split: str = "validation", categories: str | Path | None = None) -> PictureFiles:
@@ -174,8 +186,8 @@ def imagenet_s(root: str | Path, *, split: str = "validation", categories: str |
     --------
     >>> data = imagenet_s("ImageNetS50", split="validation")  # doctest: +SKIP
     """
-    root = _folder(root)
-    pictures, segmentations = _folder(root / split), _folder(root / f"{split}-segmentation")
+    root = existing_folder(root)
+    pictures, segmentations = existing_folder(root / split), existing_folder(root / f"{split}-segmentation")
     listed = (
         Path(categories).expanduser()
         if categories
@@ -413,7 +425,8 @@ def whole_label(label: Any, index: int) -> int:
 def as_dataset(source: Any) -> Any:
     """Make a data set of anything that a study accepts: a path, a Hugging Face data set, items (image, label[, mask]).
 
-    A path with ``<split>-segmentation`` folders is read as ImageNet-S, any other path as an image folder.
+    A path with ``<split>-segmentation`` folders is read as ImageNet-S, one with ``JPEGImages`` and ``SegmentationClass`` as Pascal
+    VOC, one with ``annotations/instances_<split>.json`` as COCO, any other path as an image folder.
 
     Parameters
     ----------
@@ -438,11 +451,17 @@ def as_dataset(source: Any) -> Any:
     8
     """
     if isinstance(source, (str, Path)):
-        root = _folder(source)
+        root = existing_folder(source)
         for split in ("validation", "train-semi", "test"):
             if (root / f"{split}-segmentation").is_dir():
                 return imagenet_s(root, split=split)
-        return image_folder(root)
+        if (root / "JPEGImages").is_dir() and (root / "SegmentationClass").is_dir():
+            from classspace_widgets.data.voc import voc
+
+            return voc(root)
+        from classspace_widgets.data.coco import annotation_file, coco
+
+        return coco(root) if annotation_file(root) is not None else image_folder(root)
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         raise TypeError(
             f"a data set needs a length, and items (image, label[, mask]) by number; got {type(source).__name__}; "
@@ -464,7 +483,8 @@ def _data_repr(data: Any, class_names: Sequence[str], *, masks: bool) -> str:
     return f"{type(data).__name__}({data.name}: {len(data)} picture{'' if len(data) == 1 else 's'}{known}{', with masks' if masks else ''})"
 
 
-def _folder(path: str | Path) -> Path:
+def existing_folder(path: str | Path) -> Path:
+    """A folder that is there; `NoFolderError` where it is not."""
     path = Path(path).expanduser()
     if not path.is_dir():
         raise NoFolderError(f"no such folder: {path}{' (it is a file)' if path.exists() else ''}")
