@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from classspace_widgets._version import __version__
-from classspace_widgets.cli import demo, export, study
+from classspace_widgets.cli import demo, export, fit, study
 from classspace_widgets.cli.demo import demo_notebook as demo_notebook
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ examples:
   classspace demo                                   open the demo notebook on the bundled model
   classspace export fish.png --out fish.html        one offline page, bundled model (it knows drawn scenes only)
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
+  classspace fit photos/ --model vit_small_patch14_dinov2.lvd142m --image-size 224 --out mine.safetensors
+  classspace export photo.jpg --space mine.safetensors --out page.html
   classspace study --data scenes:500 --twin --out results/
   classspace report results/ --out report.html      figures, tables and methods in one offline page
   classspace doctor                                 what is installed, what is missing, what to do
@@ -36,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--version", action="version", version=f"classspace-widgets {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    for part in (demo, export, study):
+    for part in (demo, export, fit, study):
         part.add_to(commands)
     doctor = commands.add_parser("doctor", help="say what is installed, what is missing and what to do")
     doctor.set_defaults(run=_doctor)

@@ -16,6 +16,7 @@ examples:
   classspace export fish.png --out fish.html
   classspace export fish.png --mask fish_mask.png --out fish.html    tells object and context apart
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
+  classspace export photo.jpg --space mine.safetensors --out page.html
 """
 
 
@@ -68,7 +69,7 @@ def _export(arguments: argparse.Namespace) -> int:
     from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)
-    if space.name.startswith("bundled"):
+    if space.name.startswith("bundled") and arguments.space is None:
         print("the bundled model knows drawn scenes only; for photographs add --model with a timm model name")
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
     snapshots = []

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -29,12 +27,10 @@ def mask_options(path: Path, picture: Any, space: ClassSpace) -> dict[str, Any]:
     dict
         ``mask``, of the size that the model sees, and ``objects``, those too that were cut off.
     """
+    from classspace_widgets.data.mask_files import mask_values
     from classspace_widgets.masks import object_numbers
-    from classspace_widgets.pictures import open_picture
 
-    values = np.asarray(open_picture(path.read_bytes(), f"--mask: {path}"))
-    if values.ndim == 3 and (values[..., :1] == values[..., :3]).all():
-        values = values[..., 0]  # grey, saved as colours
+    values = mask_values(path)
     expected = (picture.height, picture.width)
     if values.shape != expected:
         raise ValueError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
@@ -16,9 +16,19 @@ def expanded(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Add ``--model``, ``--checkpoint``, how its pictures are prepared, and ``--device``."""
-    parser.add_argument("--model", default="bundled", help=f"a timm model name, or {', '.join(bundled_names())}")
+def add_model(parser: argparse.ArgumentParser, *, space: bool = True) -> None:
+    """Add ``--model``, ``--space``, ``--checkpoint``, how pictures are prepared, and ``--device``."""
+    parser.add_argument(
+        "--model",
+        help=f"a timm model name, a folder or name of Hugging Face (with a /), or {', '.join(bundled_names())}",
+    )
+    if space:
+        parser.add_argument(
+            "--space",
+            type=expanded,
+            metavar="FILE",
+            help="classes that `classspace fit` wrote; --model only where it moved",
+        )
     parser.add_argument("--checkpoint", type=expanded, help="local weights for the model (.safetensors, .pth)")
     parser.add_argument("--mean", type=float, nargs="+", help="mean of the channels, 0 to 1 (default: the model's)")
     parser.add_argument(
@@ -52,17 +62,34 @@ def check_page(out: Path) -> None:
 
 def space_of(arguments: argparse.Namespace) -> ClassSpace:
     """The class space that the options name."""
+    from classspace_widgets.models.backbone import is_pretrained
     from classspace_widgets.space.space import ClassSpace
 
-    names = ("checkpoint", "mean", "std", "crop", "image_size")
-    options = {name: given for name in names if (given := getattr(arguments, name, None)) is not None}
-    if arguments.model.split("/")[0] == "bundled":
+    options = model_options(arguments)
+    if arguments.space is not None:
+        extra = [name for name in options if name != "checkpoint"]
+        if extra:
+            raise ValueError(
+                f"--{extra[0].replace('_', '-')} does not go with --space, whose file says how its pictures are prepared"
+            )
+        return ClassSpace.load(arguments.space, arguments.model, device=arguments.device, **options)
+    model = arguments.model or "bundled"
+    if model.split("/")[0] == "bundled":
         if options:
             raise ValueError(f"--{next(iter(options)).replace('_', '-')} needs --model with a timm model name")
-        return ClassSpace.bundled(arguments.model.partition("/")[2] or "default", device=arguments.device)
+        return ClassSpace.bundled(model.partition("/")[2] or "default", device=arguments.device)
+    if is_pretrained(model):
+        if "checkpoint" in options:
+            raise ValueError(f"--checkpoint goes with a timm model name; {model} has weights of its own")
+        return ClassSpace.from_pretrained(model, device=arguments.device, **options)
+    return ClassSpace.from_timm(model, pretrained=not arguments.checkpoint, device=arguments.device, **options)
+
+
+def model_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Weights and preprocessing, as far as they are given, by the names that `ClassSpace` has for them."""
+    names = ("checkpoint", "mean", "std", "crop", "image_size")
+    options = {name: given for name in names if (given := getattr(arguments, name, None)) is not None}
     for name in ("mean", "std", "image_size"):
         if len(options.get(name, ())) == 1:
             options[name] = options[name][0]
-    return ClassSpace.from_timm(
-        arguments.model, pretrained=not arguments.checkpoint, device=arguments.device, **options
-    )
+    return options

@@ -15,10 +15,12 @@ examples:
   classspace study --data scenes:500 --twin --out results/
   classspace study --model vit_base_patch16_224 --data photos/ --device cuda --autocast bfloat16 --out results/
   classspace study --model vit_base_patch16_224 --data ImageNetS50/ --studies identifiability accuracy --out results/
+  classspace study --space mine.safetensors --data photos/val --out results/
   classspace study --data scenes:500 --twin --out results/ --resume        go on after an interruption
 
 data:
-  a folder of pictures, <class>/<picture>; a folder in the layout of ImageNet-S (with masks);
+  a folder of pictures, <class>/<picture>, with masks where there are: photo_mask.png beside it, or masks/photo.png;
+  a folder in the layout of ImageNet-S, Pascal VOC or COCO (with masks);
   an .npz file with images [N, height, width, 3] uint8, labels [N] and perhaps masks [N, height, width], class_names [C];
   hf:NAME or hf:NAME:SPLIT, a Hugging Face data set; scenes or scenes:N or scenes:N:SEED, drawn scenes with masks
 """

@@ -28,7 +28,14 @@ NAMES = (
     "diningtable",
     "dog",
     "horse",
-) + ("motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 """The 20 categories of VOC 2012, numbered from 1 in its masks."""
 
 

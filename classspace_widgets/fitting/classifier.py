@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -215,7 +216,7 @@ def _names_by_label(data: Any, given: Any) -> dict[int, str]:
 
 def _numbered(labels: Tensor) -> dict[int, str]:
     """Names of classes without names: labels must be 0, 1, 2, ..."""
-    present = labels.unique().tolist()
+    present = sorted(set(labels.tolist()))
     if present != list(range(len(present))):
         missing = next(number for number in range(len(present) + 1) if number not in present)
         example = ", ".join(f"{label}: 'name'" for label in present[:3])
@@ -228,7 +229,7 @@ def _numbered(labels: Tensor) -> dict[int, str]:
 
 def _checked(labels: Tensor, names: dict[int, str]) -> Tensor:
     """Labels as positions in ``names``: two classes or more, each with enough pictures."""
-    counts = dict(zip(*(part.tolist() for part in labels.unique(return_counts=True)), strict=True))
+    counts = Counter(labels.tolist())
     unknown = [label for label in counts if label not in names]
     if unknown:
         raise DatasetError(
@@ -239,7 +240,7 @@ def _checked(labels: Tensor, names: dict[int, str]) -> Tensor:
             f"a classifier needs two classes or more, got {len(names)} ({', '.join(names.values())}); expected a folder for each "
             "class, root/<class>/<picture>"
         )
-    few = [(name, counts.get(label, 0)) for label, name in names.items() if counts.get(label, 0) < MIN_PICTURES]
+    few = [(name, counts[label]) for label, name in names.items() if counts[label] < MIN_PICTURES]
     if few:
         listed = ", ".join(f"{name!r} ({count})" for name, count in few[:4])
         raise DatasetError(

@@ -133,7 +133,7 @@ def _folds(labels: Tensor, count: int, seed: int) -> Tensor:
     generator = torch.Generator("cpu").manual_seed(seed)
     fold = torch.empty_like(labels)
     start = 0
-    for own in labels.unique().tolist():
+    for own in torch.bincount(labels).nonzero().flatten().tolist():
         places = (labels == own).nonzero().flatten()
         places = places[torch.randperm(len(places), generator=generator, device="cpu").to(places.device)]
         fold[places] = (torch.arange(len(places), device=labels.device) + start) % count

@@ -84,7 +84,8 @@ class Backbone:
         if self.source == "timm":
             return headless_timm(self.name, self.pretrained, checkpoint, self.options, self.image_size)
         if self.source == "bundled":
-            return load_bundled(self.name)
+            bundled: nn.Module = load_bundled(self.name)
+            return bundled
         if self.source == "pretrained":
             return load_pretrained(self.name, **self.options)
         raise ValueError(
@@ -104,8 +105,8 @@ def headless_timm(
         options = {**options, "img_size": image_size[0] if len(set(image_size)) == 1 else image_size}
     if checkpoint is None or read_checkpoint(checkpoint)[0].classes is None:
         options = {"num_classes": 0, **options}
-    model: nn.Module = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options).eval()
-    return model
+    model: nn.Module = build_timm(name, pretrained=pretrained, checkpoint=checkpoint, options=options)
+    return model.eval()
 
 
 def backbone_named(
@@ -122,11 +123,17 @@ def backbone_named(
     if kind == "bundled" and not Path(text).exists():
         made = Backbone("bundled", variant or "default")
         return made.build(), made
-    if ("/" in text and not text.startswith(("hf-hub:", "hf_hub:", "local-dir:"))) or Path(text).expanduser().exists():
+    if is_pretrained(text):
         made = Backbone("pretrained", text, options)
         return made.build(), made
     made = Backbone("timm", text, options, pretrained and not checkpoint, _name(checkpoint), image_size)
     return made.build(checkpoint), made
+
+
+def is_pretrained(name: str) -> bool:
+    """Whether a name is one for `ClassSpace.from_pretrained`: a folder or file that is there, or a name of the hub."""
+    of_hub = "/" in name and not name.startswith(("hf-hub:", "hf_hub:", "local-dir:"))
+    return of_hub or Path(name).expanduser().exists()
 
 
 def _name(path: str | PathLike[str] | None) -> str:

@@ -94,7 +94,7 @@ def load_space(
             head.weight.copy_(embedding)
             head.bias.copy_(bias)
     how = meta.named("preprocessing")
-    model.pretrained_cfg = {**dict(getattr(model, "pretrained_cfg", None) or {}), **_timm_config(how)}  # type: ignore[assignment]
+    model.pretrained_cfg = {**dict(getattr(model, "pretrained_cfg", None) or {}), **_timm_config(how)}
     foreign: dict[str, Any] = {"class_embedding": embedding, "class_bias": bias, "class_norm": meta.text("class_norm")}
     space = ClassSpace(
         model,
