@@ -173,6 +173,15 @@ def _count_type(values: np.ndarray[Any, Any]) -> np.dtype[Any]:
     return np.dtype(np.float64)
 
 
+def _with_empty_columns(saved: np.ndarray[Any, Any], used: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Counts in float64 with all columns; as they are if they do not have the columns that are used."""
+    if saved.ndim == 0 or saved.shape[-1] != used.sum() or saved.dtype.kind not in "uif":
+        return saved
+    whole = np.zeros((*saved.shape[:-1], len(used)))
+    whole[..., used] = saved
+    return whole
+
+
 def _full(small: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
     """What `_small` made small; raises unless names, shapes and types are those that a run starts from."""
     arrays = {name: array for name, array in small.items() if not name.endswith(_USED)}
@@ -180,17 +189,13 @@ def _full(small: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"it must contain the arrays {', '.join(sorted(like))}, got {', '.join(sorted(arrays))}")
     for name, empty in like.items():
         saved, empty = arrays[name], np.asarray(empty)
-        used, fits = small.get(f"{name}{_USED}"), True
-        if used is not None:
-            fits = empty.ndim > 0 and used.shape == empty.shape[-1:] and used.dtype == bool
-            fits = fits and saved.shape == (*empty.shape[:-1], used.sum()) and saved.dtype.kind in "uif"
-            if fits:
-                arrays[name] = np.zeros(empty.shape)
-                arrays[name][..., used] = saved
-        else:
-            grows = empty.ndim > 0 and len(empty) == 0  # such as the ranges of pictures that have been counted
-            fits = saved.shape[1:] == empty.shape[1:] if grows else saved.shape == empty.shape
-            fits = fits and saved.ndim == empty.ndim and saved.dtype.kind == empty.dtype.kind
+        used = small.get(f"{name}{_USED}")
+        if used is not None and empty.ndim and used.shape == empty.shape[-1:] and used.dtype == bool:
+            saved = _with_empty_columns(saved, used)
+        grows = empty.ndim > 0 and len(empty) == 0  # such as the ranges of pictures that have been counted
+        fits = saved.shape[1:] == empty.shape[1:] if grows else saved.shape == empty.shape
+        fits = fits and saved.ndim == empty.ndim and saved.dtype.kind == empty.dtype.kind
+        arrays[name] = saved
         if not fits:
             raise ValueError(
                 f"{name} must have shape {empty.shape} of {empty.dtype}, got {saved.shape} of {saved.dtype}: "
