@@ -89,7 +89,11 @@ class Bar:
         if self.bar is None:
             if not self.show or self.done >= self.total or time.monotonic() - self.started < DELAY:
                 return
-            from tqdm import tqdm
+            try:
+                from tqdm import tqdm
+            except ImportError:  # where views are all that is installed
+                self.show = False
+                return
 
             # A notebook shows stderr like an error.
             file = sys.stdout if "ipykernel" in sys.modules else sys.stderr

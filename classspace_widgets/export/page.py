@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets.export.packed import UNPACK, packed, packed_scripts, policy
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot.container import byte_planes
-from classspace_widgets.snapshot.still import caption, data_uri, still, with_readable_picture
+from classspace_widgets.snapshot.still import caption, still_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -250,9 +250,10 @@ def _mount(mount: Mount, blocks: _Blocks, sessions: list[str]) -> str:
     }
     listed = " ".join(f'{key}="{html.escape(value)}"' for key, value in attributes.items() if value)
     words = html.escape(caption(mount.snapshot))
-    picture = data_uri(still(with_readable_picture(mount.snapshot), size=224), quality=70)
+    address = still_address(mount.snapshot, size=224, quality=70)
+    picture = f'<img src="{address}" alt="{words}">' if address else ""
     return (
-        f'<div class="csw-mount" {listed}><figure class="still"><img src="{picture}" alt="{words}">'
+        f'<div class="csw-mount" {listed}><figure class="still">{picture}'
         f"<figcaption>{words}</figcaption></figure>"
         "<noscript><p>This view is interactive: it needs JavaScript, and makes no network request.</p></noscript></div>"
     )

@@ -19,7 +19,7 @@ from classspace_widgets.export.items import as_mount
 from classspace_widgets.export.page import page_title, render
 from classspace_widgets.export.size import estimate_bytes
 from classspace_widgets.snapshot.filmstrip import filmstrip, with_lines
-from classspace_widgets.snapshot.still import caption, with_readable_picture
+from classspace_widgets.snapshot.still import caption, has_pillow, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +64,7 @@ _SCRIPT = """
   }
   here.append(place);
   const mark = () => {
-    const [width, height] = picture;
+    const [width, height] = picture ?? [];
     const follows = (one) => place.compareDocumentPosition(one) & Node.DOCUMENT_POSITION_FOLLOWING;
     const still = [...document.images].find((one) => follows(one) && one.naturalWidth === width && one.naturalHeight === height);
     if (!still) return;
@@ -93,7 +93,7 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     Returns
     -------
     list of dict
-        The script's output and the picture's, by MIME type.
+        The script's output and the picture's (without Pillow its words), by MIME type.
     """
     if form not in ("page", "picture"):
         raise ValueError(f"saved_form must be 'page', 'picture' or 'none', got {form!r}")
@@ -108,13 +108,15 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
             "title": mount.view,
             "height": 980 if mount.view == "Explorer" else 460,
         }
-    picture, size = _picture(mount.snapshot, class_index, (words, hint))
-    parts |= {"session": f"anywidget:{mount.session}", "picture": size}
+    parts["session"] = f"anywidget:{mount.session}"
+    still = {"text/plain": f"{words}\n{hint}"}
+    if has_pillow():
+        still["image/png"], parts["picture"] = _picture(mount.snapshot, class_index, (words, hint))
     # In a page converted from the notebook the script stands in one of the page: it must not hold "</script".
     script = _SCRIPT.replace("PARTS", json.dumps(parts).replace("<", "\\u003c"))
     return [
         {"application/javascript": script, "text/plain": ""},
-        {"image/png": picture, "text/plain": f"{words}\n{hint}"},
+        still,
     ]
 
 

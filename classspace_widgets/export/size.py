@@ -14,7 +14,7 @@ from classspace_widgets.export.page import STYLE
 from classspace_widgets.export.portable import VALUES_LIMIT, carried
 from classspace_widgets.lookup import class_index
 from classspace_widgets.snapshot.select import INCREMENTS, by_point, per_class, readings
-from classspace_widgets.snapshot.still import data_uri, picture_of, with_readable_picture
+from classspace_widgets.snapshot.still import data_uri, has_pillow, picture_of, still_address, with_readable_picture
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,6 +53,8 @@ def snapshot_size(snapshot: Snapshot) -> float:
 
 def still_size(snapshot: Snapshot) -> float:
     """Bytes of a view's place in a page: a still picture, by itself and under a map, and words."""
+    if not has_pillow():
+        return PLACE + len(still_address(snapshot))
     picture = picture_of(with_readable_picture(snapshot))
     if picture is None:
         return PLACE

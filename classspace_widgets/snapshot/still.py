@@ -105,10 +105,28 @@ def data_uri(picture: Image.Image, **options: Any) -> str:
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def has_pillow() -> bool:
+    """Whether pictures can be drawn here: views need no Pillow, and where nothing else is installed there is none."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        return False
+    return True
+
+
+def still_address(snapshot: Snapshot, *, size: int = 288, quality: int = 80) -> str:
+    """`still` as a ``data:`` address; without Pillow the picture alone, as it travels, and without one nothing."""
+    if has_pillow():
+        return data_uri(still(with_readable_picture(snapshot), size=size), quality=quality)
+    if "image" not in snapshot.arrays:
+        return ""
+    return f"data:{snapshot.meta['image']['mime']};base64,{base64.b64encode(snapshot.arrays['image'].tobytes()).decode()}"
+
+
 def as_html(snapshot: Snapshot, note: str = "") -> str:
     """`still` and `caption` as HTML, with a line of small print."""
     words = html.escape(caption(snapshot))
-    return f'<div><img src="{data_uri(still(snapshot))}" alt="{words}"><br>{words}<br><small>{html.escape(note)}</small></div>'
+    return f'<div><img src="{still_address(snapshot)}" alt="{words}"><br>{words}<br><small>{html.escape(note)}</small></div>'
 
 
 def caption(snapshot: Snapshot, class_index: int | None = None) -> str:
