@@ -33,7 +33,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const { state } = store;
   const title = h("h3");
   const why = h("p", { class: "csw-why" });
-  const sum = h("output", { class: "csw-sum" });
+  const sum = h("data", { class: "csw-sum" });
   const empty = h("p", { class: "csw-empty" });
   const chart = svg("svg", { role: "group", "aria-label": "Contributions by block", ...OWN_KEYS });
   const readout = h("p", { class: "csw-readout", "aria-hidden": "true" });

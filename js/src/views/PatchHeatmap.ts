@@ -53,7 +53,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   const keys = h(
     "p",
     { class: "csw-sr", id: help },
-    "Arrow keys move over the patches, Enter selects one, Shift and Enter adds one, Escape clears the selection.",
+    "Arrow keys move over the patches, Enter selects one, Shift and Enter adds one, Escape clears the selection, S says where the map is highest.",
   );
   const note = h("p", { class: "csw-note" });
   const root = h("section", { class: "csw-view csw-heatmap", "aria-label": "Patch map" });

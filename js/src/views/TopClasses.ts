@@ -27,14 +27,19 @@ function row(): Row {
   const name = h("span", { class: "csw-name" });
   const logit = h("span");
   const share = h("span");
-  const choice = button({}, name, logit, share);
+  // The spaces are for those who hear them.
+  const choice = button({}, name, " ", logit, " ", share);
   return { item: h("li", {}, choice), choice, name, logit, share };
 }
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
   const section = root(el, abort, "chart csw-top", "Top classes");
   const title = h("h3");
-  const list = h("ol", { class: "csw-list", ...OWN_KEYS });
+  const list = h("ol", {
+    class: "csw-list",
+    "aria-label": "Classes with logit and probability",
+    ...OWN_KEYS,
+  });
   const rank = h("p", { class: "csw-readout" });
   const head = h(
     "div",
@@ -70,11 +75,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       choice.classList.toggle("csw-other", entry.id === other);
       choice.style.setProperty("--p", `${(100 * (entry.probability || 0)).toFixed(2)}%`);
       setPressed(choice, entry.id === id);
-      assign(choice, {
-        "data-id": entry.id,
-        title: `${full}\nShift-click to compare`,
-        "aria-label": `${full}, logit ${number(entry.logit)}, probability ${percent(entry.probability)}`,
-      });
+      assign(choice, { "data-id": entry.id, title: `${full}\nShift-click to compare` });
       say(name, shortName(full));
       say(logit, number(hundredths(entry.logit)));
       say(share, percent(entry.probability));

@@ -1,6 +1,6 @@
 /** What the kernel does and why it failed, in words. */
 
-import { button, h, listen, say } from "../core/dom";
+import { assign, button, h, listen, say } from "../core/dom";
 import { onAbort, watch } from "../core/frame";
 import type { Store } from "../core/store";
 
@@ -30,6 +30,8 @@ export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HT
     else if (kind !== "busy") show(true);
     else if (status.hidden) later ??= setTimeout(show, QUICK, true);
     bar.hidden = kind !== "busy";
+    // What a person waits for is announced; its steps are not, one by one.
+    assign(status, { "aria-live": bar.hidden || progress === null ? null : "off" });
     if (progress === null) bar.removeAttribute("value");
     else bar.value = progress;
     dismiss.hidden = kind !== "error";

@@ -54,7 +54,7 @@ function title(store: Store, abort: AbortSignal): HTMLElement {
 }
 
 function predicted(store: Store, abort: AbortSignal): HTMLElement {
-  const chips = range(PREDICTED, () => button({ class: "csw-prediction" }, h("span"), h("output")));
+  const chips = range(PREDICTED, () => button({ class: "csw-prediction" }, h("span"), h("data")));
   const node = h(
     "div",
     { class: "csw-predicted", role: "group", "aria-label": "Predicted classes" },

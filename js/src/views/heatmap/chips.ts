@@ -37,7 +37,7 @@ export function chips(
         },
         swatch,
         snapshot.tokenName(token),
-        h("output", {}, known ? f.format(f.values[token]) : "–"),
+        h("data", {}, known ? f.format(f.values[token]) : "–"),
       );
     });
     const patches = state.tokens.value.filter((t) => snapshot.isImageToken(t));
@@ -50,7 +50,7 @@ export function chips(
         title: "Clear the selection",
         "data-token": "clear",
       };
-      buttons.push(button(clear, text, h("output", {}, "✕")));
+      buttons.push(button(clear, text, h("data", {}, "✕")));
     }
     const focus = node.querySelector<HTMLElement>(":focus")?.dataset.token;
     node.replaceChildren(...buttons);

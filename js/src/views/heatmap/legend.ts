@@ -81,7 +81,7 @@ function classes(store: Store, f: Field, leading: readonly number[]): HTMLElemen
       { "data-class": id, title: `Read ${name}` },
       swatch,
       h("span", {}, shortName(name)),
-      h("output", {}, String(n)),
+      h("data", {}, String(n)),
     );
   });
   if (list.length > NAMED) items.push(h("span", { class: "csw-label" }, `and ${list.length - NAMED} more`));

@@ -1,7 +1,7 @@
 /** One picture under one map: painted once a frame, pointed at, and said in words. */
 
 import type { ReadonlySignal } from "@preact/signals-core";
-import { assign, h, say } from "../../core/dom";
+import { assign, claim, h, listen, say } from "../../core/dom";
 import { onFrame } from "../../core/frame";
 import type { Store } from "../../core/store";
 import type { Field } from "../../fields/field";
@@ -10,6 +10,7 @@ import { OWN_KEYS } from "../roving";
 import { paint } from "./paint";
 import type { MaskOutline, Picture } from "./picture";
 import { type Box, pointing } from "./pointing";
+import { summary } from "./summary";
 import { describe, placeTip } from "./tip";
 
 export interface Shared {
@@ -111,6 +112,14 @@ export function pane(
       placeTip(tip, picture, snapshot, token);
     }
     say(live, pointer.focused.value === token ? text : "");
+  });
+  listen(picture, abort, {
+    keydown: (event) => {
+      const f = field.peek();
+      if (!f || event.key.toLowerCase() !== "s" || event.ctrlKey || event.metaKey) return;
+      say(live, summary(f, store.data.peek().snapshot));
+      claim(event);
+    },
   });
   onFrame(abort, () => {
     const span = pointer.box.value;

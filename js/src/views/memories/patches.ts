@@ -18,7 +18,7 @@ export function patchFigures(atlas: Atlas, neuron: number, className: (id: numbe
       width: `${100 / atlas.columns}%`,
       height: `${100 / atlas.rows}%`,
     });
-    const caption = h("figcaption", {}, h("span", {}, name), h("output", {}, number(coefficient)));
+    const caption = h("figcaption", {}, h("span", {}, name), h("data", {}, number(coefficient)));
     const title = `${i + 1}. ${words} (picture ${picture})`;
     return h("figure", { title }, h("div", {}, image, ring), caption);
   });

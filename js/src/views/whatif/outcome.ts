@@ -40,7 +40,7 @@ function column(
     row.style.setProperty("--p", `${100 * probability}%`);
     if (known && !known.includes(id))
       row.append(h("small", { class: "csw-tag", title: `Not among the first ${TOP} ${away}` }, tag));
-    row.append(h("output", {}, percent(probability)));
+    row.append(h("data", {}, percent(probability)));
     return row;
   });
   return h("div", {}, h("p", { class: "csw-label" }, name), ...rows);
