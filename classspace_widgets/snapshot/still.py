@@ -120,7 +120,9 @@ def still_address(snapshot: Snapshot, *, size: int = 288, quality: int = 80) -> 
         return data_uri(still(with_readable_picture(snapshot), size=size), quality=quality)
     if "image" not in snapshot.arrays:
         return ""
-    return f"data:{snapshot.meta['image']['mime']};base64,{base64.b64encode(snapshot.arrays['image'].tobytes()).decode()}"
+    return (
+        f"data:{snapshot.meta['image']['mime']};base64,{base64.b64encode(snapshot.arrays['image'].tobytes()).decode()}"
+    )
 
 
 def as_html(snapshot: Snapshot, note: str = "") -> str:

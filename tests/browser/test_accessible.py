@@ -88,7 +88,9 @@ def test_patches_are_selected_by_enter_and_the_map_is_said_on_demand(explored, o
     page.wait_for_selector(".csw-tokens :text('patch 1, 1')")
     said = page.locator(".csw-heatmap [aria-live=polite]")
     page.keyboard.press("s")
-    page.wait_for_function("() => /: highest on row/.test(document.querySelector('.csw-heatmap [aria-live]').textContent)")
+    page.wait_for_function(
+        "() => /: highest on row/.test(document.querySelector('.csw-heatmap [aria-live]').textContent)"
+    )
     words = said.inner_text()
     assert words.startswith("identifiability of boat: highest on row")
     # What is said of it is what can be heard of its help.
@@ -113,7 +115,13 @@ def test_what_has_the_keyboard_has_a_ring(explored, forced, browser):
     page.goto(explored.as_uri())
     page.wait_for_selector(SLIDER)
     page.wait_for_timeout(500)
-    for part in (SLIDER, ".csw-options input[type=range]", ".csw-bars [tabindex='0']", ".csw-grid [tabindex='0']", PICTURE):
+    for part in (
+        SLIDER,
+        ".csw-options input[type=range]",
+        ".csw-bars [tabindex='0']",
+        ".csw-grid [tabindex='0']",
+        PICTURE,
+    ):
         target = page.locator(part).first
         target.scroll_into_view_if_needed()
         box = target.bounding_box()
