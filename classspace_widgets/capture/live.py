@@ -59,6 +59,20 @@ class LiveSource:
         self.options = dict(options or {})
         self.intervened_trace: Trace | None = None
         """The pass with interventions that is shown beside ``trace``: its other classes are read from it."""
+        self.shown: Snapshot | None = None
+        """The snapshot that views of this source show."""
+
+    def shows(self, snapshot: Snapshot) -> Snapshot:
+        """The snapshot, which this source answers for from now on."""
+        snapshot.source, self.shown = self, snapshot
+        offers = [kind for kind, there in (("neighbours", self.bank is not None), ("word", self._has_words())) if there]
+        if offers:
+            snapshot.meta["offers"] = offers
+        return snapshot
+
+    def _has_words(self) -> bool:
+        # A fitted lens reads the classes that it was fitted for.
+        return not self.lenses and self.trace.space is not None and self.space.words is not None
 
     @property
     def space(self) -> ClassSpace:
@@ -78,6 +92,7 @@ class LiveSource:
             "intervened classes": self._intervened_classes,
             "intervened attention": self._intervened_attention,
             "image": self._picture,
+            "word": self._word,
             "whatif": self._whatif,
             "sweep": self._sweep,
             "importance": self._importance,
@@ -155,8 +170,24 @@ class LiveSource:
         trace = self.space.trace(picture, crop=crop, **self._recorded())
         snapshot = capture(trace, title=name, **self.options)
         self.trace, self.intervened_trace = trace.image(0), None
-        snapshot.source = self
-        return snapshot
+        return self.shows(snapshot)
+
+    def _word(self, request: Request) -> Steps:
+        """One more class, in words: the picture is read again with it, without another pass."""
+        words = request.text("words").strip()
+        yield Progress(0.1, f"reading {words}")
+        if self.lenses:
+            raise ValueError(
+                "a fitted lens reads the classes that it was fitted for; make the Explorer without lenses= to add classes"
+            )
+        space, before = self.space.with_words([words]), self.shown
+        found = space.class_names.index(words)
+        if before is None or space is self.space:
+            return Answer({"class": found})
+        self.trace, self.intervened_trace = space.reread(self.trace), None
+        mode, kept = before.meta["payload"]["mode"], before.meta["classes"]["kept"]
+        made = self.recapture(before, classes=None if mode == "all" else [found, *kept], payload=mode)
+        return Answer({"class": found}, snapshot=self.shows(made))
 
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""

@@ -139,13 +139,14 @@ class ExtraMeta(TypedDict, total=False):
     """What only some snapshots have.
 
     By what the float16 class embedding is to be multiplied, where increments are carried; how attention is carried; what
-    the extra maps are; which fitted lenses travel.
+    the extra maps are; which fitted lenses travel; what else a live kernel may be asked for.
     """
 
     embedding_scale: float
     attention: AttentionMeta
     maps: list[MapMeta]
     lenses: list[LensMeta]
+    offers: list[str]
 
 
 class SnapshotMeta(ExtraMeta):

@@ -498,8 +498,7 @@ class Trace:
         bank = options.pop("bank", None)
         made = capture(self, **options)
         kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload", "lenses") if name in options}
-        made.source = LiveSource(self.image(options.get("image", 0)), options=kept, bank=bank)
-        return made
+        return LiveSource(self.image(options.get("image", 0)), options=kept, bank=bank).shows(made)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the trace to a safetensors file; see `trace.file`.

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.interventions.base import Intervention
 
-CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses")
+CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses", "bank")
 """How a session that is given a trace has it captured; see `Trace.snapshot`."""
 
 
@@ -47,8 +47,8 @@ class Session(Widget):
         What-if states to begin with; see `pins`.
     **state
         Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
-        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload`` and ``lenses`` of
-        `Trace.snapshot`.
+        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload``, ``lenses`` and
+        ``bank`` of `Trace.snapshot`.
 
     Attributes
     ----------
@@ -168,7 +168,8 @@ class Session(Widget):
     @snapshot.setter
     def snapshot(self, data: Any) -> None:
         new = as_snapshot(data)
-        same_classes = new.class_names == self._current.class_names
+        known = self._current.class_names
+        same_classes = new.class_names[: len(known)] == known
         self._current = new
         with self.hold_sync():
             self._intervened = b""

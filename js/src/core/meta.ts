@@ -67,6 +67,8 @@ export interface Meta {
   readonly attention?: { readonly rows: readonly number[]; readonly encoding?: string };
   readonly maps?: readonly MapInfo[];
   readonly lenses?: readonly LensInfo[];
+  /** What else a live kernel answers. */
+  readonly offers?: readonly string[];
   readonly caveats?: readonly string[];
   readonly unreachable?: readonly number[];
   readonly intervention?: {

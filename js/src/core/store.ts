@@ -122,6 +122,11 @@ export class Store {
     return [after ?? before, after && shown === "difference" ? before : null];
   }
 
+  /** Whether the kernel answers this kind of request, which not every one does. */
+  offers(kind: string): boolean {
+    return this.live && (this.baseline.value.snapshot.meta.offers ?? []).includes(kind);
+  }
+
   setPosition(position: number): void {
     const { block, sublayer } = this.baseline.peek().snapshot.points.place(position);
     this.set({ block, sublayer });

@@ -11,6 +11,8 @@ import { root } from "./parts";
 
 /** Options shown at once; 21,843 nodes would take longer to make than to search. */
 const CAP = 60;
+/** Stands for a class that is not there yet. */
+const NEW = -1;
 /** Predicted classes that stand before all others. */
 const PREDICTED = 5;
 
@@ -41,16 +43,37 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
       { label: "Predicted", options: first.map(option) },
       { label: query.trim() === "" ? "All classes" : "Matches", options: rest.map(option) },
     ].filter(({ options }) => options.length > 0);
+    const words = query.trim();
+    if (store.offers("word") && words && !names.peek().includes(words))
+      groups.push({ label: "New class", options: [{ id: NEW, text: words, hint: "add" }] });
     return { groups, note: searchNote(found, groups.length) };
   };
 
-  const main = combobox(abort, "Class", "Class name or id", search, (id) => {
-    // Picking the other one's class swaps them: a class is never compared with itself.
-    store.set(id === state.compare_index.peek() ? swapped() : { class_index: id });
-  });
-  const other = combobox(abort, "Compare with", "Compare with …", search, (id) => {
-    store.set(id === state.class_index.peek() ? swapped() : { compare_index: id });
-  });
+  /** Take a class; a new one is read from its words first. */
+  const taking = (take: (id: number) => void) => async (id: number, words: string) => {
+    if (id !== NEW) return take(id);
+    const answer = await store.request("word", { words }, [], `reading ${words}`);
+    if (answer) take(Number(answer.result.class));
+  };
+  const main = combobox(
+    abort,
+    "Class",
+    "Class name or id",
+    search,
+    taking((id) => {
+      // Picking the other one's class swaps them: a class is never compared with itself.
+      store.set(id === state.compare_index.peek() ? swapped() : { class_index: id });
+    }),
+  );
+  const other = combobox(
+    abort,
+    "Compare with",
+    "Compare with …",
+    search,
+    taking((id) => {
+      store.set(id === state.class_index.peek() ? swapped() : { compare_index: id });
+    }),
+  );
   const swapped = () => {
     const now = state.compare_index.peek();
     return now === null ? {} : { class_index: now, compare_index: state.class_index.peek() };

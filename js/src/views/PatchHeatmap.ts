@@ -11,6 +11,7 @@ import { passChoice } from "./controls";
 import { chips } from "./heatmap/chips";
 import { optionsRow, readingRow } from "./heatmap/controls";
 import { legend } from "./heatmap/legend";
+import { nearest } from "./heatmap/nearest";
 import { pane } from "./heatmap/pane";
 import { MaskOutline, Picture } from "./heatmap/picture";
 import type { PartOptions } from "./view";
@@ -64,6 +65,7 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   }
   root.append(pictures, chips(store, abort, field, leading), legend(store, abort, field, leading));
   if (!options.bare) root.append(optionsRow(store, abort, field));
+  root.append(nearest(store, abort));
   // Last, and in the explorer with room of its own: what it says may come and go, and moves nothing.
   note.classList.toggle("csw-kept", options.composed === true);
   root.append(note, keys, live);

@@ -154,7 +154,7 @@ export function combobox(
   label: string,
   placeholder: string,
   search: (query: string) => Found,
-  pick: (id: number) => void,
+  pick: (id: number, text: string) => void,
 ): Combobox {
   const own = unique("combobox");
   const input = h("input", {
@@ -190,7 +190,7 @@ export function combobox(
     const option = popup.options[index];
     if (!option) return;
     hide();
-    pick(option.id);
+    pick(option.id, option.node.title);
     input.select();
   };
 
