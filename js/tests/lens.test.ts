@@ -130,7 +130,7 @@ describe("the map", () => {
   it("says what the lens is, how far it can be trusted here, and where it has no map", () => {
     store.set({ ...JACOBIAN, reading: "logit", block: 1, sublayer: "mlp" });
     expect(lensCaption(store)).toBe(
-      "jacobian lens: what of this token the answer goes on to use; at block 1, average precision 0.67 (logit lens 0.35) " +
+      "jacobian lens: what of this token the answer goes on to use; at block 1, average precision 0.67 (logit 0.35) " +
         "on held-out pictures, standard error of its map 4 %.",
     );
     expect(fieldOf(store)).toMatchObject({
@@ -196,7 +196,7 @@ describe("trust under the slider", () => {
     store.set({ ...JACOBIAN, block: 1, sublayer: "mlp" });
     await drawn();
     const words = one<HTMLButtonElement>(".csw-trust button");
-    expect(words.textContent).toBe("Trust: average precision 0.67 (logit lens 0.35)");
+    expect(words.textContent).toBe("Trust: average precision 0.67 (logit 0.35)");
     expect(one(".csw-trust .csw-spark-line").getAttribute("d")).toMatch(/^M[^M]*L[^M]*$/);
     words.click();
     await drawn();

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from capture.test_capture import ask
+from convert.originals import open_clip_pair, pixels
+from convert.test_words import NAMES, OpenClipTokenizer
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.nearest import state_bank
-from convert.originals import open_clip_pair, pixels
-from convert.test_words import NAMES, OpenClipTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -51,9 +51,9 @@ export function trustOf(store: Store): readonly Trust[] {
   });
 }
 
-/** "0.67 (logit lens 0.35)": a measure at a block. */
+/** "0.67 (logit 0.35)": a measure at a block. */
 export function trustAt({ own, logit }: Trust, block: number): string {
-  const beside = Number.isNaN(logit[block] ?? Number.NaN) ? "" : ` (logit lens ${number(logit[block])})`;
+  const beside = Number.isNaN(logit[block] ?? Number.NaN) ? "" : ` (logit ${number(logit[block])})`;
   return `${number(own[block])}${beside}`;
 }
 
