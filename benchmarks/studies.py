@@ -17,7 +17,7 @@ import torch
 from classspace_widgets import ClassSpace
 from classspace_widgets.studies import standard_studies
 from classspace_widgets.studies.engine import read_batch
-from classspace_widgets.studies.standard import HIDDEN_STATE
+from classspace_widgets.studies.standard import HIDDEN_STATE_STUDIES
 from classspace_widgets.studies.statistics import bootstrap_ci, permutation_test
 
 
@@ -65,7 +65,7 @@ def main() -> None:
             study.update(readings)
         synchronise()
 
-    sets = {"hidden-state studies": [kind() for kind in HIDDEN_STATE], "and memories": standard_studies()}
+    sets = {"hidden-state studies": [kind() for kind in HIDDEN_STATE_STUDIES], "and memories": standard_studies()}
     for studies in sets.values():
         for study in studies:
             study.start(space)

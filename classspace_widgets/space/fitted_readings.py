@@ -66,6 +66,11 @@ class FittedReader(Reader):
         self.fitted, self.maps = lens, FittedProjection.of(lens)
         self.prefix = len(lens.prefix)
 
+    @property
+    def offset(self) -> Tensor:
+        """Offset ``[C']``: the logit lens need not be linear here."""
+        return self.maps.padding
+
     def _piece(self, part: slice) -> None:
         size, several = part.stop - part.start, len(self.waiting)
         total, columns = self.total[part], len(self.maps.padding)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -228,9 +229,19 @@ class Reader:
         self.lens: ClassLens = space.lens
         self.classes, self.k, self.count = classes, k, space.n_classes
         self.points, self.class_names = space.points, tuple(space.class_names)
-        self.project = Projection.of(self.lens, PRECISIONS[precision])
+        self.precision = precision
         self.waiting: list[Tensor] = []
         self.n = 0
+
+    @cached_property
+    def project(self) -> Projection:
+        """The logit lens as a product."""
+        return Projection.of(self.lens, PRECISIONS[self.precision])
+
+    @property
+    def offset(self) -> Tensor:
+        """Offset ``[C']`` of every score; buffers are as wide and as precise."""
+        return self.project.offset
 
     def take(self, increment: Tensor) -> None:
         """Read one increment ``[B, T, D]``, and the residual stream after it."""
@@ -244,7 +255,7 @@ class Reader:
 
     def _allocate(self, increment: Tensor) -> None:
         count, width, self.tokens = increment.shape[:2].numel(), increment.shape[2], increment.shape[1]
-        device, offset = increment.device, self.project.offset
+        device, offset = increment.device, self.offset
         pieces = math.ceil(count / CPU_ROWS) if device.type == "cpu" else 1
         self.step = math.ceil(count / pieces)
         self.wanted = self.classes.repeat_interleave(self.tokens, dim=0)
@@ -274,7 +285,7 @@ class Reader:
 
     def _piece(self, part: slice) -> None:
         size, several = part.stop - part.start, len(self.waiting)
-        total, raw, offset = self.total[part], self.raw[part], self.project.offset
+        total, raw, offset = self.total[part], self.raw[part], self.offset
         # Of several increments first their own scores, then those of the residual stream after each; the embedding is
         # the residual stream, one point instead of two.
         first = self.n - several

@@ -294,19 +294,6 @@ def test_low_precision_passes():
     assert float((rough.ranks - exact.ranks).abs().float().mean()) < 1
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-@pytest.mark.parametrize("family", ["ViT", "BEiT", "Parallel attention and MLP"])
-def test_cuda_agrees_with_the_cpu(family):
-    here = ClassSpace(build_double(family), device="cpu")
-    there = ClassSpace(build_double(family), device="cuda")
-    images = pixels(here)
-    a, b = here.stream_readings(images, [0, 3]), there.stream_readings(images, [0, 3])
-    assert torch.equal(a.ranks, b.ranks.cpu())
-    assert torch.equal(a.top_classes, b.top_classes.cpu())
-    assert torch.allclose(here.trace(images).logits(), there.trace(images).logits().cpu())
-
-
 def test_the_scale_of_the_final_norm_has_its_gradient(space):
     vectors = torch.randn(3, space.lens.folded.shape[1], dtype=torch.float64, requires_grad=True)
     read = space.lens.logits(vectors, torch.tensor([1]))

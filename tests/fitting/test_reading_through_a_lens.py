@@ -153,6 +153,18 @@ def test_stream_readings_are_those_of_the_trace(family, kind):
         assert torch.allclose(again[known], best.values[known], atol=2e-4), point
 
 
+def test_a_head_that_pools_by_attention_is_read_through_a_lens():
+    """The logit lens is not linear there, which the maps do not need."""
+    space = tiny_vit(global_pool="map", class_token=False)
+    lens = space.fit_lens("jacobian", images_for(space, 8))
+    images = images_for(space, 2, seed=9)
+    found = space.stream_readings(images, classes=[3], k=2, lens=lens)
+    trace = space.trace(images)
+    for number, point in enumerate(found.points):
+        expected = trace.logits(point.stream, point.block, classes=[3], lens=lens)
+        assert torch.allclose(found.logits[number], expected, atol=2e-4, equal_nan=True), point
+
+
 def test_stream_readings_refuse_lenses_that_do_not_fit(case):
     space, lens, _ = case
     images = images_for(space)
