@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
+from dataclasses import is_dataclass
 
 import numpy as np
 import pytest
@@ -78,7 +78,7 @@ def devices(found) -> set[str]:
     if isinstance(found, dict):
         found = found.values()
     elif is_dataclass(found):
-        found = [getattr(found, field.name) for field in fields(found)]
+        found = list(vars(found).values())
     elif not isinstance(found, (list, tuple)):
         return set()
     return set().union(*map(devices, found))
@@ -163,6 +163,8 @@ def test_a_trace_and_its_readings(space, pixels):
         lambda: m.class_identifiability(trace, [1, 2]),
         lambda: m.class_similarity_change(trace, [1, 2]),
         lambda: m.residual_composition(trace),
+        lambda: m.flow(trace, [1]),
+        lambda: m.decision(trace),
         *(
             (
                 lambda: m.direct_by_head(kept, 1, [1]),
@@ -175,7 +177,7 @@ def test_a_trace_and_its_readings(space, pixels):
         ),
     ):
         if_defined(compute, uploads=UPLOADS)
-    waits(lambda: trace.snapshot(classes=[1, 2]), budget=99, uploads=None, stays=False)
+    if_defined(lambda: trace.snapshot(classes=[1, 2]), budget=99, uploads=None, stays=False)
 
 
 UPLOADS = 12
