@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.capture.importance import importance_map, importance_shares
 from classspace_widgets.capture.lenses import read_lenses, several_lenses
 from classspace_widgets.capture.neighbours import neighbours_answer
 from classspace_widgets.capture.payload import capture
@@ -25,13 +26,12 @@ from classspace_widgets.space.space import space_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from classspace_widgets.explain.result import TokenImportance
     from classspace_widgets.images.crop import Crop
     from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.lens import FittedLens
     from classspace_widgets.nearest import StateBank
     from classspace_widgets.snapshot.container import Array
-    from classspace_widgets.snapshot.meta import GridMeta, MapMeta, PartMeta, PayloadMode
+    from classspace_widgets.snapshot.meta import GridMeta, PartMeta, PayloadMode
     from classspace_widgets.snapshot.snapshot import Snapshot
     from classspace_widgets.snapshot.source import Steps
     from classspace_widgets.space.space import ClassSpace
@@ -338,7 +338,7 @@ class LiveSource:
             shown = np.full((1, n_tokens), np.nan, np.float32)
             shown[0, : len(values)] = values
             return Answer({"class": wanted[0], "name": entry["name"]}, pack({**meta, "maps": [entry]}, {"maps": shown}))
-        shares = _shares(found)
+        shares = importance_shares(found)
         padded = np.full((*shares.shape[:-1], n_tokens), np.nan, np.float32)
         padded[..., : shares.shape[-1]] = shares
         meta["importance"] = {"method": method, "classes": wanted, "signed": bool(found.signed)}
@@ -359,28 +359,3 @@ def _part(classes: list[int], intervened: bool) -> PartMeta:
     if intervened:
         meta["intervened"] = True
     return meta
-
-
-def _shares(found: TokenImportance) -> Array:
-    """A token importance by class, block and head, ``[K, L, H, T]``; L or H is 1 where a method does not split."""
-    if found.by_head is not None:
-        values = found.by_head[0]
-    elif found.by_block is not None:
-        values = found.by_block[0].unsqueeze(2)
-    else:
-        values = found.maps[0][:, None, None]
-    shares: Array = values.float().cpu().numpy()
-    return shares
-
-
-def importance_map(found: TokenImportance, class_name: str, *, image: int = 0) -> tuple[MapMeta, Array]:
-    """A token importance as a snapshot's extra map: its description, and its values ``[T']``."""
-    values = found.maps[image, 0].float().cpu().numpy()
-    entry: MapMeta = {
-        "name": f"{found.method}:{int(found.classes[image, 0])}",
-        "label": f"{found.method} importance for {class_name}",
-        "class": int(found.classes[image, 0]),
-        "signed": bool(found.signed),
-        "note": "" if found.prefix == 0 else "Prefix tokens take part and are shown beside the picture.",
-    }
-    return entry, values

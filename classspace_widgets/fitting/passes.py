@@ -122,12 +122,16 @@ class Target:
     space : FittedSpace
     classes : tuple of int
         The classes that the lens reads.
+    by_class : bool
+        Lead to one number for each class, whatever the cost.
     """
 
-    def __init__(self, space: FittedSpace, classes: tuple[int, ...]) -> None:
+    def __init__(self, space: FittedSpace, classes: tuple[int, ...], *, by_class: bool = False) -> None:
         adapter = space.adapter
         self.classes = classes
-        self.by_state = len(classes) > adapter.width and adapter.pooling in ("token", "mean_norm", "norm_mean")
+        self.by_state = (
+            not by_class and len(classes) > adapter.width and adapter.pooling in ("token", "mean_norm", "norm_mean")
+        )
         self.rows = adapter.width if self.by_state else len(classes)
 
     def of(self, space: FittedSpace, last: Tensor) -> Tensor:
@@ -139,6 +143,10 @@ class Target:
         vectors, weights = readout.vectors(last.to(lens.dtype))
         centred = vectors - vectors.mean(dim=-1, keepdim=True) if lens.centred else vectors
         return torch.einsum("n,bnd->bd", weights, centred / lens.sigma(vectors).unsqueeze(-1))
+
+    def of_labels(self, labels: Tensor) -> Tensor:
+        """Targets ``[B, K]`` of labels ``[B]``: 1 for a picture's own class, 0 for every other one."""
+        return (labels.unsqueeze(1) == torch.tensor(self.classes, device=labels.device)).double()
 
     def to_classes(self, space: FittedSpace, maps: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
         """Maps ``[..., R, D]`` and targets ``[..., R]`` as maps to the classes ``[..., K, D]`` and logits ``[..., K]``."""

@@ -3,7 +3,8 @@
 For residual stream point n and a kind of tokens, an affine map from the token's state to the state in front of the
 classifier (or to the logits, which is the same, since the classifier is linear), fitted without labels on all tokens of the
 kind.  It shows what can be decoded from a token, whether the model uses it or not: attention broadcasts the answer, so the
-class can be decoded from tokens far from the object.  With labels as the target it is a linear probe.
+class can be decoded from tokens far from the object.  With labels as the target (1 for a picture's own class, 0 for the others) it
+is a linear probe, whose scores are shares: `probing` fits the same regression for every token by itself, and measures it.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ QUESTIONS = {
     "logit": "what the classifier would read here",
     "jacobian": "what of this token the answer goes on to use",
     "translator": "what can be decoded here",
-    "probe": "what can be decoded here",
+    "probe": "what can be decoded here, by someone who knows the labels",
 }
 """The question that each kind of lens answers."""
 

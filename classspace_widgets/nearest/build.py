@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.fitting.batches import batch_of, counted, label_index
+from classspace_widgets.fitting.batches import batch_of, counted, label_index, own_class_names
 from classspace_widgets.lookup import at_least, items_of, whole_number
 from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.nearest.bank import StateBank
@@ -103,7 +103,7 @@ def state_bank(
             rows = slice(start * each, end * each)
             _keep(trace, chosen, tokens[rows].reshape(end - start, each), states[:, rows], lengths[:, rows])
             files += [_thumbnail(picture, at_least(size, "size", 1)) for picture in _shown(trace)]
-            labels += [-1 if (c := label_index(space.class_names, label)) is None else c for label in given]
+            labels += [_known_class(space, label, own_class_names(pictures)) for label in given]
             answers += trace.output.argmax(dim=-1).tolist()
             marks += [picture_mark(picture) for picture in _shown(trace)]
             names += [trace.image_names[i] if i < len(trace.image_names) else "" for i in range(end - start)]
@@ -126,6 +126,14 @@ def state_bank(
         model_name=space.name,
         fingerprint=known_fingerprint(space.model),
     )
+
+
+def _known_class(space: ClassSpace, label: Any, names: Sequence[str] | None) -> int:
+    """The model's class of a label; -1 where there is none, or the model does not have it."""
+    try:
+        return -1 if label is None else label_index(space.class_names, label, names)
+    except (TypeError, ValueError):
+        return -1
 
 
 def _drawn(patches: int, each: int, seed: tuple[int, int]) -> Array:

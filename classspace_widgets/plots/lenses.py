@@ -19,7 +19,7 @@ SHOWN = ("promise slope", "agreement", "average precision", "identifiability, ob
 def plot_lens_report(report: LensReport, *, width: int = 300, height: int = 260) -> Any:
     """Trust in lenses by block, a panel for every measure and a curve with its interval for every lens.
 
-    The dashed curve beside a Jacobian's promise is that of random directions.
+    The dashed curve beside a Jacobian's promise is that of random directions. Lenses of a random twin have curves of their own.
 
     Parameters
     ----------
@@ -41,7 +41,10 @@ def plot_lens_report(report: LensReport, *, width: int = 300, height: int = 260)
     >>> type(plot_lens_report(report)).__name__
     'Row'
     """
-    table = report.table.assign(stream="residual", weights="trained")
+    table = report.table.assign(stream="residual")
+    twin = table["weights"] == "random"
+    table.loc[twin, "lens"] += ", random twin"
+    table["weights"] = "trained"
     pushed = table["measure"] == "random slope"
     table.loc[pushed, ["measure", "weights"]] = "promise slope", "random"
     parts = [table[table["measure"] == measure] for measure in SHOWN]

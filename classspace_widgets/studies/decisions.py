@@ -42,13 +42,14 @@ class Decisions(ShareStudy):
     Parameters
     ----------
     lens : FittedLens, optional
-        Read through this lens instead of the logit lens; random twins are then read through it only if they are its model,
-        so run it without them.
+        Read through this lens instead of the logit lens. With random twins, give the lens to `run_study` instead, which
+        takes one for each.
     k : int, optional
         Final classes whose order is followed; by default 5, or all where there are fewer.
     """
 
     name = "decisions"
+    through_lens = True
     title = "When it is decided"
     quantity = "Share of tokens, Kendall's tau (-1 to 1), entropy as a share of log C, probability: each at most 1"
     method = (
@@ -87,7 +88,8 @@ class Decisions(ShareStudy):
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Sums over tokens, and tokens that are read, ``[B, S, G]`` each."""
-        found = decision_of(batch.trace, batch.labels, k=self.k, lens=self.lens, mid=False)
+        lens = batch.lens if self.lens is None else self.lens
+        found = decision_of(batch.trace, batch.labels, k=self.k, lens=lens, mid=False)
         self._keep(found, batch)
         width = batch.trace.n_tokens + int(pools(batch.trace.pooling))
         at = torch.arange(len(found.points), device=found.first.device).view(-1, 1, 1)

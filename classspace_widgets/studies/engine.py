@@ -74,7 +74,7 @@ class Progress:
         for weights, space in job.spaces.items():
             for name, study in job.studies.items():
                 studies[weights, name] = fresh = study.fresh()
-                fresh.lens = LensUsed.of(job.lenses[weights]) if job.lenses else None
+                fresh.lens_used = LensUsed.of(job.lenses[weights]) if job.lenses else None
                 fresh.start(space)
         return cls(studies, np.zeros(job.n_batches, bool))
 

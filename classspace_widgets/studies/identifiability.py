@@ -223,7 +223,10 @@ class PlaceDifference(Study):
         self.points = replace(space.points, mid=False)
         s = len(self.points)
         self.known = np.array(
-            [self.lens is None or self.lens.reads([(stream, block)], "image") for block, stream in self.points]
+            [
+                self.lens_used is None or self.lens_used.reads([(stream, block)], "image")
+                for block, stream in self.points
+            ]
         )
         # For tokens: histograms of ranks, and by unit of resampling their sums with counts. For pictures: sums of their
         # means inside and outside, and by unit of resampling sums of their differences with counts.

@@ -81,7 +81,7 @@ class Study(ABC):
         self.n_classes = 0
         self.class_names: tuple[str, ...] = ()
         self.unused_image_tokens = False
-        self.lens: LensUsed | None = None
+        self.lens_used: LensUsed | None = None
         self.seen = as_ranges([])
 
     def __repr__(self) -> str:
@@ -145,7 +145,7 @@ class Study(ABC):
         if not self.started:
             self._take(lens)
             self.start(space_of(batch.trace))
-        elif lens != self.lens:
+        elif lens != self.lens_used:
             raise ValueError(
                 f"{self.name}: all batches must be read through the same lens; use another study for another lens"
             )
@@ -165,7 +165,7 @@ class Study(ABC):
     def _take(self, lens: LensUsed | None) -> None:
         if lens is not None and not self.through_lens:
             raise ValueError(f"{self.name} cannot be read through a fitted lens; leave lens= out")
-        self.lens = lens
+        self.lens_used = lens
 
     @abstractmethod
     def _add(self, batch: Readings) -> None: ...
@@ -231,7 +231,7 @@ class Study(ABC):
             raise ValueError(
                 f"cannot merge {type(other).__name__} {other.options()} into {type(self).__name__} {self.options()}"
             )
-        if other.started and self.started and other.lens != self.lens:
+        if other.started and self.started and other.lens_used != self.lens_used:
             raise ValueError(f"cannot merge {self.name}: the parts were read through different lenses")
         if not other.started:
             return copy.deepcopy(self)
@@ -297,4 +297,4 @@ class Study(ABC):
     def notes(self) -> tuple[str, ...]:
         """Remarks that a reader of this result needs."""
         unused = (UNUSED,) if self.unused_image_tokens and self.about_image_tokens else ()
-        return unused if self.lens is None else (self.lens.note, *unused)
+        return unused if self.lens_used is None else (self.lens_used.note, *unused)

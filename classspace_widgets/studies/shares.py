@@ -50,8 +50,8 @@ class ShareStudy(Study):
         super().start(space)
         self.row_labels = self.rows(space)
         cells = (len(self.row_labels), len(self.groups))
-        denominators = (1, len(self.groups)) if self.one_denominator and self.lens is None else cells
-        lens = self.lens
+        denominators = (1, len(self.groups)) if self.one_denominator and self.lens_used is None else cells
+        lens = self.lens_used
         reads = [[lens is None or lens.reads(self.points_read(r), g) for g in self.groups] for r in self.row_labels]
         self._known = np.array(reads)
         by_class = self.n_classes if self.per_class else 0
@@ -61,7 +61,7 @@ class ShareStudy(Study):
         over, under = self.count(batch)
         if under.shape[1:] != self.tally.under_by_unit.shape[2:]:
             under = np.broadcast_to(under, over.shape)
-        if self.lens is not None:
+        if self.lens_used is not None:
             # Tokens that the lens cannot read are not counted, as if they were not there.
             over, under = np.where(self._known, over, 0), np.where(self._known, under, 0)
         self.tally.add(over, under, labels=batch.class_ids, outcome=batch.outcome, indices=batch.indices)

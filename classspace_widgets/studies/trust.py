@@ -27,7 +27,7 @@ from classspace_widgets.progress import progress_bar
 from classspace_widgets.studies.statistics import REPLICATES, bootstrap_ci, interval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor
 
@@ -50,7 +50,8 @@ class LensReport:
     Attributes
     ----------
     table : DataFrame
-        A row for each ``lens`` (``"logit"`` and the given ones), ``block`` (0..L, the residual stream), ``tokens``
+        A row for each ``weights`` (``"trained"``, and ``"random"`` for a random twin with lenses of its own), ``lens``
+        (``"logit"`` and the given ones), ``block`` (0..L, the residual stream), ``tokens``
         (``"output"`` or ``"image"``) and ``measure``, with ``value``, a 95 % interval ``low`` to ``high`` over pictures, and
         the number of pictures ``count``:
 
@@ -73,7 +74,8 @@ class LensReport:
         """The lens with these measures in its `trust`, and those of the logit lens: views and files then have them."""
         trust: dict[str, tuple[float, ...]] = {}
         for name, prefix in ((lens.kind, ""), ("logit", "logit: ")):
-            for measure in self.table.loc[self.table["lens"] == name, "measure"].unique():
+            own = (self.table["weights"] == "trained") & (self.table["lens"] == name)
+            for measure in self.table.loc[own, "measure"].unique():
                 known = self.values(name, measure).to_dict()
                 blocks = range(lens.points.n_blocks + 1)
                 trust[prefix + measure] = tuple(round(float(known.get(block, np.nan)), 4) for block in blocks)
@@ -81,7 +83,8 @@ class LensReport:
 
     def values(self, lens: str, measure: str) -> pd.Series[Any]:
         """Values of a measure by block."""
-        rows = self.table[(self.table["lens"] == lens) & (self.table["measure"] == measure)]
+        trained = self.table["weights"] == "trained"
+        rows = self.table[trained & (self.table["lens"] == lens) & (self.table["measure"] == measure)]
         return rows.set_index("block")["value"]
 
 
@@ -90,6 +93,7 @@ def lens_report(
     lenses: FittedLens | Sequence[FittedLens],
     dataset: Any,
     *,
+    control: Callable[[ClassSpace], FittedLens | Sequence[FittedLens]] | None = None,
     promises: int = 16,
     batch_size: int = 32,
     seed: int = 0,
@@ -104,11 +108,14 @@ def lens_report(
         Of all classes. The logit lens is measured beside them.
     dataset : Any
         As in `run_study`, with labels; the measures of masks need masks.
+    control : callable, optional
+        Fits lenses of a random twin, which is then measured as well: ``control=lambda twin: twin.fit_lens("jacobian", pictures)``.
+        Its labels are the pictures' own, its answers those of random weights.
     promises : int
         Pictures whose image tokens are pushed along the maps of three random classes; 0 for none. Only a Jacobian promises anything.
     batch_size : int
     seed : int
-        Of the random directions and of the intervals.
+        Of the random directions, of the intervals and of the twin.
     progress : bool
         Show a progress bar after a second.
 
@@ -129,18 +136,40 @@ def lens_report(
     >>> float(report.values("logit", "agreement")[8])
     1.0
     """
-    given = [lenses] if isinstance(lenses, FittedLens) else list(lenses)
-    chosen: dict[str, FittedLens | None] = {"logit": None} | {fitted.kind: fitted for fitted in given}
-    for fitted in given:
-        fitted.require_complete("a report")
     at_least(promises, "promises", 0)
+    measured = {"trained": (space, lenses)}
+    if control is not None:
+        twin = space.random_twin(seed)
+        measured["random"] = (twin, control(twin))
+    tables = []
+    for weights, (model, its) in measured.items():
+        given = [its] if isinstance(its, FittedLens) else list(its)
+        for fitted in given:
+            fitted.require_complete("a report")
+        table, seen = _measured(model, given, dataset, promises, at_least(batch_size, "batch_size", 1), seed, progress)
+        tables.append(table.assign(weights=weights))
+    columns = ["weights", "lens", "block", "tokens", "measure", "value", "low", "high", "count"]
+    return LensReport(pd.concat(tables, ignore_index=True)[columns], seen)
+
+
+def _measured(
+    space: ClassSpace,
+    lenses: Sequence[FittedLens],
+    dataset: Any,
+    promises: int,
+    batch_size: int,
+    seed: int,
+    progress: bool,
+) -> tuple[pd.DataFrame, int]:
+    """The table of one model, and how many pictures it rests on."""
+    chosen: dict[str, FittedLens | None] = {"logit": None} | {fitted.kind: fitted for fitted in lenses}
     rows: dict[tuple[str, int, str, str], list[np.ndarray[Any, Any]]] = {}
     generator = torch.Generator().manual_seed(seed)
     promised: dict[int, list[np.ndarray[Any, Any]]] = {}
     seen = 0
     pictures = LabelledPictures(space, dataset)
     with progress_bar(len(pictures), "lens report", "picture", show=progress) as bar:
-        for batch in pictures.batches(at_least(batch_size, "batch_size", 1)):
+        for batch in pictures.batches(batch_size):
             trace = space.trace_pixels(batch.pixels)
             for name, lens in chosen.items():
                 for block in range(trace.n_blocks + 1):
@@ -155,8 +184,7 @@ def lens_report(
             bar.update(len(batch.labels))
     table = [_row(key, np.concatenate(values), seed) for key, values in rows.items()]
     table += [row for block, pairs in promised.items() for row in _slopes(block, np.concatenate(pairs), seed)]
-    columns = ["lens", "block", "tokens", "measure", "value", "low", "high", "count"]
-    return LensReport(pd.DataFrame(table, columns=columns), seen)
+    return pd.DataFrame(table, columns=["lens", "block", "tokens", "measure", "value", "low", "high", "count"]), seen
 
 
 def _readings(

@@ -87,20 +87,23 @@ def test_a_subset_of_classes_is_the_same_as_their_rows():
         some.logits(vectors, point, tokens, [0])
 
 
-def test_an_interrupted_fit_goes_on_where_it_was(tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", ["jacobian", "translator"])
+def test_an_interrupted_fit_goes_on_where_it_was(tmp_path, monkeypatch, kind):
     space = tiny_vit()
     images = images_for(space, 12)
     file = tmp_path / "unfinished.safetensors"
-    begun = LensSums.start(space, "jacobian")
+    begun = LensSums.start(space, kind)
     begun.update(images[:5])
     begun.save(file)
     seen = []
     update = LensSums.update
-    monkeypatch.setattr(LensSums, "update", lambda self, batch: (seen.append(len(batch)), update(self, batch))[1])
-    lens = fit_lens(space, "jacobian", images, batch_size=4, unfinished=file)
+    monkeypatch.setattr(
+        LensSums, "update", lambda self, batch, labels: (seen.append(len(batch)), update(self, batch, labels))[1]
+    )
+    lens = fit_lens(space, kind, images, batch_size=4, unfinished=file)
     assert sum(seen) == 7
     assert not file.exists()
-    assert equal(lens, fit_lens(space, "jacobian", images))
+    assert equal(lens, fit_lens(space, kind, images))
 
 
 @pytest.mark.parametrize("kind", ["jacobian", "translator"])

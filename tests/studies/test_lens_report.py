@@ -105,3 +105,33 @@ def test_bad_input_is_refused(case):
         lens_report(space, some, data)
     with pytest.raises(ValueError, match="promises"):
         lens_report(space, [], data, promises=-1)
+
+
+def test_a_random_twin_with_lenses_of_its_own_stands_beside_the_model(case):
+    space, lenses, data, report = case
+    both = lens_report(
+        space,
+        lenses,
+        data,
+        promises=0,
+        control=lambda twin: twin.fit_lens("jacobian", images_for(twin, 8)),
+        progress=False,
+    )
+    assert set(both.table.loc[both.table["weights"] == "random", "lens"]) == {"logit", "jacobian"}
+    for measure in ("agreement", "average precision"):
+        assert both.values("jacobian", measure).equals(report.values("jacobian", measure))
+    twin = space.random_twin(0)
+    alone = lens_report(twin, twin.fit_lens("jacobian", images_for(twin, 8)), data, promises=0, progress=False)
+    random = both.table[both.table["weights"] == "random"].drop(columns="weights").reset_index(drop=True)
+    expected = alone.table.drop(columns="weights").reset_index(drop=True)
+    assert np.allclose(random["value"], expected["value"], equal_nan=True)
+
+
+def test_measures_are_attached_to_a_lens(case):
+    _, lenses, _, report = case
+    lens = next(one for one in lenses if one.kind == "jacobian")
+    trust = report.attached(lens).trust
+    assert trust["agreement"] == pytest.approx(report.values("jacobian", "agreement").tolist(), abs=1e-4)
+    assert trust["logit: agreement"] == pytest.approx(report.values("logit", "agreement").tolist(), abs=1e-4)
+    assert np.isnan(trust["average precision"][3])
+    assert lens.trust == {}

@@ -219,6 +219,7 @@ def test_a_run_in_parts_is_the_run(space, tmp_path):
     small = run_study(space, Pictures(), lens=lens, execution=Execution(batch_size=5), progress=False)
     assert set(whole.results) == {
         "accuracy",
+        "decisions",
         "identifiability",
         "identifiability_change",
         "place_difference",
@@ -285,3 +286,14 @@ def test_contributions_through_a_lens(space):
     assert bool(paper.mlp[0, 2, :, 1:].isnan().all())
     with pytest.raises(ValueError, match="through a fitted lens read 'step' or 'paper'"):
         contributions(trace, 1, lens=lens)
+
+
+def test_decisions_are_read_through_the_runs_lens(space):
+    from classspace_widgets.studies import Decisions
+
+    lens = space.fit_lens("translator", images_for(space, 8))
+    through = run_study(space, Pictures(), "decisions", lens=lens, progress=False)["decisions"]
+    own = run_study(space, Pictures(), Decisions(lens=lens), progress=False)["decisions"]
+    assert through.table.equals(own.table)
+    plain = run_study(space, Pictures(), "decisions", progress=False)["decisions"]
+    assert not through.table.equals(plain.table)
