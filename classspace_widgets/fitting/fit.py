@@ -111,13 +111,9 @@ class LensSums:
         pixels = self.space.pixels(images)
         if self.kind == "probe" and labels is None:
             raise ValueError("a probe needs labels: update(pictures, labels), with the class of each picture")
-        classes = (
-            own_classes(self.space.class_names, labels, len(pixels)) if self.kind == "probe" else [0] * len(pixels)
-        )
-        wanted = torch.tensor(classes, device=pixels.device)
-        self.space.in_chunks(
-            torch.arange(len(pixels), device="cpu"), lambda some: self._add(pixels[some], wanted[some])
-        )
+        classes = own_classes(self.space.class_names, labels, len(pixels)) if self.kind == "probe" else []
+        before, wanted = self.pictures, torch.tensor(classes, device="cpu")
+        self.space.in_chunks(pixels, lambda some: self._add(some, wanted[self.pictures - before :][: len(some)]))
 
     def _add(self, pixels: Tensor, classes: Tensor) -> None:
         """Take in pictures ``[B, 3, height, width]`` of one pass; their classes ``[B]`` only count for a probe."""
@@ -134,7 +130,7 @@ class LensSums:
     def _targets(self, last: Tensor, classes: Tensor) -> Tensor:
         """What the maps are to give, ``[B, R]``."""
         if self.kind == "probe":
-            return self.target.of_labels(classes)
+            return self.target.of_labels(classes.to(last.device))
         return self.target.of(self.space, last)
 
     def merge(self, other: LensSums) -> LensSums:
