@@ -13,6 +13,7 @@ from classspace_widgets.data.classes import class_table
 from classspace_widgets.data.prepare import Item, Preparer, prepared_batches
 from classspace_widgets.data.sets import as_dataset
 from classspace_widgets.images.placing import PixelTransform
+from classspace_widgets.models.device import to_device
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +83,7 @@ class LabelledPictures:
             good = [item for item in items if isinstance(item, Item)]
             if good:
                 yield Batch(
-                    torch.stack([item.pixels for item in good]).to(self.space.device, self.space.dtype),
-                    torch.tensor([item.label for item in good], device=self.space.device),
-                    torch.as_tensor(np.stack([item.mask for item in good]), device=self.space.device),
+                    to_device(torch.stack([item.pixels for item in good]), self.space.device, self.space.dtype),
+                    to_device(torch.tensor([item.label for item in good], device="cpu"), self.space.device),
+                    to_device(torch.from_numpy(np.stack([item.mask for item in good])), self.space.device),
                 )

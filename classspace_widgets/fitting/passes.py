@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from classspace_widgets.lens import Readout
+from classspace_widgets.models.device import counting
 from classspace_widgets.models.sublayers import on_added
 from classspace_widgets.trace.hooks import evaluating, hook
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from torch import Tensor, nn
 
@@ -52,16 +54,9 @@ class FittedSpace(Protocol):
         ...
 
 
-@contextmanager
-def adding() -> Iterator[None]:
-    """Around what adds to sums: if memory runs out halfway, no smaller batch can repair them."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RuntimeError(
-            "the GPU's memory ran out while pictures were added to the sums of a lens; start it anew with a smaller batch_size, "
-            "fewer classes=, or on the CPU"
-        ) from error
+def adding() -> AbstractContextManager[None]:
+    """Around what adds to the sums of a lens."""
+    return counting("the sums of a lens", "start it anew with a smaller batch_size, fewer classes=, or on the CPU")
 
 
 def residual_points(space: FittedSpace, pixels: Tensor, *, gradients: bool = False) -> list[Tensor]:

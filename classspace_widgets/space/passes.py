@@ -9,6 +9,7 @@ import torch
 
 from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lookup import at_least
+from classspace_widgets.models.device import halved
 from classspace_widgets.progress import over_blocks
 from classspace_widgets.space.verify import check_tokens, tensor_output
 from classspace_widgets.trace import Trace
@@ -35,7 +36,7 @@ class Keep(TypedDict):
 
 
 def in_chunks(space: ClassSpace, pixels: Tensor, run: Callable[[Tensor], T], chunk: int | None = None) -> list[T]:
-    """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones."""
+    """Run something over a batch in chunks of images; where GPU memory runs out, again in smaller ones, with a warning."""
     size = len(pixels) if chunk is None else min(at_least(chunk, "chunk (images per pass)", 1), len(pixels))
     done: list[T] = []
     start = 0
@@ -46,14 +47,8 @@ def in_chunks(space: ClassSpace, pixels: Tensor, run: Callable[[Tensor], T], chu
                 with part_of_batch(part, len(pixels)):
                     done.append(run(pixels[part]))
                 start += size
-            except torch.OutOfMemoryError as error:
-                if size == 1:
-                    raise RuntimeError(
-                        "the GPU's memory does not suffice for one image at a time; use a smaller model, "
-                        "dtype=torch.bfloat16, or device='cpu'"
-                    ) from error
-                size = (size + 1) // 2
-                torch.cuda.empty_cache()
+            except RuntimeError as error:
+                size = halved(min(size, len(pixels) - start), error, space.device)
     return done
 
 

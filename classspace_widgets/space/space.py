@@ -16,6 +16,7 @@ from classspace_widgets.models import adapt
 from classspace_widgets.models.backbone import Backbone
 from classspace_widgets.models.build import build_timm
 from classspace_widgets.models.convert.take import take
+from classspace_widgets.models.device import to_device
 from classspace_widgets.models.names import given_names, names_of, wordnet_ids
 from classspace_widgets.models.placing import device_of, placed
 from classspace_widgets.space import passes
@@ -712,7 +713,7 @@ class ClassSpace:
         -------
         Tensor [B, 3, height, width]
         """
-        return prepare_input(images, self.preprocessing)[0].to(self.device, self.dtype)
+        return to_device(prepare_input(images, self.preprocessing)[0], self.device, self.dtype)
 
     def place_mask(self, mask: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """A mask of a picture's own size, cut and scaled as preprocessing does it with the picture.

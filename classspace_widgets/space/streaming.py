@@ -23,6 +23,7 @@ from classspace_widgets.lens.projection import Projection
 from classspace_widgets.lens.ranking import Found, Ranker, found_classes
 from classspace_widgets.lookup import chosen_classes, whole_number
 from classspace_widgets.metrics.identifiability import identifiability
+from classspace_widgets.models.device import to_device
 from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.space.describe import readings_html
 from classspace_widgets.trace.hooks import evaluating, on_increments
@@ -186,7 +187,7 @@ def _wanted(space: ClassSpace, classes: Any, labels: Any, images: int) -> Tensor
         raise ValueError(
             "no class to read: give classes= (the same of all images, or [B, K]) or labels= (one of each image)"
         )
-    wanted = torch.tensor(found, dtype=torch.long, device=space.device)
+    wanted = to_device(torch.tensor(found, dtype=torch.long, device="cpu"), space.device)
     return wanted if wanted.dim() == 2 else wanted.expand(images, -1)
 
 

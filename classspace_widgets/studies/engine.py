@@ -20,6 +20,7 @@ import torch
 from classspace_widgets.data.prepare import Item, Preparer, Unreadable, prepared_batches
 from classspace_widgets.images import Prepared
 from classspace_widgets.masks import DatasetError
+from classspace_widgets.models.device import counting, to_device
 from classspace_widgets.progress import quiet
 from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.readings import Readings, under_autocast
@@ -107,7 +108,6 @@ def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any,
     for batch, items in zip(batches, prepared, strict=True):
         good = [item for item in items if isinstance(item, Item)]
         with _interrupts_delayed():
-            state.mid_batch = True
             if good:
                 measure(job, state, good)
             state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Unreadable)]
@@ -154,22 +154,25 @@ def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
     indices = np.array([item.index for item in items])
     needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
     for weights, space in job.spaces.items():
-        moved, lens = pixels.to(space.device), job.lenses.get(weights)
+        moved, lens = to_device(pixels, space.device), job.lenses.get(weights)
 
-        def read(
+        def count(
             some: torch.Tensor,
+            weights: str = weights,
             space: ClassSpace = space,
             moved: torch.Tensor = moved,
             lens: FittedLens | None = lens,
-        ) -> Readings:
-            chosen = some.tolist()
-            batch = (moved[chosen], labels[some], masks[some], indices[chosen])
-            return read_batch(space, *batch, needs=needs, autocast=job.autocast, lens=lens)
+        ) -> None:
+            chosen = slice(int(some[0]), int(some[-1]) + 1)
+            batch = (moved[chosen], labels[chosen], masks[chosen], indices[chosen])
+            readings = read_batch(space, *batch, needs=needs, autocast=job.autocast, lens=lens)
+            state.mid_batch = True
+            with counting("a study", "run it again with a smaller batch_size"):
+                for name in job.studies:
+                    state.studies[weights, name].update(readings)
 
-        # In smaller chunks if a GPU's memory does not suffice; a chunk is counted only once it has been read.
-        for readings in space.in_chunks(torch.arange(len(items), device="cpu"), read):
-            for name in job.studies:
-                state.studies[weights, name].update(readings)
+        # In smaller chunks if a GPU's memory does not suffice; each is counted once it has been read, and let go.
+        space.in_chunks(torch.arange(len(items), device="cpu"), count)
 
 
 def _check_finite(trace: Trace, indices: np.ndarray[Any, Any]) -> None:

@@ -13,6 +13,7 @@ import torch
 
 from classspace_widgets.data.sets import ONE_HOT
 from classspace_widgets.lens.readout import pools
+from classspace_widgets.models.device import to_device
 from classspace_widgets.studies.hidden import HiddenReadings, read_hidden
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Readings:
     def __post_init__(self) -> None:
         """Check shapes, and labels against the model's classes."""
         count = self.trace.output.shape[0]
-        self.labels = torch.as_tensor(self.labels, device=self.trace.output.device)
+        self.labels = to_device(torch.as_tensor(self.labels), self.trace.output.device)
         if self.labels.shape != (count,):
             raise ValueError(
                 f"labels must have shape [B]=({count},), got {tuple(self.labels.shape)}"
@@ -97,7 +98,7 @@ class Readings:
                     "token masks must contain only 1 (object), 0 (context) and -1 (neither), got "
                     f"{sorted(set(self.token_masks.flatten().tolist()))[:6]}; for object numbers pass (masks == number).int()"
                 )
-            self.token_masks = self.token_masks.to(self.labels.device)
+            self.token_masks = to_device(self.token_masks, self.labels.device)
 
     def with_indices(self, indices: np.ndarray[Any, np.dtype[np.int64]]) -> Readings:
         """The same readings with other positions in the data, without computing anything again."""

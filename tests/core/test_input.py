@@ -191,13 +191,15 @@ def test_out_of_memory_is_met_with_smaller_chunks(plain):
             raise torch.OutOfMemoryError("out")
         return len(some)
 
-    assert plain.in_chunks(pixels(plain, 4), run) == [1, 1, 1, 1]
+    with pytest.warns(UserWarning, match="going on with") as said:
+        assert plain.in_chunks(pixels(plain, 4), run) == [1, 1, 1, 1]
+    assert [str(one.message).rpartition(" ")[2] for one in said] == ["2", "1"]
     assert sizes == [4, 2, 1, 1, 1, 1]
 
     def never(some):
         raise torch.OutOfMemoryError("out")
 
-    with pytest.raises(RuntimeError, match="one image at a time"):
+    with pytest.warns(UserWarning, match="going on with 1"), pytest.raises(RuntimeError, match="one image at a time"):
         plain.in_chunks(pixels(plain), never)
 
 

@@ -43,6 +43,12 @@ def _grad(outputs: Any, inputs: Any, *_: Any, **__: Any) -> tuple[torch.Tensor, 
     return tuple(torch.empty_like(one) for one in ([inputs] if isinstance(inputs, torch.Tensor) else inputs))
 
 
+def _pin_memory(self: torch.Tensor, device: Any = None) -> torch.Tensor:
+    """The same tensor, which `Waits` then knows as one that a copy to the device need not be waited for."""
+    self.pinned = True
+    return self
+
+
 def _deepcopy(self: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
     """torch's own reads the memory of tensors, and these have none."""
     copied = self.detach().clone()
@@ -65,7 +71,13 @@ def _apply(self: torch.nn.Module, change: Any, recurse: bool = True) -> torch.nn
 @contextmanager
 def pretended_cuda() -> Iterator[None]:
     """All tensors made inside are fake; skips where this torch cannot pretend."""
-    parts = {"numpy": _array, "tolist": _list, "__array__": _array, "__deepcopy__": _deepcopy}
+    parts = {
+        "numpy": _array,
+        "tolist": _list,
+        "__array__": _array,
+        "__deepcopy__": _deepcopy,
+        "pin_memory": _pin_memory,
+    }
     kept = {name: FakeTensor.__dict__.get(name) for name in parts}
     grad, torch.autograd.grad = torch.autograd.grad, _grad
     apply, torch.nn.Module._apply = torch.nn.Module._apply, _apply
@@ -106,7 +118,8 @@ class Waits(TorchDispatchMode):
         super().__init__()
         self.found: Counter[tuple[str, str]] = Counter()
         self.uploads: Counter[tuple[str, str]] = Counter()
-        """Copies to the device that wait until it is done with everything before: those not marked ``non_blocking``."""
+        """Copies to the device that wait until it is done with everything before: those of memory that is not pinned, or not
+        marked ``non_blocking``."""
 
     def __enter__(self) -> Waits:
         Waits.counting.append(self)
@@ -126,7 +139,11 @@ class Waits(TorchDispatchMode):
         to = target if isinstance(target, str) else target.device.type
         if source.device.type == "cuda" and to == "cpu":
             self.note("to the host")
-        elif source.device.type == "cpu" and to.startswith("cuda") and not non_blocking:
+        elif (
+            source.device.type == "cpu"
+            and to.startswith("cuda")
+            and not (non_blocking and getattr(source, "pinned", False))
+        ):
             self.note("to the device")
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -14,6 +14,7 @@ from study_helpers import Pictures, readings_of
 from tiny_models import FAMILIES, tiny_vit
 
 from classspace_widgets.data import DatasetError
+from classspace_widgets.models.device import DeviceLostError
 from classspace_widgets.models.fingerprint import model_fingerprint
 from classspace_widgets.studies import Accuracy, Execution, Identifiability, run_study, standard_studies
 from classspace_widgets.studies.checkpoint import CheckpointError
@@ -85,8 +86,45 @@ def test_a_batch_too_large_for_the_memory_is_read_in_pieces(space, monkeypatch):
         return forward(pixels)
 
     monkeypatch.setattr(space.model, "forward", forward)
-    equal(go(space, Pictures(), list(all_studies())), whole)
+    with pytest.warns(UserWarning, match="does not suffice for 4 images at a time; going on with 2"):
+        found = go(space, Pictures(), list(all_studies()))
+    equal(found, whole)
     assert 4 in tried
+
+
+def test_a_device_that_is_lost_keeps_the_checkpoint(space, monkeypatch, tmp_path):
+    passes = []
+
+    def forward(pixels, forward=space.model.forward):
+        passes.append(len(pixels))
+        if len(passes) > 2:
+            raise RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported elsewhere")
+        return forward(pixels)
+
+    place = tmp_path / "counts"
+    with monkeypatch.context() as patch:
+        patch.setattr(space.model, "forward", forward)
+        with pytest.raises(DeviceLostError, match=r"no longer answers \(CUDA error: unspecified launch failure\)"):
+            go(space, Pictures(), checkpoint=place)
+    passes.clear()
+    monkeypatch.setattr(
+        space.model, "forward", lambda pixels, f=space.model.forward: passes.append(len(pixels)) or f(pixels)
+    )
+    found = go(space, Pictures(), checkpoint=place, resume=True)
+    resumed = sum(passes)
+    equal(found, go(space, Pictures()))
+    assert resumed < len(Pictures())  # the batches before were counted
+
+
+def test_memory_that_runs_out_while_counting_is_no_reason_to_count_again(space, monkeypatch):
+    def count(self, batch):
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr(Accuracy, "count", count)
+    with pytest.raises(
+        RuntimeError, match="while pictures were added to a study; run it again with a smaller batch_size"
+    ):
+        go(space, Pictures(), "accuracy")
 
 
 def test_threads_do_not_matter(space):
