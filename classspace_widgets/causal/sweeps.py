@@ -7,7 +7,7 @@ resumed at that block, with one batch element for each head or token, so nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +22,7 @@ from classspace_widgets.interventions.tokens import Sizes
 from classspace_widgets.lookup import items_of, whole_number
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.space.space import ClassSpace
+from classspace_widgets.trace import Trace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,6 +57,8 @@ class Sweep:
         ``"heads"`` or ``"tokens"``; the intervention; ``"logit"`` or ``"probability"``.
     class_names : tuple of str
         Names of all C classes.
+    clean : Tensor [K] or None
+        Readings of the clean picture, where states of it were patched into the corrupt one.
     """
 
     __repr__ = short_repr
@@ -70,6 +73,18 @@ class Sweep:
     mode: str
     measure: str
     class_names: tuple[str, ...] = field(default=(), repr=False)
+    clean: Tensor | None = None
+
+    @property
+    def restored(self) -> Tensor:
+        """Share of the difference that a patch restores, ``(patched - corrupt) / (clean - corrupt)``, ``[K, n blocks, T]``.
+
+        0 where it changes nothing, 1 where it brings the clean reading back; NaN for a class that both pictures read alike.
+        """
+        if self.clean is None:
+            raise ValueError("this sweep has no clean picture: sweep_tokens(space, classes=..., clean=, corrupt=)")
+        gap = self.clean - self.baseline
+        return self.effect / torch.where(gap == 0, torch.nan, gap)[:, None, None]
 
 
 Steps = Generator[float, None, Sweep]
@@ -126,13 +141,15 @@ def head_steps(
 
 def token_steps(
     space: ClassSpace,
-    image: Any,
-    classes: int | str | Sequence[int | str],
+    image: Any = None,
+    classes: int | str | Sequence[int | str] = (),
     *,
-    mode: str | KnockOut | Patch = "knock out",
+    mode: str | KnockOut | Patch | None = None,
     tokens: Sequence[int] | None = None,
     blocks: Sequence[int] | None = None,
     measure: str = "logit",
+    clean: Any = None,
+    corrupt: Any = None,
 ) -> Steps:
     """`sweep_tokens` as a generator: yields the fraction done, returns the `Sweep`.
 
@@ -140,7 +157,7 @@ def token_steps(
 
     Parameters
     ----------
-    space, image, classes, mode, tokens, blocks, measure
+    space, image, classes, mode, tokens, blocks, measure, clean, corrupt
         As in `sweep_tokens`.
 
     Yields
@@ -160,7 +177,11 @@ def token_steps(
     >>> list(steps)
     [0.0, 1.0]
     """
-    how = as_mode(mode)
+    if clean is not None or corrupt is not None:
+        image, mode = _pair(space, image, mode, clean, corrupt)
+    elif image is None:
+        raise ValueError("a sweep needs a picture, or two: clean= and corrupt=")
+    how = as_mode("knock out" if mode is None else mode)
     name = "patch" if isinstance(how, Patch) else "knock out" if how is not None else "remove"
     start = _Start(space, image, classes, measure)
     sizes, run = start.sizes, start.run
@@ -187,7 +208,32 @@ def token_steps(
     grid = yield from start.over(rows, places, resume, first=1 if name == "patch" else 0)
     full = grid.new_full((*grid.shape[:2], sizes.tokens), float("nan"))
     full[:, :, places] = grid
-    return start.sweep(full, rows, range(sizes.tokens), "tokens", name)
+    swept = start.sweep(full, rows, range(sizes.tokens), "tokens", name)
+    if clean is None:
+        return swept
+    assert isinstance(how, Patch)
+    return replace(swept, clean=start.read(how.source.output)[0].clone())
+
+
+def _pair(space: ClassSpace, image: Any, mode: Any, clean: Any, corrupt: Any) -> tuple[Any, Patch]:
+    """The picture that is patched, and the patch with the states of the other one."""
+    if clean is None or corrupt is None:
+        raise ValueError(f"clean= and corrupt= belong together, got only {'corrupt' if clean is None else 'clean'}=")
+    if image is not None:
+        raise ValueError("give a picture to sweep over, or clean= and corrupt=, not both")
+    if mode is not None:
+        raise ValueError(
+            f"with clean= and corrupt=, states of the clean picture are patched in; leave mode={mode!r} out"
+        )
+    if not isinstance(clean, Trace):
+        clean = space.trace(clean)
+    expected = Sizes.of(space.adapter)
+    if (clean.n_blocks, clean.n_tokens) != (expected.blocks, expected.tokens):
+        raise ValueError(
+            f"clean must have {expected.blocks} blocks and {expected.tokens} tokens like the model, got {clean.n_blocks} and "
+            f"{clean.n_tokens}"
+        )
+    return corrupt, Patch(clean)
 
 
 def sweep_heads(
@@ -246,13 +292,15 @@ def sweep_heads(
 
 def sweep_tokens(
     space: ClassSpace,
-    image: Any,
-    classes: int | str | Sequence[int | str],
+    image: Any = None,
+    classes: int | str | Sequence[int | str] = (),
     *,
-    mode: str | KnockOut | Patch = "knock out",
+    mode: str | KnockOut | Patch | None = None,
     tokens: Sequence[int] | None = None,
     blocks: Sequence[int] | None = None,
     measure: str = "logit",
+    clean: Any = None,
+    corrupt: Any = None,
     progress: bool | Callable[[float], None] = True,
     cancelled: Callable[[], bool] | None = None,
 ) -> Sweep:
@@ -263,11 +311,14 @@ def sweep_tokens(
     space, image, classes
         As in `sweep_heads`.
     mode : str, KnockOut or Patch
-        ``"knock out"``: at block l no other token may read this one; ``KnockOut(window=3, renormalise=True)`` sets its
+        ``"knock out"`` (the default): at block l no other token may read this one; ``KnockOut(window=3, renormalise=True)`` sets its
         options. ``"remove"``: the token is absent from block l on (image tokens only). ``Patch(trace)``: its residual
         stream after block l (0: the embedding; at most L - 1) is that of the trace of another picture.
     tokens, blocks : sequence of int, optional
         By default all.
+    clean, corrupt : picture or Trace, optional
+        Instead of ``image`` and ``mode``: the states of the clean picture are patched into the pass of the corrupt one, and
+        ``restored`` of the result is the share of the difference that each brings back.
     measure, progress, cancelled
         As in `sweep_heads`.
 
@@ -291,8 +342,13 @@ def sweep_tokens(
     >>> swept = sweep_tokens(space, fish, [0], mode=Patch(space.trace(boat)), tokens=[0], blocks=[0, 7])
     >>> swept.effect.shape, int(swept.effect.isnan().sum())  # only [CLS] was patched
     (torch.Size([1, 2, 145]), 288)
+    >>> swept = sweep_tokens(space, classes="fish", clean=fish, corrupt=boat, tokens=[0], blocks=[7])
+    >>> bool(swept.restored[0, 0, 0] > 0.8)  # late in the model, [CLS] alone carries the answer
+    True
     """
-    steps = token_steps(space, image, classes, mode=mode, tokens=tokens, blocks=blocks, measure=measure)
+    steps = token_steps(
+        space, image, classes, mode=mode, tokens=tokens, blocks=blocks, measure=measure, clean=clean, corrupt=corrupt
+    )
     return _run_steps(steps, progress, cancelled)
 
 

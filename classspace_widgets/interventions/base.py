@@ -160,7 +160,7 @@ def to_code(interventions: Sequence[Intervention], *, space: str = "space", imag
     """
     names = sorted({type(i).__name__ for i in interventions} | {"trace_with"})
     listed = "".join(f"    {i.to_code()},\n" for i in interventions)
-    sources = sorted({s for i in interventions if isinstance(s := getattr(i, "source", None), str)})
+    sources = sorted({s for i in interventions if isinstance(s := i._changed().get("source"), str)})
     extra = f", sources={{{', '.join(f'{s!r}: {s}' for s in sources)}}}" if sources else ""
     return (
         f"from classspace_widgets.interventions import {', '.join(names)}\n\n"

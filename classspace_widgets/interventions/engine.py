@@ -98,6 +98,7 @@ def intervene(
         for block in range(1, plan.sizes.blocks + 1):
             _change_attention(plan, block, stack)
             _change_increments(plan, block, stack)
+        _keep_states(plan, stack)
         if plan.classifier:
             stack.enter_context(replaced_classifier(space, plan.classifier))
         yield plan
@@ -144,6 +145,25 @@ def _change_embedding(plan: Plan, stack: ExitStack) -> None:
     if plan.embedding or plan.kept is not None:
         first = plan.adapter.blocks[0]
         _hook(stack, first.register_forward_pre_hook(enter, with_kwargs=True, prepend=True))
+
+
+def _keep_states(plan: Plan, stack: ExitStack) -> None:
+    """Keep the residual streams that later blocks are patched with, as the other interventions leave them."""
+
+    def entered(_module: nn.Module, args: tuple[Any, ...]) -> None:
+        plan.states[0] = args[0]
+
+    def left(block: int) -> Any:
+        def keep(_module: nn.Module, _args: tuple[Any, ...], output: Tensor) -> None:
+            plan.states[block] = output
+
+        return keep
+
+    for block in plan.states:
+        if block == 0:
+            _hook(stack, plan.adapter.blocks[0].register_forward_pre_hook(entered))
+        else:
+            _hook(stack, plan.adapter.blocks[block - 1].register_forward_hook(left(block)))
 
 
 def kept_positions(kwargs: dict[str, Any], kept: Tensor | None, prefix: int) -> dict[str, Any]:
@@ -288,20 +308,28 @@ def _change_increments(plan: Plan, block: int, stack: ExitStack) -> None:
 
 
 def _patch(plan: Plan, one: PatchResidual | AddVector, x: Tensor, block: int, tokens: Sequence[int] | None) -> Tensor:
-    """Vectors ``[B or 1, n, D]`` to write to the chosen tokens of the residual stream after a block."""
+    """Vectors ``[B or 1, n or 1, D]`` to write to the chosen tokens of the residual stream after a block."""
     if isinstance(one, AddVector):
         return x[:, plan.local(tokens, "AddVector") if block else list(tokens or ())] + x.new_tensor(one.vector)
-    if isinstance(one.source, tuple):
-        image, token = one.source
+    if one.same_pass:
+        state = x if one.from_block == block else plan.states[one.from_block]
+        assert state is not None
+        assert one.from_token is not None
+        whole = block == 0  # tokens are removed afterwards
+        place = one.from_token if whole else plan.local([one.from_token], "PatchResidual source")[0]
+        if one.source is None:
+            return state[:, place : place + 1].clone()
         if is_part_of_batch():
             raise ValueError("PatchResidual from (image, token) needs the whole batch in one pass: leave chunk out")
+        image = one.source[0]
         if not 0 <= image < x.shape[0]:
             raise ValueError(f"PatchResidual: image must be in 0..{x.shape[0] - 1}, got {image}")
-        place = token if block == 0 else plan.local([token], "PatchResidual source")[0]
-        return x[image, place].clone()
+        return state[image, place].clone()
     source = plan.source(one.source)
     assert source is not None
-    values = source.stream("residual", block).to(x)
-    if tokens is None:
+    values = source.stream("residual", one.from_block).to(x)
+    if one.from_token is not None:
+        tokens = [one.from_token]
+    elif tokens is None:
         tokens = range(plan.sizes.tokens) if plan.kept is None else plan.kept_numbers
     return _across(values[:, list(tokens)], "resample", x.shape[0])

@@ -14,6 +14,7 @@ import torch
 from classspace_widgets.interventions.attention import AfterSoftmax, attention_module
 from classspace_widgets.interventions.base import Intervention
 from classspace_widgets.interventions.spec import (
+    PICTURE,
     Ablate,
     AddVector,
     KnockOutAttention,
@@ -23,6 +24,7 @@ from classspace_widgets.interventions.spec import (
     ReplaceClassEmbedding,
 )
 from classspace_widgets.interventions.tokens import Sizes, select_blocks, select_heads
+from classspace_widgets.metrics import token_norms
 from classspace_widgets.models import UnsupportedModelError
 from classspace_widgets.trace import Trace
 
@@ -48,6 +50,8 @@ class Plan:
         Indices of the tokens that are kept; None for all.
     kept_numbers : list of int
         The same as plain numbers, which can be read without waiting for a device; empty for all.
+    states : dict of int to Tensor
+        Residual streams ``[B, T', D]`` after blocks of the present pass that later ones are patched with.
     """
 
     adapter: Adapter
@@ -61,6 +65,7 @@ class Plan:
     sublayers: dict[tuple[int, str], list[Ablate]] = field(default_factory=dict)
     residuals: dict[int, list[PatchResidual | AddVector]] = field(default_factory=dict)
     classifier: list[ReplaceClassEmbedding] = field(default_factory=list)
+    states: dict[int, Tensor | None] = field(default_factory=dict, repr=False)
     prepared: dict[tuple[KnockOutAttention, ...], Cuts] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -72,6 +77,9 @@ class Plan:
             if not isinstance(one, Intervention):
                 raise TypeError(f"interventions must be Intervention objects, got {one!r}; from_spec reads plain dicts")
             one.check(plan.sizes)
+            if isinstance(one, (RemoveTokens, MaskTokens)) and one.norm_above is not None:
+                one = plan._by_index(one)
+                one.check(plan.sizes)
             if isinstance(one, RemoveTokens):
                 removed |= set(one.select(plan.sizes))
             else:
@@ -94,9 +102,12 @@ class Plan:
             self._sort_ablation(one)
         elif isinstance(one, (PatchResidual, AddVector)):
             if isinstance(one, PatchResidual):
-                self.source(one.source)
-            if one.block:
-                self.residuals.setdefault(one.block, []).append(one)
+                self._check_patch(one)
+                if one.same_pass and one.from_block < one.target_block:
+                    self.states.setdefault(one.from_block, None)
+            block = one.target_block if isinstance(one, PatchResidual) else one.block
+            if block:
+                self.residuals.setdefault(block, []).append(one)
             else:
                 self.embedding.append(one)
         elif isinstance(one, MaskTokens):
@@ -105,6 +116,28 @@ class Plan:
             self.classifier.append(one)
         else:
             raise TypeError(f"unknown intervention {one!r}")
+
+    def _by_index(self, one: RemoveTokens | MaskTokens) -> RemoveTokens | MaskTokens:
+        """A choice of long tokens as one by index."""
+        if one.measures_the_picture and PICTURE not in self.sources:
+            raise ValueError(
+                f"{type(one).__name__}: norm_above measures the tokens of a trace: pass source=trace of the picture, or use "
+                "trace_with or run_with, which trace the picture first"
+            )
+        source = self.source(one.source)
+        assert source is not None
+        return one.by_index(token_norms(source))
+
+    def _check_patch(self, one: PatchResidual) -> None:
+        source = self.source(one.source)
+        if source is None or source.kept_tokens is None:
+            return
+        read = range(self.sizes.tokens) if one.tokens is None else one.tokens
+        missing = {one.from_token} if one.from_token is not None else set(read)
+        if missing - set(source.kept_tokens):
+            raise ValueError(
+                "PatchResidual: tokens of the source were removed, so they have no state; take the trace of the whole picture"
+            )
 
     def _sort_ablation(self, one: Ablate) -> None:
         source = self.source(one.source)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from classspace_widgets.images import Prepared
+from classspace_widgets.interventions.base import Intervention
 from classspace_widgets.interventions.engine import intervene
 from classspace_widgets.interventions.plan import Plan
+from classspace_widgets.interventions.spec import PICTURE, MaskTokens, RemoveTokens
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import evaluating, exclusive, rows_of_this_pass
 
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.space.space import ClassSpace
 
 
@@ -59,6 +60,7 @@ def run_with(
     >>> run_with(space, scene.picture, [KnockOutAttention("self_only")]).shape
     torch.Size([1, 24])
     """
+    sources = _with_picture(space, images, interventions, sources)
     with intervene(space, interventions, sources=sources), pixels_of(space, images) as pixels:
         return space.trace_pixels(Prepared(pixels)).output if not space.adapter.own_output else _logits(space, pixels)
 
@@ -115,6 +117,7 @@ def trace_with(
     >>> len(trace.kept_tokens), trace.n_tokens
     (73, 145)
     """
+    sources = _with_picture(space, images, interventions, sources)
     if isinstance(images, Trace):
         with intervene(space, interventions, sources=sources) as plan, pixels_of(space, images) as pixels:
             trace = space.trace(Prepared(pixels), **options)
@@ -128,6 +131,20 @@ def trace_with(
         if full_grid:
             return _restore_grid(trace, plan)
     return trace
+
+
+def _with_picture(
+    space: ClassSpace,
+    images: Any,
+    interventions: Intervention | Sequence[Intervention],
+    sources: Mapping[str, Trace] | None,
+) -> Mapping[str, Trace] | None:
+    """The sources, with the picture's own trace where an intervention measures its tokens."""
+    several = [interventions] if isinstance(interventions, Intervention) else interventions
+    if not any(isinstance(one, (RemoveTokens, MaskTokens)) and one.measures_the_picture for one in several):
+        return sources
+    picture = images if isinstance(images, Trace) else space.trace(images)
+    return {PICTURE: picture, **(sources or {})}
 
 
 @contextmanager

@@ -7,8 +7,8 @@ means all.  Every description converts to and from a plain dict (for the panel i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import InitVar, dataclass
-from typing import Any
+from dataclasses import InitVar, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,13 @@ from classspace_widgets.interventions.tokens import (
 from classspace_widgets.masks import as_array
 from classspace_widgets.points import SUBLAYERS
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from classspace_widgets.metrics.norms import TokenNorms
+
+PICTURE = "picture"
+"""Name of the source that is the picture itself, traced without interventions."""
 KINDS = ("no_cls", "no_others", "self_only", "self_unscaled", "edges")
 ABLATED = (*SUBLAYERS, "head")
 MODES = ("zero", "mean", "resample")
@@ -36,23 +43,36 @@ MODES = ("zero", "mean", "resample")
 
 @dataclass(frozen=True, repr=False)
 class _ChoosesTokens(Intervention):
-    """Tokens by index, by a box of the patch grid, or by a mask; ``outside`` takes the other image tokens instead."""
+    """Tokens by index, by a box of the patch grid, by a mask, or by length; ``outside`` takes the other image tokens."""
 
     tokens: Tokens | None = None
     box: Box | None = None
     mask: Mask | None = None
     outside: bool = False
+    norm_above: float | None = None
+    norm_block: int | None = None
+    source: Any = None
     # Only selects numbers of the mask; the field `mask` is then the mask of the selected objects.
     objects: InitVar[Any] = None
 
     def __post_init__(self, objects: Any) -> None:
+        name = type(self).__name__
         if objects is not None and self.mask is None:
-            raise ValueError(f"{type(self).__name__}: objects= selects objects of mask=, which is missing")
-        given = [n for n in ("tokens", "box", "mask") if getattr(self, n) is not None]
+            raise ValueError(f"{name}: objects= selects objects of mask=, which is missing")
+        given = [n for n in ("tokens", "box", "mask", "norm_above") if getattr(self, n) is not None]
         if len(given) != 1:
-            raise ValueError(f"{type(self).__name__} takes exactly one of tokens, box and mask, got {given or 'none'}")
+            raise ValueError(f"{name} takes exactly one of tokens, box, mask and norm_above, got {given or 'none'}")
+        if self.norm_above is None and (self.norm_block is not None or self.source is not None):
+            raise ValueError(f"{name}: norm_block and source belong to norm_above")
+        if self.norm_above is not None and not self.norm_above > 0:
+            raise ValueError(f"{name}: norm_above must be above 0 (in medians of the block), got {self.norm_above!r}")
+        if self.norm_above is not None:
+            self._set(norm_above=float(self.norm_above), source=PICTURE if self.source is None else self.source)
         mask = as_mask(self.mask, objects)
         self._set(tokens=as_indices(self.tokens, "tokens"), box=as_box(self.box), mask=mask)
+
+    def _changed(self) -> dict[str, Any]:
+        return {name: value for name, value in super()._changed().items() if (name, value) != ("source", PICTURE)}
 
     def select(self, sizes: Sizes) -> Tokens:
         """Indices of the chosen tokens."""
@@ -60,9 +80,40 @@ class _ChoosesTokens(Intervention):
             sizes, tokens=self.tokens, box=self.box, mask=self.mask, outside=self.outside, what=type(self).__name__
         )
 
+    @property
+    def measures_the_picture(self) -> bool:
+        """Whether the choice is by length in the picture's own pass without interventions."""
+        return self.norm_above is not None and bool(self.source == PICTURE)
+
+    def by_index(self, norms: TokenNorms) -> Self:
+        """The same choice by index, where it is by length."""
+        name = type(self).__name__
+        if norms.norms.shape[1] != 1:
+            raise ValueError(
+                f"{name}: norm_above chooses tokens of one picture, source has {norms.norms.shape[1]}; take source.image(0)"
+            )
+        last = len(norms.norms) - 1
+        if self.norm_block is not None and not 0 <= self.norm_block <= last:
+            raise ValueError(f"{name}: norm_block must be in 0..{last}, got {self.norm_block}")
+        assert self.norm_above is not None
+        chosen = norms.longer_than(self.norm_above, block=self.norm_block)
+        if not chosen:
+            where = "any block" if self.norm_block is None else f"block {self.norm_block}"
+            image = (
+                norms.norms[..., norms.prefix :]
+                if self.norm_block is None
+                else norms.norms[self.norm_block, :, norms.prefix :]
+            )
+            raise ValueError(
+                f"{name}: no image token is longer than {self.norm_above:g} medians after {where}; the longest has "
+                f"{image.nan_to_num(0.0).max().item():.2f}"
+            )
+        return replace(self, tokens=chosen, norm_above=None, norm_block=None, source=None, objects=None)
+
     def check(self, sizes: Sizes) -> None:
         """See `Intervention.check`."""
-        self.select(sizes)
+        if self.norm_above is None:
+            self.select(sizes)
 
 
 @dataclass(frozen=True, repr=False)
@@ -85,6 +136,13 @@ class RemoveTokens(_ChoosesTokens):
         Remove the image tokens that are *not* chosen.
     objects : int or sequence of int, optional
         With ``mask``: only objects with these numbers, such as ``objects=[1]`` for the main object of a `Scene`.
+    norm_above : float, optional
+        Image tokens that are longer than this, in units of the median of their block (`metrics.token_norms`).
+    norm_block : int, optional
+        After which block, 0..L; by default after any.
+    source : str or Trace, optional
+        With ``norm_above``: the trace of one picture, or its name in ``sources``, whose tokens are measured; by default
+        the picture itself, which is traced without interventions first.
 
     Examples
     --------
@@ -94,6 +152,8 @@ class RemoveTokens(_ChoosesTokens):
 
     def check(self, sizes: Sizes) -> None:
         """See `Intervention.check`."""
+        if self.norm_above is not None:
+            return
         chosen = self.select(sizes)
         if chosen[0] < sizes.prefix:
             raise ValueError(f"RemoveTokens: prefix tokens cannot be removed, image tokens start at {sizes.prefix}")
@@ -107,7 +167,7 @@ class MaskTokens(_ChoosesTokens):
 
     Parameters
     ----------
-    tokens, box, mask, outside, objects
+    tokens, box, mask, outside, objects, norm_above, norm_block, source
         As in `RemoveTokens`.
     mode : str
         ``"zero"``, or ``"mean"``: the mean of the picture's image tokens.
@@ -265,50 +325,91 @@ class Ablate(Intervention):
 
 @dataclass(frozen=True, repr=False)
 class PatchResidual(Intervention):
-    """Overwrite the residual stream of some tokens after a block (activation patching).
+    """Overwrite the residual stream of some tokens after a block with a state from elsewhere (activation patching).
 
     Parameters
     ----------
-    block : int
-        0: the embedding; l: after block l.
+    target_block : int
+        Where the state is written. 0: the embedding; l: after block l.
     tokens : int or sequence of int, optional
-    source : str, Trace or (int, int)
-        A trace (or its name in ``sources``) of one image, or of as many as the batch has, read at the same tokens; or
-        ``(image, token)`` of the same batch, whose vector replaces every chosen token.
+        Which tokens are overwritten; by default all.
+    source : str, Trace or (int, int), optional
+        Where the state comes from. A trace (or its name in ``sources``) of one image, or of as many as the batch has, read
+        at the same tokens or at ``source_token``; or ``(image, token)`` of the same batch. Without one, every picture's
+        own ``source_token``.
+    source_block : int, optional
+        After which block the state is read; by default ``target_block``. A state of the same pass cannot be that of a later
+        block, which is not computed yet.
+    source_token : int, optional
+        The one token whose vector replaces every chosen token.
 
     Raises
     ------
     ValueError
-        For a block below 0, or no source.
+        For a block below 0, no source, or a later block of the same pass.
 
     Examples
     --------
     >>> PatchResidual(4, tokens=0, source=(1, 0)).to_dict()  # [CLS] of the batch's second picture
-    {'type': 'PatchResidual', 'block': 4, 'tokens': [0], 'source': [1, 0]}
+    {'type': 'PatchResidual', 'target_block': 4, 'tokens': [0], 'source': [1, 0]}
+    >>> PatchResidual(source_block=2, target_block=5, source_token=17, tokens=40).to_code()  # within every picture
+    'PatchResidual(target_block=5, tokens=[40], source_block=2, source_token=17)'
     """
 
-    block: int
+    target_block: int
     tokens: Tokens | None = None
     source: Any = None
+    source_block: int | None = None
+    source_token: int | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.block, bool) or int(self.block) != self.block or self.block < 0:
-            raise ValueError(f"PatchResidual: block must be an integer of at least 0, got {self.block!r}")
-        self._set(block=int(self.block), tokens=as_indices(self.tokens, "tokens"))
-        if self.source is None:
-            raise ValueError("PatchResidual needs a source: a Trace, the name of one, or (image, token)")
+        for name in ("target_block", "source_block", "source_token"):
+            value = getattr(self, name)
+            if value is None and name != "target_block":
+                continue
+            if isinstance(value, bool) or int(value) != value or value < 0:
+                raise ValueError(f"PatchResidual: {name} must be an integer of at least 0, got {value!r}")
+            self._set(**{name: int(value)})
+        self._set(tokens=as_indices(self.tokens, "tokens"))
+        if self.source is None and self.source_token is None:
+            raise ValueError(
+                "PatchResidual needs a source: a Trace, the name of one, (image, token), or source_token= of the same picture"
+            )
         if isinstance(self.source, Sequence) and not isinstance(self.source, str):
             if len(self.source) != 2:
                 raise ValueError(f"PatchResidual: a position must be (image, token), got {self.source!r}")
+            if self.source_token is not None:
+                raise ValueError(f"PatchResidual: source={self.source!r} names a token already; leave source_token out")
             self._set(source=(int(self.source[0]), int(self.source[1])))
+        if self.same_pass and self.from_block > self.target_block:
+            raise ValueError(
+                f"PatchResidual: the state after block {self.from_block} of the same pass is not computed yet after block "
+                f"{self.target_block}; take source_block of at most {self.target_block}, or a trace as source"
+            )
+
+    @property
+    def same_pass(self) -> bool:
+        """Whether the state comes from the pass that is changed, not from a trace."""
+        return self.source is None or isinstance(self.source, tuple)
+
+    @property
+    def from_block(self) -> int:
+        """The block after which the state is read."""
+        return self.target_block if self.source_block is None else self.source_block
+
+    @property
+    def from_token(self) -> int | None:
+        """The token whose vector replaces every chosen one; None where each is replaced by the source's own."""
+        return self.source[1] if isinstance(self.source, tuple) else self.source_token
 
     def check(self, sizes: Sizes) -> None:
         """See `Intervention.check`."""
-        if self.block > sizes.blocks:
-            raise ValueError(f"PatchResidual: block must be in 0..{sizes.blocks}, got {self.block}")
+        for name, block in (("target_block", self.target_block), ("source_block", self.from_block)):
+            if block > sizes.blocks:
+                raise ValueError(f"PatchResidual: {name} must be in 0..{sizes.blocks}, got {block}")
         check_tokens(self.tokens or (), sizes, "PatchResidual")
-        if isinstance(self.source, tuple):
-            check_tokens(self.source[1:], sizes, "PatchResidual source")
+        if self.from_token is not None:
+            check_tokens([self.from_token], sizes, "PatchResidual source")
 
 
 @dataclass(frozen=True, repr=False)

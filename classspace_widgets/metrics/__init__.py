@@ -22,6 +22,8 @@ from classspace_widgets.metrics.identifiability import (
     residual_composition,
 )
 from classspace_widgets.metrics.identifiability import identifiability as identifiability
+from classspace_widgets.metrics.norms import TokenNorms as TokenNorms
+from classspace_widgets.metrics.norms import token_norms
 
 __all__ = [
     "class_identifiability",
@@ -34,4 +36,5 @@ __all__ = [
     "output_by_head",
     "output_contributions",
     "residual_composition",
+    "token_norms",
 ]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-from classspace_widgets.describe import name_of, table
+from classspace_widgets.describe import FEW, name_of, table
 from classspace_widgets.points import block_name
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from classspace_widgets.metrics.contributions import Contributions
     from classspace_widgets.metrics.decision import Decision
     from classspace_widgets.metrics.flow import Flow
+    from classspace_widgets.metrics.norms import TokenNorms
 
 
 def contributions_html(shares: Contributions) -> str:
@@ -54,3 +56,18 @@ def decision_html(found: Decision) -> str:
     title = f"When the answer is decided ({found.lens} lens): first picture, read for {label}"
     head = ("", "first class", "Kendall's tau", "entropy", "margin", "")
     return table(title, rows, head, small=repr(found))
+
+
+def norms_html(found: TokenNorms) -> str:
+    """The longest tokens, or that there is none; with what is known of them."""
+    rows = [
+        (
+            f"picture {row['image']}, block {row['block']}",
+            f"row {row['row']}, column {row['column']}",
+            f"{row['norm']:.1f}",
+            "" if math.isnan(row["received"]) else f"{row['received']:.1%}",
+        )
+        for row in found.table().head(FEW).to_dict("records")
+    ]
+    head = ("", "patch", "length, in medians", "attention received") if rows else ()
+    return table(found.text(), rows, head, small=repr(found))

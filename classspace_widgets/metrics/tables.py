@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.metrics.decision import Decision
+    from classspace_widgets.metrics.norms import TokenNorms
 
 
 def masked_tokens(mask: Any, images: int, grid: tuple[int, int]) -> Tensor:
@@ -70,6 +71,27 @@ def decision_table(found: Decision, mask: Any) -> pd.DataFrame:
         columns[name] = [int(n) for n in numbers.pop(name)]
     columns["decided_point"] = [found.points[n].name if n >= 0 else "" for n in columns["decided_at"]]
     return pd.DataFrame(columns | numbers)
+
+
+def norms_table(found: TokenNorms) -> pd.DataFrame:
+    """One row for each outlier of each block, the longest first: see `TokenNorms.table`."""
+    import pandas as pd
+
+    places = found.outliers.nonzero()
+    block, image, token = places.T
+    patch = token - found.prefix
+    received = torch.full((len(places),), torch.nan)
+    if found.received is not None:
+        read = block < len(found.received)
+        received[read.cpu()] = found.received[block[read], image[read], token[read]].cpu()
+    columns: dict[str, Any] = {"image": image, "block": block, "token": token}
+    columns |= {"row": patch // max(found.grid[1], 1), "column": patch % max(found.grid[1], 1)}
+    columns |= {"norm": found.norms[block, image, token], "received": received}
+    columns = {name: values.tolist() for name, values in columns.items()}
+    for kind, classes in found.classes.items():
+        own = classes[block, image, token].tolist()
+        columns[f"class ({kind})"] = [name_of(found.class_names, c) if c >= 0 else "" for c in own]
+    return pd.DataFrame(columns).sort_values("norm", ascending=False, ignore_index=True, kind="stable")
 
 
 def _shares(numbers: Tensor, last: int) -> Tensor:

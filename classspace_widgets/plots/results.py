@@ -47,6 +47,7 @@ LAYOUT: Mapping[str, tuple[str | None, str]] = {
     "key_value_agreement": ("stream", "tokens"),
     "memory_compositionality": ("stream", "tokens"),
     "decisions": ("measure", "tokens"),
+    "outliers": ("measure", "tokens"),
 }
 
 

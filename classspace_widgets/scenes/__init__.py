@@ -5,6 +5,7 @@ from __future__ import annotations
 from classspace_widgets.scenes.dataset import ScenesDataset
 from classspace_widgets.scenes.gallery import gallery
 from classspace_widgets.scenes.generator import make_scene
+from classspace_widgets.scenes.pairs import pair
 from classspace_widgets.scenes.shapes import CLASSES
 from classspace_widgets.scenes.sheet import contact_sheet as contact_sheet
 
@@ -13,4 +14,5 @@ __all__ = [
     "ScenesDataset",
     "gallery",
     "make_scene",
+    "pair",
 ]

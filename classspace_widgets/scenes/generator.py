@@ -217,7 +217,7 @@ def make_scene(
         raise ValueError(f"there is no context {context!r}{close_matches(str(context), CONTEXTS)}")
     main = None if label is None else class_index(CLASSES, label)
     rng = np.random.default_rng(seed)
-    return draw(_lay_out(rng, main, context, p_home, int(rng.integers(low, high + 1))), size)
+    return draw(lay_out(rng, main, context, p_home, int(rng.integers(low, high + 1))), size)
 
 
 def check_size(size: Any) -> None:
@@ -236,7 +236,15 @@ def check_settings(p_home: float, distractors: int | tuple[int, int]) -> tuple[i
     return low, high
 
 
-def _lay_out(rng: np.random.Generator, main: int | None, context: str | None, p_home: float, others: int) -> Layout:
+def lay_out(
+    rng: np.random.Generator,
+    main: int | None,
+    context: str | None,
+    p_home: float,
+    others: int,
+    without: int | None = None,
+) -> Layout:
+    """What a scene shows where: a main object, and others of other classes, none of class ``without``."""
     order = rng.permutation(len(CLASSES)).tolist()
     home, elsewhere = rng.random() < p_home, int(rng.integers(len(CONTEXTS) - 1))
     label = order[0] if main is None else main
@@ -244,7 +252,7 @@ def _lay_out(rng: np.random.Generator, main: int | None, context: str | None, p_
         away = [name for name in CONTEXTS if name != HOMES[label]]
         context = HOMES[label] if home else away[elsewhere]
     objects: list[Placed] = []
-    for other in [label, *[i for i in order if i != label][:others]]:
+    for other in [label, *[i for i in order if i not in (label, without)][:others]]:
         placed = _place(rng, other, objects)
         if placed is not None:
             objects.append(placed)

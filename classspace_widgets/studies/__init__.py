@@ -8,6 +8,7 @@ from classspace_widgets.studies.findings import findings
 from classspace_widgets.studies.heads import head_table
 from classspace_widgets.studies.identifiability import Accuracy, Identifiability, IdentifiabilityChange, PlaceDifference
 from classspace_widgets.studies.memory import ClassValueAgreement, KeyValueAgreement, MemoryCompositionality
+from classspace_widgets.studies.outliers import Outliers
 from classspace_widgets.studies.perturbation import AttentionPerturbation, TokenRemoval
 from classspace_widgets.studies.protocol import Study
 from classspace_widgets.studies.results import StudyResults
@@ -28,6 +29,7 @@ __all__ = [
     "KeyValueAgreement",
     "LensReport",
     "MemoryCompositionality",
+    "Outliers",
     "PlaceDifference",
     "ResidualComposition",
     "SimilarityChange",

@@ -12,6 +12,7 @@ from classspace_widgets.studies.identifiability import (
     IdentifiabilityChange,
     PlaceDifference,
 )
+from classspace_widgets.studies.outliers import Outliers
 from classspace_widgets.studies.protocol import Study
 
 HIDDEN_STATE_STUDIES: tuple[type[Study], ...] = (
@@ -41,7 +42,7 @@ def all_studies() -> dict[str, type[Study]]:
 
     memory: tuple[type[Study], ...] = (ClassValueAgreement, KeyValueAgreement, MemoryCompositionality)
     perturbation: tuple[type[Study], ...] = (AttentionPerturbation, TokenRemoval)
-    kinds: tuple[type[Study], ...] = (*HIDDEN_STATE_STUDIES, *memory, *perturbation, Decisions)
+    kinds: tuple[type[Study], ...] = (*HIDDEN_STATE_STUDIES, *memory, *perturbation, Decisions, Outliers)
     return {kind.name: kind for kind in kinds}
 
 

@@ -104,6 +104,14 @@ def test_the_recipes_run_from_top_to_bottom(tmp_path, monkeypatch):
     attention = names["contributions"](names["many"], "boat").attention[0, ..., 0]
     assert torch.allclose(by_head + bias, attention, atol=1e-4)
     assert names["without"].predictions(k=1)["class_name"].tolist() == ["guitar"]
+    division = names["division"]
+    assert np.allclose(division.sum(axis=1), division.sum(axis=1).iloc[0], atol=1e-3)
+    assert division["object"].iloc[0] > division["prefix"].iloc[0]
+    assert division["prefix"].iloc[-1] > 10 * abs(division["object"].iloc[-1])
+    assert len(names["joined"]) == 8
+    assert set(names["by_picture"]["weights"]) == {"trained", "random"}
+    assert names["restored"][0, 0].abs() < 0.1
+    assert names["restored"][-1, 0] > 0.5
     with Image.open(tmp_path / "importance.png") as figure:
         assert figure.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     assert all(finding.holds for finding in names["findings"](names["results"]))
