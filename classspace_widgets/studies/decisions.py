@@ -16,7 +16,6 @@ from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
-    from classspace_widgets.lens import FittedLens
     from classspace_widgets.metrics.decision import Decision
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
@@ -41,9 +40,6 @@ class Decisions(ShareStudy):
 
     Parameters
     ----------
-    lens : FittedLens, optional
-        Read through this lens instead of the logit lens. With random twins, give the lens to `run_study` instead, which
-        takes one for each.
     k : int, optional
         Final classes whose order is followed; by default 5, or all where there are fewer.
     """
@@ -59,17 +55,16 @@ class Decisions(ShareStudy):
         "'pictures': one row for each picture, about its answer."
     )
 
-    def __init__(self, *, lens: FittedLens | None = None, k: int | None = None, **options: Any) -> None:
+    def __init__(self, *, k: int | None = None, **options: Any) -> None:
         super().__init__(**options)
         if k is not None and k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
-        self.lens, self.k = lens, k
+        self.k = k
         self.picture_rows = np.zeros((0, 2 + len(BY_PICTURE)))
 
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
-        lens = {} if self.lens is None else {"lens": (self.lens.kind, self.lens.fingerprint)}
-        return {**super().options(), "k": self.k, **lens}
+        return {**super().options(), "k": self.k}
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each measure and block."""
@@ -88,8 +83,7 @@ class Decisions(ShareStudy):
 
     def count(self, batch: Readings) -> tuple[Floats, Floats]:
         """Sums over tokens, and tokens that are read, ``[B, S, G]`` each."""
-        lens = batch.lens if self.lens is None else self.lens
-        found = decision_of(batch.trace, batch.labels, k=self.k, lens=lens, mid=False)
+        found = decision_of(batch.trace, batch.labels, k=self.k, lens=batch.lens, mid=False)
         self._keep(found, batch)
         width = batch.trace.n_tokens + int(pools(batch.trace.pooling))
         at = torch.arange(len(found.points), device=found.first.device).view(-1, 1, 1)

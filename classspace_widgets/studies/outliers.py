@@ -32,6 +32,7 @@ class Outliers(ShareStudy):
     name = "outliers"
     title = "Long tokens"
     one_denominator = True
+    through_lens = True
 
     def __init__(self, *, threshold: float = THRESHOLD, **options: Any) -> None:
         super().__init__(**options)
