@@ -11,7 +11,7 @@ from study_helpers import Pictures, slow_groups, slow_rank
 from tiny_models import images_for, tiny_vit
 
 from classspace_widgets.lens import FittedLens, LensMismatchError
-from classspace_widgets.metrics import class_identifiability, contributions
+from classspace_widgets.metrics import class_identifiability, contributions, decision
 from classspace_widgets.studies import (
     Identifiability,
     IdentifiabilityChange,
@@ -289,11 +289,17 @@ def test_contributions_through_a_lens(space):
 
 
 def test_decisions_are_read_through_the_runs_lens(space):
-    from classspace_widgets.studies import Decisions
-
     lens = space.fit_lens("translator", images_for(space, 8))
-    through = run_study(space, Pictures(), "decisions", lens=lens, progress=False)["decisions"]
-    own = run_study(space, Pictures(), Decisions(lens=lens), progress=False)["decisions"]
-    assert through.table.equals(own.table)
+    data = Pictures()
+    through = run_study(space, data, "decisions", lens=lens, progress=False)["decisions"]
+    pictures = [data[i][0] for i in range(len(data))]
+    found = decision(
+        space.trace(torch.stack(pictures) if torch.is_tensor(pictures[0]) else pictures), lens=lens, mid=False
+    )
+    shares = through.where(measure="decided", tokens="image", outcome="all", weights="trained").sort_values("block")[
+        "value"
+    ]
+    expected = [(found.decided_at[:, len(space.adapter.prefix) : -1] <= n).double().mean().item() for n in range(4)]
+    assert shares.tolist() == pytest.approx(expected, abs=1e-5)
     plain = run_study(space, Pictures(), "decisions", progress=False)["decisions"]
     assert not through.table.equals(plain.table)
