@@ -65,7 +65,15 @@ def voc(root: str | Path, *, split: str = "", categories: tuple[str, ...] = NAME
 
     Examples
     --------
-    >>> data = voc("VOCdevkit/VOC2012", split="val")  # doctest: +SKIP
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part in ("JPEGImages", "SegmentationClass"):
+    ...         (Path(folder) / part).mkdir()
+    ...     Image.new("RGB", (8, 8)).save(f"{folder}/JPEGImages/1.jpg")
+    ...     Image.fromarray(np.full((8, 8), 12, np.uint8)).save(f"{folder}/SegmentationClass/1.png")
+    ...     voc(folder).class_names
+    ('dog',)
     """
     root = existing_folder(root)
     folder = existing_folder(root / CATEGORIES)
