@@ -71,13 +71,19 @@ function order() {
 }
 
 const used = new Set();
-for (const entry of ["widget", "view", "memories"]) {
+// The engine is a script and not a module: it reads its own text, which its worker runs, too.
+for (const [entry, format] of [
+  ["widget", "esm"],
+  ["view", "esm"],
+  ["memories", "esm"],
+  ["engine", "iife"],
+]) {
   const file = join(out, `${entry}.js`);
   const { metafile } = await build({
     ...shared,
     inject: entry === "widget" ? order() : [],
     entryPoints: [`src/${entry}.ts`],
-    format: "esm",
+    format,
     outfile: file,
   });
   for (const input of Object.keys(metafile.inputs)) {
@@ -86,7 +92,7 @@ for (const entry of ["widget", "view", "memories"]) {
   }
   // What terser shortens beyond esbuild is 2 kB of the gzipped bundle.
   const { code: text } = await minify(readFileSync(file, "utf8"), {
-    module: true,
+    module: format === "esm",
     ecma: 2022,
     compress: { passes: 2 },
     format: { comments: false },

@@ -6,6 +6,7 @@ import { gzipSync } from "node:zlib";
 const LIMITS = [
   [["widget.js", "view.js"], 60_000],
   [["memories.js"], 20_000],
+  [["engine.js"], 15_000],
 ];
 const folder = new URL("../classspace_widgets/static/", import.meta.url);
 let failed = false;

@@ -250,6 +250,13 @@ def main() -> None:
     for name, data in derived().items():
         (FOLDER / f"{name}.bin").write_bytes(data)
     (FOLDER / "points.json").write_text(numberings())
+    # They are the only ones that need torch.
+    from engine_fixtures import MODELS, fixtures
+
+    (FOLDER / "engine").mkdir(exist_ok=True)
+    for name in MODELS:
+        for file, data in fixtures(name).items():
+            (FOLDER / "engine" / f"{file}.bin").write_bytes(data)
 
 
 if __name__ == "__main__":

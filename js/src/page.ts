@@ -1,59 +1,50 @@
 /** The static page: the same views on inline data, with no kernel and no network; the bundle is an inline module. */
 
-import { fromPlanes, message, SnapshotError } from "./core/codec";
+import { type Block, unpackBlock } from "./core/block";
+import { message, SnapshotError } from "./core/codec";
 import { kept } from "./core/collections";
 import { button, listen, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
 import { link } from "./core/link";
+import { hear } from "./core/mirror";
 import { tellHeight } from "./core/saved";
 import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State } from "./core/state";
 import { Store } from "./core/store";
 import { themeAround } from "./core/theme";
+import type { Engine, PageModel } from "./engine/client";
 import { showProblem } from "./mounting";
 import { mountView } from "./runtime";
 import { STYLES } from "./views/styles";
 
 const TYPE = "application/x-classspace";
 
-/** The container in a data block of the page. */
-async function read(id: string): Promise<Uint8Array<ArrayBuffer>> {
+/** A data block of the page. */
+function blockOf(id: string): Block {
   const block = document.getElementById(id);
   if (!(block instanceof HTMLScriptElement) || block.type !== TYPE) {
     throw new SnapshotError(`the page has no data block "${id}"`);
   }
-  if (typeof DecompressionStream === "undefined") {
-    throw new SnapshotError(
-      "this browser is too old for it: Chrome 111, Firefox 113 or Safari 16.4 is needed",
-    );
-  }
-  let bytes: Uint8Array<ArrayBuffer>;
-  try {
-    const stream = new Blob([decode((block.textContent ?? "").trim())]).stream();
-    // The text is three times as large as what it holds; it is not needed again.
-    block.textContent = "";
-    bytes = new Uint8Array(
-      await new Response(stream.pipeThrough(new DecompressionStream("gzip"))).arrayBuffer(),
-    );
-  } catch {
-    throw new SnapshotError(`the page's data block "${id}" is damaged or cut short`);
-  }
-  return block.dataset.encoding?.includes("planes") ? fromPlanes(bytes) : bytes;
-}
-
-function decode(text: string): Uint8Array<ArrayBuffer> {
-  const { fromBase64 } = Uint8Array as unknown as { fromBase64?: (text: string) => Uint8Array<ArrayBuffer> };
-  if (fromBase64) return fromBase64.call(Uint8Array, text);
-  const binary = atob(text);
-  const out = new Uint8Array(binary.length);
-  for (let i = 0; i < out.length; i++) out[i] = binary.charCodeAt(i);
-  return out;
+  const text = block.textContent ?? "";
+  // The text is three times as large as what it holds; it is not needed again.
+  block.textContent = "";
+  return { id, text, encoding: block.dataset.encoding ?? "" };
 }
 
 const decoded = new Map<string, Promise<Uint8Array>>();
 
-function bytesOf(id: string): Promise<Uint8Array> {
-  return kept(decoded, id, () => read(id));
+async function bytesOf(id: string): Promise<Uint8Array> {
+  return kept(decoded, id, () => unpackBlock(blockOf(id)));
+}
+
+const engines = new Map<string, Engine>();
+
+/** A session's line to the model that runs in the page; null where the page has none. */
+function lineOf({ engine }: DOMStringMap, snapshot: Snapshot): PageModel | null {
+  const open = globalThis.classspaceEngine;
+  const embedding = snapshot.floats("start");
+  if (!open || !engine || !embedding) return null;
+  return kept(engines, engine, () => open(blockOf(engine))).session(snapshot.meta, embedding);
 }
 
 /** A JSON attribute; an empty object where there is none. */
@@ -91,7 +82,9 @@ async function makeStore(session: string): Promise<Store> {
   const given = json(el, "state");
   const state = Object.fromEntries(STATE_NAMES.filter((n) => n in given).map((n) => [n, given[n]]));
   const snapshot = Snapshot.parse(await bytesOf(el.dataset.snapshot ?? ""));
-  const store = new Store(snapshot, null, state as Partial<State>);
+  const line = lineOf(el.dataset, snapshot);
+  const store = new Store(snapshot, line, state as Partial<State>);
+  if (line) hear(line, "lost", (why: string) => lose(store, why), forever);
   const fragment = new Fragment(store, all.indexOf(el));
   fragment.take();
   void addPinned(store, (el.dataset.pinned ?? "").split(" ").filter(Boolean)).then((some) => {
@@ -99,6 +92,12 @@ async function makeStore(session: string): Promise<Store> {
     fragment.follow(forever);
   });
   return store;
+}
+
+/** The model cannot run: what travels with the page is still there. */
+function lose(store: Store, why: string): void {
+  store.setKernel(false);
+  store.fail(new Error(why));
 }
 
 /** Intervened passes; one that is damaged costs a message. Whether there are any. */
