@@ -6,7 +6,6 @@ import { kept } from "./core/collections";
 import { button, listen, say } from "./core/dom";
 import { Fragment } from "./core/fragment";
 import { link } from "./core/link";
-import { hear } from "./core/mirror";
 import { tellHeight } from "./core/saved";
 import { Snapshot } from "./core/snapshot";
 import { STATE_NAMES, type State } from "./core/state";
@@ -82,9 +81,7 @@ async function makeStore(session: string): Promise<Store> {
   const given = json(el, "state");
   const state = Object.fromEntries(STATE_NAMES.filter((n) => n in given).map((n) => [n, given[n]]));
   const snapshot = Snapshot.parse(await bytesOf(el.dataset.snapshot ?? ""));
-  const line = lineOf(el.dataset, snapshot);
-  const store = new Store(snapshot, line, state as Partial<State>);
-  if (line) hear(line, "lost", (why: string) => lose(store, why), forever);
+  const store = new Store(snapshot, lineOf(el.dataset, snapshot), state as Partial<State>);
   const fragment = new Fragment(store, all.indexOf(el));
   fragment.take();
   void addPinned(store, (el.dataset.pinned ?? "").split(" ").filter(Boolean)).then((some) => {
@@ -92,12 +89,6 @@ async function makeStore(session: string): Promise<Store> {
     fragment.follow(forever);
   });
   return store;
-}
-
-/** The model cannot run: what travels with the page is still there. */
-function lose(store: Store, why: string): void {
-  store.setKernel(false);
-  store.fail(new Error(why));
 }
 
 /** Intervened passes; one that is damaged costs a message. Whether there are any. */

@@ -11,7 +11,7 @@ import type { Params, Progress } from "../core/transport";
 import { toCode } from "./code";
 import type { Model } from "./model";
 import { embed, run, type Trace } from "./pass";
-import { fit, normalise, type Pixels } from "./picture";
+import { cropped, normalise, type Pixels } from "./picture";
 import { makePlan, Refused } from "./plan";
 import { array } from "./reader";
 import { capture, type Picture, part } from "./snapshot";
@@ -100,7 +100,7 @@ export class Session {
     yield { fraction: 0.1, text: "reading the picture" };
     if (!buffers[0]?.byteLength) throw new Refused("No picture came with the request.");
     const { preprocessing } = this.#model.about;
-    const seen = fit(await this.#files.read(buffers[0]), preprocessing);
+    const seen = cropped(await this.#files.read(buffers[0]), preprocessing);
     yield { fraction: 0.4, text: "running the model" };
     const embedding = embed(this.#model, normalise(seen, preprocessing));
     const trace = run(this.#model, embedding);

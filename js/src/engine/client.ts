@@ -44,6 +44,18 @@ export class PageModel implements WidgetModel {
     this.#post(content, buffers);
   }
 
+  /** A new value from the worker. */
+  take(name: string, value: unknown): void {
+    this.set(name, value);
+    this.emit(`change:${name}`);
+  }
+
+  /** Nothing is answered any more; what is shown stays. */
+  lose(why: string): void {
+    this.take("_answers", false);
+    this.take("status", { kind: "error", text: why });
+  }
+
   /** Something has come from the worker. */
   emit(event: string, ...values: unknown[]): void {
     for (const callback of this.#callbacks.get(event) ?? [])
@@ -79,8 +91,7 @@ export class Engine {
     );
     this.#sessions.push(model);
     this.#send({ type: "session", session, base, embedding });
-    // Whoever asked for the session hears it in a moment.
-    if (this.#problem) queueMicrotask(() => model.emit("lost", this.#problem));
+    if (this.#problem) model.lose(this.#problem);
     return model;
   }
 
@@ -94,14 +105,12 @@ export class Engine {
     } else if (data.type === "message") {
       this.#sessions[data.session].emit("msg:custom", data.content, data.buffers);
     } else {
-      const model = this.#sessions[data.session];
-      model.set(data.name, data.value);
-      model.emit(`change:${data.name}`);
+      this.#sessions[data.session].take(data.name, data.value);
     }
   }
 
   #fail(why: string): void {
     this.#problem = `The model cannot run in this page, which shows what was computed before. ${why}`;
-    for (const model of this.#sessions) model.emit("lost", this.#problem);
+    for (const model of this.#sessions) model.lose(this.#problem);
   }
 }

@@ -86,7 +86,7 @@ export function resize({ data, width, height }: Pixels, w: number, h: number, fi
 }
 
 /** The part of a picture that the model sees, in its size: what `timm.data.create_transform` makes of it. */
-export function fit(picture: Pixels, how: Preprocessing): Pixels {
+export function cropped(picture: Pixels, how: Preprocessing): Pixels {
   const [height, width] = how.size;
   const [tall, wide] = [Math.floor(height / how.crop), Math.floor(width / how.crop)];
   let size: readonly [number, number] = [wide, tall];
