@@ -14,6 +14,7 @@ import torch
 
 from classspace_widgets.capture.importance import importance_map, importance_shares
 from classspace_widgets.capture.lenses import read_lenses, several_lenses
+from classspace_widgets.capture.model import model_container
 from classspace_widgets.capture.neighbours import neighbours_answer
 from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
@@ -188,6 +189,11 @@ class LiveSource:
         mode, kept = before.meta["payload"]["mode"], before.meta["classes"]["kept"]
         made = self.recapture(before, classes=None if mode == "all" else [found, *kept], payload=mode)
         return Answer({"class": found}, snapshot=self.shows(made))
+
+    def portable(self) -> tuple[bytes, Array]:
+        """The model as a container, and the picture's embedding ``[T, D]``; refused where a page could not run it."""
+        start: Array = self.trace.increments[0][0].float().cpu().numpy()
+        return model_container(self.space), start
 
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""

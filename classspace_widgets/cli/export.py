@@ -15,6 +15,7 @@ EXAMPLES = """\
 examples:
   classspace export fish.png --out fish.html
   classspace export fish.png --mask fish_mask.png --out fish.html    tells object and context apart
+  classspace export fish.png --live --out fish.html                  takes other pictures and interventions in the page
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
   classspace export photo.jpg --space mine.safetensors --out page.html
 """
@@ -44,6 +45,11 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     export.add_argument(
         "--ranks-only", action="store_true", help="with --classes: only exact ranks, for the smallest page"
+    )
+    export.add_argument(
+        "--live",
+        action="store_true",
+        help="carry the model in the page, which then takes new pictures and interventions without a kernel or a network",
     )
     add_model(export)
     export.set_defaults(run=_export)
@@ -80,14 +86,15 @@ def _export(arguments: argparse.Namespace) -> int:
             trace = space.trace(np.asarray(picture) if masks else path, attention=True, heads=True)
             drawn = mask_options(masks[i], picture, space) if masks else {}
             made = trace.snapshot(title=shown_name(path.name), **drawn)
-            if made.meta["payload"]["mode"] == "all":
+            if made.meta["payload"]["mode"] == "all" and not arguments.live:
                 made.source = None  # Nothing is to be read again, so the trace need not be kept.
             snapshots.append(made)
             bar.update()
     title = arguments.title or page_title(snapshots)
     payload = Payload(streams=arguments.streams, ranks_only=arguments.ranks_only)
+    asked = {"classes": classes, "payload": payload, "live": arguments.live}
     with _printed("classspace_widgets.export.html"):
-        page = export_html([f"# {title}", *snapshots], arguments.out, title=title, classes=classes, payload=payload)
+        page = export_html([f"# {title}", *snapshots], arguments.out, title=title, **asked)
     print(page)
     return 0
 

@@ -34,6 +34,11 @@ def runtime() -> str:
     return script_text("widget.js")
 
 
+def engine() -> str:
+    """The script that runs a model inside a page."""
+    return script_text("engine.js")
+
+
 @functools.cache
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")

@@ -10,9 +10,18 @@ from typing import TYPE_CHECKING, Any
 from classspace_widgets._version import __version__
 from classspace_widgets.export import front_end
 from classspace_widgets.export.items import OncePerSession, as_part, mounts_in
+from classspace_widgets.export.live import NOTE, with_model
 from classspace_widgets.export.page import page_title, render
 from classspace_widgets.export.portable import Payload, numbers, portable, without_large_values
-from classspace_widgets.export.size import Forecast, choose_classes, estimate_bytes, looked_at, page_size, still_size
+from classspace_widgets.export.size import (
+    Forecast,
+    choose_classes,
+    estimate_bytes,
+    looked_at,
+    models_size,
+    page_size,
+    still_size,
+)
 from classspace_widgets.files import write_whole
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot.select import select_streams
@@ -67,6 +76,7 @@ class _Plan:
     pins: Mapping[str, Any]
     bar: Bar
     step: float
+    live: bool = False
     fitting: dict[str, list[int]] = field(default_factory=dict)
     """Classes of those views that cannot carry all of them, by `_owner`."""
 
@@ -79,8 +89,10 @@ class _Plan:
         return replace(mount, snapshot=made, state=_opening_state(made, mount.state))
 
     def finish(self, mount: Mount) -> Mount:
-        """A view with its pinned passes, and of each as much as is to be carried."""
-        return _select(self._pin(mount), self.payload)
+        """A view with its pinned passes, and of each as much as is to be carried; with its model, where that travels."""
+        source = mount.snapshot.source
+        made = _select(self._pin(mount), self.payload)
+        return with_model(made, source) if self.live else made
 
     def _pin(self, mount: Mount) -> Mount:
         """A view with the passes of its own pins, and of those asked for."""
@@ -110,6 +122,7 @@ def export_html(
     classes: Sequence[int | str] | None = None,
     payload: str | Payload = "auto",
     pins: Mapping[str, Any] | None = None,
+    live: bool = False,
     progress: bool = True,
 ) -> ExportedPage:
     """Write one self-contained HTML file.
@@ -136,6 +149,10 @@ def export_html(
     pins : mapping of str to intervention, or several, optional
         What-if states to keep in the page, by the name that its panel shows: the pass is run now, for every explorer of
         the page (`interventions` lists what there is).  Those of an explorer (`Session.pins`) go with it in any case.
+    live : bool
+        Carry the model too, in float16, and what runs it: the page then takes new pictures and interventions itself, without a
+        kernel or a network. For plain timm vision transformers (the bundled models are some); their weights make the page
+        larger, by 4 MB for the default model.
     progress : bool
         Show a progress bar after a second.
 
@@ -147,8 +164,10 @@ def export_html(
     ------
     ValueError
         If the page would be larger than allowed whatever it carries, or as it was asked for; if a class is not carried,
-        or a state is pinned, and no model is at hand; for an unknown stream, or for some streams or only ranks without
+        a state is pinned, or the page is to be live, and no model is at hand; for an unknown stream, or for some streams or only ranks without
         ``classes``.
+    UnsupportedModelError
+        With ``live``, for a model that cannot run in a page; with the reason.
 
     Examples
     --------
@@ -169,22 +188,26 @@ def export_html(
         views = [mount for part in parts for mount in mounts_in(part)]
         # A step for every snapshot that is read, for every pass that is run for a pin, and for packing each of them.
         passes = len(views) + sum(len({**mount.pins, **pins}) for mount in views)
-        plan = _Plan(classes, payload, pins, bar, 100 / max(2 * passes, 1), _fitting(views, classes, payload, pins))
+        step = 100 / max(2 * passes, 1)
+        plan = _Plan(classes, payload, pins, bar, step, live, _fitting(views, classes, payload, pins))
         parts = _carried_out(plan, parts)
         mounts = [mount for part in parts for mount in mounts_in(part)]
         snapshots = [mount.snapshot for mount in mounts]
         travelling = {id(s): s for mount in mounts for s in (mount.snapshot, *mount.pinned)}
-        estimate = estimate_bytes(list(travelling.values()))
+        models = {mount.model for mount in mounts if mount.model}
+        estimate = estimate_bytes(list(travelling.values())) + models_size(models)
         log.info("the page will be about %.1f MB", estimate / 1e6)
         if estimate > payload.max_bytes:
             raise _too_large(estimate, payload.max_bytes)
         notes = tuple(dict.fromkeys(note for snapshot in snapshots for note in _notes(snapshot)))
+        notes += (NOTE,) if models else ()
         footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
         with bar.part(100 - bar.done):
             page = render(
                 [text, *parts] if text else parts,
                 title=title or page_title(snapshots),
                 script=front_end.runtime(),
+                engine=front_end.engine() if models else "",
                 theme=theme,
                 footer=footer,
             )

@@ -43,11 +43,15 @@ def packed_scripts(scripts: Sequence[str]) -> str:
     return "\n".join([*blocks, f"<script>{UNPACK}</script>"])
 
 
-def policy(scripts: Sequence[str]) -> str:
-    """The Content-Security-Policy of every page: these scripts run and no others, and nothing is fetched or sent."""
+def policy(scripts: Sequence[str], *, workers: bool = False) -> str:
+    """The Content-Security-Policy of every page: these scripts run and no others, and nothing is fetched or sent.
+
+    With ``workers``, a script of the page may start a worker from a text of its own.
+    """
     hashes = " ".join(f"'sha256-{_digest(text)}'" for text in scripts) or "'none'"
+    worker = " worker-src blob:;" if workers else ""
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        f"default-src 'none'; script-src {hashes};{worker} style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
         "base-uri 'none'; form-action 'none'"
     )
 

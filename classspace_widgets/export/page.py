@@ -38,6 +38,8 @@ class Mount:
         Intervened passes that stay explorable in the page.
     pins : mapping of str to interventions
         Passes that are still to be run for ``pinned``, by name.
+    model : bytes
+        The container of the model that runs in the page; empty: none does.
     session : str
         Name of the session; views of one share their state in the page too.  Empty: the view has its own.
     links : sequence of dict
@@ -50,6 +52,7 @@ class Mount:
     options: dict[str, Any] = field(default_factory=dict)
     pinned: tuple[Snapshot, ...] = ()
     pins: Mapping[str, Any] = field(default_factory=dict)
+    model: bytes = b""
     session: str = ""
     links: Sequence[Mapping[str, Any]] = ()
 
@@ -96,6 +99,7 @@ def render(
     *,
     title: str,
     script: str,
+    engine: str = "",
     theme: str = "auto",
     footer: str = "",
 ) -> str:
@@ -108,6 +112,8 @@ def render(
     title : str
     script : str
         The front end (``static/widget.js``), a module that mounts the views when it stands in a page.
+    engine : str
+        What runs the model (``static/engine.js``), for a page whose views carry one.
     theme : str
         ``"auto"``, ``"light"`` or ``"dark"``; a toggle in the page changes it.
     footer : str
@@ -119,7 +125,9 @@ def render(
     if not any("<h1" in part for part in body):
         body.insert(0, f'<h1 class="unseen">{html.escape(title)}</h1>')
     modules = [script] if blocks.texts else []
-    plain = [*([UNPACK] if figures else []), *modules]
+    live = any(mount.model for mount in _mounts(items))
+    scripts = [engine] if live else []
+    plain = [*([UNPACK] if figures else []), *scripts, *modules]
     for text in plain:
         if "</script" in text.lower():
             raise ValueError("a script of the page holds '</script', which would end it early")
@@ -130,7 +138,7 @@ def render(
             f'<html lang="en"{chosen}>',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy([*figures, *plain]))}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy([*figures, *plain], workers=live))}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="generator" content="classspace-widgets">',
             f"<title>{html.escape(title)}</title>",
@@ -143,6 +151,7 @@ def render(
             "</main>",
             *blocks.texts,
             packed_scripts(figures) if figures else "",
+            *(f"<script>{text}</script>" for text in scripts),
             *(f'<script type="module">{text}</script>' for text in modules),
             "</body>",
             "</html>",
@@ -207,9 +216,9 @@ def markdown(text: str) -> str:
     return str(MarkdownIt("commonmark", {"html": False}).enable("table").render(text))
 
 
-def payload(snapshot: Snapshot) -> str:
-    """A snapshot's container, its arrays in planes of bytes, gzipped, in base64."""
-    return packed(byte_planes(snapshot.pack()))
+def payload(container: bytes) -> str:
+    """A container, its arrays in planes of bytes, gzipped, in base64."""
+    return packed(byte_planes(container))
 
 
 class _Blocks:
@@ -218,17 +227,27 @@ class _Blocks:
     def __init__(self, bar: Bar) -> None:
         self.bar = bar
         self.texts: list[str] = []
+        self._models: dict[bytes, str] = {}
         self._known: dict[int, tuple[str, Snapshot]] = {}  # by identity, and held so that no other gets the same
 
     def add(self, snapshot: Snapshot) -> str:
         """The name of the block that holds a snapshot."""
         with self.bar.part(1):
             if id(snapshot) not in self._known:
-                name = f"csw-data-{len(self.texts)}"
-                start = f'<script type="application/x-classspace" id="{name}" data-encoding="planes+gzip+base64">'
-                self.texts.append(f"{start}{payload(snapshot)}</script>")
-                self._known[id(snapshot)] = (name, snapshot)
+                self._known[id(snapshot)] = (self._block(snapshot.pack()), snapshot)
         return self._known[id(snapshot)][0]
+
+    def add_model(self, container: bytes) -> str:
+        """The name of the block that holds a model."""
+        if container not in self._models:
+            self._models[container] = self._block(container)
+        return self._models[container]
+
+    def _block(self, container: bytes) -> str:
+        name = f"csw-data-{len(self.texts)}"
+        start = f'<script type="application/x-classspace" id="{name}" data-encoding="planes+gzip+base64">'
+        self.texts.append(f"{start}{payload(container)}</script>")
+        return name
 
 
 def _mount(mount: Mount, blocks: _Blocks, sessions: list[str]) -> str:
@@ -243,6 +262,7 @@ def _mount(mount: Mount, blocks: _Blocks, sessions: list[str]) -> str:
         "data-view": mount.view,
         "data-snapshot": name,
         "data-pinned": " ".join(pinned),
+        "data-engine": blocks.add_model(mount.model) if mount.model else "",
         "data-state": json.dumps(mount.state),
         "data-options": json.dumps(mount.options),
         "data-session": str(sessions.index(mount.session)) if mount.session else "",

@@ -13,11 +13,12 @@ from classspace_widgets.export import front_end
 from classspace_widgets.export.page import STYLE
 from classspace_widgets.export.portable import VALUES_LIMIT, carried
 from classspace_widgets.lookup import class_index
+from classspace_widgets.snapshot.container import unpack
 from classspace_widgets.snapshot.select import INCREMENTS, by_point, per_class, readings
 from classspace_widgets.snapshot.still import data_uri, has_pillow, picture_of, still_address, with_readable_picture
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from classspace_widgets.export.portable import Payload
     from classspace_widgets.snapshot.container import Array
@@ -88,6 +89,14 @@ def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
     True
     """
     return round(page_size() + sum(snapshot_size(s) + still_size(s) for s in snapshots))
+
+
+def models_size(containers: Collection[bytes]) -> int:
+    """Bytes that models, and what runs them, take in a page."""
+    if not containers:
+        return 0
+    weights = sum(packed_size(array) for container in containers for array in unpack(container)[1].values())
+    return round(weights) + len(front_end.engine())
 
 
 def page_size() -> int:

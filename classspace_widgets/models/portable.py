@@ -54,13 +54,14 @@ def portable_model(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Array]]:
             f"{type(adapter.model).__name__} cannot run inside a page: {reason}; export it without live=True"
         )
     model: Any = adapter.model
+    norm: Any = adapter.norm
     weights: dict[str, Tensor | None] = {
         "patches.weight": model.patch_embed.proj.weight.flatten(1),
         "patches.bias": model.patch_embed.proj.bias,
         "prefix": _prefix(model),
         "position": None if model.pos_embed is None else model.pos_embed[0],
-        "norm.weight": adapter.norm.weight if adapter.norm is not None else None,
-        "norm.bias": adapter.norm.bias if adapter.norm is not None else None,
+        "norm.weight": norm.weight,
+        "norm.bias": norm.bias,
         "classes.weight": adapter.embedding,
         "classes.bias": adapter.bias,
     }
@@ -76,7 +77,7 @@ def portable_model(adapter: Adapter) -> tuple[dict[str, Any], dict[str, Array]]:
         "prefix": list(adapter.prefix),
         "pooling": adapter.pooling,
         "pool_prefix": adapter.pool_prefix,
-        "eps": [float(first.norm1.eps), float(adapter.norm.eps) if adapter.norm is not None else 0.0],
+        "eps": [float(first.norm1.eps), float(norm.eps)],
     }
     return about, {name: _half(name, value) for name, value in weights.items() if value is not None}
 
@@ -128,13 +129,13 @@ def _obstacles(adapter: Adapter) -> Iterator[str]:
         yield f"its answer is read by {adapter.pooling!r}, the page knows {', '.join(POOLINGS)}"
     if not _layer_norm(adapter.norm):
         yield "the norm in front of its classifier is not a LayerNorm with weights"
-    eps = {norm.eps for block in adapter.blocks for norm in (block.norm1, block.norm2) if _layer_norm(norm)}
-    if len(eps) > 1:
-        yield "the norms of its blocks have several epsilons"
-    for number, block in enumerate(adapter.blocks, start=1):
+    blocks: tuple[Any, ...] = adapter.blocks
+    for number, block in enumerate(blocks, start=1):
         if (reason := _obstacle(block)) is not None:
             yield f"{reason} (block {number})"
             return
+    if len({norm.eps for block in blocks for norm in (block.norm1, block.norm2)}) > 1:
+        yield "the norms of its blocks have several epsilons"
 
 
 def _obstacle(block: Any) -> str | None:

@@ -71,6 +71,10 @@ class Source(Protocol):
         """The arrays of payload ``increments``, from which the size of a page is foretold."""
         ...
 
+    def portable(self) -> tuple[bytes, Array]:
+        """The model as a container, and the picture's embedding ``[T, D]``: what a page needs to run it."""
+        ...
+
     def intervened(
         self, interventions: Any, *, label: str = "", payload: str | None = None, classes: Sequence[int] | None = None
     ) -> Snapshot:

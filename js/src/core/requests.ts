@@ -111,11 +111,13 @@ export class Requests {
   #fetchAttention({ snapshot, readings }: Data, kind: string, tokens: readonly number[]): void {
     untracked(() => {
       const classes = this.#store.classes.value;
-      const heads = !snapshot.meta.model.heads_refused;
+      const { heads_refused, sources_refused } = snapshot.meta.model;
+      const lacks = (c: number, t: number) =>
+        !readings.headDirect(c, t) || !(sources_refused || snapshot.classArrays(c)?.valueRaw);
       const rows = tokens.filter(
         (t) =>
           !snapshot.removed.includes(t) &&
-          (!snapshot.attentionRows.includes(t) || (heads && classes.some((c) => !readings.headDirect(c, t)))),
+          (!snapshot.attentionRows.includes(t) || (!heads_refused && classes.some((c) => lacks(c, t)))),
       );
       if (this.#mayAsk(rows)) void this.#store.request(kind, { rows, classes }, [], `reading ${kind}`);
     });

@@ -51,7 +51,10 @@ export function capture(
     array("sigma", reader.sigma, S, V),
     array("raw", reader.raw(kept), kept.length, N, V),
   ];
-  if (picture.bytes) arrays.push(array("image", picture.bytes, picture.bytes.length));
+  if (picture.bytes) {
+    const start = trace.increments[0];
+    arrays.push(array("image", picture.bytes, picture.bytes.length), array("start", start, start.length));
+  }
   if (!all) {
     const { ranks, top } = reader.ranks(kept);
     arrays.push(array("ranks", ranks, kept.length, S, V), ...top);

@@ -7,7 +7,7 @@ import type { Store } from "../../core/store";
 /** The button and its (hidden) file input; files are taken where they are dropped on `target`. */
 export function upload(store: Store, abort: AbortSignal, target: HTMLElement): Node[] {
   const file = h("input", { type: "file", accept: "image/*", hidden: true });
-  const node = button({ class: "csw-button", title: "Or drop a picture here" }, "New picture…");
+  const node = button({ class: "csw-button", title: "Or drop or paste a picture here" }, "New picture…");
   const send = async (picture: File) => {
     if (!store.live) return;
     const bytes = await picture.arrayBuffer();
@@ -23,6 +23,16 @@ export function upload(store: Store, abort: AbortSignal, target: HTMLElement): N
       const chosen = file.files?.[0];
       if (chosen) void send(chosen);
       file.value = "";
+    },
+  });
+  // A picture that was copied: where the focus is in this explorer, or nowhere.
+  listen(document.body, abort, {
+    paste: (event) => {
+      const at = event.target as Node;
+      const pasted = [...(event.clipboardData?.files ?? [])].find((f) => f.type.startsWith("image/"));
+      if (!pasted || event.defaultPrevented || (at !== document.body && !target.contains(at))) return;
+      claim(event);
+      void send(pasted);
     },
   });
   const carriesFile = (event: DragEvent) =>
