@@ -38,11 +38,11 @@ def test_a_picture_is_uploaded_and_an_intervention_run_in_the_page(space, live, 
     page.set_input_files("input[type=file]", tmp_path / "other.png")
     page.wait_for_selector(".csw-title p:has-text('other.png  ·')", timeout=WAIT)
     trace = space.trace(scene.picture)
-    assert trace.predictions[0][0] in page.inner_text(CHIP)
+    assert trace.predictions(k=1)["class_name"][0] in page.inner_text(CHIP)
     page.select_option("select[aria-label=Intervention]", "mlp")
     page.click("button:has-text('Apply')")
     page.wait_for_selector(".csw-steps li", timeout=WAIT)
-    changed = trace_with(space, trace, Ablate("mlp")).predictions[0][0]
+    changed = trace_with(space, trace, Ablate("mlp")).predictions(k=1)["class_name"][0]
     assert changed in page.inner_text(CHIP)
     watched.shot("live_page")
     assert only_the_file(watched), watched.requests
