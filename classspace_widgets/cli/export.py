@@ -92,9 +92,9 @@ def _export(arguments: argparse.Namespace) -> int:
             bar.update()
     title = arguments.title or page_title(snapshots)
     payload = Payload(streams=arguments.streams, ranks_only=arguments.ranks_only)
-    asked = {"classes": classes, "payload": payload, "live": arguments.live}
+    items, live = [f"# {title}", *snapshots], arguments.live
     with _printed("classspace_widgets.export.html"):
-        page = export_html([f"# {title}", *snapshots], arguments.out, title=title, **asked)
+        page = export_html(items, arguments.out, title=title, classes=classes, payload=payload, live=live)
     print(page)
     return 0
 
