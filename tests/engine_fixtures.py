@@ -52,11 +52,13 @@ ALL: list[list[dict[str, Any]]] = [
         for sublayer in ("attention", "mlp", "head")
         for mode in ("zero", "mean")
     ),
-    [{"type": "PatchResidual", "block": 0, "tokens": [2, 3], "source": [0, 5]}],
-    [{"type": "PatchResidual", "block": 1, "tokens": [0], "source": [0, 4]}],
+    [{"type": "PatchResidual", "target_block": 0, "tokens": [2, 3], "source": [0, 5]}],
+    [{"type": "PatchResidual", "target_block": 1, "tokens": [0], "source": [0, 4]}],
+    [{"type": "PatchResidual", "target_block": 2, "tokens": [0, 3], "source_block": 1, "source_token": 4}],
+    [REMOVE, {"type": "PatchResidual", "target_block": 2, "tokens": [4], "source_block": 0, "source_token": 2}],
     [{"type": "AddVector", "block": 2, "tokens": [0], "vector": [0.25 * n for n in range(12)]}],
     [REMOVE, KNOCK_OUTS[0], {"type": "KnockOutAttention", "kind": "edges", "sources": [1], "renormalise": True}],
-    [REMOVE, {"type": "PatchResidual", "block": 1, "tokens": [0, 2], "source": [0, 4]}],
+    [REMOVE, {"type": "PatchResidual", "target_block": 1, "tokens": [0, 2], "source": [0, 4]}],
 ]
 """Those that one model is run with: every kind of intervention, in every mode."""
 

@@ -67,9 +67,15 @@ export function run(
   const heads = before?.heads.slice(0, same) ?? [];
   const values = before?.values.slice(0, same) ?? [];
   const x = increments[0].slice();
-  for (const added of increments.slice(1)) add(x, added);
+  pass.remember(0, x);
+  for (let block = 1; block <= same; block++) {
+    add(x, increments[2 * block - 1]);
+    add(x, increments[2 * block]);
+    pass.remember(block, x);
+  }
   for (let block = same + 1; block <= L; block++) {
     const made = pass.block(x, block);
+    pass.remember(block, x);
     increments.push(made.attention, made.mlp);
     weights.push(pass.fullWeights(made.weights, H));
     heads.push(pass.full(made.joined, Number.NaN));
@@ -99,6 +105,8 @@ class Pass {
   /** Tokens that are left. */
   readonly #n: number;
   readonly #whole: boolean;
+  /** The residual stream after those blocks that later ones copy a state from. */
+  readonly #states = new Map<number, Float32Array>();
 
   constructor(model: Model, plan: Plan) {
     this.#model = model;
@@ -173,6 +181,12 @@ class Pass {
     return { weights, joined, values };
   }
 
+  /** Keep the residual stream after a block, if it is copied from later. */
+  remember(block: number, x: Float32Array): void {
+    const changes = [...this.#plan.changes.values()].flat();
+    if (changes.some(({ after }) => after === block)) this.#states.set(block, x.slice());
+  }
+
   #cut(weights: Float32Array, at: number, edges: Uint8Array | undefined, value: number): void {
     if (!edges) return;
     const { kept } = this.#plan;
@@ -191,13 +205,17 @@ class Pass {
   /** Change the residual stream after a block; `place` tells where a token is in it. */
   change(x: Float32Array, block: number, place: (token: number) => number): void {
     const { D, P, T } = this.#model;
-    for (const { kind, tokens, vector, from } of this.#plan.changes.get(block) ?? []) {
+    for (const { kind, tokens, vector, from, after } of this.#plan.changes.get(block) ?? []) {
       let source = new Float32Array(D);
       if (kind === "add") source = vector as Float32Array<ArrayBuffer>;
       if (kind === "mean") {
         for (let i = P * D; i < T * D; i++) source[i % D] += x[i] / (T - P);
       }
-      if (kind === "copy") source = x.slice(place(from as number) * D, (place(from as number) + 1) * D);
+      if (kind === "copy") {
+        const at = place(from as number) * D;
+        const state = after === block ? x : (this.#states.get(after as number) as Float32Array);
+        source = state.slice(at, at + D) as Float32Array<ArrayBuffer>;
+      }
       for (const token of tokens) {
         const at = place(token) * D;
         if (at < 0) continue;

@@ -16,8 +16,9 @@ export interface Change {
   readonly kind: "mean" | "zero" | "add" | "copy";
   readonly tokens: readonly number[];
   readonly vector?: Float32Array;
-  /** The token that is copied. */
+  /** The token that is copied, and after which block; by default the one that is changed. */
   readonly from?: number;
+  readonly after?: number;
 }
 
 export type Ablation = "zero" | "mean";
@@ -68,10 +69,14 @@ export function makePlan(model: Model, specs: readonly Spec[]): Plan {
         ablate(plan, check);
         break;
       case "PatchResidual":
-        change(plan, check.depth(), { kind: "copy", tokens: check.tokens("tokens"), from: check.source() });
+        change(plan, check.depth("target_block"), check.copy());
         break;
       case "AddVector":
-        change(plan, check.depth(), { kind: "add", tokens: check.tokens("tokens"), vector: check.vector() });
+        change(plan, check.depth("block"), {
+          kind: "add",
+          tokens: check.tokens("tokens"),
+          vector: check.vector(),
+        });
         break;
       default:
         throw new Refused(`The model in this page does not know the intervention ${spec.type}.`);
@@ -211,8 +216,8 @@ class Checked {
     return this.#numbers(name, 0, this.#model.T - 1);
   }
 
-  depth(): number {
-    return this.#number(this.#spec.block, "block", 0, this.#model.L);
+  depth(name: string): number {
+    return this.#number(this.#spec[name], name, 0, this.#model.L);
   }
 
   vector(): Float32Array {
@@ -221,12 +226,17 @@ class Checked {
     return vector;
   }
 
-  /** A state is copied from a token of this picture. */
-  source(): number {
-    const { source } = this.#spec;
-    if (!Array.isArray(source) || source[0] !== 0)
+  /** A state is copied from a token of this picture, at the same block or an earlier one. */
+  copy(): Change {
+    const { source, source_token } = this.#spec;
+    if (this.has("source") && !(Array.isArray(source) && source[0] === 0))
       throw this.refused("the source must be [0, token], a token of this picture");
-    return this.#number(source[1], "source", 0, this.#model.T - 1);
+    const token = Array.isArray(source) ? source[1] : source_token;
+    const target = this.depth("target_block");
+    const after = this.has("source_block") ? this.depth("source_block") : target;
+    if (after > target) throw this.refused("the state of a later block is not there yet");
+    const from = this.#number(token, "source_token", 0, this.#model.T - 1);
+    return { kind: "copy", tokens: this.tokens("tokens"), from, after };
   }
 
   /** Tokens that are chosen by number, by a box of the patch grid or by a mask; or the other image tokens. */
