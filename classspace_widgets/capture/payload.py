@@ -151,6 +151,7 @@ def _read(
         "output_logits": as_float(reader.trace.output[0]),
         "offset": as_float(reader.lens.offset),
         "sigma": as_float(reader.sigma()),
+        "norms": reader.norms(),
     }
     extra: ExtraMeta = {}
     error: RoundingError | None = None

@@ -82,6 +82,11 @@ class Reader:
                 self.scale[:, -1] = 1.0
         return self.scale
 
+    def norms(self) -> Array:
+        """Lengths of the residual stream after every increment, ``[N, T']``."""
+        stream = list(self.vectors_at_points())[::2]
+        return fitting(as_float(torch.stack([vectors.norm(dim=-1) for vectors in stream])))
+
     def raw(self, classes: Sequence[int]) -> Array:
         """Folded readings ``[K, N, T']`` float32."""
         wanted = torch.as_tensor(list(classes), device=self.vectors[0].device, dtype=torch.long)

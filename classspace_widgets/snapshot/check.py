@@ -73,6 +73,7 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
         "head_raw": ((k, blocks, heads, rows), "f"),
         "value_raw": ((k, blocks, heads, tokens), "f"),
         "attention_bias_raw": ((k, blocks), "f"),
+        "norms": ((n, shown), "f"),
         "image": ((None,), "u"),
         "photo": ((None,), "u"),
         "mask": ((fields.whole("image.height", 0), fields.whole("image.width", 0)), "u"),

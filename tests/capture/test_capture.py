@@ -688,3 +688,10 @@ def test_what_reaches_no_output_is_said_of_every_token_that_is_read():
         "The output is read from [CLS] and [DIST]: what the last block adds to the image tokens cannot reach it."
         in caveats
     )
+
+
+def test_lengths_of_tokens_are_those_of_the_stream(trace):
+    norms = trace.snapshot(image=1).arrays["norms"]
+    for number, point in enumerate(p for p in trace.points if trace.points.is_sum(p.stream)):
+        expected = trace.stream(point.stream, point.block)[1].norm(dim=-1)
+        np.testing.assert_allclose(norms[number, : trace.n_tokens], expected, rtol=2e-3)

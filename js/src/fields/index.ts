@@ -9,11 +9,13 @@ import type { Data } from "../core/passes";
 import type { Reading } from "../core/state";
 import type { Store } from "../core/store";
 import { contributionField, logitField, probabilityField, rankField, topField } from "./classes";
+import { decidedField } from "./decided";
 import { type Field, type FieldKind, question } from "./field";
 import { headField } from "./heads";
 import { importanceField } from "./importance";
 import { undefinedHere } from "./lens";
 import { mapField } from "./map";
+import { normField } from "./norm";
 import { around, diverging, outside, robustPeak, sequential } from "./scale";
 
 /** What readings of a head have in common. */
@@ -78,6 +80,18 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     make: topField,
     ofLens: true,
     at: "point",
+  },
+  decided: {
+    name: "decided at",
+    help: "the point of the depth from which on each token's last top class stays first",
+    make: decidedField,
+    ofLens: true,
+  },
+  norm: {
+    name: "norm",
+    help: "length of the residual stream at each token, in units of the median of its block's image tokens",
+    make: normField,
+    offered: (store) => store.baseline.value.snapshot.array("norms") !== undefined,
   },
   attention: {
     name: "attention",
@@ -163,6 +177,11 @@ function passField(store: Store, data: Data, classes: Classes): Field {
   const field = make(question(store, { snapshot, readings: through }, classes, name, caution));
   if (!through.lens || field.state !== "ready") return field;
   const title = `${field.title} · ${through.lens.label}`;
-  const known = through.defined(store.point.value, snapshot.prefix);
-  return { ...field, title, blank: known ? "" : undefinedHere(through.lens), note: known ? field.note : "" };
+  const known = !at || through.defined(store.point.value, snapshot.prefix);
+  return {
+    ...field,
+    title,
+    blank: known ? field.blank : undefinedHere(through.lens),
+    note: known ? field.note : "",
+  };
 }

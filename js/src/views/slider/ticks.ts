@@ -5,6 +5,7 @@ import { range } from "../../core/collections";
 import { h } from "../../core/dom";
 import { onFrame } from "../../core/frame";
 import type { Store } from "../../core/store";
+import { decidedAt } from "../../fields/decided";
 
 /** Pixels that a block number needs. */
 const ROOM = 20;
@@ -29,14 +30,20 @@ export function ticks(store: Store, abort: AbortSignal, width: ReadonlySignal<nu
       return placed(h("i", { class: `csw-tick-mark${name}` }), position);
     });
     node.replaceChildren(...marks, ...numbers);
-    return numbers;
+    return { marks, numbers };
   });
   onFrame(abort, () => {
     const { points, L } = store.data.value.snapshot;
     const { block } = points.place(store.position.value);
     // Numbers that would run into each other are left out.
     const every = Math.ceil((L * ROOM) / Math.max(NARROW, width.value));
-    labels.value.forEach((label, b) => {
+    const { readings, snapshot } = store.data.value;
+    const settled = decidedAt(readings)?.[snapshot.output];
+    labels.value.marks.forEach((mark, at) => {
+      mark.classList.toggle("csw-settled", at === settled);
+      mark.title = at === settled ? "From here on the answer's class stays first" : "";
+    });
+    labels.value.numbers.forEach((label, b) => {
       label.classList.toggle("csw-here", b === block);
       const hidden = b !== block && b % every !== 0;
       // Setting it again would cost a new layout in every frame.
