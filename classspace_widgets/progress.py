@@ -70,7 +70,7 @@ def _wanted(show: bool) -> bool:
 class Bar:
     """A progress bar, shown once the work has taken `DELAY` seconds."""
 
-    def __init__(self, total: float, title: str, unit: str, *, show: bool = True) -> None:
+    def __init__(self, total: float | None, title: str, unit: str, *, show: bool = True) -> None:
         self.total, self.title, self.unit, self.show = total, title, unit, show
         self.done = 0.0
         self.started = time.monotonic()
@@ -83,11 +83,11 @@ class Bar:
 
     def to(self, done: float) -> None:
         """Set what is done in all."""
-        self.done = min(done, self.total)
+        self.done = done if self.total is None else min(done, self.total)
         if self.report is not None and self.total:
             self.report(self.done / self.total)
         if self.bar is None:
-            if not self.show or self.done >= self.total or time.monotonic() - self.started < DELAY:
+            if not self.show or self.done == self.total or time.monotonic() - self.started < DELAY:
                 return
             try:
                 from tqdm import tqdm
@@ -120,13 +120,13 @@ class Bar:
 
 
 @contextmanager
-def progress_bar(total: float, title: str, unit: str = "it", *, show: bool = True) -> Iterator[Bar]:
+def progress_bar(total: float | None, title: str, unit: str = "it", *, show: bool = True) -> Iterator[Bar]:
     """A bar for the work inside the context.
 
     Parameters
     ----------
-    total : float
-        Value at which the work is done.
+    total : float or None
+        Value at which the work is done; None where it is not known.
     title, unit : str
         Shown before the bar, and after its numbers.
     show : bool

@@ -65,10 +65,11 @@ class Preparer:
     class_table: Any = None
     coverage: float = 0.5
 
-    def __call__(self, index: int) -> Item | Unreadable:
-        """One item; it is `Unreadable` if the data set itself raises an error."""
+    def __call__(self, index: int, row: Any = None) -> Item | Unreadable:
+        """One item, or what a data set without numbers gave; it is `Unreadable` if the data set itself raises an error."""
         try:
-            row = self.dataset[index]
+            if row is None:
+                row = self.dataset[index]
             image, label, mask = _unpack(row)
             if not isinstance(image, torch.Tensor):
                 image, _ = read_picture(image, upright=mask is None)
@@ -139,6 +140,8 @@ def _unpack(row: Any) -> tuple[Any, Any, Any]:
 def prepared_batches(prepare: Preparer, batches: Iterable[Any], *, workers: int) -> Iterator[list[Item | Unreadable]]:
     """Prepared batches, in order; ``workers`` threads run up to two batches ahead of the consumer.
 
+    A batch lists positions, or pairs of position and what the data gave there.
+
     Threads suffice, because decoding and resizing release Python's lock; and nothing has to be pickled.
     """
     for items in _prepared(prepare, batches, workers):
@@ -149,13 +152,13 @@ def prepared_batches(prepare: Preparer, batches: Iterable[Any], *, workers: int)
 def _prepared(prepare: Preparer, batches: Iterable[Any], workers: int) -> Iterator[list[Item | Unreadable]]:
     if workers == 0:
         for batch in batches:
-            yield [prepare(int(i)) for i in batch]
+            yield [prepare(*_place(of)) for of in batch]
         return
     pending: deque[list[Future[Item | Unreadable]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="classspace-data") as pool:
         try:
             for batch in batches:
-                pending.append([pool.submit(prepare, int(i)) for i in batch])
+                pending.append([pool.submit(prepare, *_place(of)) for of in batch])
                 if len(pending) > 2:
                     yield [f.result() for f in pending.popleft()]
             while pending:
@@ -164,3 +167,7 @@ def _prepared(prepare: Preparer, batches: Iterable[Any], workers: int) -> Iterat
             for futures in pending:
                 for future in futures:
                     future.cancel()
+
+
+def _place(of: Any) -> tuple[int, Any]:
+    return of if isinstance(of, tuple) else (int(of), None)

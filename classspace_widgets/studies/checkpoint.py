@@ -17,6 +17,7 @@ from classspace_widgets._version import __version__
 from classspace_widgets.data.sets import parts_of
 from classspace_widgets.files import parsed, refusing, replacing
 from classspace_widgets.lookup import as_plain
+from classspace_widgets.studies.steps import n_pictures
 from classspace_widgets.validate import Fields, skipped_pictures
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def dataset_fingerprint(dataset: Any) -> dict[str, Any]:
     own = getattr(dataset, "fingerprint", None)
     return {
         "data": str(getattr(dataset, "name", "") or type(dataset).__name__),
-        "pictures": len(dataset),
+        "pictures": n_pictures(dataset),
         "data_fingerprint": own if isinstance(own, str) else digest.hexdigest()[:16],
     }
 

@@ -1,4 +1,4 @@
-"""The same pass over many workers with Dask: shards are sent out, their counts come back and are merged."""
+"""The same pass over many workers with Dask: tasks are sent out, their counts come back and are merged."""
 
 from __future__ import annotations
 
@@ -7,38 +7,41 @@ import io
 import pickle
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from classspace_widgets.space.like import on_device
-from classspace_widgets.studies.engine import Job, Progress, run_shard
+from classspace_widgets.studies.engine import Job, Part, run_part
+from classspace_widgets.studies.steps import Taken
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
 def run_distributed(
-    client: Any, job: Job, batches: NDArray[np.int64], *, shards_per_worker: int = 8
-) -> Iterator[Progress]:
-    """Measure batches on a Dask client's workers; yields their counts as they finish.
+    client: Any, job: Job, units: NDArray[np.int64], taken: Mapping[int, Taken], *, tasks_per_worker: int = 8
+) -> Iterator[Part]:
+    """Measure units on a Dask client's workers; yields their counts as they finish.
 
     Parameters
     ----------
     client : dask.distributed.Client
     job : Job
-    batches : ndarray [n], int64
-        Numbers of the batches that are not done.
-    shards_per_worker : int
-        With more shards the load is more even, and less is lost when a worker dies. With 8, the last worker idles for
+    units : ndarray [n], int64
+        Numbers of the batches, or shards of the data, that are not done.
+    taken : mapping of int to Taken
+        How far those that have begun are.
+    tasks_per_worker : int
+        With more tasks the load is more even, and less is lost when a worker dies. With 8, the last worker idles for
         at most an eighth of the run.
 
     Notes
     -----
     The job travels as bytes inside the task graph, so the scheduler can send it again to the worker that takes over a lost
-    worker's shards. Every worker measures on its own device: CUDA where it has one and the model was on CUDA.
+    worker's tasks. Every worker measures on its own device: CUDA where it has one and the model was on CUDA.
     """
     try:
         from distributed import as_completed
@@ -46,15 +49,16 @@ def run_distributed(
         raise ImportError(
             'Execution(client=...) needs Dask; install it with: pip install "classspace-widgets[distributed]"'
         ) from error
-    if len(batches) == 0:
+    if len(units) == 0:
         return
     workers = max(1, len(client.scheduler_info()["workers"]))
-    shards = np.array_split(batches, min(len(batches), workers * shards_per_worker))
+    tasks = np.array_split(units, min(len(units), workers * tasks_per_worker))
     with warnings.catch_warnings():
-        # Dask warns about large graphs, but lost shards can only be repeated because the model is in the graph.
+        # Dask warns about large graphs, but lost tasks can only be repeated because the model is in the graph.
         warnings.filterwarnings("ignore", message="Sending large graph", category=UserWarning)
         sent = client.submit(bytes, _pack(job), pure=False)
-        futures = [client.submit(_work, sent, [int(b) for b in shard], pure=False, retries=3) for shard in shards]
+        parts = [{int(unit): taken.get(int(unit), Taken()) for unit in task} for task in tasks]
+        futures = [client.submit(_work, sent, part, pure=False, retries=3) for part in parts]
     try:
         for future in as_completed(futures):
             yield future.result()
@@ -77,13 +81,13 @@ def _pack(job: Job) -> bytes:
     return buffer.getvalue()
 
 
-# The last job that this worker unpacked, by the hash of its bytes: shards share one model.
+# The last job that this worker unpacked, by the hash of its bytes: tasks share one model.
 _JOBS: dict[int, Job] = {}
 # A worker may have several threads, but a model takes the hooks of one pass at a time; torch has its own threads.
 _ONE_PASS = threading.Lock()
 
 
-def _work(packed: bytes, batches: Sequence[int]) -> Progress:
+def _work(packed: bytes, units: dict[int, Taken]) -> Part:
     key = hash(packed)
     with _ONE_PASS:
         if key not in _JOBS:
@@ -92,4 +96,4 @@ def _work(packed: bytes, batches: Sequence[int]) -> Progress:
             spaces = {name: space if device == "cpu" else on_device(space, device) for name, space in spaces.items()}
             _JOBS.clear()
             _JOBS[key] = Job(spaces, prepare, studies, batch_size, autocast, workers)
-        return run_shard(_JOBS[key], batches)
+        return run_part(_JOBS[key], units)

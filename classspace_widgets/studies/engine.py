@@ -1,7 +1,7 @@
 """Measuring batches in one process: prepare a batch, pass it through every model, count it by every study.
 
 A `Job` says everything that is to be measured; a `Progress` is what has been counted so far. `run_here` counts into the
-`Progress` of the run; `run_shard`, on a worker, counts into an empty one, which the run absorbs. A batch is counted by all
+`Progress` of the run; `run_part`, on a worker, counts into an empty one and returns a `Part`, which the run absorbs. A batch is counted by all
 studies or by none: an interruption by Ctrl-C waits until the batch is complete, and a state in between is never saved.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from classspace_widgets.data.prepare import Item, Preparer, Unreadable, prepared_batches
+from classspace_widgets.data.prepare import Item, Preparer, Unreadable
 from classspace_widgets.images import Prepared
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.models.device import counting, to_device
 from classspace_widgets.progress import quiet
 from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.readings import Readings, under_autocast
+from classspace_widgets.studies.steps import Step, Taken, n_units, steps
 from classspace_widgets.trace.hooks import exclusive
 
 if TYPE_CHECKING:
@@ -46,26 +47,26 @@ class Job:
     lenses: dict[str, FittedLens] = field(default_factory=dict)
     """Fitted lenses that the models are read through, by weights; empty for the logit lens."""
 
-    def indices(self, batch: int) -> range:
-        """Positions of a batch's pictures, whatever was skipped or done before."""
-        return range(batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.prepare.dataset)))
-
     @property
-    def n_batches(self) -> int:
-        """Number of batches."""
-        return -(-len(self.prepare.dataset) // self.batch_size)
+    def n_units(self) -> int:
+        """Number of units that a run counts: batches, or shards of a data set without a length."""
+        return n_units(self.prepare.dataset, self.batch_size)
 
 
 @dataclass
 class Progress:
-    """What has been counted: studies by (weights, name), batches done, pictures skipped.
+    """What has been counted: studies by (weights, name), units done or begun, pictures skipped.
 
     ``mid_batch`` is True while a batch has been counted by some studies and not yet by others: such a state is not saved.
+    ``failed`` says why shards could not be read to their ends; it is not saved, so that they are tried again.
     """
 
     studies: dict[tuple[str, str], Study]
     done: np.ndarray[Any, np.dtype[np.bool_]]
+    taken: dict[int, Taken] = field(default_factory=dict)
     skipped: list[tuple[int, str]] = field(default_factory=list)
+    failed: dict[int, str] = field(default_factory=dict)
+    pictures: int = 0
     mid_batch: bool = False
 
     @classmethod
@@ -77,41 +78,75 @@ class Progress:
                 studies[weights, name] = fresh = study.fresh()
                 fresh.lens_used = LensUsed.of(job.lenses[weights]) if job.lenses else None
                 fresh.start(space)
-        return cls(studies, np.zeros(job.n_batches, bool))
+        return cls(studies, np.zeros(job.n_units, bool))
 
     def arrays(self) -> dict[str, Any]:
-        """The states of all studies as one flat dict."""
-        return {
+        """Units done and begun, and the states of all studies, as one flat dict."""
+        counts = {
             f"{weights}/{name}/{key}": array
             for (weights, name), study in self.studies.items()
             for key, array in study.state().items()
         }
+        begun = [(unit, taken.count, taken.mark) for unit, taken in sorted(self.taken.items())]
+        own = {
+            "done": self.done,
+            "begun": np.array(begun, np.int64).reshape(-1, 3),
+            "pictures": np.array([self.pictures]),
+        }
+        return own | counts
 
     def load(self, progress: dict[str, Any], arrays: dict[str, Any]) -> None:
         """Restore a checkpoint."""
-        self.done = np.asarray(arrays.pop("done"), dtype=bool)
+        self.done = np.asarray(arrays["done"], dtype=bool)
+        self.taken = {unit: Taken(count, mark) for unit, count, mark in arrays["begun"].tolist()}
+        self.pictures = int(arrays["pictures"][0])
         self.skipped = [(int(i), str(why)) for i, why in progress["skipped"]]
         for (weights, name), study in self.studies.items():
             start = f"{weights}/{name}/"
             study.load_state({k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)})
 
-    def absorb(self, part: Progress) -> None:
+    def note(self, step: Step) -> None:
+        """A step has been counted by all studies."""
+        self.pictures += step.taken.count - self.taken.pop(step.unit, Taken()).count
+        if not step.done:
+            self.taken[step.unit] = step.taken
+        self.skipped += [(item.index, item.reason) for item in step.items if isinstance(item, Unreadable)]
+        self.done[step.unit] = step.done
+        if step.failure:
+            self.failed[step.unit] = step.failure
+
+    def absorb(self, part: Part) -> None:
         """Add the counts of another process."""
-        self.studies = {key: study.merge(part.studies[key]) for key, study in self.studies.items()}
-        self.done |= part.done
+        for key, state in part.states.items():
+            self.studies[key].absorb(state)
+        self.pictures += part.pictures
+        self.taken = {unit: taken for unit, taken in self.taken.items() if unit not in part.done} | part.taken
+        self.failed |= part.failed
+        self.done[part.done] = True
         self.skipped = sorted(self.skipped + part.skipped)
 
 
-def run_here(job: Job, state: Progress, batches: Sequence[int] | np.ndarray[Any, Any]) -> Iterator[Progress]:
-    """Measure batches in this process, into ``state``, which is yielded after each."""
-    prepared = prepared_batches(job.prepare, (job.indices(int(b)) for b in batches), workers=job.workers)
-    for batch, items in zip(batches, prepared, strict=True):
-        good = [item for item in items if isinstance(item, Item)]
+@dataclass(frozen=True)
+class Part:
+    """What another process has counted: the states of studies, pictures, and the units that it has done or begun."""
+
+    states: dict[tuple[str, str], dict[str, Any]]
+    pictures: int
+    done: list[int]
+    taken: dict[int, Taken]
+    skipped: list[tuple[int, str]]
+    failed: dict[int, str]
+
+
+def run_here(job: Job, state: Progress, units: Iterable[int]) -> Iterator[Progress]:
+    """Measure units in this process, into ``state``, which is yielded after each step."""
+    begun = dict(state.taken)
+    for step in steps(job.prepare, units, begun, batch_size=job.batch_size, workers=job.workers):
+        good = [item for item in step.items if isinstance(item, Item)]
         with _interrupts_delayed():
             if good:
                 measure(job, state, good)
-            state.skipped += [(item.index, item.reason) for item in items if isinstance(item, Unreadable)]
-            state.done[batch] = True
+            state.note(step)
             state.mid_batch = False
         yield state
 
@@ -137,13 +172,15 @@ def _interrupts_delayed() -> Iterator[None]:
         previous(*caught[-1])
 
 
-def run_shard(job: Job, batches: Sequence[int]) -> Progress:
-    """Measure some batches into an empty state: the work of one task on a worker."""
+def run_part(job: Job, units: Mapping[int, Taken]) -> Part:
+    """Measure some units, from where they were left on, into an empty state: the work of one task on a worker."""
     state = Progress.empty(job)
+    state.taken = {unit: taken for unit, taken in units.items() if taken.count}
     with quiet():
-        for _ in run_here(job, state, batches):
+        for _ in run_here(job, state, units):
             pass
-    return state
+    states = {key: study.state() for key, study in state.studies.items()}
+    return Part(states, state.pictures, np.flatnonzero(state.done).tolist(), state.taken, state.skipped, state.failed)
 
 
 def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:

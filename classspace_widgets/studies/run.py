@@ -1,13 +1,14 @@
 """`run_study`: several studies in one streaming pass, with checkpoints and random twins, on one machine or many.
 
-The data set is cut into numbered batches, and a run is the set of batches that have been counted. It may therefore stop and
-go on anywhere, and its parts may be counted by other processes and merged. A checkpoint is that set, with every study's
+The data set is cut into numbered batches (one without a length: into shards), and a run is the set of those that have been
+counted. It may therefore stop and go on anywhere, and its parts may be counted by other processes and merged. A checkpoint is that set, with every study's
 counts, and the identity of the run: it is accepted only where model, data, options and versions are the same.
 """
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -19,6 +20,7 @@ import torch
 from classspace_widgets.data.classes import class_table
 from classspace_widgets.data.prepare import Preparer
 from classspace_widgets.data.sets import as_dataset
+from classspace_widgets.data.shards import SHARD, as_shards
 from classspace_widgets.images.placing import PixelTransform
 from classspace_widgets.masks import DatasetError
 from classspace_widgets.models.fingerprint import model_fingerprint
@@ -30,11 +32,12 @@ from classspace_widgets.studies.checkpoint import (
     save_checkpoint,
     versions,
 )
-from classspace_widgets.studies.engine import Job, Progress, run_here
+from classspace_widgets.studies.engine import Job, Part, Progress, run_here
 from classspace_widgets.studies.execution import Execution
 from classspace_widgets.studies.lenses import lenses_of
 from classspace_widgets.studies.results import StudyResults
 from classspace_widgets.studies.standard import chosen_studies
+from classspace_widgets.studies.steps import Taken, n_pictures
 
 if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
@@ -67,7 +70,8 @@ def run_study(
     ----------
     space : ClassSpace
     dataset : Any
-        A folder, or anything with a length and items (image, label[, mask]) by number; see `data`.
+        A folder, anything with a length and items (image, label[, mask]) by number, or a stream of such items: a torch
+        ``IterableDataset``, a streaming data set of Hugging Face, or `Shards`; see `data`.
     studies : study, name, or several, optional
         By default all that need only one pass: see `standard_studies`.
     random_twin : bool or int
@@ -106,7 +110,8 @@ def run_study(
     CheckpointError
         If ``checkpoint`` belongs to another model, data set, version or set of options.
     DatasetError
-        If the data cannot be read, or more than ``execution.max_skipped`` pictures cannot.
+        If the data cannot be read, or more than ``execution.max_skipped`` pictures cannot; or if a stream, when the run goes
+        on, gives other pictures than before.
     FileExistsError
         If ``checkpoint`` exists and ``resume`` is False.
 
@@ -118,7 +123,7 @@ def run_study(
     ['trained', 'trained', 'random', 'random']
     """
     started = time.time()
-    data, chosen = as_dataset(dataset), chosen_studies(studies, seed=seed, lens=lens is not None)
+    data, chosen = as_shards(dataset) or as_dataset(dataset), chosen_studies(studies, seed=seed, lens=lens is not None)
     with quiet(not progress):
         spaces = _spaces(space, random_twin, seed, execution.device)
         job = _job(spaces, data, chosen, class_map, coverage, execution)
@@ -128,14 +133,12 @@ def run_study(
     saver = _Saver(checkpoint, identity)
     saver.restore(state, resume=resume)
     _measure_rest(job, state, saver, execution, progress=progress)
-    total = len(job.prepare.dataset)
-    if len(state.skipped) == total:
-        raise DatasetError(f"none of the {total} pictures could be read; the first: {state.skipped[0][1]}")
+    _check_read(job, state)
     provenance = {
         "model": space.name,
         "data": identity["data"],
-        "pictures": total - len(state.skipped),
-        "skipped": len(state.skipped),
+        "pictures": state.pictures - len(state.skipped),
+        "skipped": len(state.skipped) + len(state.failed),
         "seed": seed,
         "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
@@ -189,14 +192,14 @@ class _Saver:
         if self.path.exists():
             if not resume:
                 raise FileExistsError(f"{self.path} exists; pass resume=True to go on from it, or remove it")
-            state.load(*load_checkpoint(self.path, self.identity, like={"done": state.done, **state.arrays()}))
+            state.load(*load_checkpoint(self.path, self.identity, like=state.arrays()))
 
     def save(self, state: Progress) -> None:
         """Write the checkpoint, unless a batch has been counted by only some of the studies."""
         if self.path is None or state.mid_batch:
             return
         start = time.monotonic()
-        save_checkpoint(self.path, self.identity, {"skipped": state.skipped}, {"done": state.done, **state.arrays()})
+        save_checkpoint(self.path, self.identity, {"skipped": state.skipped}, state.arrays())
         self.saved, self.cost = time.monotonic(), time.monotonic() - start
 
     def save_if_due(self, state: Progress) -> None:
@@ -208,20 +211,21 @@ class _Saver:
 def _measure_rest(job: Job, state: Progress, saver: _Saver, execution: Execution, *, progress: bool) -> None:
     """Measure all batches that are not done, here or on the workers of a client."""
     _check_skipped(state, execution.max_skipped)
-    parts: Iterable[Progress]
+    parts: Iterable[Progress | Part]
+    units = np.flatnonzero(~state.done)
     if execution.client is not None:
         from classspace_widgets.studies.distributed import run_distributed
 
-        parts = run_distributed(execution.client, job, np.flatnonzero(~state.done))
+        parts = run_distributed(execution.client, job, units, state.taken)
     else:
-        parts = run_here(job, state, np.flatnonzero(~state.done))
-    with progress_bar(len(job.prepare.dataset), "study", "picture", show=progress) as bar:
-        bar.to(_pictures(job, state.done))
+        parts = run_here(job, state, units)
+    with progress_bar(n_pictures(job.prepare.dataset), "study", "picture", show=progress) as bar:
+        bar.to(state.pictures)
         try:
             for part in parts:
-                if part is not state:
+                if isinstance(part, Part):
                     state.absorb(part)
-                bar.to(_pictures(job, state.done))
+                bar.to(state.pictures)
                 _check_skipped(state, execution.max_skipped)
                 saver.save_if_due(state)
         finally:
@@ -235,7 +239,8 @@ def _results(job: Job, state: Progress, provenance: dict[str, Any]) -> StudyResu
     for name in job.studies:
         controls = [state.studies[weights, name] for weights in twins]
         results[name] = state.studies["trained", name].result(controls, provenance)
-    return StudyResults(results, tuple(state.skipped), provenance)
+    ends = [(unit * SHARD + state.taken.get(unit, Taken()).count, why) for unit, why in state.failed.items()]
+    return StudyResults(results, tuple(sorted([*state.skipped, *ends])), provenance)
 
 
 def _identity(job: Job, seed: int) -> dict[str, Any]:
@@ -265,9 +270,15 @@ def _json_options(options: Mapping[str, Any]) -> dict[str, Any]:
     return {k: list(v) if isinstance(v, tuple) else v for k, v in options.items()}
 
 
-def _pictures(job: Job, done: np.ndarray[Any, np.dtype[np.bool_]]) -> int:
-    """Number of pictures in the batches that are done."""
-    return sum(len(job.indices(int(b))) for b in np.flatnonzero(done))
+def _check_read(job: Job, state: Progress) -> None:
+    """Raise if nothing could be read, and warn of every shard that could not be read to its end."""
+    if state.failed and not state.done.any():
+        raise DatasetError(f"no shard could be read to its end; the first: {next(iter(state.failed.values()))}")
+    for why in state.failed.values():
+        warnings.warn(f"{why}; the result is without these pictures, and resume=True tries again", stacklevel=3)
+    if len(state.skipped) == state.pictures:
+        first = f"; the first: {state.skipped[0][1]}" if state.skipped else ""
+        raise DatasetError(f"none of the {state.pictures} pictures could be read{first}")
 
 
 def _check_skipped(state: Progress, limit: int) -> None:
