@@ -120,7 +120,14 @@ def backbone_named(
     """A model by the name that a person gives it: of timm, or as `ClassSpace.from_pretrained` takes it."""
     text = str(name)
     kind, _, variant = text.partition("/")
-    if kind == "bundled" and not Path(text).exists():
+    bundled = kind == "bundled" and not Path(text).exists()
+    if bundled or is_pretrained(text):
+        known = () if bundled else ("num_heads",)
+        given = {"checkpoint": checkpoint, **options}
+        extra = [option for option, value in given.items() if value is not None and option not in known]
+        if extra:
+            raise TypeError(f"{extra[0]}= goes with the name of a timm model; {text} is taken as it is")
+    if bundled:
         made = Backbone("bundled", variant or "default")
         return made.build(), made
     if is_pretrained(text):

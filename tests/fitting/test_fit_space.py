@@ -399,6 +399,10 @@ def test_refusals_name_the_line_that_works():
         ClassSpace(BACKBONES["DINOv2"]())
     with pytest.raises(TypeError, match="depth= goes with the name of a model"):
         fit(backbone(), depth=2)
+    with pytest.raises(TypeError, match="depth= goes with the name of a timm model; bundled is taken as it is"):
+        fit("bundled", depth=2, mean=None, std=None, crop=None)
+    with pytest.raises(TypeError, match="checkpoint= goes with the name of a timm model"):
+        fit("bundled", checkpoint="weights.pth", mean=None, std=None, crop=None)
     with pytest.raises(ValueError, match="close matches: vit_tiny_patch16_224"):
         ClassSpace.fit("vit_tny_patch16_224", pictures())
     with pytest.raises(DatasetError, match="no such folder"):
