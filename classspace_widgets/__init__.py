@@ -31,6 +31,7 @@ _HOME = {
     "HeadGrid": "widgets",
     "MemoryBrowser": "widgets",
     "link": "widgets",
+    "check_front_end": "widgets",
     "export_html": "export",
     "show_progress": "progress",
 }

@@ -42,7 +42,8 @@ def demo() -> None:
         )
         client.execute()
     notebook.metadata.pop("widgets", None)
-    notebook.metadata["language_info"] = {"name": "python"}
+    # With the ending of its files, so that nbconvert writes scripts as .py.
+    notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py", "mimetype": "text/x-python"}
     for number, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             cell.outputs = [_lean(output, number) for output in cell.outputs]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
-from bokeh.models import Row
+from bokeh.models import Row, Title
 
 from classspace_widgets.export.packed import packed_scripts
 from classspace_widgets.export.page import bokeh_figure
@@ -39,9 +39,12 @@ class ShownFigure:
     def _repr_html_(self) -> str:
         parts = bokeh_figure(self.figure)
         page = f"{_HEAD}{parts.html}{packed_scripts([*parts.library, *parts.scripts])}"
+        # Where frames are taken out, as in a notebook that is not trusted, what it covers is left.
         return (
+            f'<div style="position:relative"><p style="position:absolute">{html.escape(_words(self.figure))}</p>'
             f'<iframe srcdoc="{html.escape(page)}" sandbox="allow-scripts allow-downloads" title="figure" '
-            f'style="width:100%;height:{self.height}px;border:0;color-scheme:light"></iframe>'
+            f'style="position:relative;width:100%;height:{self.height}px;border:0;color-scheme:light;background:#fff">'
+            "</iframe></div>"
         )
 
 
@@ -69,6 +72,13 @@ def show_figure(plotted: Any, *, height: int | None = None) -> ShownFigure:
     ShownFigure(figure, 310 px high)
     """
     return ShownFigure(plotted, _height(plotted) + 10 if height is None else height)
+
+
+def _words(figure: Any) -> str:
+    """What stands where the figure cannot be shown: its titles, and what to do."""
+    titles = [model.text for model in figure.references() if isinstance(model, Title) and model.text]
+    named = ", ".join(dict.fromkeys(sorted(titles))) or "no title"
+    return f"An interactive figure ({named}): run the cell, or trust this notebook, to see it."
 
 
 def _height(part: Any) -> int:

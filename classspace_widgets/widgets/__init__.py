@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classspace_widgets.widgets.check import check_front_end
     from classspace_widgets.widgets.linking import link
     from classspace_widgets.widgets.memories import MemoryBrowser
     from classspace_widgets.widgets.session import Session
@@ -36,10 +37,11 @@ __all__ = [
     "TokenTrajectories",
     "TopClasses",
     "View",
+    "check_front_end",
     "link",
 ]
 
-_HOME = {"link": "linking", "MemoryBrowser": "memories", "Session": "session"}
+_HOME = {"check_front_end": "check", "link": "linking", "MemoryBrowser": "memories", "Session": "session"}
 
 
 def __getattr__(name: str) -> Any:

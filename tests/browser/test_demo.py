@@ -46,6 +46,15 @@ def test_the_stored_demo_converts_to_a_page_that_works_offline(tmp_path: Path, o
     watched.shot("nbconvert_demo")
 
 
+def test_the_demo_becomes_a_python_script():
+    import nbformat
+    from nbconvert import ScriptExporter
+
+    text, resources = ScriptExporter().from_notebook_node(nbformat.read(demo_notebook(), 4))
+    assert resources["output_extension"] == ".py"
+    assert "from classspace_widgets import" in text
+
+
 def test_the_stored_outputs_are_complete():
     import nbformat
 

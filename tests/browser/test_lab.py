@@ -636,3 +636,56 @@ def test_the_view_outlives_a_restart_of_its_kernel(notebook):
     page.focus(SLIDER)
     page.keyboard.press("Home")
     page.wait_for_selector(f"{SLIDER}[aria-valuetext^=embedding]")
+
+
+def test_the_check_of_the_front_end_says_that_all_works(notebook):
+    nb = notebook(
+        [
+            "from classspace_widgets import check_front_end\ncheck = check_front_end()\ncheck",
+            "print('REPORTED', check.report.count('works'))",
+        ]
+    )
+    nb.run_all()
+    page = nb.page
+    report = page.locator(".jp-OutputArea-output pre:has-text('browser: ')")
+    report.wait_for(timeout=30_000)
+    lines = dict(line.split(": ", 1) for line in report.inner_text().splitlines() if ": " in line)
+    assert [name for name, said in lines.items() if said == "works"] == [
+        "values that come with a view",
+        "a value to the kernel and back",
+        "a message with bytes to the kernel and back",
+        "linked views",
+    ]
+    assert "data-jp-theme-light true" in lines["theme"]
+    assert "no frame" in lines["page"]
+    run_cell(nb, 1, "REPORTED 4")
+    assert nb.watched.errors == []
+
+
+def test_two_tabs_on_one_notebook_follow_one_another(notebook, lab, browser):
+    nb = notebook([SETUP, "Explorer(trace, class_name='boat')"], name="shared.ipynb")
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=30_000)
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(1500)
+    # Another person opens the same notebook, whose kernel is running.
+    address, _ = lab
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    other = context.new_page()
+    other.goto(f"{address}/lab/workspaces/other/tree/shared.ipynb?reset")
+    other.wait_for_selector(SLIDER, timeout=90_000)
+    page.focus(SLIDER)
+    page.keyboard.press("Home")
+    other.wait_for_selector(f"{SLIDER}[aria-valuetext^=embedding]", timeout=20_000)
+    other.focus(SLIDER)
+    other.keyboard.press("End")
+    page.wait_for_selector(f"{SLIDER}[aria-valuetext^='block 3 MLP']", timeout=20_000)
+    # An answer goes to the tab that asked, and its pass to both.
+    for tab in (page, other):
+        tab.locator(".jp-OutputArea .csw-whatif select[aria-label=Intervention]").select_option("self_only")
+    other.locator(".jp-OutputArea .csw-whatif button:has-text('Apply')").click()
+    other.locator(".jp-OutputArea .csw-whatif .csw-steps li").wait_for(timeout=30_000)
+    page.locator(".jp-OutputArea .csw-explorer label:has-text('After')").first.wait_for(timeout=20_000)
+    assert nb.watched.errors == []
+    context.close()

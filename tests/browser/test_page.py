@@ -364,6 +364,13 @@ def test_figures_are_drawn_in_pages_and_in_frames(where, tmp_path, offline):
     else:
         path.write_text(f"<!doctype html>{show_figure(plotted)._repr_html_()}")
     watched = offline(path)
+    if where == "frame":  # which covers what is said where it is taken out
+        words = watched.page.locator("p:has-text('trust this notebook')").bounding_box()
+        covering = watched.page.locator("iframe").bounding_box()
+        assert words["y"] >= covering["y"] - 0.5
+        assert words["y"] + words["height"] <= covering["y"] + covering["height"]
+        at = "p => { const b = p.getBoundingClientRect(); return document.elementFromPoint(b.x + 5, b.y + 5).tagName }"
+        assert watched.page.locator("p").evaluate(at) == "IFRAME"
     frame = watched.page if where == "page" else watched.page.frame_locator("iframe")
     frame.locator("h3:text('a heading')").wait_for(timeout=20_000)
     frame.locator(".bk-Figure canvas").first.wait_for(timeout=20_000)
