@@ -40,7 +40,7 @@ class Shards:
     >>> from classspace_widgets.scenes import ScenesDataset
     >>> from classspace_widgets.studies import run_study
     >>> scenes = ScenesDataset(8, seed=2)
-    >>> data = Shards(["even", "odd"], lambda name: (scenes[i] for i in range(name == "odd", 8, 2)), scenes.class_names)
+    >>> data = Shards(["even", "odd"], lambda name: (scenes[i] for i in range(name == "odd", 8, 2)), scenes.classes)
     >>> results = run_study(ClassSpace.bundled(), data, "accuracy", progress=False)
     >>> results.provenance["pictures"]
     8
