@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from classspace_widgets.snapshot.snapshot import Snapshot
 
@@ -41,7 +41,11 @@ def with_model(mount: Mount, source: Source | None) -> Mount:
         )
     model, start = source.portable()
     made = _at_output(mount.snapshot)
-    snapshot = Snapshot(made.meta, {**made.arrays, "start": start}, source=source)
+    arrays = {name: array for name, array in made.arrays.items() if name != "photo"}
+    # The engine takes a new picture whole; it cuts no other part out of the photograph.
+    image = {name: value for name, value in made.meta["image"].items() if name != "photo"}
+    meta = cast("SnapshotMeta", {**made.meta, "image": image})
+    snapshot = Snapshot(meta, {**arrays, "start": start}, source=source)
     return replace(mount, snapshot=snapshot, model=model)
 
 

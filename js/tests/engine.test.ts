@@ -66,9 +66,13 @@ describe.each(["registers", "gap", "norm_mean"])("snapshots of %s", (name) => {
     const wanted = unpack(bytesOf(`${name}_${which}`));
     const trace = run(model, embedding, makePlan(model, passes.specs[i]));
     const own = unpack(capture(model, trace, checkMeta(wanted.meta), picture));
+    const { classes } = wanted.meta as { classes: { kept: number[] } };
+    const rows = new Reader(model, trace).attention(classes.kept);
+    expect(rows.rows).toEqual((wanted.meta.attention as { rows: number[] }).rows);
+    const all = new Map([...own.arrays, ...rows.arrays.map((array) => [array.name, array] as const)]);
     for (const [key, array] of wanted.arrays) {
       if (key === "image") continue;
-      const mine = own.arrays.get(key) as NdArray;
+      const mine = all.get(key) as NdArray;
       expect(mine?.shape, key).toEqual(array.shape);
       // Readings of heads are float16 there, attention is a square root in 8 bits.
       const limit = key === "attention" ? 1 : array.dtype === "f2" ? 4e-3 : 2e-4;

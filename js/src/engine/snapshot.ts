@@ -59,7 +59,8 @@ export function capture(
     const { ranks, top } = reader.ranks(kept);
     arrays.push(array("ranks", ranks, kept.length, S, V), ...top);
   }
-  const { rows, arrays: heads } = reader.attention(kept);
+  // Other rows weigh most of all, and are asked for where they are looked at.
+  const { rows, arrays: heads } = reader.attention(kept, [model.output]);
   const note = all
     ? `All ${C} classes are at hand: the model runs in this page.`
     : `${kept.length} of ${C} classes are at hand; the model in this page reads the others when they are chosen.`;
