@@ -71,6 +71,7 @@ def synthetic(
         "attention_bias_raw": np.zeros((len(kept), n_blocks), np.float32),
         "mask": np.array([[1]], np.uint8),
     }
+    arrays |= flow(arrays, (len(kept), n_increments, tokens), kept)
     if mode != "all":
         order = np.argsort(-logits, axis=-1, kind="stable")[..., :5]
         arrays |= {
@@ -112,6 +113,14 @@ def synthetic(
     if lenses:
         add_lenses(meta, arrays, (n_classes, len(points), shown), n_blocks)
     return Snapshot(meta, arrays)
+
+
+def flow(arrays: dict[str, Array], shape: tuple[int, int, int], kept: list[int]) -> dict[str, Array]:
+    """Where logits stand after each increment: random shares of tokens, which with those of biases sum to the answer."""
+    shares = np.random.default_rng(11).normal(size=shape).astype(np.float32)
+    answer = arrays["output_logits"][kept].astype(np.float64)
+    biases = (answer[:, None] - shares.sum(axis=-1, dtype=np.float64)).astype(np.float32)
+    return {"flow": shares, "flow_bias": biases}
 
 
 def add_lenses(meta: dict[str, Any], arrays: dict[str, Array], shape: tuple[int, int, int], n_blocks: int) -> None:

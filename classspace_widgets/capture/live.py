@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from classspace_widgets.capture.flows import flow_or_reason, read_flow
 from classspace_widgets.capture.importance import importance_map, importance_shares
 from classspace_widgets.capture.lenses import read_lenses, several_lenses
 from classspace_widgets.capture.model import model_container
@@ -98,6 +99,7 @@ class LiveSource:
             "sweep": self._sweep,
             "importance": self._importance,
             "neighbours": self._neighbours,
+            "flow": self._flow,
         }
         if kind not in answers:
             raise ValueError(f"unknown request {kind[:60]!r}; expected one of {', '.join(sorted(answers))}")
@@ -108,6 +110,14 @@ class LiveSource:
     def _classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes")
         return self._read_classes(self.trace, request)
+
+    def _flow(self, request: Request) -> Steps:
+        """Where the logits of some classes stand, as the snapshot carries it with ``flow=True``."""
+        yield Progress(0.0, "walking back through the blocks")
+        reader = Reader(self.trace)
+        classes = request.numbers("classes", reader.n_classes)
+        with torch.inference_mode():
+            return Answer({"classes": classes}, pack(_part(classes, False), read_flow(reader, classes)))
 
     def _intervened_classes(self, request: Request) -> Steps:
         yield Progress(0.0, "reading classes of the pass with interventions")
@@ -123,6 +133,8 @@ class LiveSource:
             heads, attention = reader.attention(classes, rows)
             arrays |= {name: array for name, array in heads.items() if name != "attention"}
             arrays |= read_lenses(reader, self.lenses, classes)
+            if self.options.get("flow"):
+                arrays |= flow_or_reason(reader, classes)[0]
         return Answer({"classes": classes}, pack({**_part(classes, intervened), **attention}, arrays))
 
     def _attention(self, request: Request) -> Steps:
@@ -209,6 +221,7 @@ class LiveSource:
             payload=payload,
             title=meta["image"]["name"],
             lenses=self.lenses,
+            flow=bool(self.options.get("flow")),
             known=snapshot,
         )
         made.meta["image"]["label"] = meta["image"]["label"]

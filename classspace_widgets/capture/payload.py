@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 
+from classspace_widgets.capture.flows import flow_or_reason
 from classspace_widgets.capture.lenses import lens_metas, read_lenses, several_lenses
 from classspace_widgets.capture.picture import image_meta
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
@@ -55,6 +56,7 @@ def capture(
     label: int | str | None = None,
     title: str = "",
     lenses: FittedLens | Sequence[FittedLens] = (),
+    flow: bool = False,
     known: Snapshot | None = None,
 ) -> Snapshot:
     """Reduce one image of a trace to the arrays that views need.
@@ -83,6 +85,9 @@ def capture(
         What views call the picture; by default its name.
     lenses : FittedLens or sequence of them, optional
         Fitted lenses whose readings of the classes kept travel beside those of the logit lens.
+    flow : bool
+        Whether `metrics.flow` of the classes kept travels, too: about as much as their readings. Where it is not defined,
+        the snapshot says why.
     known : Snapshot, optional
         Of the same trace with other classes: its top classes are taken over, not computed again.
 
@@ -117,13 +122,15 @@ def capture(
         heads, attention = reader.attention(kept)
         arrays |= heads
         arrays |= read_lenses(reader, given, kept, summary=mode != "all")
+        flows, reason = flow_or_reason(reader, kept) if flow else ({}, "")
+        arrays |= flows
         if given:
             extra["lenses"] = lens_metas(reader, given)
     names = [readable(str(name)) for name in trace.class_names]
     caveats, unreachable = _caveats(trace)
     meta: SnapshotMeta = {
         "kind": "snapshot",
-        "model": _model(trace, reader),
+        "model": _model(trace, reader, reason),
         "tokens": _tokens(trace, reader),
         "classes": {"count": reader.n_classes, "names": names, "kept": kept, "all": mode == "all"},
         "objects": [],
@@ -224,7 +231,10 @@ def _caveats(trace: Trace) -> tuple[list[str], list[int]]:
     return caveats, unreachable
 
 
-def _model(trace: Trace, reader: Reader) -> ModelMeta:
+def _model(trace: Trace, reader: Reader, flow_refused: str) -> ModelMeta:
+    refused = reader.refused()
+    if flow_refused:
+        refused["flow_refused"] = flow_refused
     return {
         "name": readable(trace.model_name),
         "blocks": trace.n_blocks,
@@ -232,7 +242,7 @@ def _model(trace: Trace, reader: Reader) -> ModelMeta:
         "width": int(trace.increments[0].shape[-1]),
         "layout": trace.layout,
         "description": "",
-        **reader.refused(),
+        **refused,
     }
 
 

@@ -74,6 +74,8 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
         "value_raw": ((k, blocks, heads, tokens), "f"),
         "attention_bias_raw": ((k, blocks), "f"),
         "norms": ((n, shown), "f"),
+        "flow": ((k, n, tokens), "f"),
+        "flow_bias": ((k, n), "f"),
         "image": ((None,), "u"),
         "photo": ((None,), "u"),
         "mask": ((fields.whole("image.height", 0), fields.whole("image.width", 0)), "u"),

@@ -17,10 +17,11 @@ PayloadMode = Literal["all", "classes", "increments"]
 
 
 class RefusalsMeta(TypedDict, total=False):
-    """Why heads cannot be read one by one, or not by source token; where they cannot."""
+    """Why heads cannot be read one by one, or not by source token, or where logits stand; where they cannot."""
 
     heads_refused: str
     sources_refused: str
+    flow_refused: str
 
 
 class ModelMeta(RefusalsMeta):

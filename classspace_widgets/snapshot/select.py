@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import ClassesMeta, SnapshotMeta
 
-PER_CLASS = ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw")
+PER_CLASS = ("raw", "ranks", "head_raw", "value_raw", "attention_bias_raw", "flow", "flow_bias")
 """Arrays with a row for every class that is kept, beside those of lenses."""
 INCREMENTS = ("increments", "increment_scale", "embedding")
 """Arrays of payload ``increments``, from which the readings of every class follow."""
-READINGS = ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw")
+READINGS = ("raw", "lse", "head_raw", "value_raw", "attention_bias_raw", "flow", "flow_bias")
 """Arrays of readings: all but ranks and top classes, beside those of lenses."""
 
 
@@ -62,7 +62,7 @@ def select_classes(snapshot: Snapshot, classes: Sequence[int]) -> Snapshot:
                 arrays[name] = np.ascontiguousarray(arrays[name][rows])
     else:  # Increments give the readings of every class, but not those of its heads.
         arrays["raw"] = np.stack([snapshot.raw(c) for c in classes])
-        for name in ("ranks", "head_raw", "value_raw", "attention_bias_raw"):
+        for name in PER_CLASS[1:]:
             arrays.pop(name, None)
     if "ranks" not in arrays:
         small = np.uint16 if len(snapshot.class_names) <= 65_535 else np.uint32

@@ -485,7 +485,7 @@ class Trace:
         Parameters
         ----------
         **options
-            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``, ``lenses``; and ``bank``, a
+            ``image``, ``classes``, ``payload``, ``mask``, ``objects``, ``label``, ``title``, ``lenses``, ``flow``; and ``bank``, a
             `StateBank`: live views can then show the patches of other pictures that are in the same state as a token.
 
         Returns
@@ -497,7 +497,9 @@ class Trace:
 
         bank = options.pop("bank", None)
         made = capture(self, **options)
-        kept: dict[str, Any] = {name: options[name] for name in ("classes", "payload", "lenses") if name in options}
+        kept: dict[str, Any] = {
+            name: options[name] for name in ("classes", "payload", "lenses", "flow") if name in options
+        }
         return LiveSource(self.image(options.get("image", 0)), options=kept, bank=bank).shows(made)
 
     def save(self, path: str | PathLike[str]) -> None:
