@@ -92,7 +92,7 @@ class FittedReader(Reader):
             some = slice(None) if kind == self.prefix else slice((kind - part.start) % self.tokens, None, self.tokens)
             if not bool(self.fitted.defined[number, kind]):
                 scores[some] = self.maps.padding
-            elif bool(self.fitted.classifier[number, kind]):
+            elif self.fitted.logit is not None and bool(self.fitted.classifier[number, kind]):
                 sigma[some] = self.lens.quick_sigma(rows[some])
                 scores[some] = self.project(rows[some]) + sigma[some].unsqueeze(1) * self.project.offset
             else:

@@ -374,7 +374,7 @@ def test_one_batch_of_every_study(space, pixels, labels):
     )
     for study in studies:
         further = "pixels" in study.needs
-        waits(lambda study=study: study.update(found), budget=90 if further else 6, uploads=None, stays=False)
+        if_defined(lambda study=study: study.update(found), budget=90 if further else 6, uploads=None, stays=False)
 
 
 @some_families
