@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 NUMBERS_AT_ONCE = 2**27
 """Numbers in the widest layer of an MLP that are held at once (512 MB in float32): more classes are taken in groups."""
 ROUNDING = 2000
-"""Units of rounding by which a sum may differ from the logit, relative to the sum of its absolute shares."""
+"""Units of rounding by which a sum may differ from the logit, relative to the lengths of slopes and tokens."""
 MAX_ERROR = 0.1
 """The same where a unit is large: what rounding may explain in half precision."""
 
@@ -309,10 +309,12 @@ class _Walk:
     def _read(self, number: int, slope: Slope) -> tuple[Tensor, Tensor]:
         """Values ``[B, T, K]`` and biases ``[B, K]`` at a point; an error where they do not sum to the logit."""
         point = self.trace.points[number]
-        values = slope.on(self.streams[self.trace.points.increment(point.stream, point.block)])
+        stream = self.streams[self.trace.points.increment(point.stream, point.block)]
+        values = slope.on(stream)
         total = values.sum(dim=1) + slope.bias
         self.answer = total if self.answer is None else self.answer
-        size = values.abs().sum(dim=1) + slope.bias.abs()
+        # What is rounded is the products inside a token, which may cancel.
+        size = torch.einsum("bkt,bt->bk", slope.vectors.norm(dim=-1), stream.norm(dim=-1)) + slope.bias.abs()
         rounding = max(torch.finfo(self.trace.increments[0].dtype).eps, torch.finfo(total.dtype).eps)
         error = float(((total - self.answer).abs() / size.clamp_min(1e-12)).max())
         if not error <= min(ROUNDING * rounding, MAX_ERROR):
