@@ -1,4 +1,4 @@
-"""The bundled models: plain timm vision transformers trained on scenes."""
+"""The bundled models: plain timm vision transformers, trained on drawn scenes or on photographs."""
 
 from __future__ import annotations
 
@@ -13,26 +13,34 @@ from classspace_widgets.lookup import close_matches
 from classspace_widgets.scenes.shapes import CLASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from timm.models.vision_transformer import VisionTransformer
 
 WEIGHTS = Path(__file__).parent / "weights"
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 
 
-def build(arguments: dict[str, Any]) -> VisionTransformer:
+def build(
+    arguments: dict[str, Any],
+    *,
+    classes: Sequence[str] = CLASSES,
+    mean: Sequence[float] = MEAN,
+    std: Sequence[float] = STD,
+) -> VisionTransformer:
     """A timm vision transformer with random weights, and what preprocessing needs to know."""
     from timm.models.vision_transformer import VisionTransformer
 
-    model = VisionTransformer(num_classes=len(CLASSES), **arguments)
+    model = VisionTransformer(num_classes=len(classes), **arguments)
     size = arguments["img_size"]
     config = {
-        "architecture": "vision_transformer_scenes",
-        "label_names": list(CLASSES),
-        "num_classes": len(CLASSES),
+        "architecture": "vision_transformer_bundled",
+        "label_names": list(classes),
+        "num_classes": len(classes),
         "input_size": (3, size, size),
         "fixed_input_size": True,
-        "mean": MEAN,
-        "std": STD,
+        "mean": tuple(mean),
+        "std": tuple(std),
         "interpolation": "bicubic",
         "crop_pct": 1.0,
         "crop_mode": "center",
@@ -129,7 +137,7 @@ def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionT
     card = read_card(variant, folder)
     data = _checked(folder / f"{variant}.safetensors", card["sha256"])
     with undrawn():
-        model = build(card["timm"])
+        model = build(card["timm"], **{part: card[part] for part in ("classes", "mean", "std") if part in card})
     model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return model.eval()
 

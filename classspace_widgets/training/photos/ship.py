@@ -1,0 +1,149 @@
+"""Pack a trained model of photographs for the package: choose its classes, measure it, write weights and card.
+
+``python -m classspace_widgets.training.photos.ship --data FOLDER --run FOLDER --names CLASSES.json --out FOLDER``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from classspace_widgets.models.bundled import WEIGHTS, save
+from classspace_widgets.models.bundled import build as build_bundled
+from classspace_widgets.training.photos.augment import MEAN, STD, normalise
+from classspace_widgets.training.photos.data import Photographs, read
+from classspace_widgets.training.photos.train import Recipe, build
+
+FEWEST = 60
+"""Classes that are kept at least."""
+
+
+def all_logits(model: torch.nn.Module, photographs: Photographs) -> Tensor:
+    """Logits [N, C] of every picture as it is."""
+    model.eval()
+    with torch.inference_mode():
+        return torch.cat(
+            [
+                model(normalise(torch.from_numpy(photographs.pixels[start : start + 500]))).float()
+                for start in range(0, len(photographs.labels), 500)
+            ]
+        )
+
+
+def choose_classes(logits: Tensor, labels: NDArray[np.int64], goal: float, fewest: int = FEWEST) -> list[int]:
+    """The classes to keep: the one told worst goes first, until the others are told with an accuracy of ``goal``.
+
+    Parameters
+    ----------
+    logits : Tensor [N, C]
+        Of the validation part: pictures that were neither trained on nor will be reported on.
+    labels : ndarray [N]
+    goal : float
+        Top-1 accuracy among the classes kept, in [0, 1].
+    fewest : int
+        Where to stop in any case.
+
+    Returns
+    -------
+    list of int
+        Classes in their order.
+    """
+    kept = list(range(logits.shape[1]))
+    while len(kept) > fewest:
+        rows = np.isin(labels, kept)
+        own = np.searchsorted(kept, labels[rows])
+        right = logits[torch.from_numpy(rows)][:, kept].argmax(1).numpy() == own
+        if right.mean() >= goal:
+            break
+        by_class = np.bincount(own, weights=right, minlength=len(kept)) / np.bincount(own, minlength=len(kept))
+        kept.pop(int(by_class.argmin()))
+    return kept
+
+
+def bootstrap_interval(hits: NDArray[np.bool_], level: float = 0.95, seed: int = 0) -> list[float]:
+    """Interval of a share of pictures, by resampling the pictures."""
+    draws = np.random.default_rng(seed).binomial(len(hits), hits.mean(), 10_000) / len(hits)
+    return [round(float(edge), 4) for edge in np.quantile(draws, [(1 - level) / 2, (1 + level) / 2])]
+
+
+def measure(logits: Tensor, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Top-1 and top-5 accuracy with intervals."""
+    found: dict[str, Any] = {"pictures": len(labels)}
+    best = logits.topk(min(5, logits.shape[1])).indices == torch.from_numpy(labels)[:, None]
+    for name, k in (("top1", 1), ("top5", 5)):
+        hits = best[:, :k].any(1).numpy()
+        found[name] = round(float(hits.mean()), 4)
+        found[f"{name}_interval"] = bootstrap_interval(hits)
+    return found
+
+
+def subset(photographs: Photographs, folders: list[str]) -> Photographs:
+    """The pictures of some class folders, numbered in their order."""
+    number = {name: i for i, name in enumerate(folders)}
+    labels = np.array([number.get(photographs.folders[label], -1) for label in photographs.labels])
+    chosen = labels >= 0
+    return Photographs(photographs.pixels[chosen], labels[chosen], tuple(folders))
+
+
+def ship(
+    data: Photographs, checkpoint: dict[str, Any], recipe: Recipe, names: dict[str, str], *, goal: float
+) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """The model to be shipped, of the classes that it tells, and the start of its card."""
+    _, validation = data.split(recipe.held_back)
+    model = build(recipe, len(data.folders))
+    model.load_state_dict(checkpoint["averaged"])
+    kept = choose_classes(all_logits(model, validation), validation.labels, goal)
+    folders = [data.folders[i] for i in kept]
+    shipped = build_bundled(recipe.timm, classes=[names[folder] for folder in folders], mean=MEAN, std=STD)
+    state = dict(checkpoint["averaged"])
+    state |= {f"head.{part}": state[f"head.{part}"][kept] for part in ("weight", "bias")}
+    # As it will be read: from float16.
+    shipped.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
+    own = subset(validation, folders)
+    card = {
+        "variant": "photos",
+        "timm": recipe.timm,
+        "classes": [names[folder] for folder in folders],
+        "wordnet_ids": folders,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "trained_steps": checkpoint["step"],
+        "seconds": round(checkpoint["seconds"]),
+        "trained_on": {"classes": len(data.folders), "pictures": len(data.labels) - len(validation.labels)},
+        "validation": measure(all_logits(shipped, own), own.labels),
+    }
+    return shipped, card
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m classspace_widgets.training.photos.ship", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="what the model was trained on")
+    parser.add_argument("--run", type=Path, required=True, help="folder of the run, with cooled.pt")
+    parser.add_argument("--names", type=Path, required=True, help="JSON list of {wnid, name}")
+    parser.add_argument("--kept-apart", type=Path, help="class folders to measure on, never looked at before")
+    parser.add_argument("--goal", type=float, default=0.62, help="validation accuracy until which classes are dropped")
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    given = parser.parse_args(arguments)
+    checkpoint = torch.load(given.run / "cooled.pt", map_location="cpu", weights_only=True)
+    report = json.loads((given.run / "cooled.json").read_text())
+    names = {entry["wnid"]: entry["name"] for entry in json.loads(given.names.read_text())}
+    recipe = Recipe(**report["recipe"])
+    model, card = ship(read(given.data), checkpoint, recipe, names, goal=given.goal)
+    card |= {"recipe": report["recipe"], "seed": report["seed"], "history": report["history"]}
+    if given.kept_apart:
+        apart = subset(read(given.kept_apart), card["wordnet_ids"])
+        card["kept_apart"] = measure(all_logits(model, apart), apart.labels)
+    save(model, card, given.out, "photos")  # type: ignore[arg-type]
+    print(json.dumps({name: card[name] for name in ("validation", "kept_apart") if name in card}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
