@@ -10,7 +10,7 @@ from classspace_widgets.lookup import close_matches
 from classspace_widgets.models.checkpoint import load_weights, read_checkpoint
 from classspace_widgets.models.offline import cache_alone_where_cut_off
 from classspace_widgets.models.placing import copied
-from classspace_widgets.models.undrawn import undrawn
+from classspace_widgets.models.uninitialised import without_random_weights
 from classspace_widgets.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def build_timm(name: str, *, pretrained: bool, checkpoint: str | PathLike[str] |
             found = [candidate.first_blocks(options["depth"]) for candidate in found]
         if found[0].classes is not None:
             options = {"num_classes": found[0].classes, **options}
-        with undrawn():
+        with without_random_weights():
             model = _created(name, False, options)
         load_weights(model, found, str(checkpoint))
         return model

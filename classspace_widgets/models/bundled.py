@@ -132,11 +132,11 @@ def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionT
     """
     from safetensors.torch import load
 
-    from classspace_widgets.models.undrawn import undrawn
+    from classspace_widgets.models.uninitialised import without_random_weights
 
     card = read_card(variant, folder)
     data = _checked(folder / f"{variant}.safetensors", card["sha256"])
-    with undrawn():
+    with without_random_weights():
         model = build(card["timm"], **{part: card[part] for part in ("classes", "mean", "std") if part in card})
     model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return model.eval()

@@ -19,7 +19,7 @@ _DRAWS = frozenset(
 )
 
 
-class undrawn(TorchFunctionMode):
+class without_random_weights(TorchFunctionMode):
     """Inside the context, weights keep whatever their memory held; everything that is computed, such as tables, is made.
 
     Drawing random weights takes more than half of the time in which a model is built. Only for models of which every
