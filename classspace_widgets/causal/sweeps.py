@@ -316,10 +316,12 @@ def sweep_tokens(
         stream after block l (0: the embedding; at most L - 1) is that of the trace of another picture.
     tokens, blocks : sequence of int, optional
         By default all.
+    measure : str
+        As in `sweep_heads`.
     clean, corrupt : picture or Trace, optional
         Instead of ``image`` and ``mode``: the states of the clean picture are patched into the pass of the corrupt one, and
         ``restored`` of the result is the share of the difference that each brings back.
-    measure, progress, cancelled
+    progress, cancelled
         As in `sweep_heads`.
 
     Returns

@@ -151,7 +151,7 @@ def flow(
         again.
     classes : class, or K classes
         By index or name.
-    points : sequence of (block, stream), optional
+    points : sequence of pairs of block and stream, optional
         Points of the residual stream: ``(0, "residual")`` is the embedding, ``(l, "mid")`` after a block's attention,
         ``(l, "residual")`` after the block.  By default all of them.
     heads : bool

@@ -141,7 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
     if given.kept_apart:
         apart = subset(read(given.kept_apart), card["wordnet_ids"])
         card["kept_apart"] = measure(all_logits(model, apart), apart.labels)
-    save(model, card, given.out, "photos")  # type: ignore[arg-type]
+    save(model, card, given.out, "photos")
     print(json.dumps({name: card[name] for name in ("validation", "kept_apart") if name in card}, indent=1))
 
 
