@@ -42,6 +42,9 @@ class Decisions(ShareStudy):
     ----------
     k : int, optional
         Final classes whose order is followed; by default 5, or all where there are fewer.
+    pictures : int
+        Pictures with a row of their own in the table ``pictures``: so many of the first in the data, so that a run over
+        millions stays small.
     """
 
     name = "decisions"
@@ -52,11 +55,14 @@ class Decisions(ShareStudy):
         "Residual stream after each block. 'decided': share of tokens whose final class is first here and stays first. 'tau': "
         "Kendall's tau between the order of the k final classes here and their final order. 'entropy': of the softmax over "
         "classes, divided by log C. 'label': probability of the picture's label. 'reciprocal rank': of the label. Table "
-        "'pictures': one row for each picture, about its answer."
+        "'pictures': one row for each picture (of the first 10,000, unless asked for more), about its answer."
     )
 
-    def __init__(self, *, k: int | None = None, **options: Any) -> None:
+    def __init__(self, *, k: int | None = None, pictures: int = 10_000, **options: Any) -> None:
         super().__init__(**options)
+        if pictures < 0:
+            raise ValueError(f"pictures must be a number of rows, 0 or more, got {pictures}")
+        self.table_size = pictures
         if k is not None and k < 1:
             raise ValueError(f"k must be at least 1, got {k}")
         self.k = k
@@ -64,7 +70,7 @@ class Decisions(ShareStudy):
 
     def options(self) -> dict[str, Any]:
         """See `Study.options`."""
-        return {**super().options(), "k": self.k}
+        return {**super().options(), "k": self.k, "pictures": self.table_size}
 
     def rows(self, space: ClassSpace) -> list[dict[str, Any]]:
         """One row for each measure and block."""
@@ -105,7 +111,7 @@ class Decisions(ShareStudy):
         own = torch.stack([numbers[name] for name in BY_PICTURE], dim=1).cpu().numpy()
         own = np.round(own / GRAIN) * GRAIN
         rows = np.concatenate([batch.indices[:, None], batch.class_ids[:, None], own], axis=1)
-        self.picture_rows = _ordered(self.picture_rows, rows)
+        self.picture_rows = self._first(self.picture_rows, rows)
 
     def _counts(self) -> dict[str, Any]:
         return {**super()._counts(), "rows": self.picture_rows}
@@ -119,7 +125,7 @@ class Decisions(ShareStudy):
 
     def _merge_counts(self, first: dict[str, Any], second: dict[str, Any]) -> dict[str, Any]:
         sums = [{name: array for name, array in part.items() if name != "rows"} for part in (first, second)]
-        return {**super()._merge_counts(*sums), "rows": _ordered(first["rows"], second["rows"])}
+        return {**super()._merge_counts(*sums), "rows": self._first(first["rows"], second["rows"])}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """See `Study.tables`; ``pictures`` has a row for each picture."""
@@ -131,8 +137,7 @@ class Decisions(ShareStudy):
         table.insert(2, "label_name", np.asarray(self.class_names, dtype=object)[labels].astype(str))
         return {**super().tables(), "pictures": table}
 
-
-def _ordered(first: Floats, second: Floats) -> Floats:
-    """The pictures of both, by their position in the data."""
-    rows = np.concatenate([first, second])
-    return rows[np.argsort(rows[:, 0], kind="stable")]
+    def _first(self, some: Floats, others: Floats) -> Floats:
+        """The first pictures of both, by their position in the data."""
+        rows = np.concatenate([some, others])
+        return rows[np.argsort(rows[:, 0], kind="stable")[: self.table_size]]

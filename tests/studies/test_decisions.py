@@ -13,7 +13,7 @@ from tiny_models import tiny_vit
 from classspace_widgets import ClassSpace, metrics
 from classspace_widgets.plots import plot_result
 from classspace_widgets.scenes import ScenesDataset
-from classspace_widgets.studies import Decisions, run_study
+from classspace_widgets.studies import Decisions, Execution, run_study
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +70,13 @@ def test_the_figure_has_a_panel_for_each_measure(bundled):
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         Decisions(k=0)
+
+
+def test_the_table_of_pictures_has_a_limit_that_does_not_depend_on_the_order():
+    space, data = ClassSpace.bundled(), ScenesDataset(6, seed=4)
+    how = Execution(batch_size=2)
+    whole = run_study(space, data, Decisions(replicates=0), execution=how, progress=False)["decisions"]
+    some = run_study(space, data, Decisions(replicates=0, pictures=3), execution=how, progress=False)["decisions"]
+    assert some.tables["pictures"].equals(whole.tables["pictures"].head(3))
+    with pytest.raises(ValueError, match="pictures must be"):
+        Decisions(pictures=-1)
