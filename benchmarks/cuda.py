@@ -143,7 +143,17 @@ def worker(options: argparse.Namespace, names: list[str], ends: float) -> list[s
 
 def _one_process(sheet: Sheet, options: argparse.Namespace, names: list[str], ends: float) -> int:
     """Run steps in a new process; how many of them are over with."""
-    process = subprocess.Popen(worker(options, names, ends), stdout=subprocess.PIPE, text=True, start_new_session=True)
+    command = worker(options, names, ends)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        return _followed(sheet, process, names, ends)
+    finally:
+        if process.poll() is not None and process.stdout is not None:
+            process.stdout.close()  # One that cannot be killed is left alone.
+
+
+def _followed(sheet: Sheet, process: subprocess.Popen[str], names: list[str], ends: float) -> int:
+    """What a process says is written down until it ends, hangs or the time is over; how many steps are over with."""
     said: queue.Queue[str | None] = queue.Queue()
 
     def listen() -> None:
@@ -152,7 +162,8 @@ def _one_process(sheet: Sheet, options: argparse.Namespace, names: list[str], en
             said.put(line)
         said.put(None)
 
-    threading.Thread(target=listen, daemon=True).start()
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     limits = {step.name: step.limit for step in STEPS}
     begun, until = 0, time.monotonic() + STARTING
     while True:
@@ -160,6 +171,7 @@ def _one_process(sheet: Sheet, options: argparse.Namespace, names: list[str], en
             line = said.get(timeout=max(0.1, min(until, ends) - time.monotonic()))
         except queue.Empty:
             _end(process)
+            listener.join(5)
             what = names[begun - 1] if begun else "the start of the process"
             sheet.note(f"{what}: stopped, {'it hung' if time.monotonic() < ends else 'the time was over'}")
             return max(1, begun)

@@ -6,7 +6,7 @@
     [...explorer.querySelectorAll('button, input, select, [tabindex="0"]')]
       .filter((e) => e.checkVisibility({ visibilityProperty: true }))
       // Not the lists of what was found, whose entries are others.
-      .filter((e) => !e.closest(".csw-popup, .csw-status, .csw-outcome, .csw-steps, .csw-map-classes"))
+      .filter((e) => !e.closest(".csw-popup, .csw-status, .csw-outcome, .csw-steps, .csw-map-classes, .csw-list"))
       .map((e) => {
         const { x, y } = e.getBoundingClientRect();
         const { key, token } = e.dataset;

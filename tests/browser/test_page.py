@@ -244,7 +244,8 @@ def test_a_damaged_pinned_state_costs_a_message_and_nothing_else(trace, tmp_path
 
 def test_a_damaged_picture_costs_a_note_and_nothing_else(trace, tmp_path, offline):
     snapshot = trace.snapshot()
-    broken = replace(snapshot, arrays={**snapshot.arrays, "image": snapshot.arrays["image"][::-1]})
+    damaged = {name: snapshot.arrays[name][::-1] for name in ("image", "photo")}
+    broken = replace(snapshot, arrays={**snapshot.arrays, **damaged})
     out = export_html([Explorer(broken), Explorer(snapshot)], tmp_path / "page.html")
     watched = offline(out.path)
     page = watched.page

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -96,7 +98,7 @@ def test_a_backbone_says_what_it_needs(family):
         ClassSpace(original)
     # The line in the message, typed in.
     told = str(caught.value)
-    width = int(told.rpartition("[C, ")[2].rstrip("]"))
+    width = int(re.search(r"\[C, (\d+)\]", told).group(1))
     line = told[told.index("ClassSpace(model") :].partition(" with ")[0].replace("[...]", "['one', 'two']")
     names = {"ClassSpace": ClassSpace, "model": original}
     names |= dict.fromkeys(("embedding", "features"), torch.eye(2, width))

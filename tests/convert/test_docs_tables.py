@@ -51,8 +51,11 @@ def rows():
 
 
 AFTER = """
-Where the head is *none*, give a class embedding `[C, D]`; where it is a *projection* to what pictures share with text, the text
+Where the head is *none*, fit one with `ClassSpace.fit(model, "photos/")` or give a class embedding `[C, D]`; where it is a
+*projection* to what pictures share with text, name your classes in words, `ClassSpace.from_words(model, ["cat", "dog"])`, or give the text
 features of your classes `[C, D']`: the refusal has the line to type.
+
+Words need the text tower: `CLIP` and `CustomTextCLIP` of open_clip, `CLIPModel` and `SiglipModel` of transformers.
 
 - **Left out**, since class logits do not depend on them: the pooler (`tanh`) of `ViTModel` and `DeiTModel`, mask tokens, text towers.
 - **Of DeiT without its teacher's classifier** the distillation token is called register 1: nothing reads it at the end.

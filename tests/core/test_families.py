@@ -14,7 +14,7 @@ from torch.nn import functional
 from classspace_widgets import ClassSpace
 from classspace_widgets.metrics import contributions, direct_by_head, direct_by_source, output_contributions
 from classspace_widgets.models import UnsupportedModelError, adapt
-from classspace_widgets.models.refusals import EMBEDDING_REMEDY, REASONS, REMEDY
+from classspace_widgets.models.refusals import REASONS, REMEDY
 from core.families import POOLED, REFUSED, SUPPORTED, available, build, build_double, pixels
 
 TABLE = Path(__file__).parents[2] / "docs" / "supported_models.md"
@@ -184,13 +184,14 @@ def rows():
     yield ""
     yield "## Refused"
     yield ""
-    yield "With the reason; the last two kinds can be read through a class embedding of your own (`class_embedding=`)."
+    yield 'With the reason; the last two kinds can be given a classifier by `ClassSpace.fit(model, "photos/")`'
+    yield "([how](no_classifier.md)), or read through a class embedding of your own (`class_embedding=`)."
     yield ""
     for family, (name, options) in REFUSED.items():
         try:
             adapt(timm.create_model(name, **options))
         except UnsupportedModelError as error:
-            told = str(error).removesuffix(f"; {REMEDY}").removesuffix(f"; {EMBEDDING_REMEDY}")
+            told = str(error).removesuffix(f"; {REMEDY}").partition("; pass class_embedding=")[0]
             yield f"- **{family}**: {told}"
     yield ""
     listed = {type(timm.create_model(name, **options)).__name__ for name, options in REFUSED.values()}

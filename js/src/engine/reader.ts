@@ -48,6 +48,22 @@ export class Reader {
     return this.#scales;
   }
 
+  /** Lengths of the residual stream after every increment, [N, T']. */
+  norms(): Float32Array {
+    const { V, D } = this.#model;
+    const out = new Float32Array(this.#vectors.length * V);
+    const sum = new Float32Array(V * D);
+    this.#vectors.forEach((vectors, n) => {
+      add(sum, vectors);
+      for (let t = 0; t < V; t++) {
+        let squares = 0;
+        for (let d = 0; d < D; d++) squares += sum[t * D + d] ** 2;
+        out[n * V + t] = Math.sqrt(squares);
+      }
+    });
+    return out;
+  }
+
   /** Class logits of the answer, [C]. */
   output(): Float32Array {
     const { C, D, output, offset, folded, about } = this.#model;

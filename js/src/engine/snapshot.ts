@@ -49,6 +49,7 @@ export function capture(
     array("output_logits", logits, C),
     array("offset", model.offset, C),
     array("sigma", reader.sigma, S, V),
+    array("norms", reader.norms(), N, V),
     array("raw", reader.raw(kept), kept.length, N, V),
   ];
   if (picture.bytes) {
