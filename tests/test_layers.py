@@ -25,6 +25,7 @@ LAYERS = (
     "progress",
     "files",
     "validate",
+    "tensor_files",
     "state",
     "masks",
     "describe",

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.files import refusing, replacing
 from classspace_widgets.lens.fitted import FITTED, FittedLens
 from classspace_widgets.lens.lens import ClassLens
 from classspace_widgets.points import LAYOUTS, Points
+from classspace_widgets.tensor_files import header_of, read_tensor_file
 from classspace_widgets.validate import Fields
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FORMAT = "classspace lens"
 VERSION = 1
 _TEXTS = ("kind", "layout", "model_name", "fingerprint")
 _LISTS = ("classes", "class_names", "prefix")
@@ -54,31 +54,14 @@ def _contents(lens: FittedLens) -> tuple[dict[str, Tensor], dict[str, str]]:
         measure: [None if math.isnan(value) else value for value in values] for measure, values in lens.trust.items()
     }
     whole = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    return whole, {"format": FORMAT, "version": str(VERSION), "lens": json.dumps(meta)}
+    return whole, header_of("lens", VERSION, json.dumps(meta))
 
 
 def load_lens(path: str | PathLike[str]) -> FittedLens:
     """Read a lens that `save_lens` wrote; errors as in `FittedLens.load`."""
-    from safetensors import safe_open
-
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no lens at {path}")
-    with (
-        refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)),
-        safe_open(path, framework="pt", device="cpu") as file,
-    ):
-        header = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path.name} is not a fitted lens; expected a file that lens.save wrote")
-    version = header.get("version", "")
-    if version.isdecimal() and int(version) > VERSION:
-        raise ValueError(
-            f"{path.name} has lens version {version}, this package reads up to {VERSION}; update the package"
-        )
-    with refusing(ValueError, f"{path.name} is a damaged lens"):
-        return _lens(Fields(parsed(header["lens"].encode())), tensors)
+    meta, tensors = read_tensor_file(path, "lens", VERSION, kind="fitted lens", writer="lens.save")
+    with refusing(ValueError, f"{Path(path).name} is a damaged fitted lens"):
+        return _lens(meta, tensors)
 
 
 def _lens(meta: Fields, tensors: dict[str, Tensor]) -> FittedLens:

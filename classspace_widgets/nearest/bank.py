@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.files import refusing, replacing
+from classspace_widgets.tensor_files import header_of, read_tensor_file
 from classspace_widgets.validate import Fields, below, shaped
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from classspace_widgets.snapshot.container import Array
 
-FORMAT = "classspace state bank"
 VERSION = 1
 
 
@@ -125,10 +125,9 @@ class StateBank:
         from safetensors.numpy import save_file
 
         meta: dict[str, Any] = {name: getattr(self, name) for name in (*_LISTS, *_TEXTS)}
-        header = {"format": FORMAT, "version": str(VERSION), "bank": json.dumps(meta)}
         arrays = {name: np.ascontiguousarray(getattr(self, name)) for name in _ARRAYS}
         with replacing(path) as place:
-            save_file(arrays, place, metadata=header)
+            save_file(arrays, place, metadata=header_of("bank", VERSION, json.dumps(meta)))
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> StateBank:
@@ -147,26 +146,9 @@ class StateBank:
         FileNotFoundError, ValueError
             For a file that is not there, is damaged, is no bank, or is of a newer version.
         """
-        from safetensors import safe_open
-
-        path = Path(path)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no state bank at {path}")
-        with (
-            refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)),
-            safe_open(path, framework="np") as file,
-        ):
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-        if header.get("format") != FORMAT:
-            raise ValueError(f"{path.name} is not a state bank; expected a file that bank.save wrote")
-        version = header.get("version", "")
-        if version.isdecimal() and int(version) > VERSION:
-            raise ValueError(
-                f"{path.name} has bank version {version}, this package reads up to {VERSION}; update the package"
-            )
-        with refusing(ValueError, f"{path.name} is a damaged state bank"):
-            return _bank(Fields(parsed(header["bank"].encode())), arrays)
+        meta, arrays = read_tensor_file(path, "bank", VERSION, kind="state bank", writer="bank.save", framework="np")
+        with refusing(ValueError, f"{Path(path).name} is a damaged state bank"):
+            return _bank(meta, arrays)
 
 
 _ARRAYS = (

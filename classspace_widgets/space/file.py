@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.files import parsed, refusing, replacing
+from classspace_widgets.files import refusing, replacing
 from classspace_widgets.fitting.classifier import ClassifierFit
 from classspace_widgets.models.backbone import SOURCES, Backbone
 from classspace_widgets.models.fingerprint import model_fingerprint
@@ -16,6 +16,7 @@ from classspace_widgets.models.new_head import KINDS, install_head, own_kind
 from classspace_widgets.models.refusals import UnsupportedModelError
 from classspace_widgets.space.fitting import own_model
 from classspace_widgets.space.space import ClassSpace
+from classspace_widgets.tensor_files import header_of, read_tensor_file
 from classspace_widgets.validate import Fields
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-FORMAT = "classspace space"
 VERSION = 1
 DTYPES = {
     str(dtype).removeprefix("torch."): dtype for dtype in (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -63,7 +63,7 @@ def save_space(space: ClassSpace, path: str | PathLike[str]) -> None:
     if space.fitted is not None:
         fit = space.fitted
         meta["fitted"] = {name: getattr(fit, name) for name in ("penalty", "accuracy", "n_pictures", "folds")}
-    header = {"format": FORMAT, "version": str(VERSION), "space": json.dumps(meta)}
+    header = header_of("space", VERSION, json.dumps(meta))
     with replacing(path) as place:
         save_file({"embedding": embedding, "bias": bias.detach().cpu().contiguous().clone()}, place, metadata=header)
 
@@ -77,7 +77,7 @@ def load_space(
 ) -> ClassSpace:
     """Read a space from a file and a backbone: see `ClassSpace.load`."""
     path = Path(path).expanduser()
-    meta, tensors = _read(path)
+    meta, tensors = read_tensor_file(path, "space", VERSION, kind="class space", writer="space.save")
     with refusing(ValueError, f"{path.name} is a damaged class space"):
         record, embedding, bias = _checked(meta, tensors)
     try:
@@ -118,26 +118,6 @@ def load_space(
     if meta.has("fitted"):
         space.fitted = _fit(meta, embedding, bias)
     return space
-
-
-def _read(path: Path) -> tuple[Fields, dict[str, Tensor]]:
-    from safetensors import safe_open
-
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no class space at {path}")
-    with (
-        refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)),
-        safe_open(path, framework="pt", device="cpu") as file,
-    ):
-        header = file.metadata() or {}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    if header.get("format") != FORMAT:
-        raise ValueError(f"{path.name} is not a class space; expected a file that space.save wrote")
-    version = header.get("version", "")
-    if version.isdecimal() and int(version) > VERSION:
-        raise ValueError(f"{path.name} has version {version}, this package reads up to {VERSION}; update the package")
-    with refusing(ValueError, f"{path.name} is a damaged class space"):
-        return Fields(parsed(header["space"].encode())), tensors
 
 
 def _checked(meta: Fields, tensors: dict[str, Tensor]) -> tuple[Backbone, Tensor, Tensor]:

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from classspace_widgets.files import is_text, parsed, refusing, replacing
+from classspace_widgets.files import is_text, refusing, replacing
 from classspace_widgets.lens import ClassLens
 from classspace_widgets.lens.readout import LINEAR_POOLINGS
 from classspace_widgets.points import LAYOUTS, Points
+from classspace_widgets.tensor_files import header_of, read_tensor_file
 from classspace_widgets.trace import Trace
 from classspace_widgets.trace.hooks import KEPT_BY_BLOCK
 from classspace_widgets.validate import Fields
@@ -57,7 +58,7 @@ def save_trace(trace: Trace, path: str | PathLike[str]) -> None:
     tensors |= {"lens.folded": trace.lens.folded, "lens.offset": trace.lens.offset}
     if trace.second_lens is not None:
         tensors |= {"second.folded": trace.second_lens.folded, "second.offset": trace.second_lens.offset}
-    header = {"format": "classspace trace", "version": str(VERSION), "trace": json.dumps(meta)}
+    header = header_of("trace", VERSION, json.dumps(meta))
     # Tensors that share storage, as views of one buffer do, are refused by safetensors: every one is written whole.
     whole = {name: tensor.detach().contiguous().clone() for name, tensor in tensors.items()}
     with replacing(path) as place:
@@ -85,33 +86,10 @@ def load_trace(path: str | PathLike[str], *, device: str = "cpu", space: Space |
     FileNotFoundError, ValueError
         For a file that is not there, is damaged, is not a trace, or is of a newer version.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no trace at {path}")
-    with refusing(ValueError, f"{path.name} is not a complete safetensors file", unchanged=(OSError,)):
-        header, tensors = _header_and_tensors(path)
+    fields, tensors = read_tensor_file(path, "trace", VERSION, kind="trace", writer="Trace.save")
     tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
-    if header.get("format") != "classspace trace":
-        raise ValueError(f"{path.name} is not a trace; expected a file that Trace.save wrote")
-    version = header.get("version", "")
-    if version.isdecimal() and int(version) > VERSION:
-        raise ValueError(
-            f"{path.name} has trace version {version}, this package reads up to {VERSION}; update the package"
-        )
-    with refusing(ValueError, f"{path.name} is a damaged trace"):
-        return _trace(Fields(parsed(header["trace"].encode())), tensors, space)
-
-
-def _header_and_tensors(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    from safetensors import safe_open
-    from safetensors.torch import load
-
-    if is_text(path):
-        with safe_open(path, framework="pt", device="cpu") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
-    data = path.read_bytes()
-    header = parsed(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return header.get("__metadata__", {}), load(data)
+    with refusing(ValueError, f"{Path(path).name} is a damaged trace"):
+        return _trace(fields, tensors, space)
 
 
 def _trace(fields: Fields, tensors: dict[str, Tensor], space: Space | None) -> Trace:

@@ -145,7 +145,7 @@ def test_files_keep_a_lens(tmp_path):
     for point in lens.points:
         read, again = (one.logits(vectors, point, list(range(19))) for one in (lens, back))
         assert torch.equal(read.nan_to_num(), again.nan_to_num())
-    with pytest.raises(FileNotFoundError, match="no lens"):
+    with pytest.raises(FileNotFoundError, match="there is no fitted lens at"):
         FittedLens.load(tmp_path / "none.safetensors")
     (tmp_path / "cut").write_bytes((tmp_path / "lens.safetensors").read_bytes()[:-9])
     with pytest.raises(ValueError, match="not a complete safetensors file"):

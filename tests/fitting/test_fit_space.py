@@ -301,7 +301,7 @@ def _meta(path, **changes):
     ("changes", "words"),
     [
         ({"format": "classspace lens"}, "is not a class space; expected a file that space.save wrote"),
-        ({"version": "2"}, "has version 2, this package reads up to 1"),
+        ({"version": "2"}, "has space version 2, this package reads up to 1"),
         ({"class_names": ["cat"]}, "is a damaged class space .its embedding .* are not those of 1 classes"),
         ({"class_names": 3}, "class_names must be a list"),
         ({"features": "nose"}, "features must be one of token"),
