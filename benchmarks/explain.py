@@ -55,10 +55,11 @@ def ratios(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, ob
     return found
 
 
-def main() -> None:
+def measured_options(repeats: int) -> argparse.Namespace:
+    """Batches and repeats as the command line has them; threads, clock and seed are set."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, one thread")
     options = parser.parse_args()
@@ -67,6 +68,11 @@ def main() -> None:
         options.threads = 1
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    return options
+
+
+def main() -> None:
+    options = measured_options(15)
     space = ClassSpace(timm.create_model("vit_base_patch32_224", pretrained=False), device="auto")
     if torch.cuda.is_available():
         space = ClassSpace(space.model, device="cuda")

@@ -6,30 +6,18 @@ interleaved repeats.  The flow is over all points of the residual stream; with a
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
 from collections.abc import Callable
 
 import timm
 import torch
-from explain import ratios, set_clock
+from explain import measured_options, ratios
 
 from classspace_widgets import ClassSpace, metrics
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9)
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--clock", choices=("wall", "cpu"), default="wall", help="cpu: for a busy machine, one thread")
-    options = parser.parse_args()
-    if options.clock == "cpu":
-        set_clock(time.process_time)
-        options.threads = 1
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
+    options = measured_options(9)
     space = ClassSpace(timm.create_model("vit_base_patch16_224", pretrained=False), device="auto")
     if torch.cuda.is_available():
         space = ClassSpace(space.model, device="cuda")

@@ -197,6 +197,7 @@ class Preprocessing:
         """
         self.for_picture()
         picture, name = read_picture(source)
+        picture.info.clear()  # EXIF and the like: it is kept for display, not for what a camera wrote into it.
         part, place = (picture, WHOLE) if crop is None else cut(picture, crop)
         how = self if crop is None else self._of_parts()
         tensor: Tensor = how.transform(how.of_channels(part))

@@ -109,7 +109,12 @@ def test_the_photograph_travels_without_its_metadata():
     exif.get_ifd(0x8825)[1] = "N"
     ramps(300, 200).save(file, "JPEG", exif=exif, comment=b"SECRET COMMENT")
     assert b"SECRET" in file.getvalue()
-    snapshot = space.trace(file.getvalue()).snapshot(title="holiday.jpg")
+    trace = space.trace(file.getvalue())
+    assert trace.photographs[0].picture.info == {}
+    given = Image.open(io.BytesIO(file.getvalue()))
+    space.trace(given)
+    assert "exif" in given.info  # the caller's own is left as it was
+    snapshot = trace.snapshot(title="holiday.jpg")
     photo = snapshot.meta["image"]["photo"]
     assert photo["crop"] == pytest.approx([1 / 6, 0, 5 / 6, 1], abs=0.02)
     data = snapshot.arrays["photo"].tobytes()
