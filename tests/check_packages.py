@@ -11,6 +11,8 @@ WHEEL = (
     "classspace_widgets/__init__.py",
     "classspace_widgets/py.typed",
     "classspace_widgets/demo.ipynb",
+    "classspace_widgets/images/photographs/espresso.jpg",
+    "classspace_widgets/images/photographs/README.md",
     "classspace_widgets/static/widget.js",
     "classspace_widgets/static/view.js",
     "classspace_widgets/static/memories.js",
