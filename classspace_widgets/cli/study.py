@@ -20,7 +20,7 @@ examples:
 
 data:
   a folder of pictures, <class>/<picture>, with masks where there are: photo_mask.png beside it, or masks/photo.png;
-  a folder in the layout of ImageNet-S, Pascal VOC or COCO (with masks);
+  a folder in the layout of ImageNet-S, Pascal VOC or COCO (with masks), or class folders with a table boxes.csv;
   an .npz file with images [N, height, width, 3] uint8, labels [N] and perhaps masks [N, height, width], class_names [C];
   hf:NAME or hf:NAME:SPLIT, a Hugging Face data set; scenes or scenes:N or scenes:N:SEED, drawn scenes with masks
 """

@@ -20,7 +20,7 @@ from classspace_widgets.pictures import shown_name
 class OutlinedPictures:
     """Picture files whose objects are given by outlines.
 
-    Made by `coco`.
+    Made by `coco` and `box_folder`.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class OutlinedPictures:
     class_names : tuple of str
     outlines : sequence of list
         Of each picture: pairs of an outline as COCO has it (polygons, or run lengths) and what its pixels become, 1 for
-        the object, 255 for pixels to ignore.
+        the object, 255 for pixels to ignore. A picture without one has no mask.
     name : str
     """
 
@@ -43,8 +43,10 @@ class OutlinedPictures:
         return len(self.paths)
 
     def __getitem__(self, index: int) -> tuple[Any, int, Any]:
-        """Image, label and mask."""
-        picture = read_picture(self.paths[index], upright=False)[0]
+        """Image, label and mask (None if there is none)."""
+        picture = read_picture(self.paths[index], upright=not self.outlines[index])[0]
+        if not self.outlines[index]:
+            return picture, self.labels[index], None
         mask = np.zeros((picture.height, picture.width), np.uint8)
         # Pixels to ignore first: the object itself wins.
         for outline, value in sorted(self.outlines[index], key=lambda pair: -pair[1]):

@@ -426,7 +426,8 @@ def as_dataset(source: Any) -> Any:
     """Make a data set of anything that a study accepts: a path, a Hugging Face data set, items (image, label[, mask]).
 
     A path with ``<split>-segmentation`` folders is read as ImageNet-S, one with ``JPEGImages`` and ``SegmentationClass`` as Pascal
-    VOC, one with ``annotations/instances_<split>.json`` as COCO, any other path as an image folder.
+    VOC, one with ``annotations/instances_<split>.json`` as COCO, one with ``boxes.csv`` as class folders with boxes (`box_folder`), any
+    other path as an image folder.
 
     Parameters
     ----------
@@ -459,9 +460,12 @@ def as_dataset(source: Any) -> Any:
             from classspace_widgets.data.voc import voc
 
             return voc(root)
+        from classspace_widgets.data.boxes import BOXES, box_folder
         from classspace_widgets.data.coco import annotation_file, coco
 
-        return coco(root) if annotation_file(root) is not None else image_folder(root)
+        if annotation_file(root) is not None:
+            return coco(root)
+        return box_folder(root) if (root / BOXES).is_file() else image_folder(root)
     if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")):
         raise TypeError(
             f"a data set needs a length, and items (image, label[, mask]) by number; got {type(source).__name__}; "

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from classspace_widgets.data import DatasetError, coco, image_folder, voc
+from classspace_widgets.data import DatasetError, box_folder, coco, image_folder, voc
 from classspace_widgets.data.coco import inside
 from classspace_widgets.data.sets import as_dataset
 
@@ -226,3 +226,49 @@ def test_outlines_of_another_size():
         inside({"counts": [5], "size": [2, 3]}, 2, 3)
     with pytest.raises(DatasetError, match="no annotations of COCO"):
         coco("/tmp", annotations="/no/file.json")
+
+
+def boxes(root, *rows, header="file,wnid,left,top,right,bottom"):
+    (root / "boxes.csv").write_text("\n".join([header, *rows]) + "\n")
+    return root
+
+
+def test_boxes_are_masks(tmp_path):
+    for name in ("cat/1.png", "cat/2.png", "dog/1.png"):
+        picture(tmp_path / name, size=(6, 4))
+    boxes(tmp_path, "cat/1.png,n1,1,0,3,2", "dog/1.png,n2,0,0,0,0", "dog/1.png,n2,5,3,5,3")
+    data = as_dataset(tmp_path)
+    assert data.class_names == ("cat", "dog")
+    expected = np.zeros((4, 6), np.uint8)
+    expected[0:3, 1:4] = 1
+    np.testing.assert_array_equal(data[0][2], expected)
+    assert data[1][2] is None, "not in the table"
+    assert np.argwhere(data[2][2]).tolist() == [[0, 0], [3, 5]], "two boxes"
+    some = box_folder(tmp_path, classes=["dog"])
+    assert (len(some), some.class_names, list(some.labels)) == (1, ("dog",), [0])
+
+
+@pytest.mark.parametrize(
+    ("row", "header", "message"),
+    [
+        (
+            "cat/1.png,3,0,1,2",
+            "file,left,top,right,bottom",
+            "line 2: a box needs whole numbers.*left=3, top=0, right=1",
+        ),
+        ("cat/1.png,a,0,1,2", "file,left,top,right,bottom", "left=a"),
+        ("cat/1.png,3,0", "file,left,top", "must have the columns file, left, top, right, bottom; got file, left, top"),
+    ],
+)
+def test_tables_that_hold_no_boxes_are_refused(row, header, message, tmp_path):
+    picture(tmp_path / "cat/1.png")
+    with pytest.raises(DatasetError, match=message):
+        as_dataset(boxes(tmp_path, row, header=header))
+
+
+def test_boxes_of_other_classes_or_files_are_refused(tmp_path):
+    picture(tmp_path / "cat/1.png")
+    with pytest.raises(DatasetError, match=r"there is no table of boxes .*boxes\.csv; pass boxes="):
+        box_folder(tmp_path)
+    with pytest.raises(DatasetError, match="no folder with pictures called 'cow'"):
+        box_folder(boxes(tmp_path), classes=["cow"])
