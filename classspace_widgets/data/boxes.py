@@ -66,6 +66,8 @@ def box_folder(
         raise DatasetError(f"{root} has no folder with pictures called {missing[0]!r}")
     wanted = {name: number for number, name in enumerate(names)}
     chosen = [i for i, label in enumerate(found.labels) if found.class_names[label] in wanted]
+    if not chosen:
+        raise DatasetError("classes is empty: name the folders to read, or leave it out for all")
     paths = [found.paths[i] for i in chosen]
     return OutlinedPictures(
         paths,

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WEIGHTS = Path(__file__).parent / "weights"
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+CONFIGURED = ("classes", "mean", "std", "wordnet_ids")
+"""What of a card goes into the model's configuration."""
 
 
 def build(
@@ -27,8 +29,9 @@ def build(
     classes: Sequence[str] = CLASSES,
     mean: Sequence[float] = MEAN,
     std: Sequence[float] = STD,
+    wordnet_ids: Sequence[str] = (),
 ) -> VisionTransformer:
-    """A timm vision transformer with random weights, and what preprocessing needs to know."""
+    """A timm vision transformer with random weights, and what preprocessing and data sets need to know."""
     from timm.models.vision_transformer import VisionTransformer
 
     model = VisionTransformer(num_classes=len(classes), **arguments)
@@ -36,6 +39,7 @@ def build(
     config = {
         "architecture": "vision_transformer_bundled",
         "label_names": list(classes),
+        "wordnet_ids": list(wordnet_ids),
         "num_classes": len(classes),
         "input_size": (3, size, size),
         "fixed_input_size": True,
@@ -137,7 +141,7 @@ def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionT
     card = read_card(variant, folder)
     data = _checked(folder / f"{variant}.safetensors", card["sha256"])
     with without_random_weights():
-        model = build(card["timm"], **{part: card[part] for part in ("classes", "mean", "std") if part in card})
+        model = build(card["timm"], **{part: card[part] for part in CONFIGURED if part in card})
     model.load_state_dict({name: tensor.float() for name, tensor in load(data).items()})
     return model.eval()
 

@@ -62,6 +62,9 @@ def given_names(names: Iterable[Any], count: int) -> tuple[str, ...]:
 
 def wordnet_ids(model: nn.Module, names: Sequence[str]) -> tuple[str, ...]:
     """WordNet ids of the classes (``"n01443537"``), which ImageNet's folders are called by; empty for other classes."""
+    config: dict[str, Any] = getattr(unwrapped(model), "pretrained_cfg", None) or {}
+    if config.get("wordnet_ids") and tuple(config["label_names"]) == tuple(names):
+        return tuple(config["wordnet_ids"])
     info = _imagenet(unwrapped(model), len(names))
     known = _names_in(info)
     return tuple(info.label_names()) if known and distinct(known) == tuple(names) else ()

@@ -85,6 +85,7 @@ def test_what_is_shipped_reads_the_classes_as_the_trained_model_does(tmp_path, m
     assert torch.equal(ship.all_logits(loaded, data), ship.all_logits(model, data))
     space = ClassSpace(loaded, name="bundled/photos")
     assert list(space.class_names) == card["classes"]
+    assert list(space.wordnet_ids) == card["wordnet_ids"]
     # Its own preprocessing gives the pixels that it was trained on.
     picture = data.pixels[0].transpose(1, 2, 0)
     torch.testing.assert_close(space.trace(picture).output[0], ship.all_logits(model, data)[0], atol=1e-4, rtol=1e-4)

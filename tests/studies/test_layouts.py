@@ -272,3 +272,5 @@ def test_boxes_of_other_classes_or_files_are_refused(tmp_path):
         box_folder(tmp_path)
     with pytest.raises(DatasetError, match="no folder with pictures called 'cow'"):
         box_folder(boxes(tmp_path), classes=["cow"])
+    with pytest.raises(DatasetError, match="classes is empty"):
+        box_folder(tmp_path, classes=())
