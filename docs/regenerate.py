@@ -5,19 +5,23 @@
 3. ``study``: every study of the bundled models on held-out scenes, docs/study.md and its report in docs/reports.
 4. ``lenses``: the paper's comparison of places under each lens, a section of docs/study.md.
 5. ``evidence``: token importance put to the test, docs/evidence.md and its report in docs/reports.
+6. ``photos``: the studies of the photo model, docs/photos.md; only with ``--data FOLDER``, see docs/photos.py.
 
 Give names to make only some of them.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
+
+from photos import write
+from tables import best, curve_rows, findings_table, place_rows, scores_table, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "demo.ipynb"
@@ -186,9 +190,9 @@ def study() -> None:
                     else "; " + "; ".join(f"**not:** {f.claim[0].lower()}{f.claim[1:]}" for f in missed) + "."
                 )
                 + "\n\n"
-                + _findings_table(held)
+                + findings_table(held)
             )
-            rows.append(_curve_rows(results, name))
+            rows.append(curve_rows(results, name))
     intro = """# A study of the bundled models
 
 Every measurement of the paper, over held-out scenes with 0 to 2 smaller objects, with 95 % bootstrap intervals over pictures
@@ -214,24 +218,6 @@ Made by `python docs/regenerate.py study`, which calls `classspace study` and `c
     )
     text = "\n\n".join([intro, *sections, curves])
     _write_study(re.sub(r"\n{3,}", "\n\n", text), _lens_section())
-
-
-def _findings_table(found) -> str:  # type: ignore[no-untyped-def]
-    lines = [f"| {'holds' if f.holds else '**does not hold**'} | {f.claim} | {f.evidence} |" for f in found]
-    return "\n".join(["| | finding | numbers |", "|---|---|---|", *lines]) + "\n"
-
-
-def _curve_rows(results, name) -> str:  # type: ignore[no-untyped-def]
-    table = results["identifiability"].where(stream="residual", outcome="all", tokens=["class", "context"])
-    shown = table.pivot_table(index="block", columns=["weights", "tokens"], values="value")
-    columns = [("trained", "class"), ("trained", "context"), ("random", "class"), ("random", "context")]
-    head = (
-        f"| {name}: block | object | context | object, random twins | context, random twins |\n|---|---|---|---|---|\n"
-    )
-    lines = [
-        f"| {block} | " + " | ".join(f"{shown.loc[block, c]:.3f}" for c in columns) + " |" for block in shown.index
-    ]
-    return head + "\n".join(lines) + "\n\n"
 
 
 LENSES_FROM = "## The object under each lens"
@@ -270,7 +256,7 @@ def lenses() -> None:
             )
             result = found["place_difference"]
             tables = {"trained": result.tables["by_picture"], "twins": result.tables["twins"]}
-            rows += _place_rows(kind, tables)
+            rows += place_rows(kind, tables)
             print(f"{name}, {kind}: {time.monotonic() - began:.0f} s")
         head = "| " + name + ": lens | block | object | context | difference | p | twins |"
         parts.append("\n".join([head, "|---|---|---|---|---|---|---|", *rows]))
@@ -289,21 +275,6 @@ each with lenses of its own, fitted on {LENS_SCENES["jacobian"]} (Jacobian) and 
 Made by `python docs/regenerate.py lenses`.
 
 """
-
-
-def _place_rows(kind, tables):  # type: ignore[no-untyped-def]
-    """A line for each block that is shown."""
-    own = tables["trained"].query("weights == 'trained' and stream == 'residual'").set_index("block")
-    random = tables["twins"].query("stream == 'residual'").groupby("block")["value"].agg(["min", "max"])
-    lines = []
-    for block, row in own.iterrows():
-        p = f"<= {row['p_least']:.2g}" if row["p_pictures"] <= row["p_least"] else f"{row['p_pictures']:.2g}"
-        twins = f"{random.loc[block, 'min']:.3f} to {random.loc[block, 'max']:.3f}" if block in random.index else ""
-        lines.append(
-            f"| {kind} | {block} | {row['class']:.3f} | {row['context']:.3f} | {row['value']:+.3f} "
-            f"[{row['low']:+.3f}, {row['high']:+.3f}] | {p} | {twins} |"
-        )
-    return lines
 
 
 def _study_before_lenses() -> str:
@@ -373,9 +344,9 @@ def evidence() -> None:
         )
         parts.append(
             f"## `ClassSpace.bundled({name!r})`\n\n"
-            + _scores_table(result)
+            + scores_table(result)
             + notes
-            + f"\n{_verdict(findings(tested))}{_best(result)}\n\nLinear probes (ridge, 10 pictures a class, one for every token) "
+            + f"\n{verdict(findings(tested))}{best(result)}\n\nLinear probes (ridge, 10 pictures a class, one for every token) "
             f"and the lens, top-1 of image tokens: {readings}.\n"
         )
         if name == "default":
@@ -400,56 +371,24 @@ the numbers.
     (ROOT / "docs" / "evidence.md").write_text("\n".join([intro, *parts]).rstrip() + "\n", encoding="utf-8")
 
 
-def _verdict(found) -> str:  # type: ignore[no-untyped-def]
-    """The methods that each gradient beats, and those that it does not."""
-    sentences = []
-    for gradient in dict.fromkeys(f.claim.split(" beats ")[0] for f in found):
-        own = [f for f in found if f.claim.startswith(f"{gradient} beats ")]
-        ahead, behind = ("; ".join(_versus(f) for f in own if f.holds is held) or "none" for held in (True, False))
-        won = sum(f.holds for f in own)
-        sentences.append(
-            f"{gradient} is ahead in {won} of {len(own)} comparisons: {ahead}. It is not ahead of: {behind}."
-        )
-    return "\n\n".join(sentences) + "\n\n"
+def photos() -> None:
+    """The paper on photographs: docs/photos.md."""
+    if given.data is None:
+        print("photos: left out, because it needs --data FOLDER with labelled photographs and their boxes")
+        return
+    write(given.data, given.work, ROOT / "docs" / "photos.md")
 
 
-def _versus(finding) -> str:  # type: ignore[no-untyped-def]
-    return finding.claim.split(" beats ")[1].removesuffix(" perturbation test").replace(" in the ", ", ")
-
-
-def _best(result) -> str:  # type: ignore[no-untyped-def]
-    rows = result.where(outcome="all", weights="trained")
-    best_of = []
-    for measure, high in (
-        ("negative accuracy area", True), ("positive accuracy area", False), ("average_precision", True), ("pointing_game", True),
-    ):  # fmt: skip
-        of = rows[rows["measure"] == measure].set_index("method")["value"]
-        best = of.idxmax() if high else of.idxmin()
-        best_of.append(f"{measure.replace('_', ' ')}: {best} ({of[best]:.3f})")
-    return "Best by value: " + "; ".join(best_of) + "."
-
-
-def _scores_table(result) -> str:  # type: ignore[no-untyped-def]
-    rows = result.where(outcome="all", weights="trained")
-    rows = rows[~rows["measure"].str.contains("probability")]
-    measures = list(dict.fromkeys(rows["measure"]))
-    lines = [
-        "| method | " + " | ".join(m.replace("_", " ") for m in measures) + " |",
-        "|---" * (len(measures) + 1) + "|",
-    ]
-    for method in dict.fromkeys(rows["method"]):
-        own = rows[rows["method"] == method].set_index("measure")
-        cells = [f"{r.value:.3f} [{r.low:.3f}, {r.high:.3f}]" for r in (own.loc[m] for m in measures)]
-        lines.append(f"| {method} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-PARTS = {"demo": demo, "pictures": pictures, "study": study, "lenses": lenses, "evidence": evidence}
+PARTS = {"demo": demo, "pictures": pictures, "study": study, "lenses": lenses, "evidence": evidence, "photos": photos}
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or list(PARTS)
-    unknown = [name for name in chosen if name not in PARTS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join(PARTS)}; by default all")
+    parser.add_argument("--data", type=Path, help="for photos: class folders with boxes.csv")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "photos", help="for photos: where runs are kept")
+    given = parser.parse_args()
+    unknown = [name for name in given.parts if name not in PARTS]
     if unknown:
-        raise SystemExit(f"unknown: {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
-    for name in chosen:
+        parser.error(f"unknown: {', '.join(unknown)}; the parts are {', '.join(PARTS)}")
+    for name in given.parts or PARTS:
         PARTS[name]()
