@@ -2,9 +2,11 @@
 import { readFileSync } from "node:fs";
 import { gzipSync } from "node:zlib";
 
-/** What is loaded together, and its limit: the views of a session (also in a page), and what stands for itself. */
+/** What is loaded together, and its limit: the views of a session (also in a page), what they load later, and what stands for itself. */
 const LIMITS = [
   [["widget.js", "view.js"], 60_000],
+  [["page.js"], 4_000],
+  [["actions.js"], 15_000],
   [["memories.js"], 20_000],
   [["engine.js"], 15_000],
 ];

@@ -15,6 +15,8 @@ WHEEL = (
     "classspace_widgets/images/photographs/README.md",
     "classspace_widgets/static/widget.js",
     "classspace_widgets/static/view.js",
+    "classspace_widgets/static/page.js",
+    "classspace_widgets/static/actions.js",
     "classspace_widgets/static/memories.js",
     "classspace_widgets/static/LICENSES.txt",
 )

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from classspace_widgets.export.page import Mount
 
 STATIC = Path(__file__).resolve().parents[1] / "static"
 
@@ -32,6 +38,29 @@ def script_text(name: str) -> str:
 def runtime() -> str:
     """The module that draws every view, in notebooks and in pages."""
     return script_text("widget.js")
+
+
+LATER = ("page", "actions")
+"""Scripts that the runtime loads when it needs them: from the page that it stands in, or from the kernel."""
+
+
+def later(name: str) -> str:
+    """The text of a script that the runtime loads when it needs it.
+
+    Raises
+    ------
+    ValueError
+        For another name than those of `LATER`.
+    """
+    if name not in LATER:
+        raise ValueError(f"unknown script {name[:60]!r}; expected one of {', '.join(LATER)}")
+    return script_text(f"{name}.js")
+
+
+def later_in_page(mounts: Iterable[Mount]) -> dict[str, str]:
+    """The scripts that the views of a page may need, by name."""
+    acts = any(mount.pinned or mount.model for mount in mounts)
+    return {name: later(name) for name in LATER if name != "actions" or acts}
 
 
 def engine() -> str:

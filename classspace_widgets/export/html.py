@@ -207,6 +207,7 @@ def export_html(
                 [text, *parts] if text else parts,
                 title=title or page_title(snapshots),
                 script=front_end.runtime(),
+                later=front_end.later_in_page(mounts),
                 engine=front_end.engine() if models else "",
                 theme=theme,
                 footer=footer,
@@ -251,7 +252,8 @@ def _fitting(
         Forecast.of(mount.snapshot, numbers(mount.snapshot, classes), payload, copies=1 + len({**mount.pins, **pins}))
         for mount in owners.values()
     ]
-    base = page_size() + sum(still_size(mount.snapshot) for mount in views)
+    pinned = bool(pins) or any(mount.pins or mount.pinned for mount in views)
+    base = page_size(pinned=pinned) + sum(still_size(mount.snapshot) for mount in views)
     total = base + sum(view.nbytes for view in forecasts)
     if total <= payload.max_bytes:
         return {}

@@ -66,6 +66,9 @@ class Figure:
     library: tuple[str, ...]
 
 
+LATER_TYPE = "application/x-classspace-script"
+"""Type of a script that the front end runs when it needs it (``js/src/core/scripts.ts``)."""
+
 STYLE = """
 :root { color-scheme: light dark; --page: #fff; --ink: #1a1d21; --quiet: #626a73; --rule: #dfe3e8; --link: #1a5fb4; }
 @media screen and (prefers-color-scheme: dark) { :root:not([data-theme=light]) { --page: #14171a; --ink: #e6e9ec; --quiet: #98a1ab;
@@ -99,6 +102,7 @@ def render(
     *,
     title: str,
     script: str,
+    later: Mapping[str, str],
     engine: str = "",
     theme: str = "auto",
     footer: str = "",
@@ -112,6 +116,8 @@ def render(
     title : str
     script : str
         The front end (``static/widget.js``), a module that mounts the views when it stands in a page.
+    later : mapping of str to str
+        Scripts that the front end loads when it needs them, by name: they stand in the page as text that does not run.
     engine : str
         What runs the model (``static/engine.js``), for a page whose views carry one.
     theme : str
@@ -127,8 +133,9 @@ def render(
     modules = [script] if blocks.texts else []
     live = any(mount.model for mount in _mounts(items))
     scripts = [engine] if live else []
+    waiting = later if modules else {}
     plain = [*([UNPACK] if figures else []), *scripts, *modules]
-    for text in plain:
+    for text in (*plain, *waiting.values()):
         if "</script" in text.lower():
             raise ValueError("a script of the page holds '</script', which would end it early")
     chosen = "" if theme == "auto" else f' data-theme="{html.escape(theme)}"'
@@ -138,7 +145,7 @@ def render(
             f'<html lang="en"{chosen}>',
             "<head>",
             '<meta charset="utf-8">',
-            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy([*figures, *plain], workers=live))}">',
+            f'<meta http-equiv="Content-Security-Policy" content="{html.escape(policy([*figures, *plain, *waiting.values()], workers=live))}">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             '<meta name="generator" content="classspace-widgets">',
             f"<title>{html.escape(title)}</title>",
@@ -152,6 +159,7 @@ def render(
             *blocks.texts,
             packed_scripts(figures) if figures else "",
             *(f"<script>{text}</script>" for text in scripts),
+            *(f'<script type="{LATER_TYPE}" data-name="{name}">{text}</script>' for name, text in waiting.items()),
             *(f'<script type="module">{text}</script>' for text in modules),
             "</body>",
             "</html>",

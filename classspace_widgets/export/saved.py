@@ -104,7 +104,12 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
         hint = "A still picture: run the cell, or trust this notebook, for the working view."
         parts |= {
-            "page": render([mount], title=page_title([mount.snapshot]), script=front_end.runtime()),
+            "page": render(
+                [mount],
+                title=page_title([mount.snapshot]),
+                script=front_end.runtime(),
+                later=front_end.later_in_page([mount]),
+            ),
             "title": mount.view,
             "height": 980 if mount.view == "Explorer" else 460,
         }

@@ -88,7 +88,8 @@ def estimate_bytes(snapshots: Sequence[Snapshot]) -> int:
     >>> estimate_bytes([snapshot]) < 1_000_000
     True
     """
-    return round(page_size() + sum(snapshot_size(s) + still_size(s) for s in snapshots))
+    pinned = any(s.meta.get("intervention") for s in snapshots)
+    return round(page_size(pinned=pinned) + sum(snapshot_size(s) + still_size(s) for s in snapshots))
 
 
 def models_size(containers: Collection[bytes]) -> int:
@@ -96,12 +97,13 @@ def models_size(containers: Collection[bytes]) -> int:
     if not containers:
         return 0
     weights = sum(packed_size(array) for container in containers for array in unpack(container)[1].values())
-    return round(weights) + len(front_end.engine())
+    return round(weights) + len(front_end.engine()) + len(front_end.later("actions"))
 
 
-def page_size() -> int:
-    """Bytes of a page without its views."""
-    return len(front_end.runtime()) + len(STYLE) + FRAME
+def page_size(*, pinned: bool = False) -> int:
+    """Bytes of a page without its views; with ``pinned``, of one that has intervened passes."""
+    scripts = [front_end.runtime(), front_end.later("page"), *([front_end.later("actions")] if pinned else [])]
+    return sum(map(len, scripts)) + len(STYLE) + FRAME
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import signal
 import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
+from classspace_widgets.export.front_end import later
 from classspace_widgets.progress import quiet
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 MAX_REQUESTS = 1000
 """Requests that may wait for their answers at once: views send a few for every click, so more come from a loop gone wild."""
+SCRIPT = "script "
+"""How the kind of a request for a script of the front end begins; its name follows."""
 IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _CANCELLED = ("Cancelled", "The computation was cancelled; nothing changed.")
@@ -66,6 +69,9 @@ class Requests:
             if len(self.tasks) >= MAX_REQUESTS:
                 self._refuse(sender, "Refused", f"{MAX_REQUESTS} requests are waiting already; try again later")
                 return
+            if str(content.get("kind")).startswith(SCRIPT):
+                self._send_script(sender, content["kind"].removeprefix(SCRIPT))
+                return
             answering = self._answer(sender, content, buffers)
             try:
                 loop = asyncio.get_running_loop()
@@ -74,6 +80,15 @@ class Requests:
             else:
                 self.tasks[_key(sender)] = task = loop.create_task(answering)
                 task.add_done_callback(lambda done: self._done(sender, done))
+
+    def _send_script(self, sender: Sender, name: str) -> None:
+        """A script of the front end, which needs no model."""
+        try:
+            text = later(name)
+        except (ValueError, OSError) as error:
+            self._refuse(sender, type(error).__name__, str(error))
+        else:
+            self._session.send({"type": "response", **sender, "ok": True, "result": {"text": text}}, buffers=[])
 
     def _done(self, sender: Sender, task: asyncio.Task[None]) -> None:
         self.tasks.pop(_key(sender), None)

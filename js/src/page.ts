@@ -1,4 +1,4 @@
-/** The static page: the same views on inline data, with no kernel and no network; the bundle is an inline module. */
+/** The script of static pages: the same views on inline data, with no kernel and no network. */
 
 import { type Block, unpackBlock } from "./core/block";
 import { message, SnapshotError } from "./core/codec";
@@ -142,7 +142,7 @@ async function mountPoint(el: HTMLElement): Promise<void> {
 }
 
 /** Mount every view of the page: those in sight first, the others when they come near. */
-export function mountPage(): void {
+function mountPage(): void {
   const points = places();
   const near = new IntersectionObserver(
     (entries) => {
@@ -173,3 +173,5 @@ function addThemeButton(): void {
   document.body.append(node);
   update();
 }
+
+export default { mountPage };

@@ -7,11 +7,11 @@ import { onAbort } from "./core/frame";
 import { link } from "./core/link";
 import { hear, type WidgetModel } from "./core/mirror";
 import { hideSaved } from "./core/saved";
+import { atHand } from "./core/scripts";
 import { Snapshot } from "./core/snapshot";
 import type { State } from "./core/state";
 import { Store } from "./core/store";
 import { showProblem } from "./mounting";
-import { mountPage } from "./page";
 import { mountView } from "./runtime";
 import { STYLES } from "./views/styles";
 import type { Options } from "./views/view";
@@ -22,6 +22,11 @@ export interface SessionExports {
   store(): Store;
   /** `find` looks up a session by its reference, which only a view's host can; `own` is that of this one. */
   mount(view: string, el: HTMLElement, options: Options, abort: AbortSignal, find: Find, own: string): void;
+}
+
+/** The script `page.js`. */
+interface Page {
+  mountPage(): void;
 }
 
 type Find = (reference: string) => Promise<SessionExports>;
@@ -109,6 +114,8 @@ function followConnection(el: HTMLElement, store: Store, abort: AbortSignal): vo
 // Inline in an exported page, a module has the page's own address (also where that is a blob's) and mounts what stands
 // there; a notebook imports it from an address of its own.
 const bare = (url: string) => url.replace(/#.*$/s, "");
-if (bare(import.meta.url) === bare(document.baseURI) && document.querySelector(".csw-mount")) mountPage();
+if (bare(import.meta.url) === bare(document.baseURI) && document.querySelector(".csw-mount")) {
+  atHand<Page>("page")?.mountPage();
+}
 
 export default { initialize };

@@ -37,13 +37,14 @@ def container(text: str) -> bytes:
     return bytes(data)
 
 
-RUNTIME = "/* runtime */ console.log('ran');"
+RUNTIME, PAGE, ACTIONS = (f"/* {name} */ console.log('ran');" for name in ("runtime", "page", "actions"))
+SCRIPTS = {"widget.js": RUNTIME, "page.js": PAGE, "actions.js": ACTIONS}
 
 
 @pytest.fixture(autouse=True)
 def built_front_end(monkeypatch: pytest.MonkeyPatch):
     """These tests are about the page around it: any script will do."""
-    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: RUNTIME)
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: SCRIPTS[name])
 
 
 class Reader(HTMLParser):
@@ -101,8 +102,36 @@ def test_the_policy_allows_exactly_the_scripts_of_the_page(tmp_path: Path):
     assert "unsafe-eval" not in policy
     ran = [text for attributes, text in reader.scripts if attributes.get("type") in (None, "module")]
     assert ran == [RUNTIME]
-    digest = base64.b64encode(hashlib.sha256(RUNTIME.encode()).digest()).decode()
-    assert re.search(r"script-src ([^;]*)", policy).group(1) == f"'sha256-{digest}'"
+    assert re.search(r"script-src ([^;]*)", policy).group(1) == f"{hashed(RUNTIME)} {hashed(PAGE)}"
+
+
+LATER = "application/x-classspace-script"
+
+
+def test_scripts_that_are_needed_later_stand_in_the_pages_that_can_use_them(tmp_path: Path):
+    from tiny_models import tiny_vit
+
+    from classspace_widgets.interventions import RemoveTokens
+
+    trace = tiny_vit().trace(np.zeros((32, 32, 3), dtype=np.uint8))
+
+    def later(**options: object) -> dict[str, str]:
+        reader = Reader(export_html(trace, tmp_path / "page.html", **options).path.read_text())
+        found = {a["data-name"]: text for a, text in reader.scripts if a.get("type") == LATER}
+        allowed = re.search(r"script-src ([^;]*)", policy_of(reader)).group(1)
+        assert allowed == " ".join(map(hashed, [RUNTIME, *found.values()]))
+        return found
+
+    assert later() == {"page": PAGE}
+    assert later(pins={"no corner": RemoveTokens([1])}) == {"page": PAGE, "actions": ACTIONS}
+    reader = Reader(export_html("# Words alone", tmp_path / "text.html").path.read_text())
+    assert not [a for a, _ in reader.scripts if a.get("type") == LATER]
+
+
+def test_a_script_that_would_end_its_element_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(SCRIPTS, "page.js", "'</script>'")
+    with pytest.raises(ValueError, match="would end it early"):
+        export_html(synthetic("all"), tmp_path / "page.html")
 
 
 POLICY = (
@@ -118,7 +147,7 @@ def hashed(script: str) -> str:
 def test_the_policy_is_this_one_word_for_word(tmp_path: Path):
     """What it must say, written down once more: a word less opens the page a little."""
     view = Reader(export_html(synthetic("all"), tmp_path / "view.html").path.read_text())
-    assert policy_of(view) == POLICY.format(scripts=hashed(RUNTIME))
+    assert policy_of(view) == POLICY.format(scripts=f"{hashed(RUNTIME)} {hashed(PAGE)}")
     text = Reader(export_html("# Words alone", tmp_path / "text.html").path.read_text())
     assert policy_of(text) == POLICY.format(scripts="'none'")
     assert [a["http-equiv"] for tag, a in view.tags if tag == "meta" and "http-equiv" in a] == [
@@ -156,7 +185,7 @@ def test_reports_have_the_policy_of_pages(tmp_path: Path):
 def test_a_script_that_would_end_itself_is_refused():
     for script in ("'</script>'", "// </SCRIPT", "</ScRiPt >"):
         with pytest.raises(ValueError, match="holds '</script', which would end it early"):
-            page.render([page.Mount(synthetic("all"))], title="x", script=script)
+            page.render([page.Mount(synthetic("all"))], title="x", script=script, later={})
 
 
 def test_a_page_opens_on_a_class_that_it_carries(tmp_path: Path, monkeypatch):

@@ -598,3 +598,16 @@ def test_odd_requests_are_answered_in_words(monkeypatch, message):
     session._on_message(session, {**asking(1), **message}, [])
     assert record.sent[-1]["ok"] is False
     assert record.sent[-1]["error"]["title"] in ("ValueError", "TypeError")
+
+
+def test_scripts_of_the_front_end_are_sent_without_a_model(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: f"text of {name}")
+    session = Session(synthetic("all"))
+    out = Recorder(session, monkeypatch)
+    for kind in ("script actions", "script ../cli/doctor", "script "):
+        session._on_message(session, {"type": "request", "id": 1, "client": "a", "kind": kind, "params": {}}, [])
+    good, *bad = out.sent
+    assert good == {"type": "response", "client": "a", "id": 1, "ok": True, "result": {"text": "text of actions.js"}}
+    assert [answer["ok"] for answer in bad] == [False, False]
+    assert "expected one of page, actions" in bad[0]["error"]["message"]
+    assert session.status["kind"] == "idle"

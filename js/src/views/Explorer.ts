@@ -10,14 +10,13 @@ import { crop } from "./explorer/crop";
 import { header } from "./explorer/header";
 import { upload } from "./explorer/upload";
 import { mount as HeadGrid } from "./HeadGrid";
-import { mount as HeatGrid } from "./HeatGrid";
 import { mount as LayerSlider } from "./LayerSlider";
+import { later } from "./later";
 import { mount as PatchHeatmap } from "./PatchHeatmap";
 import { protect, root } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
 import type { Mount } from "./view";
-import { mount as WhatIf } from "./WhatIf";
 
 /** Places of the layout, and the views in each. */
 const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
@@ -26,7 +25,10 @@ const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
   side: { ClassPicker, TopClasses },
   heads: { HeadGrid },
   charts: { ContributionBars, TokenTrajectories },
-  whatif: { WhatIf, HeatGrid },
+  whatif: {
+    WhatIf: later("WhatIf", "the what-if panel"),
+    HeatGrid: later("HeatGrid", "the sweeps"),
+  },
 };
 
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {

@@ -5,9 +5,8 @@ import charts from "../styles/charts.css";
 import explorer from "../styles/explorer.css";
 import heatmap from "../styles/heatmap.css";
 import slider from "../styles/slider.css";
-import whatif from "../styles/whatif.css";
 
 export const STYLES = {
   name: "views",
-  text: [base, charts, slider, heatmap, whatif, explorer].join("\n"),
+  text: [base, charts, slider, heatmap, explorer].join("\n"),
 };
