@@ -83,7 +83,7 @@ needs_permissions = pytest.mark.skipif(os.name == "nt", reason="Windows has othe
 
 @pytest.fixture(autouse=True)
 def built_front_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: f"/* {name} */")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -268,10 +268,16 @@ def test_no_title_text_or_class_name_breaks_out(text: str):
     snapshot = synthetic("all")
     snapshot.meta["classes"]["names"][snapshot.predicted[0]] = text.encode("utf-8", "replace").decode()
     snapshot.meta["image"]["name"] = snapshot.meta["classes"]["names"][snapshot.predicted[0]]
-    plain = Reader(page.render([page.Mount(synthetic("all")), "x"], title="x", script=RUNTIME, footer="x"))
+    plain = Reader(
+        page.render([page.Mount(synthetic("all")), "x"], title="x", script=RUNTIME, later={"page": PAGE}, footer="x")
+    )
     fuzzed = Reader(
         page.render(
-            [page.Mount(snapshot, state={"map_name": text}), "x"], title=text, script=RUNTIME, footer=f"f{text}"
+            [page.Mount(snapshot, state={"map_name": text}), "x"],
+            title=text,
+            script=RUNTIME,
+            later={"page": PAGE},
+            footer=f"f{text}",
         )
     )
     assert [tag for tag, _ in fuzzed.tags] == [tag for tag, _ in plain.tags]

@@ -75,7 +75,7 @@ def test_what_belongs_to_a_trace_is_sent_there(trace):
 def test_pins_have_one_name_wherever_they_are_given(trace, tmp_path, monkeypatch):
     from classspace_widgets import export_html
 
-    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: f"/* {name} */")
     pins = {"no corner": RemoveTokens([1])}
     assert Explorer(trace, pins=pins).pins == {"no corner": [RemoveTokens([1])]}
     explorer = Explorer(trace)

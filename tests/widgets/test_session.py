@@ -371,7 +371,7 @@ def parts_of(output: dict) -> dict:
 
 def test_a_saved_notebook_keeps_a_form_without_a_kernel(monkeypatch):
     shown = []
-    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: f"/* {name} */")
     monkeypatch.setattr("IPython.display.display", lambda data, raw, **_: shown.append(data))
     explorer = Explorer(synthetic("all"), class_name="boat")
     explorer._ipython_display_()

@@ -30,7 +30,7 @@ OTHER: dict[str, Any] = {
 def built_front_end(monkeypatch: pytest.MonkeyPatch):
     for module in ("session", "views"):
         monkeypatch.setattr(f"classspace_widgets.widgets.{module}.script", lambda name: "export default {}")
-    monkeypatch.setattr("classspace_widgets.export.front_end.runtime", lambda: "/* runtime */")
+    monkeypatch.setattr("classspace_widgets.export.front_end.script_text", lambda name: f"/* {name} */")
 
 
 def test_the_session_has_exactly_these_traits():
