@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.models.portable import portable_model
@@ -23,7 +22,7 @@ def model_container(space: ClassSpace) -> bytes:
     Returns
     -------
     bytes
-        A container of kind ``"model"``; its ``checksum`` is the CRC-32 of the arrays' bytes, one after the other.
+        A container of kind ``"model"``. It travels gzipped, and so with a checksum.
 
     Raises
     ------
@@ -38,11 +37,7 @@ def model_container(space: ClassSpace) -> bytes:
     ('model', [96, 96])
     """
     about, arrays = portable_model(space.adapter)
-    checksum = 0
-    for array in arrays.values():
-        checksum = zlib.crc32(array.tobytes(), checksum)
-    meta = {"kind": "model", **about, "preprocessing": _preprocessing(space), "checksum": checksum}
-    return pack(meta, arrays)
+    return pack({"kind": "model", **about, "preprocessing": _preprocessing(space)}, arrays)
 
 
 def _preprocessing(space: ClassSpace) -> dict[str, Any]:

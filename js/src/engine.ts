@@ -24,5 +24,18 @@ if (typeof document === "undefined") {
   scope.onmessage = ({ data }) => void take(data);
 } else {
   const script = document.currentScript?.textContent ?? "";
-  globalThis.classspaceEngine = (block) => new Engine(script, block);
+  const start = () => {
+    try {
+      return new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
+    } catch {
+      return null;
+    }
+  };
+  // It starts while the rest of the page is read.
+  let early: Worker | null | undefined = start();
+  globalThis.classspaceEngine = (block) => {
+    const worker = early === undefined ? start() : early;
+    early = undefined;
+    return new Engine(worker, block);
+  };
 }

@@ -135,7 +135,7 @@ async function mountPoint(el: HTMLElement): Promise<void> {
   try {
     const store = await storeOf(sessionOf(el));
     el.classList.add("csw-mounted");
-    mountView(el.dataset.view || "Explorer", el, store, forever, json(el, "options"));
+    mountView(el.dataset.view || "Explorer", el, store, forever, { ...json(el, "options"), paced: true });
   } catch (error) {
     showProblem(el, forever, STYLES, "This part of the page cannot be shown", error);
   }

@@ -90,7 +90,7 @@ function initialize({ model, signal }: Initialize): SessionExports {
       try {
         followLinks(find);
         followConnection(el, store(), abort);
-        mountView(view, el, store(), abort, options);
+        mountView(view, el, store(), abort, { ...options, paced: true });
         hideSaved(own, abort);
       } catch (error) {
         showProblem(el, abort, STYLES, "This snapshot cannot be shown", error);

@@ -66,20 +66,18 @@ export class PageModel implements WidgetModel {
 /** A model that runs in this page. */
 export class Engine {
   readonly #sessions: PageModel[] = [];
-  readonly #worker: Worker | null = null;
+  readonly #worker: Worker | null;
   #problem = "";
 
-  /** `script` is the text of the engine itself, which the worker runs; `block` holds the weights. */
-  constructor(script: string, block: Block) {
-    try {
-      const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-      this.#worker = new Worker(url);
-    } catch {
+  /** `worker` runs the engine's script, null where it could not be started; `block` holds the weights. */
+  constructor(worker: Worker | null, block: Block) {
+    this.#worker = worker;
+    if (!worker) {
       this.#fail("This browser does not run it (it has no workers).");
       return;
     }
-    this.#worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#take(data);
-    this.#worker.onerror = () => this.#fail("Its worker has stopped.");
+    worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#take(data);
+    worker.onerror = () => this.#fail("Its worker has stopped.");
     this.#send({ type: "model", block });
   }
 

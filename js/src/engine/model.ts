@@ -28,8 +28,6 @@ export interface Architecture {
   /** Epsilons of the norms in the blocks, and of the one in front of the classifier. */
   readonly eps: readonly [number, number];
   readonly preprocessing: Preprocessing;
-  /** CRC-32 of the arrays' bytes, one after the other. */
-  readonly checksum: number;
 }
 
 /** The weights of a linear map. */
@@ -71,7 +69,6 @@ export class Model {
   constructor(container: Container) {
     const about = container.meta as unknown as Architecture;
     if (about.kind !== "model") throw new SnapshotError("the page's model is not one");
-    checkSum(container, about.checksum);
     this.#arrays = container.arrays;
     this.about = about;
     this.L = about.blocks;
@@ -157,18 +154,4 @@ export class Model {
     }
     return [folded, offset];
   }
-}
-
-/** Throw unless the arrays are those that the checksum was taken of. */
-function checkSum({ arrays }: Container, expected: number): void {
-  const table = Uint32Array.from({ length: 256 }, (_, n) => {
-    for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
-    return n;
-  });
-  let sum = ~0;
-  for (const { data } of arrays.values()) {
-    const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-    for (let i = 0; i < bytes.length; i++) sum = table[(sum ^ bytes[i]) & 255] ^ (sum >>> 8);
-  }
-  if (~sum >>> 0 !== expected) throw new SnapshotError("the model's weights in this page are damaged");
 }

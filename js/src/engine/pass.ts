@@ -126,16 +126,7 @@ class Pass {
     scaleColumns(attention, own.ls1);
     this.#ablate(attention, this.#plan.sublayers.get(`attention ${number}`));
     add(x, attention);
-    const hidden = linear(
-      layerNorm(x, own.norm2.weight, own.norm2.bias, eps),
-      own.fc1.weight,
-      own.fc1.bias,
-      n,
-    );
-    gelu(hidden);
-    const mlp = linear(hidden, own.fc2.weight, own.fc2.bias, n);
-    scaleColumns(mlp, own.ls2);
-    this.#ablate(mlp, this.#plan.sublayers.get(`mlp ${number}`));
+    const mlp = this.#mlp(x, number);
     const middle = this.#plan.changes.has(number) ? x.slice() : null;
     add(x, mlp);
     if (middle) {
@@ -144,6 +135,22 @@ class Pass {
       for (let i = 0; i < mlp.length; i++) mlp[i] = x[i] - middle[i];
     }
     return { attention, mlp, ...inner };
+  }
+
+  /** What the MLP of a block adds. */
+  #mlp(x: Float32Array, block: number): Float32Array {
+    const { blocks, about } = this.#model;
+    const { norm2, fc1, fc2, ls2 } = blocks[block - 1];
+    const how = this.#plan.sublayers.get(`mlp ${block}`);
+    // Half of a pass need not be computed.
+    if (how === "zero") return new Float32Array(x.length);
+    const normed = layerNorm(x, norm2.weight, norm2.bias, about.eps[0]);
+    const hidden = linear(normed, fc1.weight, fc1.bias, this.#n);
+    gelu(hidden);
+    const mlp = linear(hidden, fc2.weight, fc2.bias, this.#n);
+    scaleColumns(mlp, ls2);
+    this.#ablate(mlp, how);
+    return mlp;
   }
 
   /** Attention of a block from its normalised input: weights [H, n, n], heads' outputs and values [n, D]. */

@@ -43,6 +43,9 @@ interface Request {
   readonly params: Params;
 }
 
+/** Milliseconds after which a session's own pass is run if nothing else is. */
+const PAUSE = 200;
+
 type Post = (message: FromWorker, transfer: Transferable[]) => void;
 
 /** What to call with every message of the page. */
@@ -92,7 +95,8 @@ export function serve(post: Post, files: Files): (message: ToWorker) => Promise<
     } else if (sent.type === "session") {
       const { session, base, embedding } = sent;
       const made = model.then((own) => new Session(own, base, embedding, files));
-      await kept(sessions, session, () => made).then((own) => own.prepare(), failed);
+      // What is asked meanwhile comes first: it may need no more than its own pass.
+      await kept(sessions, session, () => made).then((own) => setTimeout(() => own.prepare(), PAUSE), failed);
     } else {
       const request = sent.content as Request;
       if (request.type === "cancel") running.delete(`${request.client} ${request.id}`);

@@ -3,6 +3,7 @@
 import { h } from "../core/dom";
 import { approximateNote } from "../core/format";
 import { onFrame } from "../core/frame";
+import { runIdle } from "../core/idle";
 import type { Store } from "../core/store";
 import { mount as ClassPicker } from "./ClassPicker";
 import { mount as ContributionBars } from "./ContributionBars";
@@ -31,17 +32,30 @@ const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
   },
 };
 
-export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
+/** With `paced`, views are mounted one after the other, so that a page is not blocked by all of them at once. */
+export function mount(
+  el: HTMLElement,
+  store: Store,
+  abort: AbortSignal,
+  { paced = false }: { readonly paced?: boolean } = {},
+): void {
   const section = root(el, abort, "explorer", "Class space explorer");
   const layout = h("div", { class: "csw-layout" });
   const head = header(store, abort, ...crop(store, abort), ...upload(store, abort, section));
   section.append(head, layout, footnotes(store, abort));
+  const mounting = mountAll(layout, store, abort);
+  if (paced) void runIdle(mounting, abort);
+  else for (const _ of mounting);
+}
+
+function* mountAll(layout: HTMLElement, store: Store, abort: AbortSignal): Generator<void, void, void> {
   for (const [area, views] of Object.entries(AREAS)) {
     const place = h("div", { class: "csw-area", "data-area": area });
     place.style.gridArea = area;
     layout.append(place);
     for (const [name, view] of Object.entries(views)) {
       protect(place, abort, name, (own) => view(place, store, own, { composed: true }));
+      yield;
     }
   }
 }
