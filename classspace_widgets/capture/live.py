@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.meta import GridMeta, PartMeta, PayloadMode
     from classspace_widgets.snapshot.snapshot import Snapshot
-    from classspace_widgets.snapshot.source import Steps
+    from classspace_widgets.snapshot.source import Source, Steps
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.trace import Trace
 
@@ -63,6 +63,8 @@ class LiveSource:
         """The pass with interventions that is shown beside ``trace``: its other classes are read from it."""
         self.shown: Snapshot | None = None
         """The snapshot that views of this source show."""
+        self.other: LiveSource | None = None
+        """The second picture, whose states interventions may take."""
 
     def shows(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, which this source answers for from now on."""
@@ -94,6 +96,7 @@ class LiveSource:
             "intervened classes": self._intervened_classes,
             "intervened attention": self._intervened_attention,
             "image": self._picture,
+            "other": self._other_picture,
             "word": self._word,
             "whatif": self._whatif,
             "sweep": self._sweep,
@@ -185,6 +188,45 @@ class LiveSource:
         self.trace, self.intervened_trace = trace.image(0), None
         return self.shows(snapshot)
 
+    def beside(self, picture: Any, *, name: str = "") -> Snapshot:
+        """Trace another picture with the same model and options, for a source of its own."""
+        trace = self.space.trace(picture, **self._recorded())
+        made = capture(trace, title=name, **self.options)
+        return LiveSource(trace.image(0), options=self.options, bank=self.bank).shows(made)
+
+    def _other_picture(self, request: Request) -> Steps:
+        """A second picture, whose states interventions may take."""
+        given = bytes(request.buffers[0]) if request.buffers else b""
+        if not given:
+            raise ValueError("no picture came with the request")
+        yield Progress(0.3, "running the model")
+        other = self.beside(given, name=request.text("name"))
+        return Answer({"name": other.meta["image"]["name"]}, other=other)
+
+    def take_states_of(self, other: Source | None) -> None:
+        """The second picture, whose states interventions may take; refused where they do not fit."""
+        from classspace_widgets.interventions.plan import check_source
+
+        if other is not None and not isinstance(other, LiveSource):
+            raise TypeError(f"a second picture must be a Trace or a picture, got a {type(other).__name__}")
+        if other is not None:
+            own = self.trace
+            check_source(other.trace, (own.n_blocks, own.n_tokens, int(own.increments[0].shape[-1])), own.grid)
+        self.other = other
+
+    def _sources(self, interventions: Sequence[Intervention]) -> dict[str, Trace]:
+        """The traces that interventions name."""
+        from classspace_widgets.interventions.spec import OTHER
+
+        if self.other is not None:
+            return {OTHER: self.other.trace}
+        if any(getattr(one, "source", None) == OTHER for one in interventions):
+            raise ValueError(
+                "the intervention takes a state of the second picture, which is missing: choose one with the button "
+                "'Second picture', or in Python explorer.other = 'photo.jpg'"
+            )
+        return {}
+
     def _word(self, request: Request) -> Steps:
         """One more class, in words: the picture is read again with it, without another pass."""
         words = request.text("words").strip()
@@ -241,7 +283,9 @@ class LiveSource:
         label, payload = request.text("label"), request.params.get("payload")
         labels = request.labels([repr(intervention) for intervention in interventions])
         yield Progress(0.2, "running the model")
-        trace = trace_with(self.space, self.trace, interventions, **self._recorded())
+        trace = trace_with(
+            self.space, self.trace, interventions, sources=self._sources(interventions), **self._recorded()
+        )
         yield Progress(0.7, "reading classes")
         intervened = self._captured(trace, interventions, label, labels, payload)
         self.intervened_trace = trace
@@ -259,7 +303,7 @@ class LiveSource:
         from classspace_widgets.interventions import trace_with
 
         given = list(interventions) if isinstance(interventions, (list, tuple)) else [interventions]
-        trace = trace_with(self.space, self.trace, given, **self._recorded())
+        trace = trace_with(self.space, self.trace, given, sources=self._sources(given), **self._recorded())
         labels = [repr(intervention) for intervention in given]
         return self._captured(trace, given, label, labels, payload, classes)
 

@@ -176,7 +176,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, bool) or value is None or isinstance(value, (int, float, str)):
         return value
     raise ValueError(
-        f"a {type(value).__name__} cannot be written as JSON: give the source a name and pass sources={{name: trace}}"
+        f"a {type(value).__name__} cannot be written as JSON: give the source a name, such as source='other', and pass "
+        "sources={'other': trace}, or to a view other=trace"
     )
 
 

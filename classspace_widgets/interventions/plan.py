@@ -171,10 +171,8 @@ class Plan:
             source = self.sources[source]
         if not isinstance(source, Trace):
             raise TypeError(f"a source must be a Trace, the name of one or (image, token), got {type(source).__name__}")
-        shape = (source.n_blocks, source.n_tokens, source.increments[0].shape[-1])
-        expected = (self.sizes.blocks, self.sizes.tokens, self.adapter.width)
-        if shape != expected:
-            raise ValueError(f"a source must have (blocks, tokens, width) = {expected} like the model, got {shape}")
+        sizes = self.sizes
+        check_source(source, (sizes.blocks, sizes.tokens, self.adapter.width), sizes.grid)
         return source
 
     def cuts(self, block: int) -> Cuts:
@@ -227,6 +225,21 @@ class Plan:
     def at_kept(self, vectors: Tensor) -> Tensor:
         """Rows of ``[B, T, ...]`` for the kept tokens."""
         return vectors if self.kept is None else vectors.index_select(1, self.kept.to(vectors.device))
+
+
+def check_source(source: Trace, expected: tuple[int, int, int], grid: tuple[int, int]) -> None:
+    """Raise ``ValueError`` where states of a trace do not fit a model of ``(blocks, tokens, width)`` and a grid of patches."""
+    shape = (source.n_blocks, source.n_tokens, int(source.increments[0].shape[-1]))
+    if shape != expected:
+        raise ValueError(
+            f"a source must have (blocks, tokens, width) = {expected} like the model, got {shape}; trace it with the same "
+            "model, at the same size"
+        )
+    if tuple(source.grid) != tuple(grid):
+        raise ValueError(
+            f"a source must have the model's grid of {grid[0]} x {grid[1]} patches, got {source.grid[0]} x {source.grid[1]}; "
+            "trace it with the same model, at the same size"
+        )
 
 
 def _has_scale_norm(module: nn.Module) -> bool:

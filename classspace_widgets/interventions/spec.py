@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PICTURE = "picture"
 """Name of the source that is the picture itself, traced without interventions."""
+OTHER = "other"
+"""Name of the source that is a session's second picture."""
 KINDS = ("no_cls", "no_others", "self_only", "self_unscaled", "edges")
 ABLATED = (*SUBLAYERS, "head")
 MODES = ("zero", "mean", "resample")
@@ -336,7 +338,7 @@ class PatchResidual(Intervention):
     source : str, Trace or (int, int), optional
         Where the state comes from. A trace (or its name in ``sources``) of one image, or of as many as the batch has, read
         at the same tokens or at ``source_token``; or ``(image, token)`` of the same batch. Without one, every picture's
-        own ``source_token``.
+        own ``source_token``. In views, ``"other"`` is their second picture: ``Explorer(trace, other=source)``.
     source_block : int, optional
         After which block the state is read; by default ``target_block``. A state of the same pass cannot be that of a later
         block, which is not computed yet.

@@ -44,12 +44,15 @@ class Answer:
         Another picture, to be shown instead of the one that is shown.
     intervened : Snapshot, optional
         The pass with interventions, to be shown beside it.
+    other : Snapshot, optional
+        A second picture, whose states interventions may take.
     """
 
     result: dict[str, Any] = field(default_factory=dict)
     part: bytes | None = None
     snapshot: Snapshot | None = None
     intervened: Snapshot | None = None
+    other: Snapshot | None = None
 
 
 class Source(Protocol):
@@ -61,6 +64,14 @@ class Source(Protocol):
 
     def show(self, picture: Any, *, name: str = "") -> Snapshot:
         """Trace another picture with the same model and options, and answer about that one from now on."""
+        ...
+
+    def beside(self, picture: Any, *, name: str = "") -> Snapshot:
+        """Trace another picture with the same model and options, for a source of its own."""
+        ...
+
+    def take_states_of(self, other: Source | None) -> None:
+        """The second picture, whose states interventions may take; refused where they do not fit."""
         ...
 
     def recapture(self, snapshot: Snapshot, *, classes: Sequence[int] | None, payload: PayloadMode) -> Snapshot:

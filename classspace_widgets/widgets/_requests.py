@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from classspace_widgets.snapshot.snapshot import Snapshot
-    from classspace_widgets.snapshot.source import Answer
+    from classspace_widgets.snapshot.source import Answer, Source
 
     Sender = dict[str, Any]
 
@@ -40,6 +40,7 @@ class Host(Protocol):
 
     snapshot: Snapshot
     status: dict[str, Any]
+    other: Any
     _intervened: bytes
 
     def send(self, content: dict[str, Any], buffers: Sequence[bytes] | None = None) -> None:
@@ -111,20 +112,39 @@ class Requests:
             self._refuse(sender, type(error).__name__, str(error) or type(error).__name__)
             self._session.status = {"kind": "error", "text": str(error), "progress": None}
         else:
-            if answer.snapshot is not None:
-                self._session.snapshot = answer.snapshot
-            if answer.intervened is not None:
-                self._session._intervened = answer.intervened.pack()
+            self._take(answer)
             parts = [answer.part] if answer.part is not None else []
             self._session.send({"type": "response", **sender, "ok": True, "result": answer.result}, buffers=parts)
             self._session.status = IDLE
 
-    async def _steps(self, sender: Sender, kind: str, params: Any, buffers: Sequence[Any]) -> Answer:
-        """Run the steps of an answer; between them the kernel handles other messages."""
+    def _take(self, answer: Answer) -> None:
+        """What the session shows from now on."""
+        if answer.snapshot is not None:
+            self._session.snapshot = answer.snapshot
+        if answer.intervened is not None:
+            self._session._intervened = answer.intervened.pack()
+        if answer.other is not None:
+            self._session.other = answer.other
+
+    def run(self, kind: str, params: dict[str, Any]) -> None:
+        """Answer a request of Python's own, at once."""
+        steps = self._source().answer(kind, params)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as stop:
+                self._take(stop.value)
+                return
+
+    def _source(self) -> Source:
         source = self._session.snapshot.source
         if source is None:
             raise RuntimeError("this session has no model behind it: its snapshot came from a file")
-        steps = source.answer(kind, params, buffers)
+        return source
+
+    async def _steps(self, sender: Sender, kind: str, params: Any, buffers: Sequence[Any]) -> Answer:
+        """Run the steps of an answer; between them the kernel handles other messages."""
+        steps = self._source().answer(kind, params, buffers)
         while True:
             try:
                 with quiet(), _interruptible():

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 from classspace_widgets.state import STATE
+from classspace_widgets.widgets._links import Link
 from classspace_widgets.widgets.session import Session
 
 LINKABLE = tuple(name for name, entry in STATE.items() if entry.linkable)
 DEFAULT = tuple(name for name, entry in STATE.items() if entry.linked)
-_NUMBERS = itertools.count(1)
-
-
-class Link:
-    """Two sessions whose traits are kept equal, in the browser; made by `link`, undone by `close`."""
-
-    def __init__(self, first: Session, second: Session, names: tuple[str, ...]) -> None:
-        self.first, self.second, self.names = first, second, names
-        self._entry = {"id": next(_NUMBERS), "other": f"anywidget:{second.model_id}", "names": list(names)}
-        first._links = [*first._links, self._entry]
-        first._linked = [*first._linked, second]
-
-    def __repr__(self) -> str:
-        return f"Link({', '.join(self.names)})"
-
-    def close(self) -> None:
-        """Undo the link."""
-        entries = [(entry, other) for entry, other in zip(self.first._links, self.first._linked, strict=True)]
-        kept = [pair for pair in entries if pair[0] != self._entry]
-        self.first._links = [entry for entry, _ in kept]
-        self.first._linked = [other for _, other in kept]
 
 
 def link(first: Any, second: Any, *names: str) -> Link:

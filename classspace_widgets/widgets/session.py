@@ -19,6 +19,7 @@ from classspace_widgets.snapshot.source import snapshot_of
 from classspace_widgets.state import STATE
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
+from classspace_widgets.widgets._other import Other
 from classspace_widgets.widgets._requests import IDLE, Requests
 from classspace_widgets.widgets._traits import state_trait
 
@@ -45,6 +46,8 @@ class Session(Widget):
         Which image of a trace of several; by default the first.
     pins : mapping of str to intervention, or several, optional
         What-if states to begin with; see `pins`.
+    other : Trace, Session, View or picture, optional
+        A second picture of the same model, whose states can be dragged onto the first one's patches; see `other`.
     **state
         Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
         captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload``, ``lenses`` and
@@ -76,6 +79,9 @@ class Session(Widget):
         Importance through all blocks, through the block of the slider, or through the chosen attention head.
     side_by_side : bool
         Show the two classes in two maps, rather than their difference in one.
+    source_block, target_block : int in 0..L or None
+        After which block a state is taken that is dragged onto a token, and after which it is put there; None: where the layer
+        slider stands.
     status : dict
         What the kernel is doing, in words.
 
@@ -117,21 +123,30 @@ class Session(Widget):
     smooth = state_trait("smooth")
     model_input = state_trait("model_input")
     outline = state_trait("outline")
+    source_block = state_trait("source_block")
+    target_block = state_trait("target_block")
     shown = state_trait("shown")
     status = t.Dict(default_value=IDLE).tag(sync=True)
 
     def __init__(
-        self, data: Any, *, image: int | None = None, pins: Mapping[str, Any] | None = None, **state: Any
+        self,
+        data: Any,
+        *,
+        image: int | None = None,
+        pins: Mapping[str, Any] | None = None,
+        other: Any = None,
+        **state: Any,
     ) -> None:
         """Start a session; the class says what can be given."""
         captured = {name: state.pop(name) for name in CAPTURED if name in state}
-        known = (*STATE, "class_name", "image", "pins", *CAPTURED)
+        known = (*STATE, "class_name", "image", "pins", "other", *CAPTURED)
         for name in state:
             if name not in known:
                 raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
         self._esm = script("widget.js")
         self._current = as_snapshot(data, image, **captured)
         self._requests = Requests(self)
+        self._other = Other(self, Session)
         start: dict[str, Any] = {"class_index": self._current.predicted[0]}
         start["block"] = 0 if state.get("sublayer") == "embedding" else self._current.n_blocks
         start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
@@ -141,6 +156,9 @@ class Session(Widget):
         super().__init__(_snapshot=self._current.pack(), _answers=answers, **{**start, **state})
         if pins:
             self.pins = pins
+        if other is not None:
+            shared = {name: captured[name] for name in ("classes", "payload", "lenses") if name in captured}
+            self._other.set(other, **shared)
         self.on_msg(self._on_message)
 
     def __repr__(self) -> str:
@@ -178,6 +196,7 @@ class Session(Widget):
             self.class_index = new.predicted[0]
             if self.block > new.n_blocks:
                 self.block = new.n_blocks
+            self.source_block = self.target_block = None
             self.tokens = [i for i in self.tokens if i < _token_count(new)]
             if self.head and not _has_head(new, self.head):
                 self.head = None
@@ -185,6 +204,7 @@ class Session(Widget):
                 self.lens = STATE["lens"].default
             self._answers = new.source is not None
             self._snapshot = new.pack()
+            self._other.refit()
 
     @property
     def image(self) -> Any:
@@ -243,6 +263,45 @@ class Session(Widget):
             )
         self._pins = made
 
+    @property
+    def other(self) -> Session | None:
+        """The second picture, as a session of its own: its states can be dragged onto this one's patches.
+
+        Assign a trace of the same model, a picture to trace (a path, PIL image or array), another session or view, or None.
+        Interventions name it: ``PatchResidual(4, tokens=[60], source="other", source_token=17)``.
+        """
+        return self._other.session
+
+    @other.setter
+    def other(self, data: Any) -> None:
+        self._other.set(data)
+
+    @property
+    def interventions(self) -> list[Intervention]:
+        """The interventions of the pass that is shown beside the model's own; assign others to run them, or [] for none."""
+        if not self._intervened:
+            return []
+        from classspace_widgets.interventions import from_spec
+
+        done = Snapshot.unpack(self._intervened).meta["intervention"]
+        return from_spec(done["spec"] if done else [])
+
+    @interventions.setter
+    def interventions(self, given: Intervention | Sequence[Intervention]) -> None:
+        steps = list(given) if isinstance(given, (list, tuple)) else [given]
+        if not steps:
+            self._intervened, self.shown = b"", "baseline"
+            return
+        mode = self._current.meta["payload"]["mode"]
+        self._requests.run("whatif", {"spec": [step.to_dict() for step in steps], "payload": mode})
+        if self.shown == "baseline":
+            self.shown = "intervened"
+
+    def _forget_states_of_other(self) -> None:
+        """The second picture is another one: a pass with its states is no longer what it says."""
+        if any(getattr(one, "source", None) == "other" for one in self.interventions):
+            self.interventions = []
+
     # -- validation --------------------------------------------------------------------------------------------------
 
     @t.validate("class_index", "compare_index")
@@ -252,11 +311,11 @@ class Session(Widget):
             raise t.TraitError(f"{proposal['trait'].name} must be in 0..{count - 1}, got {value}")
         return value
 
-    @t.validate("block")
+    @t.validate("block", "source_block", "target_block")
     def _valid_block(self, proposal: Any) -> Any:
-        value = proposal["value"]
-        if not 0 <= value <= self._current.n_blocks:
-            raise t.TraitError(f"block must be in 0..{self._current.n_blocks} (0 is the embedding), got {value}")
+        value, name = proposal["value"], proposal["trait"].name
+        if value is not None and not 0 <= value <= self._current.n_blocks:
+            raise t.TraitError(f"{name} must be in 0..{self._current.n_blocks} (0 is the embedding), got {value}")
         return value
 
     @t.observe("block", "sublayer")
@@ -295,6 +354,13 @@ class Session(Widget):
         return value
 
     # -- requests ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the session, and its second picture's."""
+        super().close()
+        # Also called for a session whose construction failed half way.
+        if (other := getattr(self, "_other", None)) is not None:
+            other.close()
 
     def _on_message(self, _widget: Any, content: Any, buffers: Sequence[Any]) -> None:
         self._requests.handle(content, buffers)

@@ -16,7 +16,7 @@ from classspace_widgets.widgets._base import Widget
 from classspace_widgets.widgets.session import CAPTURED, Session, not_of_a_snapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from classspace_widgets.export import ExportedPage
     from classspace_widgets.export.page import Mount
@@ -40,7 +40,7 @@ class View(Widget):
         ``sublayer="attention"``, ``reading="logit"``, ``tokens=[66]``, ``head=[5, 2]`` and so on (see `Session`);
         ``pins={"no sky": RemoveTokens(...)}``, what-if states by name; and of a trace, ``image=1``, which of its
         pictures, and how it is captured: ``mask``, ``objects``, ``label``, ``title``, ``lenses`` and
-        ``bank`` of `Trace.snapshot`.
+        ``bank`` of `Trace.snapshot`; ``other=trace``, a second picture whose states can be dragged onto this one's patches.
 
     Examples
     --------
@@ -117,6 +117,24 @@ class View(Widget):
     @pins.setter
     def pins(self, pins: Mapping[str, Any]) -> None:
         self.session.pins = pins
+
+    @property
+    def other(self) -> Session | None:
+        """The second picture, whose states can be dragged onto this one's patches; see `Session.other`."""
+        return self.session.other
+
+    @other.setter
+    def other(self, data: Any) -> None:
+        self.session.other = data
+
+    @property
+    def interventions(self) -> list[Intervention]:
+        """The interventions of the pass that is shown beside the model's own; see `Session.interventions`."""
+        return self.session.interventions
+
+    @interventions.setter
+    def interventions(self, given: Intervention | Sequence[Intervention]) -> None:
+        self.session.interventions = given
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], **state: Any) -> View:

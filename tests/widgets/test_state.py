@@ -22,7 +22,7 @@ OTHER: dict[str, Any] = {
     "class_index": 1, "compare_index": 4, "block": 1, "sublayer": "attention", "stream": "output", "tokens": [2, 3],
     "reading": "importance", "lens": "jacobian", "contribution": "paper", "head": [2, 1], "importance": "chefer", "importance_of": "head",
     "side_by_side": True, "map_name": "mine", "colormap": "magma", "opacity": 0.25, "smooth": True, "model_input": True, "outline": False,
-    "shown": "difference",
+    "source_block": 1, "target_block": 2, "shown": "difference",
 }  # fmt: skip
 
 
