@@ -36,6 +36,8 @@ interface Linked {
   readonly id: number;
   readonly other: string;
   readonly names: readonly (keyof State)[];
+  /** Whether the other is the second picture, whose states go into this one's pass. */
+  readonly states?: boolean;
 }
 
 interface Initialize {
@@ -67,12 +69,20 @@ function initialize({ model, signal }: Initialize): SessionExports {
           links.delete(id);
         }
       }
-      for (const { id, other, names } of listed) {
+      for (const { id, other, names, states } of listed) {
         if (links.has(id)) continue;
         const controller = new AbortController();
         links.set(id, controller);
         find(other).then(
-          (session) => controller.signal.aborted || link(store(), session.store(), controller.signal, names),
+          (session) => {
+            if (controller.signal.aborted) return;
+            link(store(), session.store(), controller.signal, names);
+            if (!states) return;
+            store().other.value = session.store();
+            onAbort(controller.signal, () => {
+              store().other.value = null;
+            });
+          },
           () => links.delete(id),
         );
       }

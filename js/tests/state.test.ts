@@ -24,11 +24,19 @@ describe("the shared state", () => {
     }
   });
 
-  it("is told by the address, but for looks", () => {
+  it("is told by the address, but for looks and the blocks of a state that is dragged", () => {
     const told = list.filter(([, { address }]) => address);
     expect(ADDRESS).toEqual(Object.fromEntries(told.map(([name, { address }]) => [address, name])));
     const looks = list.filter(([, { address }]) => !address).map(([name]) => name);
-    expect(looks).toEqual(["colormap", "opacity", "smooth", "model_input", "outline"]);
+    expect(looks).toEqual([
+      "colormap",
+      "opacity",
+      "smooth",
+      "model_input",
+      "outline",
+      "source_block",
+      "target_block",
+    ]);
     expect(LINKED).toEqual(list.filter(([, { linked }]) => linked).map(([name]) => name));
   });
 

@@ -1,5 +1,6 @@
 /** The interventions that the what-if panel offers, as the plain dicts that the kernel builds them from. */
 
+import { type Carried, carriedObstacle, carriedSpec } from "./carried";
 import { range } from "./collections";
 import type { Snapshot } from "./snapshot";
 
@@ -15,14 +16,31 @@ export interface Choice {
   readonly to: number;
   readonly renormalise: boolean;
   readonly head: readonly number[] | null;
+  /** Rather than those selected: the patches that are longer, in medians of a block. */
+  readonly longer: number | null;
+  readonly carried: Carried;
+  /** Whether there is a second picture. */
+  readonly second: boolean;
 }
 
 export interface Action {
   readonly name: string;
   readonly title: string;
-  readonly needs: readonly ("patches" | "tokens" | "blocks" | "renormalise" | "head")[];
+  readonly needs: readonly (
+    | "patches"
+    | "tokens"
+    | "blocks"
+    | "renormalise"
+    | "head"
+    | "longer"
+    | "carried"
+  )[];
   readonly build: (choice: Choice) => Spec;
 }
+
+/** Those selected, or the long ones. */
+const chosenOf = ({ tokens, longer }: Choice): object =>
+  longer === null ? { tokens } : { norm_above: longer };
 
 const cut = (kind: string, own: (choice: Choice) => object = () => ({})): Action["build"] => {
   return (choice) => ({ type: "KnockOutAttention", kind, ...own(choice), ...depth(choice), ...norm(choice) });
@@ -36,20 +54,27 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
   remove: {
     name: "Remove the selected patches",
     title: "Take them out of the sequence before block 1",
-    needs: ["patches"],
-    build: ({ tokens }) => ({ type: "RemoveTokens", tokens }),
+    needs: ["patches", "longer"],
+    build: (choice) => ({ type: "RemoveTokens", ...chosenOf(choice) }),
   },
   keep: {
     name: "Keep only the selected patches",
     title: "Take all other patches out of the sequence before block 1",
-    needs: ["patches"],
-    build: ({ tokens }) => ({ type: "RemoveTokens", tokens, outside: true }),
+    needs: ["patches", "longer"],
+    build: (choice) => ({ type: "RemoveTokens", ...chosenOf(choice), outside: true }),
   },
   blank: {
     name: "Blank the selected tokens",
     title: "Overwrite them with the mean of the patches before block 1",
-    needs: ["tokens"],
-    build: ({ tokens }) => ({ type: "MaskTokens", tokens, mode: "mean" }),
+    needs: ["tokens", "longer"],
+    build: (choice) => ({ type: "MaskTokens", ...chosenOf(choice), mode: "mean" }),
+  },
+  carry: {
+    name: "Put a state at the selected tokens",
+    title:
+      "Drag a patch of the second picture onto a patch; or select one patch and drag it (keys: P, arrows, Enter). Its state goes there, and the model runs on",
+    needs: ["tokens", "carried"],
+    build: ({ tokens, carried }) => carriedSpec(carried, tokens),
   },
   cut_sources: {
     name: "No token may read the selected",
@@ -108,6 +133,12 @@ export const ACTIONS: Readonly<Record<string, Action>> = {
 
 /** Why an action cannot be applied now; empty when it can. */
 export function obstacle(action: Action, choice: Choice, snapshot: Snapshot): string {
+  if (action.needs.includes("carried")) {
+    const why = carriedObstacle(choice.carried, choice.second, snapshot);
+    if (why) return why;
+  }
+  if (action.needs.includes("longer") && choice.longer !== null)
+    return choice.longer > 0 ? "" : "Say how long a patch must be: a number of medians above 0.";
   const patches = choice.tokens.filter((t) => snapshot.isImageToken(t));
   if (action === ACTIONS.no_cls && snapshot.prefix === 0) return "This model has no [CLS] token.";
   if (action.needs.includes("patches")) {
@@ -133,6 +164,7 @@ export function describe(spec: Spec, action: Action, blocks: number): string {
   const words = [
     action.name.replace("the selected patches", "patches").replace("the selected tokens", "tokens"),
   ];
+  if (spec.norm_above) words.push(`longer than ${spec.norm_above} medians`);
   if (size) words.push(size.length === 1 ? "(1 token)" : `(${size.length} tokens)`);
   if (spec.type === "Ablate" && spec.heads) {
     return `Head ${(spec.heads as number[])[0]} of block ${list?.[0]} off`;

@@ -35,7 +35,7 @@ export function fits(to: Store, name: keyof State, value: unknown): boolean {
     return value === null || (typeof value === "number" && value < snapshot.C);
   }
   if (name === "lens") return value === DEFAULTS.lens || snapshot.lensNumber(String(value)) >= 0;
-  if (name === "block") return typeof value === "number" && value <= snapshot.L;
+  if (name.endsWith("block")) return value === null || (typeof value === "number" && value <= snapshot.L);
   if (name === "tokens") return Array.isArray(value) && value.every((t) => Number(t) < snapshot.V);
   if (name === "head")
     return value === null || (Array.isArray(value) && value[0] <= snapshot.L && value[1] < snapshot.H);

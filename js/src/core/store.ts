@@ -39,6 +39,8 @@ export class Store {
   readonly activeTokens: ReadonlySignal<readonly number[]>;
   /** Token under the pointer or the keyboard's focus, in any view. */
   readonly hovered: Signal<number | null> = signal(null);
+  /** The second picture, whose states can be put into this one's pass. */
+  readonly other: Signal<Store | null> = signal(null);
   readonly kernel: Signal<"live" | "gone" | "none">;
   /** What is going on, in words: of the kernel, or of a request made here. */
   readonly notice: ReadonlySignal<Status>;

@@ -8,41 +8,24 @@ import type { Store } from "../core/store";
 import { passChoice } from "./controls";
 import { keepPlace, root } from "./parts";
 import type { PartOptions } from "./view";
-import { form } from "./whatif/form";
+import { dragging } from "./whatif/dragging";
+import { form, isEditable } from "./whatif/form";
 import { outcome } from "./whatif/outcome";
 import { pinnedNames, pinnedSelect, pinOf } from "./whatif/pinned";
+import { labelOf, stepsOf } from "./whatif/steps";
 
 const COPY = "Copy as Python";
 
-const labelOf = (steps: readonly PinnedStep[]) => steps.map((step) => step.label).join("; ");
-
 export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options: PartOptions = {}): void {
   const section = root(el, abort, "whatif", "What if");
-  /** What was done to the pass that is shown beside the baseline, whichever view or cell asked for it. */
+  const steps = stepsOf(store);
+  const { all, running, problem } = steps;
   const done = computed(() => store.intervened.value?.snapshot.meta.intervention);
-  const steps = computed((): readonly PinnedStep[] =>
-    (done.value?.spec ?? []).map((spec, i) => ({
-      spec,
-      label: done.value?.labels?.[i] ?? String(spec.type),
-    })),
-  );
-  const running = signal(false);
-  /** Why the last one did not run. */
-  const problem = signal("");
-
-  /** Run the model with these steps; the old state stays until the answer is there. */
-  const run = async (next: readonly PinnedStep[], label = labelOf(next)) => {
-    problem.value = "";
-    if (next.length === 0) return store.removeInterventions();
-    const { mode } = store.baseline.peek().snapshot.meta.payload;
-    const [spec, labels] = [next.map((step) => step.spec), next.map((step) => step.label)];
-    const params = { spec, labels, label, payload: mode };
-    running.value = true;
-    const answer = await store.request("whatif", params, [], "running the model with the intervention");
-    running.value = false;
-    if (abort.aborted) return;
-    if (!answer) problem.value = store.notice.peek().text;
-    else if (store.state.shown.peek() === "baseline") store.set({ shown: "intervened" });
+  /** The step that is being changed. */
+  const editing = signal<number | null>(null);
+  const run = (next: readonly PinnedStep[], label?: string) => {
+    editing.value = null;
+    return steps.run(next, label);
   };
 
   const undo = button({ class: "csw-button" }, "Undo");
@@ -51,30 +34,34 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     title: "Keep this state: to come back to, in Python as pins, and in exported pages",
   });
   const copy = button({ class: "csw-button" }, COPY);
-  const choice = form(
-    store,
-    abort,
-    () => {
-      problem.value = "";
-    },
-    undo,
-    pin,
-  );
+  const choice = form(store, abort, steps, undo, pin);
   const why = h("p", { class: "csw-note" });
   const list = h("ol", { class: "csw-steps" });
   const table = outcome(store, abort);
   const title = h("h3", {}, "What if");
-  const pinned = pinnedSelect(store, abort, steps, (next, label) => void run(next, label));
+  const pinned = pinnedSelect(store, abort, all, (next, label) => void run(next, label));
   const head = h("header", { class: "csw-bar-row" }, title, h("span", { class: "csw-grow" }), pinned, copy);
   if (!options.composed) head.append(passChoice(store, abort));
   section.append(head, choice.node, why, table, list);
 
-  listen(choice.apply, abort, { click: () => void run([...steps.peek(), choice.step()]) });
-  listen(undo, abort, { click: () => void run(steps.peek().slice(0, -1)) });
+  if (options.composed) dragging(el.closest(".csw-explorer") ?? el, store, abort);
+
+  listen(choice.apply, abort, {
+    click: () => {
+      const next = [...all.peek()];
+      next[editing.peek() ?? next.length] = choice.step();
+      void run(next);
+    },
+  });
+  listen(undo, abort, { click: () => void run(all.peek().slice(0, -1)) });
   listen(list, abort, {
     click: (event) => {
-      const at = dataAt(event, "step");
-      if (at !== undefined) void run(steps.peek().filter((_, i) => i !== Number(at)));
+      const [at, changed] = [dataAt(event, "step"), dataAt(event, "edit")];
+      if (at !== undefined) void run(all.peek().filter((_, i) => i !== Number(at)));
+      if (changed === undefined) return;
+      choice.show(all.peek()[Number(changed)]);
+      editing.value = Number(changed);
+      choice.apply.focus();
     },
   });
   listen(copy, abort, {
@@ -91,9 +78,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
   });
   listen(pin, abort, {
     click: () => {
-      const known = pinOf(store, steps.peek());
+      const known = pinOf(store, all.peek());
       if (known) store.unpin(known.label);
-      else store.pin(labelOf(steps.peek()), steps.peek());
+      else store.pin(labelOf(all.peek()), all.peek());
     },
   });
 
@@ -110,14 +97,25 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, options
     why.classList.toggle("csw-failed", failed !== "");
     why.hidden = why.textContent === "";
     choice.apply.disabled = busy || missing !== "";
-    undo.disabled = pin.disabled = busy || steps.value.length === 0;
-    say(pin, pinOf(store, steps.value) ? "Unpin" : "Pin");
+    if ((editing.value ?? 0) >= all.value.length) editing.value = null;
+    say(choice.apply, editing.value === null ? "Apply" : "Replace");
+    undo.disabled = pin.disabled = busy || all.value.length === 0;
+    say(pin, pinOf(store, all.value) ? "Unpin" : "Pin");
     keepPlace(copy, Boolean(done.value?.code), live);
   });
   onFrame(abort, () => {
-    const items = steps.value.map(({ label }, i) => {
-      const props = { class: "csw-link", "data-step": i, "aria-label": `Take back: ${label}` };
-      return h("li", {}, label, " ", button(props, "✕"));
+    const items = all.value.map((step, i) => {
+      const { label } = step;
+      const edit = { class: "csw-link", "data-edit": i, "aria-label": `Change: ${label}` };
+      const take = { class: "csw-link", "data-step": i, "aria-label": `Take back: ${label}` };
+      return h(
+        "li",
+        {},
+        label,
+        " ",
+        ...(isEditable(step) ? [button(edit, "change"), " "] : []),
+        button(take, "✕"),
+      );
     });
     list.replaceChildren(...items);
     copy.textContent = COPY;

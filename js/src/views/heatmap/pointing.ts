@@ -2,15 +2,23 @@
 
 import { type Signal, signal } from "@preact/signals-core";
 import { claim, listen, pointIn } from "../../core/dom";
+import type { Snapshot } from "../../core/snapshot";
 import type { Store } from "../../core/store";
 import { chooses, gridKey } from "../roving";
 
 /** Pixels of the screen that the pointer must move before a click becomes a box. */
-const SLACK = 6;
+export const SLACK = 6;
 
 interface Point {
   readonly x: number;
   readonly y: number;
+}
+
+/** The patch at a place of a picture, in its own pixels; the nearest one for a place beside it. */
+export function patchAt(picture: HTMLElement, { rows, columns, prefix }: Snapshot, { x, y }: Point): number {
+  const place = (at: number, size: number, n: number) =>
+    Math.max(0, Math.min(n - 1, Math.floor((at / size) * n)));
+  return prefix + place(y, picture.clientHeight, rows) * columns + place(x, picture.clientWidth, columns);
 }
 
 export type Box = readonly [number, number, number, number];
@@ -32,12 +40,7 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
   let start: { at: Point; clientX: number; clientY: number; extend: boolean } | null = null;
   const grid = () => store.data.peek().snapshot;
 
-  const patchAt = ({ x, y }: Point): number => {
-    const { rows, columns, prefix } = grid();
-    const place = (at: number, size: number, n: number) =>
-      Math.max(0, Math.min(n - 1, Math.floor((at / size) * n)));
-    return prefix + place(y, picture.clientHeight, rows) * columns + place(x, picture.clientWidth, columns);
-  };
+  const at = (point: Point): number => patchAt(picture, grid(), point);
   const inside = (event: PointerEvent): Point =>
     pointIn(picture, event, picture.clientWidth, picture.clientHeight);
   const point = (token: number | null) => {
@@ -68,7 +71,7 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
       const now = inside(event);
       if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > SLACK)
         box.value = [start.at.x, start.at.y, now.x, now.y];
-      point(patchAt(now));
+      point(at(now));
     },
     pointerleave: () => point(focused.peek()),
     pointerdown: (event) => {
@@ -80,26 +83,26 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     },
     pointerup: () => {
       if (!start) return;
-      const { at, extend } = start;
+      const { at: began, extend } = start;
       const span = box.peek();
       end();
       if (!span) {
-        focused.value = picture.matches(":focus-visible") ? patchAt(at) : null;
-        store.selectToken(patchAt(at), extend);
+        focused.value = picture.matches(":focus-visible") ? at(began) : null;
+        store.selectToken(at(began), extend);
       } else {
-        const tokens = within(patchAt({ x: span[0], y: span[1] }), patchAt({ x: span[2], y: span[3] }));
+        const tokens = within(at({ x: span[0], y: span[1] }), at({ x: span[2], y: span[3] }));
         store.set({ tokens: extend ? [...new Set([...state.tokens.peek(), ...tokens])] : tokens });
       }
     },
     pointercancel: end,
     keydown: (event) => {
       const { rows, columns, prefix } = grid();
-      const at = (focused.peek() ?? prefix) - prefix;
-      const next = gridKey(event.key, at, columns, rows, event.ctrlKey);
+      const own = (focused.peek() ?? prefix) - prefix;
+      const next = gridKey(event.key, own, columns, rows, event.ctrlKey);
       if (next !== null) {
         focused.value = prefix + next;
         point(focused.value);
-      } else if (chooses(event)) store.selectToken(prefix + at, event.shiftKey);
+      } else if (chooses(event)) store.selectToken(prefix + own, event.shiftKey);
       else if (event.key === "Escape") store.set({ tokens: [] });
       else return;
       // The notebook would move to another cell, or leave the output.
