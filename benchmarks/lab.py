@@ -1,4 +1,4 @@
-"""Waiting times in a real JupyterLab: first paint, a class that the kernel has to read, an intervention.
+"""Waiting times in a real JupyterLab: first paint, a class that the kernel has to read, an intervention, a dragged state.
 
     PYTHONPATH=tests python -m pytest -q -s -p browser.conftest benchmarks/lab.py
 
@@ -35,7 +35,7 @@ WATCH = """() => {
   };
   const probe = new OffscreenCanvas(24, 24).getContext('2d', { willReadFrequently: true });
   window.look = () => {
-    const canvas = [...document.querySelectorAll('.jp-OutputArea .csw-picture:not([hidden]) canvas')].pop();
+    const canvas = [...document.querySelectorAll('.jp-OutputArea figure:not(.csw-second) > .csw-picture:not([hidden]) canvas')].pop();
     if (!canvas || !canvas.width) return '';
     probe.clearRect(0, 0, 24, 24);
     probe.drawImage(canvas, 0, 0, 24, 24);
@@ -152,6 +152,57 @@ def test_first_paint_and_intervention_of_the_bundled_model(notebook):
         page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea .csw-steps li').length === 0")
         page.wait_for_timeout(200)
     summary("intervention, mouse-up to paint", waits[1:], "100 ms")
+    summary("  of it, request to answer", trips[1:], "none")
+
+
+TWO = """
+from classspace_widgets.scenes import pair
+clean, corrupt = (space.trace(scene.picture, attention=True, heads=True) for scene in pair(2, swap=("fish", "boat")))
+explorer = Explorer(corrupt, other=clean, class_name="fish", block=4, sublayer="mlp", reading="logit")
+"""
+
+
+def middle(page, figure, row, column):
+    """The middle of a patch, of 12 x 12, on the screen."""
+    box = page.locator(f".jp-OutputArea {figure} > .csw-picture").first.bounding_box()
+    return box["x"] + (column + 0.5) / 12 * box["width"], box["y"] + (row + 0.5) / 12 * box["height"]
+
+
+def test_a_state_dragged_from_a_second_picture(notebook):
+    nb = notebook([BUNDLED + TWO, "explorer"], height=1500)
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(".jp-OutputArea .csw-second canvas", timeout=60_000)
+    page.evaluate(WATCH)
+    page.locator(".jp-OutputArea .csw-panes").scroll_into_view_if_needed()
+    waits, trips = [], []
+    for i in range(13):
+        page.mouse.move(*middle(page, ".csw-second", 5, i % 12))
+        page.mouse.down()
+        page.mouse.move(*middle(page, "figure", 6, 11 - i % 12), steps=6)
+        page.wait_for_timeout(100)
+        page.evaluate(
+            """() => {
+              wire.length = 0;
+              const steps = () => document.querySelectorAll('.jp-OutputArea .csw-steps li').length;
+              const before = look();
+              window.waited = new Promise((done, fail) => document.addEventListener('pointerup', async () => {
+                const from = performance.now();
+                const to = await painted(() => steps() === 1 && look() !== before).catch(fail);
+                const sent = wire.find((m) => m.way === 'out' && m.type === 'comm_msg');
+                const back = wire.filter((m) => m.way === 'in' && m.type === 'comm_msg').pop();
+                done([to - from, back.at - sent.at]);
+              }, { once: true, capture: true }));
+            }"""
+        )
+        page.mouse.up()
+        wait, trip = page.evaluate("() => waited")
+        waits.append(wait)
+        trips.append(trip)
+        page.locator(".jp-OutputArea .csw-whatif button:has-text('Undo')").click()
+        page.wait_for_function("() => document.querySelectorAll('.jp-OutputArea .csw-steps li').length === 0")
+        page.wait_for_timeout(200)
+    summary("dragged state, mouse-up to paint", waits[1:], "120 ms")
     summary("  of it, request to answer", trips[1:], "none")
 
 

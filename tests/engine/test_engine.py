@@ -20,7 +20,7 @@ from classspace_widgets.capture.model import model_container
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.export.front_end import STATIC
 from classspace_widgets.export.packed import packed
-from classspace_widgets.interventions import from_spec, trace_with
+from classspace_widgets.interventions import PatchResidual, from_spec, trace_with
 from classspace_widgets.interventions.base import to_code
 from classspace_widgets.scenes import ScenesDataset
 from classspace_widgets.snapshot import Snapshot
@@ -161,6 +161,8 @@ def test_what_it_cannot_answer_is_refused_in_words(default: InNode):
         ("whatif", {"spec": [{"type": "RemoveTokens", "tokens": [0]}]}),
         ("whatif", {"spec": [{"type": "ReplaceClassEmbedding", "classes": [1], "by": [2]}]}),
         ("whatif", {"spec": [{"type": "Ablate", "sublayer": "mlp", "blocks": [9]}]}),
+        ("whatif", {"spec": [{"type": "PatchResidual", "target_block": 2, "tokens": [5], "source": "other"}]}),
+        ("whatif", {"spec": [PatchResidual(2, [5], source_token=7).to_dict() | {"source_block": 3}]}),
         ("image", {"name": "broken.png"}, b"no"),
         ("intervened classes", {"classes": [1]}),
         ("classes", {"classes": [99]}),
@@ -169,7 +171,10 @@ def test_what_it_cannot_answer_is_refused_in_words(default: InNode):
     words = [answer["error"]["message"] for answer in default.ask(*requests)]
     for text, part in zip(
         words,
-        ("prefix tokens", "does not know", "1..8", "cannot be read", "apply the intervention", "0..23", "resample"),
+        (
+            "prefix tokens", "does not know", "1..8", "second picture is not in this page", "later block", "cannot be read",
+            "apply the intervention", "0..23", "resample",
+        ),  # fmt: skip
         strict=True,
     ):
         assert part in text

@@ -143,11 +143,14 @@ def test_what_was_carried_goes_with_its_picture(two):
 
 
 def test_states_that_do_not_fit_are_refused_in_words(two):
-    space, own, other = two
+    _, own, other = two
     explorer = Explorer(own, other=other)
     kept = explorer.other
     for given, message in (
-        (tiny_vit(depth=2).trace(torch.zeros(1, 3, 32, 32)), r"\(blocks, tokens, width\) = .* like the model, got \(2, "),
+        (
+            tiny_vit(depth=2).trace(torch.zeros(1, 3, 32, 32)),
+            r"\(blocks, tokens, width\) = .* like the model, got \(2, ",
+        ),
         (tiny_vit(img_size=48).trace(torch.zeros(1, 3, 48, 48)), "like the model, got"),
         (tiny_vit(img_size=(16, 64)).trace(torch.zeros(1, 3, 16, 64)), "grid of 4 x 4 patches, got 2 x 8"),
         (Snapshot.unpack(other.snapshot().pack()), r"snapshot from a file .* other=space.trace"),

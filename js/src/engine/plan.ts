@@ -229,6 +229,8 @@ class Checked {
   /** A state is copied from a token of this picture, at the same block or an earlier one. */
   copy(): Change {
     const { source, source_token } = this.#spec;
+    if (source === "other")
+      throw this.refused("the second picture is not in this page; take this step back, or use a notebook");
     if (this.has("source") && !(Array.isArray(source) && source[0] === 0))
       throw this.refused("the source must be [0, token], a token of this picture");
     const token = Array.isArray(source) ? source[1] : source_token;

@@ -28,7 +28,8 @@ interface Held {
   readonly byKey: boolean;
 }
 
-const GHOST = 44;
+/** Pixels of what is seen of a state on its way, and how far beside the pointer it is: the patch under it stays in sight. */
+const [GHOST, BESIDE] = [36, 10];
 
 /** In the patch map of an explorer. */
 export function dragging(explorer: Element, store: Store, abort: AbortSignal): void {
@@ -99,7 +100,7 @@ export function dragging(explorer: Element, store: Store, abort: AbortSignal): v
   };
   const moveGhost = (at: { readonly clientX: number; readonly clientY: number }) => {
     const { x, y } = pointIn(panes, at, panes.clientWidth, panes.clientHeight);
-    ghost.style.transform = `translate(${Math.round(x - GHOST / 2)}px, ${Math.round(y - GHOST / 2)}px)`;
+    ghost.style.transform = `translate(${Math.round(x + BESIDE)}px, ${Math.round(y + BESIDE)}px)`;
   };
 
   /** Let pointers take hold of the patches under a handle. */
