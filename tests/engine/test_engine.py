@@ -172,9 +172,16 @@ def test_what_it_cannot_answer_is_refused_in_words(default: InNode):
     for text, part in zip(
         words,
         (
-            "prefix tokens", "does not know", "1..8", "second picture is not in this page", "later block", "cannot be read",
-            "apply the intervention", "0..23", "resample",
-        ),  # fmt: skip
+            "prefix tokens",
+            "does not know",
+            "1..8",
+            "second picture is not in this page",
+            "later block",
+            "cannot be read",
+            "apply the intervention",
+            "0..23",
+            "resample",
+        ),
         strict=True,
     ):
         assert part in text

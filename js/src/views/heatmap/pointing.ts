@@ -37,6 +37,8 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
   const box = signal<Box | null>(null);
   const focused = signal<number | null>(null);
   const here = signal(false);
+  /** Where the focus was last: it comes back there. */
+  let last = -1;
   let start: { at: Point; clientX: number; clientY: number; extend: boolean } | null = null;
   const grid = () => store.data.peek().snapshot;
 
@@ -111,11 +113,12 @@ export function pointing(picture: HTMLElement, store: Store, abort: AbortSignal)
     focus: () => {
       if (!picture.matches(":focus-visible")) return;
       const { rows, columns, prefix } = grid();
-      const first = state.tokens.peek().find((t) => grid().isImageToken(t));
+      const first = [...state.tokens.peek(), last].find((t) => grid().isImageToken(t));
       focused.value = focused.peek() ?? first ?? prefix + (rows >> 1) * columns + (columns >> 1);
       point(focused.value);
     },
     blur: () => {
+      last = focused.peek() ?? last;
       focused.value = null;
       point(null);
     },
