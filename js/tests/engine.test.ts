@@ -2,8 +2,8 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { floats, type NdArray, unpack } from "../src/core/codec";
-import type { Spec } from "../src/core/interventions";
 import { checkMeta } from "../src/core/meta";
+import type { Spec } from "../src/core/spec";
 import { Model } from "../src/engine/model";
 import { embed, run } from "../src/engine/pass";
 import { makePlan } from "../src/engine/plan";

@@ -1,7 +1,7 @@
 /** A state that is taken at one token and put at others: the intervention `PatchResidual`, its obstacles and its words. */
 
-import type { Spec } from "./interventions";
 import type { Snapshot } from "./snapshot";
+import type { Spec } from "./spec";
 import type { Store } from "./store";
 
 export interface Carried {

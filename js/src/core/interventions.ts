@@ -3,11 +3,7 @@
 import { type Carried, carriedObstacle, carriedSpec } from "./carried";
 import { range } from "./collections";
 import type { Snapshot } from "./snapshot";
-
-export interface Spec {
-  readonly type: string;
-  readonly [field: string]: unknown;
-}
+import type { Spec } from "./spec";
 
 /** What the panel has chosen when an action is applied. */
 export interface Choice {

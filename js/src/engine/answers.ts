@@ -5,8 +5,8 @@
  */
 
 import { type NdArray, pack } from "../core/codec";
-import type { Spec } from "../core/interventions";
 import type { Meta } from "../core/meta";
+import type { Spec } from "../core/spec";
 import type { Params, Progress } from "../core/transport";
 import { toCode } from "./code";
 import type { Model } from "./model";

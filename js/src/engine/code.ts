@@ -1,6 +1,6 @@
 /** Interventions as the Python code that applies them: the twin of `interventions.base.to_code`. */
 
-import type { Spec } from "../core/interventions";
+import type { Spec } from "../core/spec";
 
 export function toCode(specs: readonly Spec[]): string {
   const names = [...new Set([...specs.map(({ type }) => type), "trace_with"])].sort();

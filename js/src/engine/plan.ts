@@ -5,7 +5,7 @@
 
 import { isRecord } from "../core/codec";
 import { kept, range } from "../core/collections";
-import type { Spec } from "../core/interventions";
+import type { Spec } from "../core/spec";
 import type { Model } from "./model";
 
 /** An intervention that this model, or this page, cannot do; the message says why. */

@@ -2,8 +2,8 @@
 
 import { type NdArray, pack } from "../core/codec";
 import { range } from "../core/collections";
-import type { Spec } from "../core/interventions";
 import type { Meta } from "../core/meta";
+import type { Spec } from "../core/spec";
 import type { Model } from "./model";
 import type { Trace } from "./pass";
 import { array, Reader } from "./reader";

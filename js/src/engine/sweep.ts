@@ -1,7 +1,7 @@
 /** The effect of an intervention at every head, or token, of every block on a class logit: see `classspace_widgets/causal`. */
 
 import { range } from "../core/collections";
-import type { Spec } from "../core/interventions";
+import type { Spec } from "../core/spec";
 import type { Model } from "./model";
 import { run, type Trace } from "./pass";
 import { makePlan, Refused } from "./plan";
