@@ -288,7 +288,7 @@ class Session(Widget):
 
     @interventions.setter
     def interventions(self, given: Intervention | Sequence[Intervention]) -> None:
-        steps = list(given) if isinstance(given, (list, tuple)) else [given]
+        steps: list[Any] = list(given) if isinstance(given, (list, tuple)) else [given]
         if not steps:
             self._intervened, self.shown = b"", "baseline"
             return
