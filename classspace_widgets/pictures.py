@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import threading
 import warnings
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -22,6 +25,13 @@ LABEL_COLUMNS = ("label", "labels", "fine_label", "class")
 """What the column of labels is called there."""
 
 _filters = threading.Lock()
+
+
+def may_be_picture(thing: object) -> bool:
+    """Whether something is a path, the bytes of a file, an open file, a PIL image or an array, and may so be a picture."""
+    if isinstance(thing, (str, os.PathLike, bytes, bytearray, np.ndarray)):
+        return True
+    return type(thing).__module__.startswith("PIL.") or hasattr(thing, "read")
 
 
 def open_picture(data: bytes, name: str = "") -> Image:

@@ -29,7 +29,7 @@ def test_version(capsys):
 def test_help_shows_examples(capsys):
     with pytest.raises(SystemExit):
         main(["export", "--help"])
-    assert "classspace export fish.png --out fish.html" in capsys.readouterr().out
+    assert "classspace export photo.jpg --out page.html" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         main(["report", "--help"])
     assert "data:" not in capsys.readouterr().out  # what a study reads is no matter of a report's
@@ -52,7 +52,10 @@ def test_help_lists_the_bundled_models(command, capsys):
         main([command, "--help"])
     said = " ".join(capsys.readouterr().out.split())
     for name in variants():
-        assert ("bundled (the default)" if name == "default" else f"bundled/{name}") in said
+        assert ("bundled (scenes" if name == "default" else f"bundled/{name} (") in said
+    assert said.count(", the default)") == 1
+    default = {"export": "bundled/photos (photographs", "study": "bundled (scenes"}[command]
+    assert f"{default}, the default)" in said
 
 
 def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path, monkeypatch, capsys):
@@ -68,7 +71,23 @@ def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path
     Image.fromarray(scene.image).save(tmp_path / "b.png")
     Image.fromarray(np.uint8(scene.mask == 1) * 255).save(tmp_path / "b_mask.png")
     pictures, masks = ([str(tmp_path / f"{n}{end}.png") for n in "ab"] for end in ("", "_mask"))
-    assert main(["export", *pictures, "--mask", *masks, "--out", str(tmp_path / "page.html"), "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "export",
+                *pictures,
+                "--model",
+                "bundled",
+                "--mask",
+                *masks,
+                "--out",
+                str(tmp_path / "page.html"),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     first, second = (s.arrays["mask"] for s in written)
     assert first.shape == second.shape == (96, 96)
     exact = scene.redraw(96).mask
@@ -81,7 +100,21 @@ def test_export_takes_masks_that_are_cut_and_scaled_as_the_pictures_are(tmp_path
     cut_off = np.where(np.arange(252) < 20, 1, 2 * (mask > 0))
     Image.fromarray(cut_off.astype(np.uint8)).save(tmp_path / "a_mask.png")
     assert (
-        main(["export", pictures[0], "--mask", masks[0], "--out", str(tmp_path / "page.html"), "--device", "cpu"]) == 0
+        main(
+            [
+                "export",
+                pictures[0],
+                "--model",
+                "bundled",
+                "--mask",
+                masks[0],
+                "--out",
+                str(tmp_path / "page.html"),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
     )
     assert set(np.unique(written[-1].arrays["mask"])) == {0, 2}
     assert len(written[-1].meta["objects"]) == 2
@@ -99,7 +132,7 @@ def test_a_picture_with_a_mask_stays_as_it_is_stored(tmp_path, monkeypatch):
     Image.fromarray(stored).save(tmp_path / "a.png", exif=turned)
     Image.fromarray(stored[..., 0]).point(lambda v: v > 0 and 255).save(tmp_path / "mask.png")
     given = [str(tmp_path / "a.png"), "--mask", str(tmp_path / "mask.png"), "--out", str(tmp_path / "page.html")]
-    assert main(["export", *given, "--device", "cpu"]) == 0
+    assert main(["export", *given, "--model", "bundled", "--device", "cpu"]) == 0
     (snapshot,) = written
     assert not snapshot.arrays["mask"][:, :47].any()
     assert snapshot.arrays["mask"][:, 49:].all()
@@ -132,7 +165,21 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, capsys):
 
     def refused(*masks: str) -> str:
         given = [str(tmp_path / m) for m in masks]
-        assert main(["export", str(tmp_path / "a.png"), "--mask", *given, "--out", str(tmp_path / "page.html")]) == 1
+        assert (
+            main(
+                [
+                    "export",
+                    str(tmp_path / "a.png"),
+                    "--model",
+                    "bundled",
+                    "--mask",
+                    *given,
+                    "--out",
+                    str(tmp_path / "page.html"),
+                ]
+            )
+            == 1
+        )
         return capsys.readouterr().err
 
     assert "one mask for every picture, got 2 for 1 pictures" in refused("small.png", "small.png")
@@ -152,7 +199,7 @@ def test_export_of_some_classes_carries_no_others(tmp_path, capsys):
         ["--classes", "fish", "boat", "--streams", "residual", "--ranks-only"],
     ):
         out = tmp_path / "page.html"
-        assert main(["export", str(picture), "--out", str(out), *more]) == 0
+        assert main(["export", "--model", "bundled", str(picture), "--out", str(out), *more]) == 0
         said = capsys.readouterr().out
         assert ("2 of 24 classes travel with this page" in said) == bool(more)
         assert ("Ranks and top classes alone" in said) == ("--ranks-only" in more)
@@ -164,7 +211,7 @@ def test_export_of_some_classes_carries_no_others(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["export", "missing.png", "--out", "x.html"], "no such file: missing.png"),
-        (["export", "{picture}", "--out", "x.html", "--classes", "fihs"], "close matches: fish"),
+        (["export", "{picture}", "--out", "x.html", "--model", "bundled", "--classes", "fihs"], "close matches: fish"),
         (["export", "{picture}", "--out", "x.html", "--model", "bundled/none"], "none"),
         (["export", "{text}", "--out", "x.html"], "note.txt"),
         (["export", "{picture}", "--out", "{picture}"], "--out must be an HTML file, such as picture.html"),
@@ -191,7 +238,7 @@ def test_mistakes_are_named_and_nothing_is_written(tmp_path, capsys, monkeypatch
 
 def test_without_a_command_the_help_is_shown(capsys):
     assert main([]) == 2
-    assert "classspace export fish.png" in capsys.readouterr().out
+    assert "classspace export photo.jpg" in capsys.readouterr().out
 
 
 def test_the_package_runs_as_a_module():
@@ -200,11 +247,19 @@ def test_the_package_runs_as_a_module():
     assert out.stdout.strip() == f"classspace-widgets {__version__}"
 
 
-def test_export_with_the_bundled_model_says_what_it_knows(tmp_path, capsys):
+def test_export_says_what_a_bundled_model_knows_and_how_sure_it_is(tmp_path, capsys):
     picture = tmp_path / "fish.png"
     gallery(size=64)[0].picture.save(picture)
-    assert main(["export", str(picture), "--out", str(tmp_path / "page.html"), "--classes", "fish"]) == 0
-    assert "knows drawn scenes only" in capsys.readouterr().out
+    export = ["export", str(picture), "--out", str(tmp_path / "page.html")]
+    assert main(export) == 0
+    said = capsys.readouterr().out
+    assert "The bundled photo model is small: it knows 60 everyday classes, sees 64 x 64 pixels" in said
+    assert "--model vit_base_patch16_224; drawn scenes: --model bundled" in said
+    assert re.search(r"fish\.png: (Unsure: )?[\w -]+ \d+%, \d+ points ahead of [\w -]+;", said)
+    assert main([*export, "--model", "bundled", "--classes", "fish"]) == 0
+    said = capsys.readouterr().out
+    assert "was trained on drawn scenes of 24 classes and knows nothing else" in said
+    assert "fish.png: fish 100%, " in said
 
 
 def test_demo_copies_the_notebook_once(tmp_path, capsys, monkeypatch):

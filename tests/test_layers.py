@@ -29,6 +29,7 @@ LAYERS = (
     "state",
     "masks",
     "describe",
+    "certainty",
     "pictures",
     "images",
     # Arrays for display, and the drawn world; free of torch.

@@ -13,11 +13,13 @@ from classspace_widgets.capture.flows import flow_or_reason
 from classspace_widgets.capture.lenses import lens_metas, read_lenses, several_lenses
 from classspace_widgets.capture.picture import image_meta
 from classspace_widgets.capture.reader import TOP, Reader, RoundingError, as_float, fitting, rounding_error
+from classspace_widgets.certainty import answer_meta
 from classspace_widgets.files import readable
 from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.lookup import class_index, items_of
 from classspace_widgets.masks import object_numbers
+from classspace_widgets.models.bundled import card_of, described
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot.container import Array
 from classspace_widgets.snapshot.snapshot import Snapshot
@@ -127,10 +129,13 @@ def capture(
         if given:
             extra["lenses"] = lens_metas(reader, given)
     names = [readable(str(name)) for name in trace.class_names]
+    card = card_of(trace.model_name, trace.class_names)
+    if answer := answer_meta(arrays["output_logits"], names, (card or {}).get("unsure")):
+        extra["answer"] = answer
     caveats, unreachable = _caveats(trace)
     meta: SnapshotMeta = {
         "kind": "snapshot",
-        "model": _model(trace, reader, reason),
+        "model": _model(trace, reader, reason, "" if card is None else described(card)),
         "tokens": _tokens(trace, reader),
         "classes": {"count": reader.n_classes, "names": names, "kept": kept, "all": mode == "all"},
         "objects": [],
@@ -231,7 +236,7 @@ def _caveats(trace: Trace) -> tuple[list[str], list[int]]:
     return caveats, unreachable
 
 
-def _model(trace: Trace, reader: Reader, flow_refused: str) -> ModelMeta:
+def _model(trace: Trace, reader: Reader, flow_refused: str, description: str) -> ModelMeta:
     refused = reader.refused()
     if flow_refused:
         refused["flow_refused"] = flow_refused
@@ -241,7 +246,7 @@ def _model(trace: Trace, reader: Reader, flow_refused: str) -> ModelMeta:
         "heads": trace.heads,
         "width": int(trace.increments[0].shape[-1]),
         "layout": trace.layout,
-        "description": "",
+        "description": description,
         **refused,
     }
 

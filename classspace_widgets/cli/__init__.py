@@ -18,7 +18,7 @@ __all__ = ["main"]
 EXAMPLES = """\
 examples:
   classspace demo                                   open the demo notebook on the bundled model
-  classspace export fish.png --out fish.html        one offline page, bundled model (it knows drawn scenes only)
+  classspace export photo.jpg --out page.html       one offline page, with the bundled photo model
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
   classspace fit photos/ --model vit_small_patch14_dinov2.lvd142m --image-size 224 --out mine.safetensors
   classspace export photo.jpg --space mine.safetensors --out page.html

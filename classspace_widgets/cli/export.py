@@ -13,9 +13,10 @@ from classspace_widgets.pictures import shown_name
 
 EXAMPLES = """\
 examples:
-  classspace export fish.png --out fish.html
-  classspace export fish.png --mask fish_mask.png --out fish.html    tells object and context apart
-  classspace export fish.png --live --out fish.html                  takes other pictures and interventions in the page
+  classspace export photo.jpg --out page.html                        any photograph, with the bundled photo model
+  classspace export photo.jpg --mask mask.png --out page.html        tells object and context apart
+  classspace export photo.jpg --live --out page.html                 takes other pictures and interventions in the page
+  classspace export scene.png --model bundled --out page.html        a drawn scene, with a model of drawn scenes
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
   classspace export photo.jpg --space mine.safetensors --out page.html
 """
@@ -51,7 +52,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="store_true",
         help="carry the model in the page, which then takes new pictures and interventions without a kernel or a network",
     )
-    add_model(export)
+    add_model(export, default="bundled/photos")
     export.set_defaults(run=_export)
 
 
@@ -72,13 +73,16 @@ def _export(arguments: argparse.Namespace) -> int:
     from classspace_widgets.export.page import page_title
     from classspace_widgets.export.portable import Payload
     from classspace_widgets.images import read_picture
+    from classspace_widgets.models.bundled import card_of, described
     from classspace_widgets.progress import progress_bar
 
     space = space_of(arguments)
-    if space.name.startswith("bundled") and arguments.space is None:
-        print("the bundled model knows drawn scenes only; for photographs add --model with a timm model name")
+    card = card_of(space.name, space.class_names)
+    if card is not None:
+        print(described(card))
+        print("on the command line: --model vit_base_patch16_224; drawn scenes: --model bundled")
     classes = [int(c) if c.isdigit() else c for c in arguments.classes] if arguments.classes else None
-    snapshots = []
+    snapshots, said = [], []
     with progress_bar(len(arguments.images), "tracing", "picture") as bar:
         for i, path in enumerate(arguments.images):
             # A picture with a mask stays as it is stored, as its mask does: an array says nothing of how to turn it.
@@ -86,10 +90,12 @@ def _export(arguments: argparse.Namespace) -> int:
             trace = space.trace(np.asarray(picture) if masks else path, attention=True, heads=True)
             drawn = mask_options(masks[i], picture, space) if masks else {}
             made = trace.snapshot(title=shown_name(path.name), **drawn)
+            said.append(f"{shown_name(path.name)}: {made.answer}")
             if made.meta["payload"]["mode"] == "all" and not arguments.live:
                 made.source = None  # Nothing is to be read again, so the trace need not be kept.
             snapshots.append(made)
             bar.update()
+    print(*said, sep="\n")
     title = arguments.title or page_title(snapshots)
     payload = Payload(streams=arguments.streams, ranks_only=arguments.ranks_only)
     items, live = [f"# {title}", *snapshots], arguments.live

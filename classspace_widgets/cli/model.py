@@ -16,12 +16,16 @@ def expanded(text: str) -> Path:
     return Path(text).expanduser()
 
 
-def add_model(parser: argparse.ArgumentParser, *, space: bool = True) -> None:
-    """Add ``--model``, ``--space``, ``--checkpoint``, how pictures are prepared, and ``--device``."""
+def add_model(parser: argparse.ArgumentParser, *, space: bool = True, default: str = "bundled") -> None:
+    """Add ``--model``, ``--space``, ``--checkpoint``, how pictures are prepared, and ``--device``.
+
+    ``default`` is the model where none is named: ``"bundled"``, or ``"bundled/photos"`` where photographs come in.
+    """
     parser.add_argument(
         "--model",
-        help=f"a timm model name, a folder or name of Hugging Face (with a /), or {', '.join(bundled_names())}",
+        help=f"a timm model name, a folder or name of Hugging Face (with a /), or {', '.join(bundled_names(default))}",
     )
+    parser.set_defaults(default_model=default)
     if space:
         parser.add_argument(
             "--space",
@@ -43,11 +47,13 @@ def add_model(parser: argparse.ArgumentParser, *, space: bool = True) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda (default: auto)")
 
 
-def bundled_names() -> list[str]:
-    """What ``--model`` calls the models that come with the package, the default first."""
-    from classspace_widgets.models.bundled import variants
+def bundled_names(default: str = "bundled") -> list[str]:
+    """What ``--model`` calls the models that come with the package, the default first, and what they know."""
+    from classspace_widgets.models.bundled import read_card, variants
 
-    return ["bundled (the default)", *(f"bundled/{name}" for name in variants() if name != "default")]
+    names = {"bundled" if name == "default" else f"bundled/{name}": name for name in variants()}
+    first = sorted(names, key=lambda name: name != default)
+    return [f"{name} ({read_card(names[name])['trained_on']}{', the default' * (name == default)})" for name in first]
 
 
 def check_page(out: Path) -> None:
@@ -73,7 +79,7 @@ def space_of(arguments: argparse.Namespace) -> ClassSpace:
                 f"--{extra[0].replace('_', '-')} does not go with --space, whose file says how its pictures are prepared"
             )
         return ClassSpace.load(arguments.space, arguments.model, device=arguments.device, **options)
-    model = arguments.model or "bundled"
+    model = arguments.model or arguments.default_model
     if model.split("/")[0] == "bundled":
         if options:
             raise ValueError(f"--{next(iter(options)).replace('_', '-')} needs --model with a timm model name")

@@ -21,6 +21,8 @@ WEIGHTS = Path(__file__).parent / "weights"
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
 CONFIGURED = ("classes", "mean", "std", "wordnet_ids")
 """What of a card goes into the model's configuration."""
+TRAINED_ON = ("scenes", "photographs")
+"""What bundled models were trained on, as their cards have it: the drawn world of `scenes`, or photographs."""
 
 
 def build(
@@ -55,24 +57,36 @@ def build(
     return model
 
 
-def variants(folder: Path = WEIGHTS) -> tuple[str, ...]:
+def variants(folder: Path = WEIGHTS, *, trained_on: str | None = None) -> tuple[str, ...]:
     """Names of the bundled models that are there.
 
     Parameters
     ----------
     folder : Path
         Where weights and cards lie; those of the package by default.
+    trained_on : str, optional
+        Only those that were trained on ``"scenes"`` (drawn pictures, with exact masks), or on ``"photographs"``.
 
     Returns
     -------
     tuple of str
 
+    Raises
+    ------
+    ValueError
+        For another ``trained_on``.
+
     Examples
     --------
     >>> variants()
-    ('contrast', 'default', 'gap')
+    ('contrast', 'default', 'gap', 'photos')
+    >>> variants(trained_on="photographs")
+    ('photos',)
     """
-    return tuple(sorted(card.stem for card in folder.glob("*.json") if card.with_suffix(".safetensors").exists()))
+    if trained_on not in (None, *TRAINED_ON):
+        raise ValueError(f"trained_on must be one of {TRAINED_ON}, or None for all, got {trained_on!r}")
+    there = sorted(card for card in folder.glob("*.json") if card.with_suffix(".safetensors").exists())
+    return tuple(card.stem for card in there if trained_on in (None, json.loads(card.read_text())["trained_on"]))
 
 
 def read_card(variant: str = "default", folder: Path = WEIGHTS) -> dict[str, Any]:
@@ -107,14 +121,44 @@ def read_card(variant: str = "default", folder: Path = WEIGHTS) -> dict[str, Any
     return card
 
 
+def card_of(name: str, class_names: Sequence[str]) -> dict[str, Any] | None:
+    """The card of the bundled model that a space's name means; None for other models, and for other classes on this one.
+
+    Examples
+    --------
+    >>> card_of("bundled/gap", CLASSES)["variant"]
+    'gap'
+    """
+    source, _, variant = name.partition("/")
+    if source != "bundled" or variant not in variants():
+        return None
+    card = read_card(variant)
+    return card if tuple(card.get("classes", CLASSES)) == tuple(class_names) else None
+
+
+def described(card: dict[str, Any]) -> str:
+    """In words what a bundled model knows, and what to take for other pictures."""
+    if card["trained_on"] == "scenes":
+        return (
+            f"The bundled model {card['variant']} was trained on drawn scenes of {len(CLASSES)} classes and knows nothing else; for "
+            'photographs take ClassSpace.bundled("photos"), or a timm model: ClassSpace.from_timm("vit_base_patch16_224").'
+        )
+    size = card["timm"]["img_size"]
+    return (
+        f"The bundled photo model is small: it knows {len(card['classes'])} everyday classes, sees {size} x {size} pixels, and "
+        f"named {card['kept_apart']['top1']:.0%} of {card['kept_apart']['pictures']:,} photographs rightly that it had never seen. "
+        'For another: ClassSpace.from_timm("vit_base_patch16_224").trace(picture).'
+    )
+
+
 def load_bundled(variant: str = "default", *, folder: Path = WEIGHTS) -> VisionTransformer:
     """A bundled model, in evaluation mode and float32 on the CPU.
 
     Parameters
     ----------
     variant : str
-        ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or ``"contrast"``
-        ([CLS], one label per picture).
+        Trained on drawn scenes: ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or
+        ``"contrast"`` ([CLS], one label per picture). Trained on photographs: ``"photos"`` ([CLS], one label per picture).
     folder : Path
         Where weights and cards lie; those of the package by default.
 
@@ -194,8 +238,8 @@ def _checked(place: Path, expected: str) -> bytes:
     return data
 
 
-def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: str) -> None:
-    """Write float16 weights and their card."""
+def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: str) -> dict[str, Any]:
+    """Write float16 weights and their card, which is returned as it was written."""
     import torch
     from safetensors.torch import save as pack
 
@@ -203,4 +247,5 @@ def save(model: VisionTransformer, card: dict[str, Any], folder: Path, variant: 
     data = pack({name: tensor.detach().to(torch.float16).contiguous() for name, tensor in model.state_dict().items()})
     card = {**card, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
     write_whole(folder / f"{variant}.safetensors", data)
-    write_whole(folder / f"{variant}.json", (json.dumps(card, indent=2) + "\n").encode())
+    write_whole(folder / f"{variant}.json", (json.dumps(card, indent=1) + "\n").encode())
+    return card

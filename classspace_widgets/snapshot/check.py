@@ -102,6 +102,8 @@ def _check_rest(fields: Fields, points: int) -> None:
         for thing in fields.objects("maps"):
             thing.text("name")
             thing.text("label")
+    if fields.has("answer"):
+        fields.text("answer.text")
     fields.texts("caveats")
     fields.wholes("unreachable", 0, points - 1)
     if fields.value("intervention") is not None:

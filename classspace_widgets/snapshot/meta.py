@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 if TYPE_CHECKING:
     from typing_extensions import NotRequired
 
+    from classspace_widgets.certainty import AnswerMeta
+
 __all__ = ["AtlasMeta", "PartMeta", "SnapshotMeta"]
 
 PayloadMode = Literal["all", "classes", "increments"]
@@ -139,10 +141,11 @@ class InterventionMeta(TypedDict):
 class ExtraMeta(TypedDict, total=False):
     """What only some snapshots have.
 
-    By what the float16 class embedding is to be multiplied, where increments are carried; how attention is carried; what
+    How sure the model is of its answer; by what the float16 class embedding is to be multiplied, where increments are carried; how attention is carried; what
     the extra maps are; which fitted lenses travel; what else a live kernel may be asked for.
     """
 
+    answer: AnswerMeta
     embedding_scale: float
     attention: AttentionMeta
     maps: list[MapMeta]

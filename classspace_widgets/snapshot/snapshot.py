@@ -65,15 +65,23 @@ class Snapshot:
 
     def __repr__(self) -> str:
         model, tokens, classes = self.meta["model"], self.meta["tokens"], self.meta["classes"]
+        answer = self.meta.get("answer")
         return (
             f"Snapshot({model['name']}: {model['blocks']} blocks, {tokens['count']} tokens, "
-            f"{len(classes['kept'])} of {classes['count']} classes, {self.meta['payload']['mode']}, {self.nbytes / 1e6:.2f} MB)"
+            f"{len(classes['kept'])} of {classes['count']} classes, {self.meta['payload']['mode']}, {self.nbytes / 1e6:.2f} MB"
+            f"{'; unsure of its answer' * bool(answer and answer['unsure'])})"
         )
 
     def _repr_html_(self) -> str:
         from classspace_widgets.snapshot.still import as_html
 
         return as_html(self, repr(self))
+
+    @property
+    def answer(self) -> str:
+        """The model's answer, and how sure it is, in words."""
+        answer = self.meta.get("answer")
+        return answer["text"] if answer else f"{self.class_names[self.predicted[0]]}."
 
     @property
     def nbytes(self) -> int:

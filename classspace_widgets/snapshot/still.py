@@ -136,10 +136,10 @@ def caption(snapshot: Snapshot, class_index: int | None = None) -> str:
     class_index = _carried(snapshot) if class_index is None else class_index
     name = snapshot.class_names[class_index]
     predicted = snapshot.class_names[snapshot.predicted[0]]
-    model, tokens = snapshot.meta["model"], snapshot.meta["tokens"]
+    model, tokens, answer = snapshot.meta["model"], snapshot.meta["tokens"], snapshot.meta.get("answer")
     mean = float(identifiability(snapshot, class_index, -1).mean())
     return (
-        f"{model['name']} predicts {predicted}. Identifiability of {name} in the last of {model['blocks']} blocks, "
+        f"{model['name']} predicts {predicted}{', unsure' * bool(answer and answer['unsure'])}. Identifiability of {name} in the last of {model['blocks']} blocks, "
         f"over {tokens['grid'][0]}x{tokens['grid'][1]} patches: {mean:.2f} on average (1 is best)."
     )
 

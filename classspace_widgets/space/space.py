@@ -563,13 +563,14 @@ class ClassSpace:
 
     @classmethod
     def bundled(cls, variant: str = "default", *, device: str | torch.device = "auto") -> ClassSpace:
-        """The small model that comes with the package, trained on `classspace_widgets.scenes`.
+        """A small model that comes with the package, trained on `classspace_widgets.scenes` or on photographs.
 
         Parameters
         ----------
         variant : str
-            ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average pooling) or ``"contrast"`` ([CLS],
-            one label per picture).
+            Trained on drawn scenes of 24 classes: ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average
+            pooling) or ``"contrast"`` ([CLS], one label per picture). Trained on photographs of 60 everyday classes, at 64 pixels:
+            ``"photos"`` ([CLS], one label per picture).
         device : str
             ``"auto"`` is CUDA where there is one.
 
@@ -581,6 +582,8 @@ class ClassSpace:
         --------
         >>> ClassSpace.bundled("gap").n_classes
         24
+        >>> ClassSpace.bundled("photos").class_names[:2]
+        ('goldfish', 'European fire salamander')
         """
         from classspace_widgets.models.bundled import load_bundled
 

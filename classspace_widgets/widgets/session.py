@@ -7,6 +7,8 @@ carry is asked of the kernel in messages (`_requests`).
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
@@ -14,6 +16,7 @@ from ipywidgets import widget_serialization
 
 from classspace_widgets.export.page import Mount
 from classspace_widgets.lookup import class_index, close_matches
+from classspace_widgets.pictures import may_be_picture
 from classspace_widgets.snapshot.snapshot import Snapshot
 from classspace_widgets.snapshot.source import snapshot_of
 from classspace_widgets.state import STATE
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from classspace_widgets.interventions.base import Intervention
+    from classspace_widgets.trace import Trace
 
 CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses", "bank")
 """How a session that is given a trace has it captured; see `Trace.snapshot`."""
@@ -40,8 +44,9 @@ class Session(Widget):
 
     Parameters
     ----------
-    data : Snapshot or Trace
-        A trace is captured first, as `Trace.snapshot` does it.
+    data : Snapshot, Trace or picture
+        A trace is captured first, as `Trace.snapshot` does it. A picture alone (a path, a PIL image, an array) is traced
+        first, with the bundled model of photographs.
     image : int, optional
         Which image of a trace of several; by default the first.
     pins : mapping of str to intervention, or several, optional
@@ -367,7 +372,7 @@ class Session(Widget):
 
 
 def as_snapshot(data: Any, image: int | None = None, **options: Any) -> Snapshot:
-    """A snapshot from a snapshot, a session, or anything that knows how to become one (a trace, as ``options`` say)."""
+    """A snapshot from a snapshot, a session, anything that knows how to become one (a trace, as ``options`` say), or a picture."""
     if isinstance(data, Session):
         data = data.snapshot
     if isinstance(data, Snapshot):
@@ -376,11 +381,25 @@ def as_snapshot(data: Any, image: int | None = None, **options: Any) -> Snapshot
         if options:
             raise TypeError(not_of_a_snapshot(options))
         return data
-    found = snapshot_of(data, image=image or 0, **options)
+    traced = _traced(data) if may_be_picture(data) else data
+    found = snapshot_of(traced, image=image or 0, **options)
     if found is None:
         hint = "; trace a picture first: space.trace(picture)" if hasattr(data, "trace") else ""
-        raise TypeError(f"expected a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}")
+        raise TypeError(
+            f"expected a picture (a path, a PIL image, an array), a Trace, a Snapshot or a Session, got {type(data).__name__}{hint}"
+        )
     return found
+
+
+def _traced(picture: Any) -> Trace:
+    """The trace of a picture that comes alone: by the bundled photo model, which says so in its description."""
+    if isinstance(picture, (str, os.PathLike)) and Path(picture).suffix == ".csnap":
+        raise TypeError(
+            f"{Path(picture).name} is a snapshot file, no picture; open it with Explorer.from_file({str(picture)!r})"
+        )
+    from classspace_widgets.space.space import ClassSpace
+
+    return ClassSpace.bundled("photos").trace(picture, attention=True, heads=True)
 
 
 def not_of_a_snapshot(options: Iterable[str]) -> str:

@@ -30,9 +30,11 @@ class View(Widget):
 
     Parameters
     ----------
-    data : Trace, Snapshot, Session or View
-        What to show. A trace or a snapshot gets a session of its own; give several views the same session (or one
-        another) to link them.
+    data : picture, Trace, Snapshot, Session or View
+        What to show. A picture alone (a path, a PIL image, an array) is traced with the bundled model of photographs; another
+        model traces it itself: ``ClassSpace.from_timm("vit_base_patch16_224").trace("photo.jpg", attention=True, heads=True)``. A
+        picture, a trace or a snapshot gets a session of its own; give several views the same session (or one another) to link
+        them.
     options : dict, optional
         Options of the view: ``{"bare": True}`` shows a `PatchHeatmap` without its controls; other views have none.
     **state

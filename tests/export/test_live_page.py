@@ -49,7 +49,12 @@ def test_a_page_of_the_default_model_is_at_most_four_and_a_half_megabytes(space:
 
 def test_the_command_makes_a_live_page(tmp_path: Path):
     gallery()[0].picture.save(tmp_path / "fish.png")
-    assert main(["export", str(tmp_path / "fish.png"), "--live", "--out", str(tmp_path / "fish.html")]) == 0
+    assert (
+        main(
+            ["export", str(tmp_path / "fish.png"), "--model", "bundled", "--live", "--out", str(tmp_path / "fish.html")]
+        )
+        == 0
+    )
     assert "data-engine" in (tmp_path / "fish.html").read_text()
 
 

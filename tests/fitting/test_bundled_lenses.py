@@ -45,7 +45,7 @@ def test_a_damaged_file_and_an_unknown_lens_are_refused(tmp_path):
     file.write_bytes(bytes(data))
     with pytest.raises(ValueError, match="damaged: expected sha256"):
         load_bundled_lens("contrast", "jacobian", folder=tmp_path)
-    assert json.loads((WEIGHTS / "contrast.json").read_text())["lenses"]["jacobian"]["scenes"] == 128
+    assert json.loads((WEIGHTS / "contrast.json").read_text())["lenses"]["jacobian"]["pictures"] == 128
     with pytest.raises(ValueError, match=r"no fitted lens comes with .*space\.fit_lens\('jacobian', pictures\)"):
         tiny_vit().bundled_lens("jacobian")
     assert tiny_vit().trace(images_for(tiny_vit())).n_images == 2

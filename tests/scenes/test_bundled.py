@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from classspace_widgets.models import load_bundled, read_card, variants
-from classspace_widgets.models.bundled import WEIGHTS
+from classspace_widgets.models.bundled import TRAINED_ON, WEIGHTS
 from classspace_widgets.scenes import CLASSES, ScenesDataset
 from classspace_widgets.training.augment import normalise
 from classspace_widgets.training.cache import draw_all
@@ -19,7 +19,7 @@ from classspace_widgets.training.phenomena import measure
 LEAST = {"default": 0.96, "gap": 0.96, "contrast": 0.92}
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", variants(trained_on="scenes"))
 def test_a_bundled_model_knows_its_scenes(variant):
     recipe = read_card(variant)["recipe"]
     data = ScenesDataset(200, 2, p_home=recipe["p_home"], distractors=tuple(recipe["distractors"]))
@@ -41,7 +41,7 @@ def test_object_tokens_of_the_default_model_name_their_object():
     assert np.nanmean(places.main_on_main[:, -1]) > np.nanmean(places.main_on_main[:, 0]) + 0.1
 
 
-@pytest.mark.parametrize("variant", variants())
+@pytest.mark.parametrize("variant", variants(trained_on="scenes"))
 def test_preprocessing_is_timm_s_own(variant):
     from timm.data import create_transform, resolve_data_config
 
@@ -52,7 +52,19 @@ def test_preprocessing_is_timm_s_own(variant):
     transform = create_transform(**resolve_data_config({}, model=model))
     scene = ScenesDataset(1, seed=2).scene(0)
     assert torch.allclose(transform(scene.picture), normalise(torch.from_numpy(scene.image)[None])[0], atol=1e-5)
-    assert (WEIGHTS / f"{variant}.safetensors").stat().st_size < 12e6
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_a_bundled_model_is_small_with_its_lenses(variant):
+    assert sum(file.stat().st_size for file in WEIGHTS.glob(f"{variant}.*")) < 12e6
+
+
+def test_what_models_were_trained_on():
+    assert variants(trained_on="scenes") == ("contrast", "default", "gap")
+    assert variants(trained_on="photographs") == ("photos",)
+    assert set(variants()) == {name for kind in TRAINED_ON for name in variants(trained_on=kind)}
+    with pytest.raises(ValueError, match=r"one of \('scenes', 'photographs'\).* got 'drawings'"):
+        variants(trained_on="drawings")
 
 
 def test_unknown_variants_are_refused():

@@ -173,7 +173,7 @@ def test_views_share_a_session_or_own_one(view):
 
 
 def test_anything_else_is_refused_with_what_was_expected():
-    with pytest.raises(TypeError, match="expected a Trace, a Snapshot or a Session, got int"):
+    with pytest.raises(TypeError, match=r"expected a picture .*, a Trace, a Snapshot or a Session, got int"):
         Explorer(3)
 
 

@@ -1,6 +1,6 @@
-"""Small labelled photographs for training: class folders, read into one array or packed into one small file.
+"""Small labelled photographs for training: class folders, read into one array, packed into one small file, or as a data set.
 
-The data folder has one folder for each class, with pictures of one size.
+The data folder has one folder for each class, with pictures of one size, and for lenses the table of boxes of `data.box_folder`.
 ``python -m classspace_widgets.training.photos.data pack FOLDER OUT`` writes them as one file of WebP pictures, small enough to
 copy to another machine.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
+
+from classspace_widgets.data import box_folder
+from classspace_widgets.data.coco import OutlinedPictures
 
 SUFFIXES = {".jpeg", ".jpg", ".png", ".webp"}
 
@@ -56,6 +60,33 @@ def picture_files(folder: Path, per_class: int | None = None) -> list[tuple[str,
         files = sorted(file for file in part.iterdir() if file.suffix.lower() in SUFFIXES)
         found += [(part.name, file) for file in files[:per_class]]
     return found
+
+
+def data_set(
+    folder: Path, classes: Mapping[str, str], *, held_back: int, validation: bool, each: int
+) -> OutlinedPictures:
+    """Some photographs of some classes, with the insides of their objects' boxes as masks.
+
+    Parameters
+    ----------
+    folder : Path
+        Of class folders, with ``boxes.csv``.
+    classes : mapping of str to str
+        Names of the classes, by their folders.
+    held_back : int
+        How many photographs of each class, the last by file name, are the validation part.
+    validation : bool
+        Whether to take them, or others.
+    each : int
+        How many of each class, the first by file name.
+    """
+    every = box_folder(folder, classes=list(classes))
+    labels, chosen = np.array(every.labels), []  # type: NDArray[np.int64], list[int]
+    for label in range(len(classes)):
+        own = np.flatnonzero(labels == label)
+        chosen += (own[-held_back:] if validation else own[:-held_back])[:each].tolist()
+    paths, outlines = [every.paths[i] for i in chosen], [every.outlines[i] for i in chosen]
+    return OutlinedPictures(paths, labels[chosen].tolist(), tuple(classes.values()), outlines, name="photographs")
 
 
 def read(source: Path) -> Photographs:

@@ -1,6 +1,7 @@
 """Pack a trained model of photographs for the package: choose its classes, measure it, write weights and card.
 
-``python -m classspace_widgets.training.photos.ship --data FOLDER --run FOLDER --names CLASSES.json --out FOLDER``
+``python -m classspace_widgets.training.photos.ship --data FOLDER --run FOLDER --names CLASSES.json --kept-apart FOLDER``, and after it
+``python -m classspace_widgets.training.lenses photos --photographs FOLDER``, put another checkpoint into the package.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from classspace_widgets.files import write_whole
 from classspace_widgets.models.bundled import WEIGHTS, save
 from classspace_widgets.models.bundled import build as build_bundled
 from classspace_widgets.training.photos.augment import MEAN, STD, normalise
+from classspace_widgets.training.photos.card import model_card
 from classspace_widgets.training.photos.data import Photographs, read
 from classspace_widgets.training.photos.train import Recipe, build
+from classspace_widgets.training.photos.unsure import thresholds, told
 
 FEWEST = 60
 """Classes that are kept at least."""
@@ -86,10 +90,15 @@ def measure(logits: Tensor, labels: NDArray[np.int64]) -> dict[str, Any]:
 
 def subset(photographs: Photographs, folders: list[str]) -> Photographs:
     """The pictures of some class folders, numbered in their order."""
-    number = {name: i for i, name in enumerate(folders)}
-    labels = np.array([number.get(photographs.folders[label], -1) for label in photographs.labels])
+    labels = numbered(photographs, folders)
     chosen = labels >= 0
     return Photographs(photographs.pixels[chosen], labels[chosen], tuple(folders))
+
+
+def numbered(photographs: Photographs, folders: list[str]) -> NDArray[np.int64]:
+    """The class of each picture among those of some folders; -1 for other pictures."""
+    own = np.array([folders.index(folder) if folder in folders else -1 for folder in photographs.folders])
+    return own[photographs.labels]
 
 
 def ship(
@@ -107,8 +116,10 @@ def ship(
     # As it will be read: from float16.
     shipped.load_state_dict({name: tensor.half().float() for name, tensor in state.items()})
     own = subset(validation, folders)
+    logits = all_logits(shipped, own)
     card = {
         "variant": "photos",
+        "trained_on": "photographs",
         "timm": recipe.timm,
         "classes": [names[folder] for folder in folders],
         "wordnet_ids": folders,
@@ -116,8 +127,10 @@ def ship(
         "std": list(STD),
         "trained_steps": checkpoint["step"],
         "seconds": round(checkpoint["seconds"]),
-        "trained_on": {"classes": len(data.folders), "pictures": len(data.labels) - len(validation.labels)},
-        "validation": measure(all_logits(shipped, own), own.labels),
+        "training": {"classes": len(data.folders), "pictures": len(data.labels) - len(validation.labels)},
+        "goal": goal,
+        "validation": measure(logits, own.labels),
+        "unsure": thresholds(logits.numpy(), own.labels),
     }
     return shipped, card
 
@@ -128,8 +141,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="what the model was trained on")
     parser.add_argument("--run", type=Path, required=True, help="folder of the run, with cooled.pt")
     parser.add_argument("--names", type=Path, required=True, help="JSON list of {wnid, name}")
-    parser.add_argument("--kept-apart", type=Path, help="class folders to measure on, never looked at before")
-    parser.add_argument("--goal", type=float, default=0.62, help="validation accuracy until which classes are dropped")
+    parser.add_argument(
+        "--kept-apart", type=Path, required=True, help="class folders to measure on, of these classes and of others"
+    )
+    parser.add_argument("--goal", type=float, default=0.65, help="validation accuracy until which classes are dropped")
+    parser.add_argument("--note", action="append", default=[], help="a line for the card")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args(arguments)
     checkpoint = torch.load(given.run / "cooled.pt", map_location="cpu", weights_only=True)
@@ -138,11 +154,15 @@ def main(arguments: list[str] | None = None) -> None:
     recipe = Recipe(**report["recipe"])
     model, card = ship(read(given.data), checkpoint, recipe, names, goal=given.goal)
     card |= {"recipe": report["recipe"], "seed": report["seed"], "history": report["history"]}
-    if given.kept_apart:
-        apart = subset(read(given.kept_apart), card["wordnet_ids"])
-        card["kept_apart"] = measure(all_logits(model, apart), apart.labels)
-    save(model, card, given.out, "photos")
-    print(json.dumps({name: card[name] for name in ("validation", "kept_apart") if name in card}, indent=1))
+    apart = read(given.kept_apart)
+    logits, labels = all_logits(model, apart), numbered(apart, card["wordnet_ids"])
+    own = labels >= 0
+    card["kept_apart"] = measure(logits[torch.from_numpy(own)], labels[own])
+    card["unsure"] |= told(card["unsure"], logits.numpy(), labels)
+    card["notes"] = given.note
+    card = save(model, card, given.out, "photos")
+    write_whole(given.out / "photos.md", model_card(card).encode())
+    print(json.dumps({name: card[name] for name in ("validation", "kept_apart", "unsure")}, indent=1))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ export interface Meta {
   /** What else a live kernel answers. */
   readonly offers?: readonly string[];
   readonly caveats?: readonly string[];
+  /** How sure the model is of its answer, in words. */
+  readonly answer?: { readonly text: string };
   readonly unreachable?: readonly number[];
   readonly intervention?: {
     readonly label: string;

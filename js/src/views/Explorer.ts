@@ -65,7 +65,7 @@ function footnotes(store: Store, abort: AbortSignal): HTMLElement {
   const node = h("div", { class: "csw-footnotes" });
   onFrame(abort, () => {
     const { meta } = store.data.value.snapshot;
-    const notes = [meta.payload.note, approximateNote(meta), ...(meta.caveats ?? [])];
+    const notes = [meta.model.description, meta.payload.note, approximateNote(meta), ...(meta.caveats ?? [])];
     node.replaceChildren(
       ...[...new Set(notes)].filter((n) => n).map((n) => h("p", { class: "csw-note" }, n ?? "")),
     );

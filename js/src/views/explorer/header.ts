@@ -56,16 +56,19 @@ function title(store: Store, abort: AbortSignal): HTMLElement {
 
 function predicted(store: Store, abort: AbortSignal): HTMLElement {
   const chips = range(PREDICTED, () => button({ class: "csw-prediction" }, h("span"), h("data")));
+  const sure = h("p", { class: "csw-sure" });
   const node = h(
     "div",
     { class: "csw-predicted", role: "group", "aria-label": "Predicted classes" },
     ...chips,
+    sure,
   );
   onFrame(abort, () => {
     const { snapshot } = store.data.value;
     const label = store.baseline.value.snapshot.meta.image?.label ?? -1;
     const own = store.state.class_index.value;
     const best = snapshot.predicted(PREDICTED);
+    say(sure, snapshot.meta.answer?.text ?? "");
     chips.forEach((chip, i) => {
       chip.hidden = i >= best.length;
       if (chip.hidden) return;
