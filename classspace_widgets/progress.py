@@ -1,6 +1,7 @@
 """Progress bars for calls that take longer than a second; no bar is shown inside another.
 
-Bars are text, because a widget's bar becomes an error message in a notebook that is opened without its kernel.
+Bars are text, because a widget's bar becomes an error message in a notebook that is opened without its kernel.  In a notebook
+they are one output whose text is replaced: of what is printed, pages made from a notebook, such as Voila's, keep every line.
 `show_progress` switches them off, permanently or within a ``with`` block; so does ``TQDM_DISABLE=1`` in the environment.
 """
 
@@ -95,8 +96,7 @@ class Bar:
                 self.show = False
                 return
 
-            # A notebook shows stderr like an error.
-            file = sys.stdout if "ipykernel" in sys.modules else sys.stderr
+            file = _Output() if _in_notebook() else sys.stderr
             self.bar = tqdm(total=self.total, desc=self.title, unit=self.unit, file=file, leave=False, smoothing=0)
             if not self.bar.disable:
                 self.bar.start_t -= time.monotonic() - self.started
@@ -117,6 +117,35 @@ class Bar:
         """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
+
+
+def _in_notebook() -> bool:
+    if "ipykernel" not in sys.modules:
+        return False
+    from IPython import get_ipython
+
+    return hasattr(get_ipython(), "kernel")
+
+
+class _Output:
+    """The file of a notebook's bar: an output that shows the last line that was written, and in the end none."""
+
+    encoding = "utf-8"  # tqdm draws its bar as that allows
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+
+    def write(self, text: str) -> None:
+        from IPython.display import display
+
+        line = {"text/plain": text.strip()}
+        if self._handle is not None:
+            self._handle.update(line, raw=True)
+        elif line["text/plain"]:
+            self._handle = display(line, raw=True, display_id=True)
+
+    def flush(self) -> None:
+        pass
 
 
 @contextmanager

@@ -267,3 +267,37 @@ def test_a_bar_goes_when_something_fails(at_once, capfd):
     assert capfd.readouterr().err.split("\r")[-1].strip() == ""
     with progress.progress_bar(2, "again") as bar:
         assert bar.show
+
+
+BARS = """
+from classspace_widgets import progress
+
+progress.DELAY = 0.0
+print("before")
+with progress.progress_bar(5, "forward pass") as bar:
+    for number in range(5):
+        bar.bar and setattr(bar.bar, "mininterval", 0)
+        bar.update()
+        if number == 3:
+            print("during")
+"""
+
+
+def test_a_notebook_that_is_run_keeps_no_bar():
+    """As Voila, nbconvert and books run one: they take no notice of a carriage return."""
+    nbclient = pytest.importorskip("nbclient")
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    seen = []
+
+    class Client(nbclient.NotebookClient):
+        def process_message(self, msg, cell, cell_index):
+            seen.append(str(msg["content"].get("data", "")))
+            return super().process_message(msg, cell, cell_index)
+
+    book = new_notebook(cells=[new_code_cell(BARS)])
+    Client(book).execute()
+    assert any("forward pass:  40%|████      | 2/5" in text for text in seen)
+    printed, bar, more = book.cells[0].outputs
+    assert (printed["text"], more["text"]) == ("before\n", "during\n")
+    assert bar["data"] == {"text/plain": ""}

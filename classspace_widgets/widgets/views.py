@@ -175,6 +175,10 @@ class View(Widget):
         """Show the live view, and store beside it a form that outlives the kernel (hidden while the view lives)."""
         from IPython.display import display
 
+        if self.comm is None:
+            text = f"{self!r} is closed; make it again to show it."
+            display({"text/plain": text}, raw=True)
+            return
         data, metadata = self._repr_mimebundle_()  # the metadata tells Colab whose front end to load
         display(data, metadata=metadata, raw=True)
         if self.saved_form != "none":

@@ -55,34 +55,32 @@ def test_a_view_has_a_width_where_its_parent_has_none(view, wide, width, trace, 
     assert max(page_width for _, page_width in found.values()) <= width + 1  # parts of pixels are rounded up
 
 
-def outputs_of(view: Explorer, name: str) -> str:
+def outputs_of(view: Explorer) -> str:
     """What a page converted from a notebook holds of a view, after the manner of no host in particular."""
     forms = saved_form(view, "page")
     return (
-        "<!doctype html><meta charset=utf-8><style>h2, h3 { font-family: cursive; text-transform: uppercase; "
-        "letter-spacing: 9px; border-bottom: 3px solid } main { width: 900px }</style>"
-        f"<main><section><div id='{name}'></div>"
+        "<!doctype html><meta charset=utf-8><style>.body.text section :is(h2, h3) { font: italic 30px cursive; "
+        "text-transform: uppercase; letter-spacing: 9px; border-bottom: 3px solid; margin: 40px } main { width: 900px }"
+        "</style><main class='body text'><section><div id='live'></div>"
         f"<div class='cell_output'><script>{forms[0]['application/javascript']}</script></div>"
         f"<p><img id=still alt='' src='data:image/png;base64,{forms[1]['image/png']}'></p></section>"
         "<p>Below</p></main>"
     )
 
 
-def test_a_page_of_any_host_shows_a_view_once(trace, tmp_path, offline):  # noqa: F811
-    explorer = Explorer(trace, class_name="boat")
-    (tmp_path / "book.html").write_text(outputs_of(explorer, "live"), encoding="utf-8")
-    watched = offline(tmp_path / "book.html", width=1200, height=1400)
-    page = watched.page
-    frame = page.locator(".csw-saved iframe")
-    page.frame_locator(".csw-saved iframe").locator(SLIDER).wait_for(timeout=20_000)
-    # Without a live view the working page stands there, once: as wide as the column, and as high as what is in it.
-    page.wait_for_function("() => getComputedStyle(document.querySelector('#still')).display === 'none'")
-    page.wait_for_timeout(500)
-    inner = page.frames[1].evaluate("[document.documentElement.offsetHeight, innerHeight]")
-    assert inner[0] == inner[1] > 700
-    assert frame.bounding_box()["width"] == 900
-    watched.shot("host_saved")
-    # With one, nothing else; and when that ends, the working page again.
+def asked_outputs_of(view: Explorer) -> str:
+    """The same in a host that knows Jupyter's outputs, and asks before it runs their scripts, as Voila does."""
+    picture = saved_form(view, "page")[1]["image/png"]
+    return (
+        "<!doctype html><meta charset=utf-8><div class=output_area><div id='live'></div></div>"
+        "<div class=output_area><div class=jp-RenderedJavaScript><button>Run</button></div></div>"
+        f"<div class=output_area><img id=still alt='' src='data:image/png;base64,{picture}'></div>"
+        "<div class=output_area><p>Below</p></div>"
+    )
+
+
+def show_live(page, explorer: Explorer) -> None:
+    """Put the live view into its place."""
     session = explorer.session
     page.evaluate(
         FOREIGN,
@@ -99,18 +97,49 @@ def test_a_page_of_any_host_shows_a_view_once(trace, tmp_path, offline):  # noqa
         },
     )
     page.locator(f"#live {SLIDER}").wait_for()
+
+
+def test_a_script_that_a_host_asks_about_is_not_asked_about_beside_a_live_view(trace, tmp_path, offline):  # noqa: F811
+    explorer = Explorer(trace)
+    (tmp_path / "book.html").write_text(asked_outputs_of(explorer), encoding="utf-8")
+    page = offline(tmp_path / "book.html").page
+    shown = "[...document.querySelectorAll('.output_area')].map((e) => e.checkVisibility())"
+    assert page.evaluate(shown) == [True, True, True, True]
+    show_live(page, explorer)
+    assert page.evaluate(shown) == [True, False, False, True]
+    page.evaluate("endView()")
+    assert page.evaluate(shown) == [True, True, True, True]
+
+
+def test_a_page_of_any_host_shows_a_view_once(trace, tmp_path, offline):  # noqa: F811
+    explorer = Explorer(trace, class_name="boat")
+    (tmp_path / "book.html").write_text(outputs_of(explorer), encoding="utf-8")
+    watched = offline(tmp_path / "book.html", width=1200, height=1400)
+    page = watched.page
+    frame = page.locator(".csw-saved iframe")
+    page.frame_locator(".csw-saved iframe").locator(SLIDER).wait_for(timeout=20_000)
+    # Without a live view the working page stands there, once: as wide as the column, and as high as what is in it.
+    page.wait_for_function("() => getComputedStyle(document.querySelector('#still')).display === 'none'")
+    page.wait_for_timeout(500)
+    inner = page.frames[1].evaluate("[document.documentElement.offsetHeight, innerHeight]")
+    assert inner[0] == inner[1] > 700
+    assert frame.bounding_box()["width"] == 900
+    watched.shot("host_saved")
+    # With one, nothing else; and when that ends, the working page again.
+    show_live(page, explorer)
     assert not frame.is_visible()
     assert not page.locator("#still").is_visible()
     heading = page.locator("#live .csw-explorer h2")
     shown = heading.evaluate(
-        "h => { const s = getComputedStyle(h); return [s.fontFamily, s.textTransform, s.letterSpacing, s.borderBottomWidth] }"
+        "h => { const s = getComputedStyle(h); return [s.fontFamily, s.fontSize, s.fontStyle, s.margin, s.textTransform, "
+        "s.letterSpacing, s.borderBottomWidth] }"
     )
-    assert shown == [
-        page.locator("#live .csw").evaluate("e => getComputedStyle(e).fontFamily"),
-        "none",
-        "-0.075px",
-        "0px",
-    ]
+    family = page.locator("#live .csw").evaluate("e => getComputedStyle(e).fontFamily")
+    assert shown == [family, "15px", "normal", "0px", "none", "-0.075px", "0px"]
+    titles = (
+        "all => all.map(getComputedStyle).map((s) => `${s.fontStyle} ${s.fontSize} ${s.lineHeight} ${s.fontFamily}`)"
+    )
+    assert set(page.locator("#live .csw-chart h3").evaluate_all(titles)) == {f"normal 13px 20px {family}"}
     watched.shot("host_live")
     page.evaluate("endView()")
     assert frame.is_visible()

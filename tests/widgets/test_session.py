@@ -185,6 +185,17 @@ def test_a_model_in_place_of_a_trace_is_told_what_is_missing():
         Explorer(Space())
 
 
+def test_a_closed_view_says_what_to_do(monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw, **_: shown.append(data))
+    explorer = Explorer(synthetic("all"))
+    explorer.close()
+    explorer._ipython_display_()
+    (data,) = shown
+    assert data["text/plain"].startswith("Explorer(Session(")
+    assert data["text/plain"].endswith("is closed; make it again to show it.")
+
+
 def test_closing_frees_the_snapshot():
     gc.collect()
     refs = []

@@ -10,7 +10,10 @@ import { attach, h } from "./dom";
 export function hideSaved(session: string, abort: AbortSignal): void {
   const saved = `[data-csw-saved=${JSON.stringify(session)}]`;
   const style = h("style");
-  style.textContent = `:is(${saved},:is(.jp-OutputArea-child,.output_area):has(${saved})){display:none!important}`;
+  const output = ":is(.jp-OutputArea-child,.output_area)";
+  // Where a host asks before it runs a script, the saved form's has not said yet what it is.
+  const asked = `${output}:has(.csw-view) + ${output}:has(.jp-RenderedJavaScript button)`;
+  style.textContent = `:is(${saved},${output}:has(${saved}),${asked},${asked} + ${output}:has(img)){display:none!important}`;
   attach(document.head, style, abort);
 }
 
