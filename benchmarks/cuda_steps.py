@@ -193,6 +193,7 @@ def counting(bench: Bench, size: str, batch: int, precision: str) -> None:
     from classspace_widgets.fitting import LensSums
     from classspace_widgets.probing.fit import probe_points
     from classspace_widgets.probing.ridge import RidgeSums
+    from classspace_widgets.studies.counted import Contribution
     from classspace_widgets.studies.engine import read_batch
     from classspace_widgets.studies.standard import HIDDEN_STATE_STUDIES
 
@@ -206,12 +207,15 @@ def counting(bench: Bench, size: str, batch: int, precision: str) -> None:
         study.start(space)
     needs = frozenset[str]().union(*(study.needs for study in studies))
     position = iter(range(0, 1 << 40, batch))
+    under_way: list[Contribution] = []
 
     def study() -> None:
         first = next(position)
         found = read_batch(space, pixels, own, masks, np.arange(first, first + batch), needs=needs)
-        for one in studies:
-            one.update(found)
+        # As `run_study` does: a batch is counted while the device works on the next.
+        under_way.append(Contribution(found, studies))
+        if len(under_way) == 2:
+            under_way.pop(0).count()
 
     points = probe_points(space)
     sums = RidgeSums.empty(points, 1, space.adapter.width, space.n_classes, space.device)

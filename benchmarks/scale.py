@@ -125,9 +125,9 @@ def pictures(options: argparse.Namespace) -> None:
         key = (of.name, len(labels))
         if key not in kept:
             kept[key] = read(of, pixels, labels, masks, indices, **needs)
-            _ = kept[key].hidden, kept[key].outcome, kept[key].membership
+            _ = kept[key].hidden, kept[key].outcome, kept[key].membership, kept[key].overflowed
         placed = kept[key].with_indices(indices)
-        placed.__dict__["class_ids"] = np.asarray(indices) % 1000
+        placed.labels = torch.from_numpy(np.asarray(indices) % 1000)
         return placed
 
     saves: list[tuple[float, float, float]] = []

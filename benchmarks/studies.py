@@ -16,6 +16,7 @@ import torch
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.studies import standard_studies
+from classspace_widgets.studies.counted import Contribution
 from classspace_widgets.studies.engine import read_batch
 from classspace_widgets.studies.standard import HIDDEN_STATE_STUDIES
 from classspace_widgets.studies.statistics import bootstrap_ci, permutation_test
@@ -61,8 +62,7 @@ def main() -> None:
         indices = np.arange(count, count + arguments.batch)
         count += arguments.batch
         readings = read_batch(space, pixels, labels, masks, indices, needs=needs, autocast=dtype)
-        for study in studies:
-            study.update(readings)
+        Contribution(readings, studies).count()
         synchronise()
 
     sets = {"hidden-state studies": [kind() for kind in HIDDEN_STATE_STUDIES], "and memories": standard_studies()}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from classspace_widgets.lens import Readout, count_above
+from classspace_widgets.lens.ranking import Ranker, found_classes, padded_classes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -93,25 +94,37 @@ class Reader:
         return as_float(torch.stack([self.lens.raw(v, wanted) for v in self.vectors]).permute(2, 0, 1))
 
     def scan(self) -> Iterator[tuple[int, slice, Tensor]]:
-        """Class logits ``[t, C]`` of every stream point, for chunks of tokens: ``(point, tokens, logits)``."""
+        """Class logits ``[t, C']`` of every stream point, for chunks of tokens: ``(point, tokens, logits)``; use them at once.
+
+        They are padded with minus infinity to ``C' = padded_classes(C)`` columns, as `Ranker` needs them.
+        """
         sigma, offset = self.sigma(), self.lens.offset
         points = [self.trace.points.of_increment(n) for n in range(1, len(self.vectors))]
         row = self.n_classes * self.lens.folded.element_size()
         block = max(1, min(self.n_tokens, SCAN_LIMIT // (row * len(self.vectors))))
         step = max(1, CACHED // row) if offset.device.type == "cpu" else block
+        step = min(step, block)
+        # What is read is written to the same memory again and again: fresh memory costs more than what is computed in it.
+        shown = offset.new_full((step, padded_classes(self.n_classes)), -torch.inf)
+        summed = offset.new_empty((step, self.n_classes))
         for start in range(0, self.n_tokens, block):
             size = min(block, self.n_tokens - start)
             readings = self._readings(slice(start, start + size))
             for first in range(0, size, step):
                 here = slice(first, min(first + step, size))
                 tokens = slice(start + here.start, start + here.stop)
-                residual = readings[0][here].clone()
-                yield 0, tokens, torch.addcdiv(offset, residual, sigma[0, tokens, None])
+                count = here.stop - here.start
+                logits, residual = shown[:count], summed[:count]
+                written = logits[:, : self.n_classes]
+                residual.copy_(readings[0][here])
+                torch.addcdiv(offset, residual, sigma[0, tokens, None], out=written)
+                yield 0, tokens, logits
                 for reading, (own, after) in zip(readings[1:], points, strict=True):
                     residual += reading[here]
                     for point, read in ((own, reading[here]), (after, residual)):
-                        yield point, tokens, torch.addcdiv(offset, read, sigma[point, tokens, None])
-                self.passed((here.stop - here.start) / self.n_tokens / 2)
+                        torch.addcdiv(offset, read, sigma[point, tokens, None], out=written)
+                        yield point, tokens, logits
+                self.passed(count / self.n_tokens / 2)
 
     def _readings(self, tokens: slice) -> list[Tensor]:
         """Folded readings ``[t, C]`` of every increment at some tokens; those of all tokens are kept for the next pass."""
@@ -135,9 +148,12 @@ class Reader:
         top = np.zeros((n_points, self.n_tokens, k), small)
         values = np.zeros((n_points, self.n_tokens, k), np.float32)
         lse = np.zeros((n_points, self.n_tokens), np.float32)
+        ranker: Ranker | None = None
         for point, tokens, logits in self.scan():
-            best = logits.topk(k, dim=-1)
-            top[point, tokens] = best.indices.cpu().numpy()
+            if ranker is None:  # the first chunk is the largest
+                ranker = Ranker(len(logits), self.n_classes, k, dtype=logits.dtype, device=logits.device)
+            best = ranker.best(logits)
+            top[point, tokens] = found_classes(best, self.n_classes).cpu().numpy()
             values[point, tokens] = as_float(best.values)
             lse[point, tokens] = as_float(logits.logsumexp(dim=-1))
         return top, values, lse
@@ -265,7 +281,7 @@ def rounding_error(reader: Reader, arrays: dict[str, Array], embedding_scale: fl
         kept = ~exact[:, 0].isnan()  # removed tokens
         if not kept.any():
             continue
-        exact, found = exact[kept], found[kept]
+        exact, found = exact[kept, : reader.n_classes], found[kept, : reader.n_classes]
         error = (exact - found).abs()
         largest = max(largest, float(error.max()))
         total, count = total + float(error.sum(dtype=torch.float64)), count + error.numel()

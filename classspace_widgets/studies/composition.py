@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
-
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class SimilarityChange(ShareStudy):
@@ -59,7 +58,7 @@ class SimilarityChange(ShareStudy):
         middle = self.against == "sublayer_input" and stream == "mlp"
         return [(stream, block), ("mid", block) if middle else ("residual", block - 1)]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Tokens whose sublayer output is more similar to the class than the reference."""
         hidden = batch.hidden
         pairs = [[hidden.points.number(*point) for point in self.points_read(row)] for row in self.row_labels]
@@ -94,7 +93,7 @@ class ResidualComposition(ShareStudy):
         others = {"previous": [before], "composition": [before, *sublayers]}
         return [("residual", block), *others.get(source, [(source, block)])]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Tokens whose top class comes from each source."""
         top1, points = batch.hidden.top1, batch.hidden.points
         residual = top1[:, points.of_streams("residual")]
@@ -103,4 +102,4 @@ class ResidualComposition(ShareStudy):
         matches = [after == source for source in sources]
         composed = ~torch.stack(matches).any(dim=0)
         sums = [batch.group_sums(m) for m in (*matches, composed)]
-        return np.concatenate(sums, axis=1), batch.group_sizes()[:, None]
+        return torch.cat(sums, dim=1), batch.group_sizes()[:, None]

@@ -16,8 +16,11 @@ from classspace_widgets.studies.contrasts import Cell, Contrast
 from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from classspace_widgets.metrics.decision import Decision
     from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.studies.counted import Counted
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -87,10 +90,14 @@ class Decisions(ShareStudy):
             ),
         ]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Sums over tokens, and tokens that are read, ``[B, S, G]`` each."""
-        found = decision_of(batch.trace, batch.labels, k=self.k, lens=batch.lens, mid=False)
-        self._keep(found, batch)
+        return self._sums(self._decision(batch), batch)
+
+    def _decision(self, batch: Readings) -> Decision:
+        return decision_of(batch.trace, batch.labels, k=self.k, lens=batch.lens, mid=False)
+
+    def _sums(self, found: Decision, batch: Readings) -> tuple[Tensor, Tensor]:
         width = batch.trace.n_tokens + int(pools(batch.trace.pooling))
         at = torch.arange(len(found.points), device=found.first.device).view(-1, 1, 1)
         decided = (found.decided_at >= 0) & (found.decided_at <= at)
@@ -106,11 +113,16 @@ class Decisions(ShareStudy):
         rounded = torch.round(values.nan_to_num(0.0) / GRAIN) * GRAIN
         return batch.group_sums(rounded), batch.group_sums(read)
 
-    def _keep(self, found: Decision, batch: Readings) -> None:
+    def _read(self, batch: Readings) -> dict[str, Tensor]:
+        found = self._decision(batch)
+        over, under = self._sums(found, batch)
         numbers = decision_numbers(found)
-        own = torch.stack([numbers[name] for name in BY_PICTURE], dim=1).cpu().numpy()
-        own = np.round(own / GRAIN) * GRAIN
-        rows = np.concatenate([batch.indices[:, None], batch.class_ids[:, None], own], axis=1)
+        return {"over": over, "under": under, "own": torch.stack([numbers[name] for name in BY_PICTURE], dim=1)}
+
+    def _add(self, batch: Counted) -> None:
+        super()._add(batch)
+        own = np.round(batch.values["own"] / GRAIN) * GRAIN
+        rows = np.concatenate([batch.indices[:, None], batch.labels[:, None], own], axis=1)
         self.picture_rows = self._first(self.picture_rows, rows)
 
     def _counts(self) -> dict[str, Any]:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 
 from classspace_widgets.data.prepare import Item, Preparer, Unreadable
 from classspace_widgets.images import Prepared
-from classspace_widgets.masks import DatasetError
-from classspace_widgets.models.device import counting, to_device
+from classspace_widgets.models.device import to_device
 from classspace_widgets.progress import quiet
+from classspace_widgets.studies.counted import Contribution
 from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.readings import Readings, under_autocast
 from classspace_widgets.studies.steps import Step, Taken, n_units, steps
@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from classspace_widgets.lens import FittedLens
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.protocol import Study
-    from classspace_widgets.trace import Trace
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -141,14 +142,30 @@ class Part:
 def run_here(job: Job, state: Progress, units: Iterable[int]) -> Iterator[Progress]:
     """Measure units in this process, into ``state``, which is yielded after each step."""
     begun = dict(state.taken)
-    for step in steps(job.prepare, units, begun, batch_size=job.batch_size, workers=job.workers):
-        good = [item for item in step.items if isinstance(item, Item)]
+    all_steps = steps(job.prepare, units, begun, batch_size=job.batch_size, workers=job.workers)
+    # Each step is counted while the device works on the next one.
+    for step, read in one_behind((step, measure(job, state, step)) for step in all_steps):
         with _interrupts_delayed():
-            if good:
-                measure(job, state, good)
+            for contribution in read:
+                state.mid_batch = True
+                contribution.count()
             state.note(step)
             state.mid_batch = False
         yield state
+
+
+def one_behind(items: Iterable[T]) -> Iterator[T]:
+    """The same items, each handed out when the next one is there, or when there is none because of an error."""
+    waiting: list[T] = []
+    try:
+        for item in items:
+            waiting.append(item)
+            if len(waiting) == 2:
+                yield waiting.pop(0)
+    except (Exception, KeyboardInterrupt):
+        yield from waiting
+        raise
+    yield from waiting
 
 
 @contextmanager
@@ -183,45 +200,35 @@ def run_part(job: Job, units: Mapping[int, Taken]) -> Part:
     return Part(states, state.pictures, np.flatnonzero(state.done).tolist(), state.taken, state.skipped, state.failed)
 
 
-def measure(job: Job, state: Progress, items: Sequence[Item]) -> None:
-    """Pass one batch through every model, and count it by every study."""
+def measure(job: Job, state: Progress, step: Step) -> list[Contribution]:
+    """Pass one batch through every model, and read it by every study; counting it remains to be done."""
+    items = [item for item in step.items if isinstance(item, Item)]
+    if not items:
+        return []
     pixels = torch.stack([item.pixels for item in items])
     labels = torch.tensor([item.label for item in items], device="cpu")
     masks = torch.from_numpy(np.stack([item.mask for item in items]))
     indices = np.array([item.index for item in items])
     needs = frozenset[str]().union(*(study.needs for study in job.studies.values()))
+    contributions: list[Contribution] = []
     for weights, space in job.spaces.items():
         moved, lens = to_device(pixels, space.device), job.lenses.get(weights)
 
-        def count(
+        def read(
             some: torch.Tensor,
             weights: str = weights,
             space: ClassSpace = space,
             moved: torch.Tensor = moved,
             lens: FittedLens | None = lens,
-        ) -> None:
+        ) -> Contribution:
             chosen = slice(int(some[0]), int(some[-1]) + 1)
             batch = (moved[chosen], labels[chosen], masks[chosen], indices[chosen])
             readings = read_batch(space, *batch, needs=needs, autocast=job.autocast, lens=lens)
-            state.mid_batch = True
-            with counting("a study", "run it again with a smaller batch_size"):
-                for name in job.studies:
-                    state.studies[weights, name].update(readings)
+            return Contribution(readings, [state.studies[weights, name] for name in job.studies])
 
-        # In smaller chunks if a GPU's memory does not suffice; each is counted once it has been read, and let go.
-        space.in_chunks(torch.arange(len(items), device="cpu"), count)
-
-
-def _check_finite(trace: Trace, indices: np.ndarray[Any, Any]) -> None:
-    """Raise if a pass overflowed: no logit is larger than NaN, so NaN would count as the best rank."""
-    with torch.inference_mode():
-        good = torch.isfinite(trace.stream("residual", trace.n_blocks)).flatten(1).all(dim=1)
-        good &= torch.isfinite(trace.output).all(dim=1)
-    if not bool(good.all()):
-        raise DatasetError(
-            f"the pass over pictures {indices[~good.cpu().numpy()].tolist()[:5]} gave NaN or infinite values "
-            f"in {trace.increments[0].dtype}; run the model in float32 or bfloat16"
-        )
+        # In smaller chunks if a GPU's memory does not suffice; each is let go once it has been read.
+        contributions += space.in_chunks(torch.arange(len(items), device="cpu"), read)
+    return contributions
 
 
 def read_batch(
@@ -246,7 +253,6 @@ def read_batch(
             active = stack.enter_context(recording_active(space))
         pixels = pixels.to(space.dtype)
         trace = space.trace_pixels(Prepared(pixels))
-    _check_finite(trace, indices)
     return Readings(
         trace,
         labels,

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from classspace_widgets.studies.readings import Readings
 
     Scorer = Callable[[Readings], Tensor]
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 MEASURES = ("accuracy", "probability")
 GRAIN = 2.0**-24
@@ -146,7 +145,7 @@ class ExplanationStudy(ShareStudy):
             for name in self.unused_scorers
         )
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Values, and 1 where they are defined, ``[B, S, 1]`` each."""
         if batch.trace.space is None or batch.pixels is None:
             raise ValueError("this study runs further passes: use run_study")
@@ -171,13 +170,12 @@ class ExplanationStudy(ShareStudy):
                 )
                 for r in range(self.random_orders)
             ]
-            parts.append(np.mean(random, axis=0))
-        values = np.concatenate(parts, axis=1)[:, :, None]
-        defined = ~np.isnan(values)
-        rounded = np.round(np.where(defined, values, 0.0) / GRAIN) * GRAIN
-        return rounded, defined.astype(np.float64)
+            parts.append(torch.stack(random).mean(dim=0))
+        values = torch.cat(parts, dim=1)[:, :, None]
+        defined = ~values.isnan()
+        return torch.round(values.nan_to_num(0.0) / GRAIN) * GRAIN, defined.double()
 
-    def _measured(self, batch: Readings, space: ClassSpace, run: Resumable, scores: Tensor) -> Floats:
+    def _measured(self, batch: Readings, space: ClassSpace, run: Resumable, scores: Tensor) -> Tensor:
         """Values ``[B, rows of one method]`` in the order of `rows`."""
         curves = perturbation(space, batch.pixels, batch.labels, scores, kept=self.kept, run=run)
         columns = [self._curve(curves, order, measure) for order in ORDERS for measure in MEASURES]
@@ -185,7 +183,7 @@ class ExplanationStudy(ShareStudy):
         agreement = None if masks is None else mask_scores(scores, masks)
         missing = torch.full((len(scores), 1), torch.nan, dtype=torch.float64, device=scores.device)
         columns += [missing if agreement is None else agreement[score].unsqueeze(1) for score in SCORES]
-        return torch.cat(columns, dim=1).cpu().numpy()
+        return torch.cat(columns, dim=1)
 
     @staticmethod
     def _curve(curves: PerturbationCurves, order: str, measure: str) -> Tensor:

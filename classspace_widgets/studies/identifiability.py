@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from classspace_widgets.lens import count_above
 from classspace_widgets.metrics.identifiability import chance_identifiability
@@ -23,7 +24,10 @@ from classspace_widgets.studies.statistics import (
 )
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.studies.counted import Counted
     from classspace_widgets.studies.readings import Readings
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -65,12 +69,12 @@ class Accuracy(ShareStudy):
         """One row for each k."""
         return [{"measure": f"top-{k}"} for k in self.k]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Pictures whose label is among the k best."""
         output = batch.trace.output
-        rank = count_above(output, output.gather(1, batch.labels[:, None]))[:, 0].cpu().numpy()
-        hits = np.stack([rank < k for k in self.k], axis=1)[:, :, None].astype(np.float64)
-        return hits, np.ones_like(hits)
+        rank = count_above(output, output.gather(1, batch.labels[:, None]))[:, 0]
+        hits = torch.stack([rank < k for k in self.k], dim=1)[:, :, None].double()
+        return hits, torch.ones_like(hits)
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """See `Study.tables`; without rows by outcome, whose accuracy is 1 or 0 by definition."""
@@ -123,7 +127,7 @@ class Identifiability(ShareStudy):
         first, last = self.row_labels[0], self.row_labels[-1]
         return [Contrast("rise in image tokens", Cell(last, "image"), Cell(first, "image"), control=True)]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Sums of ``C - rank`` over tokens, and tokens times C."""
         keep = [batch.hidden.points.number(r["stream"], r["block"]) for r in self.row_labels]
         sums = batch.group_sums(batch.n_classes - batch.hidden.label_rank[:, keep])
@@ -166,13 +170,13 @@ class IdentifiabilityChange(ShareStudy):
         """The block's output and its input."""
         return [("residual", row["block"]), ("residual", row["block"] - 1)]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Tokens whose class rises."""
         hidden = batch.hidden
         at = hidden.points.of_streams("residual")
         logit, rank = hidden.label_logit[:, at], hidden.label_rank[:, at]
-        rises = np.concatenate(
-            [batch.group_sums(logit[:, 1:] > logit[:, :-1]), batch.group_sums(rank[:, 1:] < rank[:, :-1])], axis=1
+        rises = torch.cat(
+            [batch.group_sums(logit[:, 1:] > logit[:, :-1]), batch.group_sums(rank[:, 1:] < rank[:, :-1])], dim=1
         )
         return rises, batch.group_sizes()[:, None]
 
@@ -238,15 +242,19 @@ class PlaceDifference(Study):
             "pictures": np.zeros(1),
         }
 
-    def _add(self, batch: Readings) -> None:
+    def _read(self, batch: Readings) -> dict[str, Tensor]:
         if batch.token_masks is None:
-            return
+            return {}
         hidden, prefix, tokens = batch.hidden, len(batch.trace.prefix), batch.trace.n_tokens
         at = [hidden.points.number(stream, block) for block, stream in self.points]
-        ranks = hidden.label_rank[:, at, prefix:tokens].cpu().numpy()
+        return {"ranks": hidden.label_rank[:, at, prefix:tokens].int(), "masks": batch.token_masks}
+
+    def _add(self, batch: Counted) -> None:
+        if not batch.values:
+            return
         # Points that the lens cannot read count nothing: they are left out of the tables.
-        ranks[:, ~self.known] = 0
-        masks = batch.token_masks.cpu().numpy()
+        ranks = np.where(self.known[:, None], batch.values["ranks"], 0)
+        masks = batch.values["masks"]
         state, s = self._state, len(self.points)
         offsets = np.arange(s)[:, None] * self.n_classes
         for which, value in ((0, 1), (1, 0)):

@@ -21,9 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from classspace_widgets.space.space import ClassSpace
+    from classspace_widgets.studies.counted import Counted
     from classspace_widgets.studies.readings import Readings
-
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 class ClassValueAgreement(Study):
@@ -49,8 +48,12 @@ class ClassValueAgreement(Study):
             agreements = [value_vectors(space, r["block"], r["stream"]).agreement() for r in self.row_labels]  # type: ignore[arg-type]
         self.agreement = torch.stack(agreements).double().cpu().numpy()
 
-    def _add(self, batch: Readings) -> None:
-        """Nothing to add: pictures do not change agreements."""
+    def _read(self, batch: Readings) -> dict[str, Tensor]:
+        """Nothing to read: pictures do not change agreements."""
+        return {}
+
+    def _add(self, batch: Counted) -> None:
+        pass
 
     def _counts(self) -> dict[str, Any]:
         return {"agreement": self.agreement}
@@ -174,7 +177,7 @@ class KeyValueAgreement(_MemoryShare):
             return hits.scatter_(1, values.top_values(5), True)
         return hits.scatter_(0, values.top_class_ids(5).T, True)
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Tokens with a memory of the class."""
         agree = []
         for row, hits in zip(self.row_labels, self.of_values, strict=True):
@@ -198,7 +201,7 @@ class MemoryCompositionality(_MemoryShare):
     def _read_values(self, space: ClassSpace, block: int, sublayer: str) -> Tensor:
         return value_vectors(space, block, sublayer).top_class_ids(1)[:, 0]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Tokens whose top class is that of no single memory."""
         composed = []
         for row, top_class in zip(self.row_labels, self.of_values, strict=True):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from classspace_widgets.metrics.norms import THRESHOLD, token_norms
 from classspace_widgets.studies.shares import ShareStudy
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 GRAIN = 2.0**-24
 """Values are rounded to whole multiples of this, so that sums of up to 2**29 pictures are exact in any order."""
@@ -54,7 +54,7 @@ class Outliers(ShareStudy):
         blocks = range(space.points.n_blocks + 1)
         return [{"block": b, "measure": m} for m in ("outliers", "length") for b in blocks]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """Sums over tokens, and tokens."""
         norms = token_norms(batch.trace, threshold=self.threshold).norms.double().transpose(0, 1)
         rounded = torch.round(norms / GRAIN) * GRAIN

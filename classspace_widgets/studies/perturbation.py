@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.readings import Readings
 
-    Floats = np.ndarray[Any, np.dtype[np.float64]]
-
 
 class _PassStudy(ShareStudy):
     """Accuracy and identifiability of the residual stream at the end, under conditions that need further passes."""
@@ -49,7 +47,7 @@ class _PassStudy(ShareStudy):
         first, second = (Cell({"condition": c, "measure": measure}, tokens) for c in (more, less))
         return Contrast(name, first, second)
 
-    def _row(self, trace: Any, labels: Tensor, member: Tensor) -> tuple[Floats, Floats]:
+    def _row(self, trace: Any, labels: Tensor, member: Tensor) -> tuple[Tensor, Tensor]:
         """Accuracy in the first group, then summed ``C - rank`` of the last block: ``[B, 2, G]`` each."""
         c = trace.n_classes
         hits = (trace.output.argmax(dim=-1) == labels).double()
@@ -62,7 +60,7 @@ class _PassStudy(ShareStudy):
         over = torch.stack([torch.zeros_like(points), points], dim=1)
         under = torch.stack([torch.zeros_like(points), member.sum(dim=1) * c], dim=1)
         over[:, 0, 0], under[:, 0, 0] = hits, 1
-        return over.cpu().numpy(), under.cpu().numpy()
+        return over, under
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """See `Study.tables`; ``tokens`` is ``output`` for accuracy, ``count`` is in pictures or tokens."""
@@ -114,7 +112,7 @@ class AttentionPerturbation(_PassStudy):
             self._loss("answer: none against self_only", "none", "self_only", answer),
         ]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """One pass for each condition."""
         from classspace_widgets.interventions import KnockOutAttention, trace_with
 
@@ -123,13 +121,13 @@ class AttentionPerturbation(_PassStudy):
         parts = [self._row(batch.trace, batch.labels, member)]
         for kind in self.conditions()[1:]:
             if kind == "no_cls" and space.adapter.prefix[:1] != ("[CLS]",):
-                parts.append((np.zeros_like(parts[0][0]), np.zeros_like(parts[0][1])))
+                parts.append((torch.zeros_like(parts[0][0]), torch.zeros_like(parts[0][1])))
                 continue
             intervention = KnockOutAttention(kind, renormalise=self.renormalise)
             with batch.same_precision():
                 trace = trace_with(space, Prepared(pixels), [intervention])
             parts.append(self._row(trace, batch.labels, member))
-        return np.concatenate([p[0] for p in parts], axis=1), np.concatenate([p[1] for p in parts], axis=1)
+        return torch.cat([p[0] for p in parts], dim=1), torch.cat([p[1] for p in parts], dim=1)
 
 
 class TokenRemoval(_PassStudy):
@@ -152,19 +150,20 @@ class TokenRemoval(_PassStudy):
         name = "answer: context removed against class removed"
         return [self._loss(name, "context removed", "class removed", "accuracy")]
 
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
         """One short pass for each picture and condition, because masks differ between pictures."""
         from classspace_widgets.interventions import RemoveTokens, trace_with
 
         space, pixels = self._space(batch)
         member, prefix = batch.membership, len(batch.trace.prefix)
         whole, sizes = self._row(batch.trace, batch.labels, member)
-        over = np.zeros((len(whole), 6, whole.shape[-1]))
-        under = np.zeros_like(over)
+        over = whole.new_zeros(len(whole), 6, whole.shape[-1])
+        under = torch.zeros_like(over)
         over[:, :2], under[:, :2] = whole, sizes
         masks = None if batch.token_masks is None else batch.token_masks.cpu().numpy()
         usable = np.zeros(len(whole), bool) if masks is None else (masks == 1).any(axis=1) & (masks == 0).any(axis=1)
-        over[~usable], under[~usable] = 0, 0
+        for b in np.flatnonzero(~usable):
+            over[b], under[b] = 0, 0
         for b in np.flatnonzero(usable):
             assert masks is not None
             for row, value in ((2, 1), (4, 0)):

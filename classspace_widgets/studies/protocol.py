@@ -17,6 +17,7 @@ from classspace_widgets.describe import options_text
 from classspace_widgets.lens.readout import pools
 from classspace_widgets.space.space import space_of
 from classspace_widgets.studies.controls import numbered, with_controls
+from classspace_widgets.studies.counted import Contribution, Counted
 from classspace_widgets.studies.lenses import LensUsed
 from classspace_widgets.studies.positions import CountedTwiceError, as_ranges, joined
 from classspace_widgets.studies.readings import Readings
@@ -141,17 +142,31 @@ class Study(ABC):
             batch = Readings(batch, labels, masks, given, mid="mid" in self.needs)
         elif labels is not None or masks is not None or indices is not None:
             raise ValueError(f"{self.name}: labels, masks and indices are for a trace; Readings contain their own")
-        lens = None if batch.lens is None else LensUsed.of(batch.lens)
         if not self.started:
-            self._take(lens)
+            self._take(None if batch.lens is None else LensUsed.of(batch.lens))
             self.start(space_of(batch.trace))
-        elif lens != self.lens_used:
-            raise ValueError(
-                f"{self.name}: all batches must be read through the same lens; use another study for another lens"
-            )
         if len(batch.indices) == 0:
             first = int(self.seen[-1, 1]) if len(self.seen) else 0
             batch = batch.with_indices(np.arange(first, first + len(batch.labels)))
+        Contribution(batch, [self]).count()
+
+    def read(self, batch: Readings) -> dict[str, Tensor]:
+        """The device's half of `update`: what the batch contributes, as tensors by name, without waiting for the device."""
+        lens = None if batch.lens is None else LensUsed.of(batch.lens)
+        if lens != self.lens_used:
+            raise ValueError(
+                f"{self.name}: all batches must be read through the same lens; use another study for another lens"
+            )
+        return self._read(batch)
+
+    def add(self, batch: Counted) -> None:
+        """The host's half of `update`: add what `read` gave to the counts.
+
+        Raises
+        ------
+        ValueError
+            If a position has already been counted.
+        """
         try:
             seen = joined(self.seen, as_ranges(batch.indices))
         except CountedTwiceError as error:
@@ -168,7 +183,10 @@ class Study(ABC):
         self.lens_used = lens
 
     @abstractmethod
-    def _add(self, batch: Readings) -> None: ...
+    def _read(self, batch: Readings) -> dict[str, Tensor]: ...
+
+    @abstractmethod
+    def _add(self, batch: Counted) -> None: ...
 
     def state(self) -> dict[str, Any]:
         """Everything counted so far, as arrays by name; ``seen`` holds the pictures' positions as ranges ``[n, 2]``."""

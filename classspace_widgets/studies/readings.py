@@ -121,16 +121,16 @@ class Readings:
         return read_hidden(self.trace, self.labels, mid=self.mid, lens=self.lens)
 
     @cached_property
-    def outcome(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """``[B]``: 0 where the model's answer is correct, 1 where it is not."""
-        wrong: np.ndarray[Any, Any] = (self.trace.output.argmax(dim=-1) != self.labels).cpu().numpy()
-        return wrong.astype(np.int64)
+    def outcome(self) -> Tensor:
+        """``[B]`` int64: 0 where the model's answer is correct, 1 where it is not."""
+        return (self.trace.output.argmax(dim=-1) != self.labels).long()
 
     @cached_property
-    def class_ids(self) -> np.ndarray[Any, np.dtype[np.int64]]:
-        """The labels ``[B]`` as numpy."""
-        ids: np.ndarray[Any, np.dtype[np.int64]] = self.labels.cpu().numpy()
-        return ids
+    def overflowed(self) -> Tensor:
+        """``[B]`` bool: whether the pass gave NaN or infinity; no logit is larger than NaN, so NaN would count as the best rank."""
+        with torch.inference_mode():
+            last = self.trace.stream("residual", self.trace.n_blocks)
+            return ~(torch.isfinite(last).flatten(1).all(dim=1) & torch.isfinite(self.trace.output).all(dim=1))
 
     @cached_property
     def membership(self) -> Tensor:
@@ -148,20 +148,17 @@ class Readings:
             member[:, tokens, 4] = 1
         return member
 
-    def group_sums(self, values: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def group_sums(self, values: Tensor) -> Tensor:
         """Sum per picture over every token group: ``[B, S, T'] -> [B, S, G]`` float64 (exact for integers).
 
         For values without the pooled token, ``[B, S, T]``, that group's sum is 0.
         """
-        member = self.membership[:, : values.shape[-1]]
-        sums: np.ndarray[Any, np.dtype[np.float64]] = torch.bmm(values.double(), member).cpu().numpy()
-        return sums
+        return torch.bmm(values.double(), self.membership[:, : values.shape[-1]])
 
-    def group_sizes(self, *, pooled: bool = True) -> np.ndarray[Any, np.dtype[np.float64]]:
+    def group_sizes(self, *, pooled: bool = True) -> Tensor:
         """Tokens per picture in every group, ``[B, G]``; with ``pooled=False`` the pooled group is 0."""
         member = self.membership if pooled else self.membership[:, : self.trace.n_tokens]
-        sizes: np.ndarray[Any, np.dtype[np.float64]] = member.sum(dim=1).cpu().numpy()
-        return sizes
+        return member.sum(dim=1)
 
 
 def _is_token_mask(masks: Tensor) -> Tensor:

@@ -17,8 +17,11 @@ from classspace_widgets.studies.tally import Tally
 if TYPE_CHECKING:
     from typing import Self
 
+    from torch import Tensor
+
     from classspace_widgets.space.space import ClassSpace
     from classspace_widgets.studies.contrasts import Cell, Sample
+    from classspace_widgets.studies.counted import Counted
 
     Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -42,8 +45,8 @@ class ShareStudy(Study):
         return []
 
     @abstractmethod
-    def count(self, batch: Readings) -> tuple[Floats, Floats]:
-        """Numerators ``[B, S, G]`` and denominators ``[B, S or 1, G]``, whole numbers."""
+    def count(self, batch: Readings) -> tuple[Tensor, Tensor]:
+        """Numerators ``[B, S, G]`` and denominators ``[B, S or 1, G]``, whole numbers, on the batch's device."""
 
     def start(self, space: ClassSpace) -> None:
         """See `Study.start`."""
@@ -57,14 +60,18 @@ class ShareStudy(Study):
         by_class = self.n_classes if self.per_class else 0
         self.tally = Tally.empty(by_class, cells, denominators, replicates=self.replicates, seed=self.seed)
 
-    def _add(self, batch: Readings) -> None:
+    def _read(self, batch: Readings) -> dict[str, Tensor]:
         over, under = self.count(batch)
+        return {"over": over, "under": under}
+
+    def _add(self, batch: Counted) -> None:
+        over, under = (batch.values[name].astype(np.float64, copy=False) for name in ("over", "under"))
         if under.shape[1:] != self.tally.under_by_unit.shape[2:]:
             under = np.broadcast_to(under, over.shape)
         if self.lens_used is not None:
             # Tokens that the lens cannot read are not counted, as if they were not there.
             over, under = np.where(self._known, over, 0), np.where(self._known, under, 0)
-        self.tally.add(over, under, labels=batch.class_ids, outcome=batch.outcome, indices=batch.indices)
+        self.tally.add(over, under, labels=batch.labels, outcome=batch.outcome, indices=batch.indices)
 
     def _counts(self) -> dict[str, Any]:
         return dict(self.tally.arrays())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from make_fixtures import synthetic
 
 from classspace_widgets.lens import class_ranks, count_above
-from classspace_widgets.lens.ranking import COUNTED_CLASSES, Ranker, padded_classes
+from classspace_widgets.lens.ranking import COUNTED_CLASSES, LONG_ROWS, Ranker, padded_classes
 
 # Few values, so that ties are common, and what floats have besides numbers.
 score = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, math.inf, -math.inf, math.nan])
@@ -44,6 +44,24 @@ def test_ranks_of_all_classes_are_counted_or_sorted_alike(count, data):
 
 def test_ties_share_the_better_rank():
     assert class_ranks(torch.tensor([2.0, 5.0, 2.0, 1.0])).tolist() == [1, 0, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_long_rows_are_counted_too(dtype):
+    """They are counted one by one."""
+    generator = torch.Generator().manual_seed(0)
+    scores = torch.randint(-50, 50, (2, 3, LONG_ROWS + 5), generator=generator).to(dtype)
+    scores[0, 0, 7], scores[1, 2, 9] = torch.nan, torch.inf
+    own = scores[..., [7, 9, 11]]
+    expected = [
+        [[slow(row, one) for one in some] for row, some in zip(a, b, strict=True)]
+        for a, b in zip(scores.tolist(), own.tolist(), strict=True)
+    ]
+    assert count_above(scores, own).tolist() == expected
+    assert count_above(scores[..., ::2], own).tolist() == [
+        [[slow(row, one) for one in some] for row, some in zip(a, b, strict=True)]
+        for a, b in zip(scores[..., ::2].tolist(), own.tolist(), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

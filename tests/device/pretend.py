@@ -49,6 +49,17 @@ def _pin_memory(self: torch.Tensor, device: Any = None) -> torch.Tensor:
     return self
 
 
+class _Event:
+    """What the host waits for when it needs what it fetched."""
+
+    def record(self, stream: Any = None) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        for waits in Waits.counting:
+            waits.note("to the host")
+
+
 def _deepcopy(self: torch.Tensor, memo: dict[int, Any]) -> torch.Tensor:
     """torch's own reads the memory of tensors, and these have none."""
     copied = self.detach().clone()
@@ -81,6 +92,8 @@ def pretended_cuda() -> Iterator[None]:
     kept = {name: FakeTensor.__dict__.get(name) for name in parts}
     grad, torch.autograd.grad = torch.autograd.grad, _grad
     apply, torch.nn.Module._apply = torch.nn.Module._apply, _apply
+    event, torch.cuda.Event = torch.cuda.Event, _Event
+    stream, torch.cuda.current_stream = torch.cuda.current_stream, lambda device=None: None
     try:
         for name, part in parts.items():
             setattr(FakeTensor, name, part)
@@ -93,6 +106,7 @@ def pretended_cuda() -> Iterator[None]:
                 yield
     finally:
         torch.autograd.grad, torch.nn.Module._apply = grad, apply
+        torch.cuda.Event, torch.cuda.current_stream = event, stream
         for name, part in kept.items():
             if part is None:
                 delattr(FakeTensor, name)
@@ -138,7 +152,8 @@ class Waits(TorchDispatchMode):
         """Note a copy between devices, if it waits."""
         to = target if isinstance(target, str) else target.device.type
         if source.device.type == "cuda" and to == "cpu":
-            self.note("to the host")
+            if not (non_blocking and getattr(target, "pinned", False)):
+                self.note("to the host")
         elif (
             source.device.type == "cpu"
             and to.startswith("cuda")

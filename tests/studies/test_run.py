@@ -116,15 +116,54 @@ def test_a_device_that_is_lost_keeps_the_checkpoint(space, monkeypatch, tmp_path
     assert resumed < len(Pictures())  # the batches before were counted
 
 
-def test_memory_that_runs_out_while_counting_is_no_reason_to_count_again(space, monkeypatch):
-    def count(self, batch):
-        raise torch.OutOfMemoryError("out of memory")
+def test_memory_that_runs_out_within_a_study_halves_the_batch_too(space, monkeypatch):
+    """Nothing has been counted then, so the batch is read again in halves."""
+    whole = go(space, Pictures(), "accuracy")
+
+    def count(self, batch, count=Accuracy.count):
+        if len(batch.labels) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return count(self, batch)
 
     monkeypatch.setattr(Accuracy, "count", count)
-    with pytest.raises(
-        RuntimeError, match="while pictures were added to a study; run it again with a smaller batch_size"
-    ):
-        go(space, Pictures(), "accuracy")
+    with pytest.warns(UserWarning, match="does not suffice for 4 images at a time; going on with 2"):
+        equal(go(space, Pictures(), "accuracy"), whole)
+
+
+def test_a_batch_is_counted_while_the_device_works_on_the_next(space, monkeypatch):
+    order = []
+
+    class Noted(Accuracy):
+        def _read(self, batch):
+            order.append(("read", int(batch.indices[0])))
+            return super()._read(batch)
+
+        def _add(self, batch):
+            order.append(("counted", int(batch.indices[0])))
+            super()._add(batch)
+
+    go(space, Pictures(9), [Noted()])
+    assert order == [("read", 0), ("read", 4), ("counted", 0), ("read", 8), ("counted", 4), ("counted", 8)]
+
+
+def test_an_error_in_reading_leaves_all_batches_before_it_counted(space, monkeypatch, tmp_path):
+    class Fails(Accuracy):
+        armed = True
+
+        def _read(self, batch):
+            if Fails.armed and batch.indices[0] == 8:
+                raise RuntimeError("no more")
+            return super()._read(batch)
+
+    with pytest.raises(RuntimeError, match="no more"):
+        go(space, Pictures(), [Fails()], checkpoint=tmp_path / "run")
+    Fails.armed = False
+    seen = []
+    monkeypatch.setattr(
+        space.model, "forward", lambda pixels, f=space.model.forward: seen.append(len(pixels)) or f(pixels)
+    )
+    go(space, Pictures(), [Fails()], checkpoint=tmp_path / "run", resume=True)
+    assert sum(seen) == len(Pictures()) - 8
 
 
 def test_threads_do_not_matter(space):
