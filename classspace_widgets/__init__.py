@@ -56,6 +56,7 @@ _MODULES = (
     "snapshot",
     "space",
     "studies",
+    "tours",
     "trace",
     "widgets",
 )

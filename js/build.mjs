@@ -7,6 +7,7 @@ import { build, transform } from "esbuild";
 import { minify } from "terser";
 import "./state.mjs";
 import "./tables.mjs";
+import "./tour.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const out = join(here, "../classspace_widgets/static");
@@ -108,7 +109,7 @@ for (const [entry, format] of [
 }
 
 /** Scripts that `widget.js` loads when it needs them (`src/core/scripts.ts`). */
-const LATER = ["page", "actions"];
+const LATER = ["page", "actions", "tour"];
 
 /**
  * `widget.js` and the scripts that it loads later. What both sides import stands in `widget.js` alone: each of the others is

@@ -92,7 +92,7 @@ def _trouble_with_front_end() -> str | None:
     static = Path(__file__).parent.parent / "static"
     if all(
         (static / name).is_file()
-        for name in ("widget.js", "view.js", "page.js", "actions.js", "memories.js", "engine.js")
+        for name in ("widget.js", "view.js", "page.js", "actions.js", "tour.js", "memories.js", "engine.js")
     ):
         return None
     return "MISSING: npm --prefix js ci && npm --prefix js run build"

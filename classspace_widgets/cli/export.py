@@ -17,6 +17,7 @@ examples:
   classspace export photo.jpg --mask mask.png --out page.html        tells object and context apart
   classspace export photo.jpg --live --out page.html                 takes other pictures and interventions in the page
   classspace export scene.png --model bundled --out page.html        a drawn scene, with a model of drawn scenes
+  classspace export scene.png --model bundled --mask mask.png --live --tour four-ways --out page.html
   classspace export a.jpg b.jpg --model vit_base_patch16_224 --classes goldfish "tiger cat" --out page.html
   classspace export photo.jpg --space mine.safetensors --out page.html
 """
@@ -52,6 +53,12 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         action="store_true",
         help="carry the model in the page, which then takes new pictures and interventions without a kernel or a network",
     )
+    export.add_argument(
+        "--tour",
+        nargs="+",
+        metavar="TOUR",
+        help="guided tours of the first picture: names of those of the package, or Markdown files (most need --live)",
+    )
     add_model(export, default="bundled/photos")
     export.set_defaults(run=_export)
 
@@ -75,7 +82,9 @@ def _export(arguments: argparse.Namespace) -> int:
     from classspace_widgets.images import read_picture
     from classspace_widgets.models.bundled import card_of, described
     from classspace_widgets.progress import progress_bar
+    from classspace_widgets.tours import as_tours
 
+    tours = as_tours(arguments.tour)
     space = space_of(arguments)
     card = card_of(space.name, space.class_names)
     if card is not None:
@@ -100,7 +109,7 @@ def _export(arguments: argparse.Namespace) -> int:
     payload = Payload(streams=arguments.streams, ranks_only=arguments.ranks_only)
     items, live = [f"# {title}", *snapshots], arguments.live
     with _printed("classspace_widgets.export.html"):
-        page = export_html(items, arguments.out, title=title, classes=classes, payload=payload, live=live)
+        page = export_html(items, arguments.out, title=title, classes=classes, payload=payload, live=live, tour=tours)
     print(page)
     return 0
 

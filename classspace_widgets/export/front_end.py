@@ -40,7 +40,7 @@ def runtime() -> str:
     return script_text("widget.js")
 
 
-LATER = ("page", "actions")
+LATER = ("page", "actions", "tour")
 """Scripts that the runtime loads when it needs them: from the page that it stands in, or from the kernel."""
 
 
@@ -59,8 +59,13 @@ def later(name: str) -> str:
 
 def later_in_page(mounts: Iterable[Mount]) -> dict[str, str]:
     """The scripts that the views of a page may need, by name."""
-    acts = any(mount.pinned or mount.model for mount in mounts)
-    return {name: later(name) for name in LATER if name != "actions" or acts}
+    listed = list(mounts)
+    needed = {
+        "page": True,
+        "actions": any(mount.pinned or mount.model for mount in listed),
+        "tour": any(mount.options.get("tours") for mount in listed),
+    }
+    return {name: later(name) for name in LATER if needed[name]}
 
 
 def engine() -> str:

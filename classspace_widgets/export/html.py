@@ -22,10 +22,12 @@ from classspace_widgets.export.size import (
     page_size,
     still_size,
 )
+from classspace_widgets.export.tours import touring, with_tours
 from classspace_widgets.files import write_whole
 from classspace_widgets.progress import progress_bar
 from classspace_widgets.snapshot.select import select_streams
 from classspace_widgets.snapshot.snapshot import Snapshot
+from classspace_widgets.tours import as_tours
 
 if TYPE_CHECKING:
     import os
@@ -123,6 +125,7 @@ def export_html(
     payload: str | Payload = "auto",
     pins: Mapping[str, Any] | None = None,
     live: bool = False,
+    tour: Any = None,
     progress: bool = True,
 ) -> ExportedPage:
     """Write one self-contained HTML file.
@@ -153,6 +156,9 @@ def export_html(
         Carry the model too, in float16, and what runs it: the page then takes new pictures and interventions itself, without a
         kernel or a network. For plain timm vision transformers (the bundled models are some); their weights make the page
         larger, by 4 MB for the default model.
+    tour : str, path, Tour, or a list of them, optional
+        Guided tours that the first explorer offers: names of those of the package (`tours.BUNDLED`), or Markdown files
+        (see `tours.read_tour`).
     progress : bool
         Show a progress bar after a second.
 
@@ -165,7 +171,7 @@ def export_html(
     ValueError
         If the page would be larger than allowed whatever it carries, or as it was asked for; if a class is not carried,
         a state is pinned, or the page is to be live, and no model is at hand; for an unknown stream, or for some streams or only ranks without
-        ``classes``.
+        ``classes``; for a tour that asks for what the page does not have, with its line.
     UnsupportedModelError
         With ``live``, for a model that cannot run in a page; with the reason.
 
@@ -182,15 +188,15 @@ def export_html(
     """
     listed = items if isinstance(items, (list, tuple)) else [items]
     payload = payload if isinstance(payload, Payload) else Payload(payload)
-    pins = pins or {}
+    pins, tours = pins or {}, as_tours(tour)
     with progress_bar(100, "page", "%", show=progress) as bar:
-        parts = [as_part(item) for item in listed]
+        parts = with_tours([as_part(item) for item in listed], tours)
         views = [mount for part in parts for mount in mounts_in(part)]
         # A step for every snapshot that is read, for every pass that is run for a pin, and for packing each of them.
         passes = len(views) + sum(len({**mount.pins, **pins}) for mount in views)
         step = 100 / max(2 * passes, 1)
         plan = _Plan(classes, payload, pins, bar, step, live, _fitting(views, classes, payload, pins))
-        parts = _carried_out(plan, parts)
+        parts, left_out = touring(_carried_out(plan, parts), tours)
         mounts = [mount for part in parts for mount in mounts_in(part)]
         snapshots = [mount.snapshot for mount in mounts]
         travelling = {id(s): s for mount in mounts for s in (mount.snapshot, *mount.pinned)}
@@ -200,7 +206,7 @@ def export_html(
         if estimate > payload.max_bytes:
             raise _too_large(estimate, payload.max_bytes)
         notes = tuple(dict.fromkeys(note for snapshot in snapshots for note in _notes(snapshot)))
-        notes += (NOTE,) if models else ()
+        notes += (*((NOTE,) if models else ()), *left_out)
         footer = f"Made with classspace-widgets {__version__}. This page makes no network request."
         with bar.part(100 - bar.done):
             page = render(

@@ -67,4 +67,4 @@ class OncePerSession:
             return self._change(mount)
         if mount.session not in self._changed:
             self._changed[mount.session] = self._change(mount)
-        return replace(self._changed[mount.session], view=mount.view, options=mount.options)
+        return replace(self._changed[mount.session], view=mount.view, options=mount.options, tours=mount.tours)

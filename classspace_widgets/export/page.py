@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from classspace_widgets.progress import Bar
     from classspace_widgets.snapshot.snapshot import Snapshot
+    from classspace_widgets.tours import Tour
 
     Items = Sequence["Mount | Figure | str | list[Mount]"]
 
@@ -42,6 +43,8 @@ class Mount:
         The container of the model that runs in the page; empty: none does.
     session : str
         Name of the session; views of one share their state in the page too.  Empty: the view has its own.
+    tours : tuple of Tour
+        Guided tours that it offers.
     links : sequence of dict
         Sessions that this one is linked to: ``{"other": name, "names": names of the state}``.
     """
@@ -55,6 +58,7 @@ class Mount:
     model: bytes = b""
     session: str = ""
     links: Sequence[Mapping[str, Any]] = ()
+    tours: tuple[Tour, ...] = ()
 
 
 @dataclass(frozen=True)

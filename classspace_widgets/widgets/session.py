@@ -87,6 +87,8 @@ class Session(Widget):
     source_block, target_block : int in 0..L or None
         After which block a state is taken that is dragged onto a token, and after which it is put there; None: where the layer
         slider stands.
+    open_tour, tour_step : str, int
+        The guided tour that is open, by its name (empty: none), and the step at which it is, from 1.
     status : dict
         What the kernel is doing, in words.
 
@@ -131,6 +133,8 @@ class Session(Widget):
     source_block = state_trait("source_block")
     target_block = state_trait("target_block")
     shown = state_trait("shown")
+    open_tour = state_trait("open_tour")
+    tour_step = state_trait("tour_step")
     status = t.Dict(default_value=IDLE).tag(sync=True)
 
     def __init__(

@@ -11,6 +11,7 @@ import anywidget
 import traitlets as t
 
 from classspace_widgets.snapshot.snapshot import Snapshot
+from classspace_widgets.tours import as_tours
 from classspace_widgets.widgets._assets import script
 from classspace_widgets.widgets._base import Widget
 from classspace_widgets.widgets.session import CAPTURED, Session, not_of_a_snapshot
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from classspace_widgets.export import ExportedPage
     from classspace_widgets.export.page import Mount
     from classspace_widgets.interventions.base import Intervention
+    from classspace_widgets.tours import Tour
 
 
 class View(Widget):
@@ -70,9 +72,10 @@ class View(Widget):
         super().__init_subclass__(**options)
         own, shared = inspect.cleandoc(cls.__doc__ or ""), inspect.cleandoc(View.__doc__ or "")
         head = "Parameters\n----------\n"
-        if head in shared and head not in own:
+        if head in shared:
             parameters = shared.partition(head)[2].partition("\n\n")[0]
-            cls.__doc__ = f"{own}\n\n{head}{parameters}\n"
+            before, _, more = own.partition(head)
+            cls.__doc__ = f"{before.rstrip()}\n\n{head}{parameters}\n{more}"
 
     def __init__(self, data: Any, *, options: dict[str, Any] | None = None, **state: Any) -> None:
         """Make the view; the class says what can be given."""
@@ -227,4 +230,42 @@ class HeadGrid(View):
 
 
 class Explorer(View):
-    """All views of a session in one responsive widget."""
+    """All views of a session in one responsive widget.
+
+    Parameters
+    ----------
+    tour : str, path, Tour, or a list of them, optional
+        Guided tours that it offers: names of those of the package (`tours.BUNDLED`), or Markdown files (see
+        `tours.read_tour`).
+
+    Examples
+    --------
+    >>> from classspace_widgets.scenes import gallery
+    >>> scene = gallery()[0]
+    >>> trace = ClassSpace.bundled().trace(scene.picture, attention=True, heads=True)
+    >>> Explorer(trace.snapshot(**scene.annotations), tour="four-ways").tours
+    (Tour('Does this patch matter? Four ways to ask', 8 steps),)
+    """
+
+    tours: tuple[Tour, ...] = ()
+
+    def __init__(self, data: Any, *, tour: Any = None, options: dict[str, Any] | None = None, **state: Any) -> None:
+        """Make the explorer; the class says what can be given."""
+        tours = as_tours(tour)
+        super().__init__(data, options=options, **state)
+        self.tours = tours
+        if tours:
+            snapshot = self.session.snapshot
+            live = snapshot.source is not None
+            try:
+                travelling = [one.for_snapshot(snapshot, live=live) for one in tours]
+            except ValueError:
+                self.close()
+                raise
+            self.options = {**self.options, "tours": travelling}
+
+    def _as_mount(self) -> Mount:
+        """What of the explorer an exported page shows; the page makes its tours anew."""
+        mount = super()._as_mount()
+        options = {name: value for name, value in mount.options.items() if name != "tours"}
+        return replace(mount, options=options, tours=self.tours)

@@ -23,8 +23,11 @@ import classspace_widgets
 from classspace_widgets import ClassSpace, Explorer, Snapshot, export_html
 from classspace_widgets.data import ArrayDataset
 from classspace_widgets.export import Payload
+from classspace_widgets.interventions import RemoveTokens, trace_with
 from classspace_widgets.metrics import direct_by_head
 from classspace_widgets.studies import run_study
+from classspace_widgets.tours import read_tour
+from classspace_widgets.tours.vocabulary import FACTS, TARGETS
 from core.families import build, pixels
 
 MODULES = sorted(
@@ -133,6 +136,38 @@ def test_the_recipes_run_from_top_to_bottom(tmp_path, monkeypatch):
         "picture.png", "two_models.html", "importance.png", "importance.svg", "depth.pdf", "classes.png",
         "identifiability.html", "talk.html", "learned.html", "fresh.html",
     }  # fmt: skip
+
+
+def test_the_lesson_of_the_page_on_tours_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs/tours.md").read_text(encoding="utf-8")
+    (lesson,) = re.findall(r"^```markdown\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    Path("lesson.md").write_text(lesson, encoding="utf-8")
+    names: dict[str, Any] = {}
+    for block in blocks("docs/tours.md")[0]:
+        exec(compile(block, "tours.md", "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {"lesson.md", "fish.html", "lesson.html"}
+    # What it says: read at [CLS] the boat is first late, not at once; without it the answer is another.
+    trace, boat = names["trace"], names["boat"]
+    assert trace.ranks("residual", 0, "boat")[0, 0, 0] > 0
+    assert trace.ranks("residual", -1, "boat")[0, 0, 0] == 0
+    inside = boat.patch_mask(trace.grid)[0] >= 0.5
+    without = trace_with(names["ClassSpace"].bundled(), trace, RemoveTokens(mask=inside))
+    assert without.predictions(k=1)["class_name"].tolist() != ["boat"]
+
+
+def test_the_page_on_tours_lists_all_that_there_is():
+    page = (ROOT / "docs/tours.md").read_text(encoding="utf-8")
+    for name, known in {**TARGETS, **FACTS}.items():
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| `{name}` |") and known.help in line]
+        assert row.endswith("(m) |") == known.model
+        assert all(f"`{choice}`" in row for choice in getattr(known, "choices", ()))
+    assert sum(bool(fact.state) for fact in FACTS.values()) == 15  # "the first fifteen"
+    wrong = page.split("```text\n")[1].split("\n")[0].removeprefix("ValueError: ")
+    lesson = re.findall(r"^```markdown\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0]
+    with pytest.raises(ValueError, match="there is nothing called 'rnk'") as caught:
+        read_tour(lesson.replace("- until: rank", "- until: rnk"))
+    assert str(caught.value) == wrong.replace("lesson.md", "tour")
 
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")

@@ -22,7 +22,7 @@ OTHER: dict[str, Any] = {
     "class_index": 1, "compare_index": 4, "block": 1, "sublayer": "attention", "stream": "output", "tokens": [2, 3],
     "reading": "importance", "lens": "jacobian", "contribution": "paper", "head": [2, 1], "importance": "chefer", "importance_of": "head",
     "side_by_side": True, "map_name": "mine", "colormap": "magma", "opacity": 0.25, "smooth": True, "model_input": True, "outline": False,
-    "source_block": 1, "target_block": 2, "shown": "difference",
+    "source_block": 1, "target_block": 2, "shown": "difference", "open_tour": "mine", "tour_step": 2,
 }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_a_lens_is_one_of_the_snapshots_and_stays_while_there_is_one():
 
 
 def test_links_are_of_the_same_list():
-    assert set(STATE) - set(LINKABLE) == {"map_name"}
+    assert set(STATE) - set(LINKABLE) == {"map_name", "open_tour", "tour_step"}
     assert DEFAULT == ("class_index", "block", "sublayer", "stream", "reading", "lens", "contribution")
     first, second = Session(synthetic("all")), Session(synthetic("all"))
     assert link(first, second, *LINKABLE).names == LINKABLE

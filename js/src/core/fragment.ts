@@ -64,13 +64,14 @@ function written(snapshot: Snapshot, name: keyof State, value: State[keyof State
 function read(store: Store, name: keyof State, text: string): unknown {
   const choices = (CHOICES as { readonly [K in keyof State]?: readonly unknown[] })[name];
   if (choices) return choices.find((choice) => String(choice) === text);
-  if (name === "map_name" || name === "lens") return fits(store, name, text) ? text : undefined;
+  if (name === "map_name" || name === "lens" || name === "open_tour")
+    return fits(store, name, text) ? text : undefined;
   const { snapshot } = store.baseline.peek();
   let value: number | readonly number[] | null;
   if (text === "" && (name === "compare_index" || name === "head")) value = null;
   else if (name === "tokens") value = tokensOf(text, snapshot.V);
   else if (name === "head") value = text.split(",").map(Number);
-  else if (name === "block") value = Number(text || Number.NaN);
+  else if (name === "block" || name === "tour_step") value = Number(text || Number.NaN);
   else value = classOf(snapshot, text);
   const sound = [value].flat().every((v) => v === null || (Number.isInteger(v) && v >= 0));
   return sound && fits(store, name, value) ? value : undefined;

@@ -1,10 +1,13 @@
 /** All views of a session, composed for any width from a phone to a full page. */
 
+import { message } from "../core/codec";
 import { h } from "../core/dom";
 import { approximateNote } from "../core/format";
 import { onFrame } from "../core/frame";
 import { runIdle } from "../core/idle";
+import { load } from "../core/scripts";
 import type { Store } from "../core/store";
+import { addStyles, type Styles } from "../core/styles";
 import { mount as ClassPicker } from "./ClassPicker";
 import { mount as ContributionBars } from "./ContributionBars";
 import { crop } from "./explorer/crop";
@@ -17,7 +20,7 @@ import { mount as PatchHeatmap } from "./PatchHeatmap";
 import { protect, root } from "./parts";
 import { mount as TokenTrajectories } from "./TokenTrajectories";
 import { mount as TopClasses } from "./TopClasses";
-import type { Mount } from "./view";
+import type { Mount, Options } from "./view";
 
 /** Places of the layout, and the views in each. */
 const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
@@ -32,12 +35,22 @@ const AREAS: Readonly<Record<string, Readonly<Record<string, Mount>>>> = {
   },
 };
 
-/** With `paced`, views are mounted one after the other, so that a page is not blocked by all of them at once. */
+/** The script `tour.js`: guided tours. */
+export interface Tours {
+  readonly STYLES: Styles;
+  mount(el: HTMLElement, store: Store, abort: AbortSignal, tours: unknown): void;
+}
+
+interface ExplorerOptions extends Options {
+  /** Mount views one after the other, so that a page is not blocked by all of them at once. */
+  readonly paced?: boolean;
+}
+
 export function mount(
   el: HTMLElement,
   store: Store,
   abort: AbortSignal,
-  { paced = false }: { readonly paced?: boolean } = {},
+  { paced = false, tours }: ExplorerOptions = {},
 ): void {
   const section = root(el, abort, "explorer", "Class space explorer");
   const layout = h("div", { class: "csw-layout" });
@@ -46,6 +59,7 @@ export function mount(
   const mounting = mountAll(layout, store, abort);
   if (paced) void runIdle(mounting, abort);
   else for (const _ of mounting);
+  if (tours) void tour(section, store, abort, tours);
 }
 
 function* mountAll(layout: HTMLElement, store: Store, abort: AbortSignal): Generator<void, void, void> {
@@ -57,6 +71,17 @@ function* mountAll(layout: HTMLElement, store: Store, abort: AbortSignal): Gener
       protect(place, abort, name, (own) => view(place, store, own, { composed: true }));
       yield;
     }
+  }
+}
+
+async function tour(section: HTMLElement, store: Store, abort: AbortSignal, tours: unknown): Promise<void> {
+  try {
+    const { STYLES, mount } = await load<Tours>("tour", store.transport);
+    if (abort.aborted) return;
+    addStyles(section, STYLES);
+    mount(section, store, abort, tours);
+  } catch (error) {
+    store.fail(new Error(`The guided tour cannot be loaded: ${message(error)}`));
   }
 }
 
