@@ -9,7 +9,7 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-BUILT = ("widget.js", "view.js", "page.js", "actions.js", "memories.js", "engine.js", "LICENSES.txt")
+BUILT = ("widget.js", "view.js", "page.js", "actions.js", "tour.js", "memories.js", "engine.js", "LICENSES.txt")
 
 
 class FrontEndBuildHook(BuildHookInterface):

@@ -7,7 +7,7 @@ const LIMITS = [
   [["widget.js", "view.js"], 60_000],
   [["page.js"], 4_000],
   [["actions.js"], 15_000],
-  [["tour.js"], 8_000],
+  [["tour.js"], 5_000],
   [["memories.js"], 20_000],
   [["engine.js"], 15_000],
 ];

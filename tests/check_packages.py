@@ -17,6 +17,9 @@ WHEEL = (
     "classspace_widgets/static/view.js",
     "classspace_widgets/static/page.js",
     "classspace_widgets/static/actions.js",
+    "classspace_widgets/static/tour.js",
+    "classspace_widgets/tours/four-ways.md",
+    "classspace_widgets/tours/vocabulary.json",
     "classspace_widgets/static/memories.js",
     "classspace_widgets/static/LICENSES.txt",
 )

@@ -21,6 +21,7 @@ from classspace_widgets.export.size import (
     models_size,
     page_size,
     still_size,
+    tours_size,
 )
 from classspace_widgets.export.tours import touring, with_tours
 from classspace_widgets.files import write_whole
@@ -201,7 +202,7 @@ def export_html(
         snapshots = [mount.snapshot for mount in mounts]
         travelling = {id(s): s for mount in mounts for s in (mount.snapshot, *mount.pinned)}
         models = {mount.model for mount in mounts if mount.model}
-        estimate = estimate_bytes(list(travelling.values())) + models_size(models)
+        estimate = estimate_bytes(list(travelling.values())) + models_size(models) + tours_size(mounts)
         log.info("the page will be about %.1f MB", estimate / 1e6)
         if estimate > payload.max_bytes:
             raise _too_large(estimate, payload.max_bytes)

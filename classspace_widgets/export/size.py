@@ -20,6 +20,7 @@ from classspace_widgets.snapshot.still import data_uri, has_pillow, picture_of, 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from classspace_widgets.export.page import Mount
     from classspace_widgets.export.portable import Payload
     from classspace_widgets.snapshot.container import Array
     from classspace_widgets.snapshot.snapshot import Snapshot
@@ -98,6 +99,12 @@ def models_size(containers: Collection[bytes]) -> int:
         return 0
     weights = sum(packed_size(array) for container in containers for array in unpack(container)[1].values())
     return round(weights) + len(front_end.engine()) + len(front_end.later("actions"))
+
+
+def tours_size(mounts: Sequence[Mount]) -> int:
+    """Bytes that guided tours, and what tells them, take in a page."""
+    told = [len(json.dumps(mount.options["tours"])) for mount in mounts if "tours" in mount.options]
+    return sum(told) + len(front_end.later("tour")) if told else 0
 
 
 def page_size(*, pinned: bool = False) -> int:
