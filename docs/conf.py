@@ -64,6 +64,7 @@ html_static_path = ["_static"]
 html_favicon = "_static/favicon.svg"
 html_extra_path = ["reports"]
 html_css_files = ["site.css"]
+html_js_files = ["frames.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False

@@ -7,7 +7,8 @@ A tour is a Markdown file that a teacher can write; two come with the package (`
 browser; `conditions` and `text` read the parts of a step, `parse` the file, `tour` is the result.
 """
 
-from classspace_widgets.tours.parse import BUNDLED, as_tours, read_tour
+from classspace_widgets.tours.parse import BUNDLED, read_tour
+from classspace_widgets.tours.parse import as_tours as as_tours
 from classspace_widgets.tours.tour import Step, Tour
 
-__all__ = ["BUNDLED", "Step", "Tour", "as_tours", "read_tour"]
+__all__ = ["BUNDLED", "Step", "Tour", "read_tour"]

@@ -98,10 +98,25 @@ class Tour:
         live : bool
             Whether a model is at hand where it is shown.
 
+        Returns
+        -------
+        dict
+            Plain values, with classes, tokens and heads as this model numbers them.
+
         Raises
         ------
         ValueError
             If a step asks for what this picture and model do not have; with its line, and what to do.
+
+        Examples
+        --------
+        >>> from classspace_widgets.scenes import gallery
+        >>> from classspace_widgets.tours import read_tour
+        >>> snapshot = ClassSpace.bundled().trace(gallery()[0].picture).snapshot()
+        >>> read_tour("# A tour\\n## Look\\nLook.\\n- target: picture\\n- until: class = boat").for_snapshot(
+        ...     snapshot, live=False
+        ... )["steps"][0]["until"]
+        [['class', '=', 1]]
         """
         if self.needs_model and not live:
             step = self.steps[self.needs_model - 1]

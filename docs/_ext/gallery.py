@@ -6,6 +6,19 @@ from pathlib import Path
 from typing import Any
 
 
+def write_first_page(folder: Path) -> Any:
+    """The page that the site opens with: the default model itself, a scene, and the guided tours."""
+    from classspace_widgets import ClassSpace, export_html
+    from classspace_widgets.scenes import gallery
+    from classspace_widgets.tours import BUNDLED
+
+    scene = gallery()[0]
+    trace = ClassSpace.bundled(device="cpu").trace(scene.picture, attention=True, heads=True)
+    snapshot = trace.snapshot(title=f"{scene.class_name}: {scene.context}", **scene.annotations)
+    title = "Watch a vision transformer make up its mind"
+    return export_html(snapshot, folder / "try.html", title=title, live=True, tour=BUNDLED, progress=False)
+
+
 def write_pages(folder: Path) -> None:
     """Four pages: a scene with pinned interventions, several scenes, a model beside its random twin, and a study's report."""
     from classspace_widgets import ClassSpace, export_html
@@ -16,6 +29,7 @@ def write_pages(folder: Path) -> None:
     from classspace_widgets.studies import run_study
 
     folder.mkdir(parents=True, exist_ok=True)
+    write_first_page(folder)
     space, scenes = ClassSpace.bundled(device="cpu"), gallery()
     traces = [space.trace(s.picture, attention=True, heads=True) for s in scenes]
 

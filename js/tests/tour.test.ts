@@ -93,7 +93,7 @@ describe("a guided tour", () => {
     expect(one(".csw-tour-offer").hidden).toBe(true);
     const card = one(".csw-tour");
     const slider = one(".csw-range");
-    expect(card.querySelector("header p")?.textContent).toBe("Mine · step 1 of 2");
+    expect(card.querySelector("header p")?.textContent).toBe("Step 1 of 2 · Mine");
     expect(document.activeElement).toBe(card.querySelector("h3"));
     expect(card.parentElement).toBe(slider.closest(".csw-area"));
     expect(slider.classList.contains("csw-tour-target")).toBe(true);
@@ -155,7 +155,7 @@ describe("a guided tour", () => {
     expect(store.state.tokens.value).toEqual([4]);
     location.hash = "#tour=mine&step=99";
     dispatchEvent(new Event("hashchange"));
-    expect(one(".csw-tour header p").textContent).toContain("step 3 of 3");
+    expect(one(".csw-tour header p").textContent).toContain("Step 3 of 3");
     location.hash = "#tour=another&step=1";
     dispatchEvent(new Event("hashchange"));
     expect(one(".csw-tour")).toBeNull();

@@ -5,7 +5,7 @@
  * document before its control, so that one Tab leads there and nothing is covered.
  */
 
-import { attach, button, h, listen, say, unique } from "../core/dom";
+import { attach, button, entitle, h, listen, say, unique } from "../core/dom";
 import { onAbort, watch } from "../core/frame";
 import type { Store } from "../core/store";
 import { TARGETS } from "../generated/tour";
@@ -198,7 +198,7 @@ function cardOf(abort: AbortSignal): Card {
     close,
     show(tour, step, at) {
       last = at === tour.steps.length - 1;
-      say(count, `${tour.title} · step ${at + 1} of ${tour.steps.length}`);
+      entitle(count, `Step ${at + 1} of ${tour.steps.length} · ${tour.title}`);
       say(title, step.title);
       words.replaceChildren(...step.text.map(drawn));
       outcome.replaceChildren();
