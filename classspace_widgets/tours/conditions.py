@@ -26,6 +26,17 @@ _COMMA = re.compile(r"\s*,\s*(?=[a-z_ -]+(?:[<>]|!?=))")
 _NUMBER = re.compile(r"\d+")
 _LIST = re.compile(r"\d+(\s*,\s*\d+)*")
 _PATCH = re.compile(r"patch (\d+)\s*,\s*(\d+)")
+_FORMS = {
+    "int": ((_NUMBER,), "must be a whole number"),
+    "percent": ((re.compile(r"(100|\d{1,2})%?"),), "must be a percentage such as 80%"),
+    "ints": (
+        (re.compile("none|object"), _LIST, _PATCH),
+        "must be none, object, a patch (patch 7,6: row and column from 1) or token numbers (3,4)",
+    ),
+    "head": ((re.compile(r"none|\d+\s*,\s*\d+"),), "must be none, or a block and a head (7,0)"),
+    "yes or no": ((re.compile("yes|no"),), "must be yes or no"),
+}
+"""How values of a kind are written, and what to say where one is not."""
 
 
 @dataclass(frozen=True)
@@ -143,22 +154,8 @@ def _problem(fact: Fact, text: str) -> str:
     if kind == "choice":
         close = close_matches(text, fact.choices)
         return "" if text in fact.choices else f"must be one of {', '.join(fact.choices)}{close}"
-    if kind == "yes or no":
-        return "" if text in ("yes", "no") else "must be yes or no"
-    if kind == "int":
-        return "" if _NUMBER.fullmatch(text) else "must be a whole number"
-    if kind == "percent":
-        right = _NUMBER.fullmatch(text.removesuffix("%")) and int(text.removesuffix("%")) <= 100
-        return "" if right else "must be a percentage such as 80%"
-    if kind == "ints":
-        right = text in ("none", "object") or _LIST.fullmatch(text) or _PATCH.fullmatch(text)
-        return (
-            "" if right else "must be none, object, a patch (patch 7,6: row and column from 1) or token numbers (3,4)"
-        )
-    if kind == "head":
-        right = text == "none" or (_LIST.fullmatch(text) and text.count(",") == 1)
-        return "" if right else "must be none, or a block and a head (7,0)"
-    return ""
+    forms = _FORMS.get(kind)
+    return "" if forms is None or any(form.fullmatch(text) for form in forms[0]) else forms[1]
 
 
 def _has_object(snapshot: Snapshot) -> bool:
