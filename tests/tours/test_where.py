@@ -78,14 +78,8 @@ def test_the_command_line_offers_them(tmp_path, capsys):
     scene = gallery()[0]
     scene.picture.save(tmp_path / "fish.png")
     Image.fromarray((np.asarray(scene.annotations["mask"]) > 0).astype(np.uint8)).save(tmp_path / "mask.png")
-    given = [
-        "export",
-        str(tmp_path / "fish.png"),
-        "--mask",
-        str(tmp_path / "mask.png"),
-        "--out",
-        str(tmp_path / "p.html"),
-    ]
+    given = ["export", str(tmp_path / "fish.png"), "--model", "bundled", "--mask", str(tmp_path / "mask.png")]
+    given += ["--out", str(tmp_path / "p.html")]
     assert main([*given, "--live", "--tour", "makes-up-its-mind", "four-ways"]) == 0
     assert [tour["name"] for tour in options_of(tmp_path / "p.html")[0]["tours"]] == ["makes-up-its-mind", "four-ways"]
     assert main([*given, "--tour", "four-way"]) == 1
