@@ -19,13 +19,14 @@ MEASURE = """async ([what, changes]) => {
   const at = (list, share) => list.sort((a, b) => a - b)[Math.floor((list.length - 1) * share)];
   const { N, C } = store.data.value.snapshot;
   const times = [];
+  if (what === "flow") store.set({ reading: "flow" });
   for (let i = 0; i < changes; i++) {
     await new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));
     let begin = 0;
     const before = performance.now();
     // This callback runs before those that the change asks for, the next one after them.
     requestAnimationFrame(() => { begin = performance.now(); });
-    if (what === "slider") store.setPosition((i * 7) % N);
+    if (what === "slider" || what === "flow") store.setPosition((i * 7) % N);
     else if (what === "class") store.set({ class_index: (i * 31 + 7) % C });
     else store.hovered.value = 1 + (i * 13) % 190;
     const synchronous = performance.now() - before;
@@ -63,7 +64,7 @@ def measure(page: Any, size: str) -> dict[str, Any]:
 
     found: dict[str, Any] = {"mount_ms": page.evaluate("mounted"), "bytes": page.evaluate("bytes")}
     page.wait_for_timeout(1500)
-    for what in ("slider", "class", "hover"):
+    for what in ("slider", "class", "hover", "flow"):
         start = busy()
         found[what] = page.evaluate(MEASURE, [what, CHANGES])
         found[what]["processor_ms"] = (busy() - start) / CHANGES

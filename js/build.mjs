@@ -200,6 +200,7 @@ if (dev && existsSync(join(here, "dev"))) {
   await build({
     ...shared,
     minify: false,
+    define: { ...shared.define, __SHARED__: "Object" },
     entryPoints: ["dev/dev.ts"],
     format: "iife",
     outfile: join(here, "dist/dev.js"),

@@ -21,6 +21,7 @@ from classspace_widgets.capture.payload import capture
 from classspace_widgets.capture.reader import Reader
 from classspace_widgets.capture.requests import MAX_NEIGHBOURS, Request
 from classspace_widgets.lens.lens import full_precision
+from classspace_widgets.metrics.flow import require_flow
 from classspace_widgets.snapshot.container import pack
 from classspace_widgets.snapshot.source import Answer, Progress
 from classspace_widgets.space.space import space_of
@@ -69,7 +70,8 @@ class LiveSource:
     def shows(self, snapshot: Snapshot) -> Snapshot:
         """The snapshot, which this source answers for from now on."""
         snapshot.source, self.shown = self, snapshot
-        offers = [kind for kind, there in (("neighbours", self.bank is not None), ("word", self._has_words())) if there]
+        known = {"neighbours": self.bank is not None, "word": self._has_words(), "flow": self._has_flow(snapshot)}
+        offers = [kind for kind, there in known.items() if there]
         if offers:
             snapshot.meta["offers"] = offers
         return snapshot
@@ -77,6 +79,15 @@ class LiveSource:
     def _has_words(self) -> bool:
         # A fitted lens reads the classes that it was fitted for.
         return not self.lenses and self.trace.space is not None and self.space.words is not None
+
+    def _has_flow(self, snapshot: Snapshot) -> bool:
+        """Whether it can be told where logits stand; where not, the snapshot says why."""
+        try:
+            require_flow(self.trace)
+        except (ValueError, RuntimeError) as error:
+            snapshot.meta["model"]["flow_refused"] = str(error)
+            return False
+        return True
 
     @property
     def space(self) -> ClassSpace:

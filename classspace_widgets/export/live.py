@@ -44,7 +44,8 @@ def with_model(mount: Mount, source: Source | None) -> Mount:
     arrays = {name: array for name, array in made.arrays.items() if name != "photo"}
     # The engine takes a new picture whole; it cuts no other part out of the photograph.
     image = {name: value for name, value in made.meta["image"].items() if name != "photo"}
-    meta = cast("SnapshotMeta", {**made.meta, "image": image})
+    # What the kernel offered beyond the engine's answers is not offered in the page.
+    meta = cast("SnapshotMeta", {**made.meta, "image": image, "offers": []})
     snapshot = Snapshot(meta, {**arrays, "start": start}, source=source)
     return replace(mount, snapshot=snapshot, model=model)
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from classspace_widgets.interventions.base import Intervention
     from classspace_widgets.trace import Trace
 
-CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses", "bank")
+CAPTURED = ("classes", "payload", "mask", "objects", "label", "title", "lenses", "bank", "flow")
 """How a session that is given a trace has it captured; see `Trace.snapshot`."""
 
 
@@ -55,8 +55,8 @@ class Session(Widget):
         A second picture of the same model, whose states can be dragged onto the first one's patches; see `other`.
     **state
         Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
-        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload``, ``lenses`` and
-        ``bank`` of `Trace.snapshot`.
+        captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload``, ``lenses``,
+        ``bank`` and ``flow`` of `Trace.snapshot`.
 
     Attributes
     ----------

@@ -43,8 +43,8 @@ class View(Widget):
         Where a new session starts, by the names of its attributes: ``class_name="fish"``, ``block=4``,
         ``sublayer="attention"``, ``reading="logit"``, ``tokens=[66]``, ``head=[5, 2]`` and so on (see `Session`);
         ``pins={"no sky": RemoveTokens(...)}``, what-if states by name; and of a trace, ``image=1``, which of its
-        pictures, and how it is captured: ``mask``, ``objects``, ``label``, ``title``, ``lenses`` and
-        ``bank`` of `Trace.snapshot`; ``other=trace``, a second picture whose states can be dragged onto this one's patches.
+        pictures, and how it is captured: ``mask``, ``objects``, ``label``, ``title``, ``lenses``, ``bank`` and
+        ``flow`` of `Trace.snapshot`; ``other=trace``, a second picture whose states can be dragged onto this one's patches.
 
     Examples
     --------

@@ -1,5 +1,6 @@
 /** Development page: mounts a view on synthetic data; `#view=Explorer&size=b16&theme=dark` chooses. */
 
+import actions from "../src/actions";
 import { pack } from "../src/core/codec";
 import type { WidgetModel } from "../src/core/mirror";
 import { Snapshot } from "../src/core/snapshot";
@@ -73,6 +74,8 @@ class Kernel implements WidgetModel {
     this.#listeners.get(event)?.(...(args as never[]));
   }
 }
+
+globalThis.classspaceScripts = { [`actions ${__VERSION__}`]: () => actions };
 
 async function start(): Promise<void> {
   const asked = new URLSearchParams(location.hash.slice(1));

@@ -253,6 +253,13 @@ export async function synthetic(
   } else {
     arrays.push(array("raw", "f4", [kept.length, N, V], raw));
   }
+  const [flow, biases] = [new Float32Array(list.length * N * T), new Float32Array(list.length * N)];
+  for (let i = 0; i < flow.length; i++) {
+    const depth = (Math.floor(i / T) % N) / (N - 1);
+    flow[i] = i % T < P ? 8 * depth ** 3 : (8 * inBlob(i % T) * (1 - depth ** 3)) / (T - P) + normal() / T;
+  }
+  arrays.push(array("flow", "f4", [list.length, N, T], flow));
+  arrays.push(array("flow_bias", "f4", [list.length, N], biases.fill(0.3)));
   arrays.push(array("head_raw", "f4", [list.length, L, H, keepRows.length], headRaw));
   arrays.push(array("value_raw", "f4", [list.length, L, H, T], valueRaw));
   arrays.push(array("attention_bias_raw", "f4", [list.length, L], new Float32Array(list.length * L)));

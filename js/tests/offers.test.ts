@@ -16,7 +16,16 @@ const settle = async () => {
   await new Promise((resolve) => setTimeout(resolve, 5));
 };
 
-const BY_CLASS = ["raw", "offset", "output_logits", "value_raw", "head_raw", "attention_bias_raw"];
+const BY_CLASS = [
+  "raw",
+  "offset",
+  "output_logits",
+  "value_raw",
+  "head_raw",
+  "attention_bias_raw",
+  "flow",
+  "flow_bias",
+];
 
 /** The fixture with other meta data, and of `extra` more classes. */
 function offering(offers: readonly string[], extra: readonly string[] = []): Uint8Array {

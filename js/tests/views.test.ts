@@ -584,6 +584,7 @@ describe("a view that cannot be shown", () => {
     const words = () => [...el.querySelectorAll(".csw-problem")].map((p) => p.textContent ?? "");
     expect(words().sort()).toEqual([
       "PatchHeatmap cannot be shownthe mask is torn",
+      "The division of the logit cannot be shownthe mask is torn",
       "TokenTrajectories cannot be shownthe mask is torn",
     ]);
     expect(one(".csw-trajectories")).toBeNull();

@@ -54,6 +54,15 @@ def test_flow_travels_where_it_is_asked_for():
     assert "An intervention changed" in changed.snapshot(flow=True).meta["model"]["flow_refused"]
 
 
+def test_a_snapshot_says_whether_its_kernel_can_tell_and_if_not_why():
+    space = tiny_vit()
+    assert space.trace(images_for(space)[:1]).snapshot().meta["offers"] == ["flow"]
+    parallel = MODELS["parallel"]()
+    made = parallel.trace(pixels(parallel)[:1]).snapshot()
+    assert "offers" not in made.meta
+    assert "adds attention and MLP together" in made.meta["model"]["flow_refused"]
+
+
 def answer(source, kind, **params):
     steps = source.answer(kind, params)
     while True:

@@ -22,10 +22,10 @@ def space():
 def test_a_snapshot_says_what_its_kernel_offers(space):
     plain = tiny_vit()
     pictures = images_for(plain, 3)
-    assert "offers" not in plain.trace(pictures).snapshot().meta
+    assert plain.trace(pictures).snapshot().meta["offers"] == ["flow"]
     bank = state_bank(plain, pictures, progress=False)
-    assert plain.trace(pictures).snapshot(bank=bank).meta["offers"] == ["neighbours"]
-    assert space.trace(pixels(1)).snapshot().meta["offers"] == ["word"]
+    assert plain.trace(pictures).snapshot(bank=bank).meta["offers"] == ["neighbours", "flow"]
+    assert space.trace(pixels(1)).snapshot().meta["offers"] == ["word", "flow"]
 
 
 @pytest.mark.parametrize("payload", ["all", "classes", "increments"])
@@ -69,6 +69,6 @@ def test_words_that_make_no_class_are_refused(space):
 def test_fitted_lenses_stand_in_the_way_of_more_classes(space):
     lens = space.fit_lens("translator", list(pixels(8)), progress=False)
     snapshot = space.trace(pixels(1)).snapshot(lenses=[lens])
-    assert "offers" not in snapshot.meta
+    assert snapshot.meta["offers"] == ["flow"]
     with pytest.raises(ValueError, match="make the Explorer without lenses= to add classes"):
         ask(snapshot, "word", words="zebra")

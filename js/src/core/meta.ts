@@ -24,6 +24,8 @@ export interface Meta {
     readonly heads_refused?: string;
     /** Why a head's output is not the sum of what it reads from every token, where it is not. */
     readonly sources_refused?: string;
+    /** Why it is not defined where a logit stands, where it is not. */
+    readonly flow_refused?: string;
   };
   readonly tokens: {
     readonly count: number;

@@ -1,7 +1,7 @@
 /**
  * What is looked at and not at hand: asked of the kernel once, or counted here while the hand rests.
  *
- * Classes and ranks follow the state by themselves. Attention and importance are asked for by the views that show them. What
+ * Classes and ranks follow the state by themselves. Attention, importance and flow are asked for by the views that show them. What
  * was asked for is remembered with the readings of the pass: another picture's, or another intervention's, is asked anew.
  */
 
@@ -11,7 +11,8 @@ import { onAbort } from "./frame";
 import { runIdle } from "./idle";
 import type { Data } from "./passes";
 import type { Readings } from "./readings";
-import type { Importance, Signals } from "./state";
+import type { Snapshot } from "./snapshot";
+import type { Signals } from "./state";
 import type { Params } from "./transport";
 
 /** What is asked of the store. */
@@ -26,6 +27,7 @@ interface Asker {
   readonly signal: AbortSignal;
   request(kind: string, params: Params, buffers: readonly ArrayBuffer[], text: string): Promise<unknown>;
   fail(error: unknown): void;
+  offers(kind: string): boolean;
 }
 
 /** What only the store knows, or may do. */
@@ -47,7 +49,7 @@ export class Requests {
   readonly #store: Asker;
   readonly #hooks: Hooks;
   readonly #askedClasses = new WeakMap<Readings, Set<number>>();
-  readonly #askedImportance = new WeakMap<Readings, Set<string>>();
+  readonly #askedOnce = new WeakMap<Readings, Set<string>>();
   #filling: Filling | null = null;
 
   constructor(store: Asker, hooks: Hooks) {
@@ -76,32 +78,51 @@ export class Requests {
 
   /** Token importance for the classes that are looked at, where it is missing and a kernel is there. */
   importance(): void {
-    const { snapshot, readings } = this.#store.baseline.value;
-    const asked = this.#importanceOf(readings);
     const method = this.#store.state.importance.value;
-    const classes = this.#store.classes.value.filter(
-      (c) => !snapshot.importance.get(method, c) && !asked.has(`${method} ${c}`),
+    this.#once("importance", { method }, "computing token importance", (snapshot, id) =>
+      snapshot.importance.get(method, id),
     );
+  }
+
+  /** Where the logits of the classes that are looked at stand, where it is missing and a kernel can tell. */
+  flow(): void {
+    if (!this.#store.offers("flow")) return;
+    this.#once(
+      "flow",
+      {},
+      "finding where the logit stands",
+      (snapshot, id) => snapshot.classArrays(id)?.flow,
+    );
+  }
+
+  /** Whether this was asked for of a class of the model's own pass, and has not come, or did not come. */
+  asked(kind: string, params: Params, id: number): boolean {
+    return this.#askedOf(this.#store.baseline.peek().readings).has(JSON.stringify([kind, params, id]));
+  }
+
+  /** Ask for what is missing of the classes that are looked at, once for a picture: what is refused is refused again. */
+  #once(
+    kind: string,
+    params: Params,
+    words: string,
+    known: (snapshot: Snapshot, id: number) => unknown,
+  ): void {
+    const { snapshot, readings } = this.#store.baseline.value;
+    const asked = this.#askedOf(readings);
+    const key = (id: number) => JSON.stringify([kind, params, id]);
+    const classes = this.#store.classes.value.filter((c) => !known(snapshot, c) && !asked.has(key(c)));
     if (!this.#mayAsk(classes)) return;
     untracked(() => {
-      // Once for a picture: what the model refuses is refused again.
-      for (const c of classes) asked.add(`${method} ${c}`);
-      void this.#store
-        .request("importance", { method, classes }, [], "computing token importance")
-        .then((answer) => {
-          if (answer || this.#hooks.failed()) return;
-          for (const c of classes) asked.delete(`${method} ${c}`);
-        });
+      for (const c of classes) asked.add(key(c));
+      void this.#store.request(kind, { ...params, classes }, [], words).then((answer) => {
+        if (answer || this.#hooks.failed()) return;
+        for (const c of classes) asked.delete(key(c));
+      });
     });
   }
 
-  /** Whether importance was asked for and has not come, or did not come. */
-  askedImportance(method: Importance, id: number): boolean {
-    return this.#importanceOf(this.#store.baseline.peek().readings).has(`${method} ${id}`);
-  }
-
-  #importanceOf(readings: Readings): Set<string> {
-    return kept(this.#askedImportance, readings, () => new Set());
+  #askedOf(readings: Readings): Set<string> {
+    return kept(this.#askedOnce, readings, () => new Set());
   }
 
   #mayAsk(wanted: readonly number[]): boolean {

@@ -24,6 +24,12 @@ export interface LensArrays {
   readonly ranks: Float32Array | undefined;
 }
 
+/** Where the logit of the model's answer stands after every increment; tokens and biases sum to it. */
+export interface Flow {
+  readonly tokens: Float32Array; // [N, T'], NaN for the pooled token
+  readonly biases: Float32Array; // [N]
+}
+
 /** What a snapshot holds for one class (views into the arrays that came). */
 export interface ClassArrays {
   raw?: Float32Array; // [N, T']
@@ -31,6 +37,7 @@ export interface ClassArrays {
   valueRaw?: Float32Array; // [L, H, T]
   headRaw: { rows: readonly number[]; values: Float32Array }[]; // each [L, H, R]
   lenses: LensArrays[]; // by fitted lens
+  flow?: Flow;
 }
 
 export interface ClassLogit {
@@ -271,6 +278,7 @@ export class Snapshot {
     part(container, "attention_bias_raw", [K, L]);
     const headArray = part(container, "head_raw", [K, L, H, rows.length]);
     const head = headArray && floats(headArray);
+    const flow = this.#takeFlow(container, K);
     const lenses = range(this.lenses.length, (n) => this.#takeLens(container, n, K, P));
     kept.forEach((id, k) => {
       const entry: ClassArrays = this.#classes.get(id) ?? { headRaw: [], lenses: [] };
@@ -278,6 +286,7 @@ export class Snapshot {
       if (ranks) entry.ranks = ranks.subarray(k * P * V, (k + 1) * P * V) as Uint16Array | Uint32Array;
       if (value) entry.valueRaw = slice(value, k, L * H * T);
       if (head) entry.headRaw.push({ rows, values: slice(head, k, L * H * rows.length) });
+      if (flow) entry.flow = flow(k);
       lenses.forEach((of, n) => {
         const own = of(k);
         if (own.logits || own.ranks) entry.lenses[n] = own;
@@ -287,6 +296,20 @@ export class Snapshot {
     const attention = part(container, "attention", [L, H, rows.length, T]);
     if (attention) this.#attention.push({ rows, data: attention.data as Uint8Array });
     this.maps.take(container.arrays.get("maps"), maps, V);
+  }
+
+  /** Where the logits of classes stand, class by class. */
+  #takeFlow(container: Container, K: number): ((k: number) => Flow) | undefined {
+    const { N, T, V } = this;
+    const [tokens, biases] = [part(container, "flow", [K, N, T]), part(container, "flow_bias", [K, N])].map(
+      (array) => array && floats(array),
+    );
+    if (!tokens || !biases) return undefined;
+    return (k) => {
+      const spread = new Float32Array(N * V).fill(Number.NaN);
+      for (let n = 0; n < N; n++) spread.set(slice(tokens, k * N + n, T), n * V);
+      return { tokens: spread, biases: slice(biases, k, N) };
+    };
   }
 
   /** What came of a fitted lens, class by class: nothing for a class that it was not read for. */

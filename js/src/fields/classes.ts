@@ -16,6 +16,12 @@ function notCarried({ meta }: Snapshot): string {
 /** Differences of two classes, kept as long as the readings that they come from. */
 const differences = new WeakMap<Float32Array, WeakMap<Float32Array, Float32Array>>();
 
+/** The first values minus the second; the same object for the same two. */
+export function minus(own: Float32Array, against: Float32Array): Float32Array {
+  const known = kept(differences, own, () => new WeakMap());
+  return kept(known, against, () => own.map((v, i) => v - against[i]));
+}
+
 /** A reading of the class, or of the class minus the other one. */
 function compared(
   { readings, id, other }: Question,
@@ -23,13 +29,11 @@ function compared(
 ): Float32Array {
   const own = read(readings, id) ?? new Float32Array();
   const against = other === null ? null : read(readings, other);
-  if (!against) return own;
-  const known = kept(differences, own, () => new WeakMap());
-  return kept(known, against, () => own.map((v, i) => v - against[i]));
+  return against ? minus(own, against) : own;
 }
 
 /** The values of all tokens at a point or a position. */
-function valuesAt(all: Float32Array, { V }: Snapshot, n: number): Float32Array {
+export function valuesAt(all: Float32Array, { V }: Snapshot, n: number): Float32Array {
   return all.subarray(n * V, (n + 1) * V);
 }
 

@@ -41,7 +41,7 @@ export function importanceField({ store, snapshot, id, other, versus, empty, fil
     if (!store.live) {
       return empty(`The token importance for ${name} was not saved; a running kernel would compute it.`);
     }
-    return store.notice.value.kind === "error" && store.requests.askedImportance(method, lost)
+    return store.notice.value.kind === "error" && store.requests.asked("importance", { method }, lost)
       ? empty(`The token importance for ${name} could not be computed.`)
       : empty(`Computing the token importance for ${name} …`, true);
   }

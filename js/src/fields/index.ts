@@ -11,6 +11,7 @@ import type { Store } from "../core/store";
 import { contributionField, logitField, probabilityField, rankField, topField } from "./classes";
 import { decidedField } from "./decided";
 import { type Field, type FieldKind, question } from "./field";
+import { flowField, knowsFlow } from "./flow";
 import { headField } from "./heads";
 import { importanceField } from "./importance";
 import { undefinedHere } from "./lens";
@@ -73,6 +74,15 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     make: (asked) => contributionField(asked, false),
     at: "increment",
     ofClass: true,
+  },
+  flow: {
+    name: "flow",
+    help: "what each token brings to the class logit from here on; with the biases it sums to the logit exactly",
+    make: flowField,
+    ofClass: true,
+    ofBaseline: true,
+    offered: knowsFlow,
+    fetch: (store) => store.requests.flow(),
   },
   top1: {
     name: "top class",

@@ -5,8 +5,9 @@ import { assign, button, entitle, h, listen, say } from "../core/dom";
 import { count, number, signed } from "../core/format";
 import { onFrame, watch } from "../core/frame";
 import type { Store } from "../core/store";
-import { root, widthOf } from "./parts";
+import { protect, root, widthOf } from "./parts";
 import { OWN_KEYS } from "./roving";
+import { logitBand } from "./slider/band";
 import { curvesOf, type Measure } from "./slider/curves";
 import { playButton } from "./slider/play";
 import { spark } from "./slider/spark";
@@ -49,6 +50,9 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal): void {
     ticks(store, abort, width),
     trustCurve(store, abort, width),
   );
+
+  // A mask that cannot be read costs the band, not the slider.
+  protect(body, abort, "The division of the logit", (own) => body.append(logitBand(store, own, width, go)));
 
   listen(range, abort, { input: () => go(range.valueAsNumber) });
   listen(toggle, abort, {

@@ -18,6 +18,13 @@ const THUMB = 16;
 /** Where a position of the slider stands, of `count`, in `width` pixels. */
 export const placeOf = (position: number, count: number, width: number): number =>
   THUMB / 2 + (position / Math.max(1, count - 1)) * (width - THUMB);
+/** The position that stands nearest to a place. */
+export function positionAt(store: Store, x: number, width: number): number {
+  const last = store.baseline.peek().snapshot.N - 1;
+  const share = (x - THUMB / 2) / Math.max(1, width - THUMB);
+  return Math.round(Math.max(0, Math.min(1, share)) * last);
+}
+
 /** Ranks up to this one always have room. */
 const ROOM = 9;
 
@@ -38,10 +45,7 @@ export function spark(
   const node = svg("svg", { class: "csw-spark", "aria-hidden": "true" }, ...parts);
 
   const scrub = (event: PointerEvent) => {
-    const { x } = pointIn(node, event, width.peek(), HEIGHT);
-    const last = store.baseline.peek().snapshot.N - 1;
-    const at = (x - THUMB / 2) / Math.max(1, width.peek() - THUMB);
-    go(Math.round(Math.max(0, Math.min(1, at)) * last));
+    go(positionAt(store, pointIn(node, event, width.peek(), HEIGHT).x, width.peek()));
   };
   listen(node, abort, {
     pointerdown: (event) => {
