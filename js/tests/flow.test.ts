@@ -161,18 +161,32 @@ describe("the band under the slider", () => {
 
   it("stacks what is positive above zero and what is negative below it", () => {
     const part = (...values: number[]) => ({ look: "", name: "", values });
-    expect(stack([part(1, -1), part(2, -2), part(-3, 3)])).toEqual([
+    expect(stack([part(1, -1), part(2, 0), part(-3, 3)])).toEqual([
       [
-        [0, 1],
-        [0, -1],
+        [
+          [0, 1],
+          [0, 0],
+        ],
+        [
+          [0, 0],
+          [0, -1],
+        ],
       ],
       [
-        [1, 3],
-        [-1, -3],
+        [
+          [1, 3],
+          [0, 0],
+        ],
       ],
       [
-        [0, -3],
-        [0, 3],
+        [
+          [3, 3],
+          [0, 3],
+        ],
+        [
+          [0, -3],
+          [-1, -1],
+        ],
       ],
     ]);
   });

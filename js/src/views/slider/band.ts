@@ -46,16 +46,22 @@ function partsOf(store: Store): readonly Part[] | null {
   return [...parts, { look: "biases", name: "biases", values: [...flow.biases] }];
 }
 
-/** Lower and upper edge of every part: what is positive is stacked above zero, what is negative below it. */
-export function stack(parts: readonly Part[]): (readonly (readonly [number, number])[])[] {
-  const up = parts[0].values.map(() => 0);
-  const down = [...up];
+/** Lower and upper edge over the positions. */
+type Edge = readonly (readonly [number, number])[];
+
+/** Areas of every part: what is positive is stacked above zero, what is negative below it; an empty one is left out. */
+export function stack(parts: readonly Part[]): readonly (readonly Edge[])[] {
+  const sides = [1, -1].map((sign) => ({ sign, sums: parts[0].values.map(() => 0) }));
   return parts.map(({ values }) =>
-    values.map((v, n) => {
-      const side = v < 0 ? down : up;
-      side[n] += v;
-      return [side[n] - v, side[n]];
-    }),
+    sides
+      .filter(({ sign }) => values.some((v) => v * sign > 0))
+      .map(({ sign, sums }) =>
+        values.map((v, n): readonly [number, number] => {
+          const from = sums[n];
+          if (v * sign > 0) sums[n] += v;
+          return [from, sums[n]];
+        }),
+      ),
   );
 }
 
@@ -125,20 +131,20 @@ export function logitBand(
     if (!shown) return;
     const { N } = snapshot;
     const edges = stack(shown);
-    const all = edges.flat(2);
+    const all = edges.flat(3);
     const y = linear(Math.min(0, ...all), Math.max(0, ...all), HEIGHT - PAD, PAD);
     const x = (n: number) => placeOf(n, N, width.value).toFixed(1);
     const line = (points: readonly (readonly [number, number])[]) =>
       points.map(([n, v]) => `${x(n)},${y(v).toFixed(1)}`).join("L");
+    const outline = (edge: Edge) => {
+      const upper = edge.map(([, v], n) => [n, v] as const);
+      const lower = edge.map(([v], n) => [n, v] as const).reverse();
+      return `M${line(upper)}L${line(lower)}Z`;
+    };
     areas.replaceChildren(
-      ...edges.map((edge, i) => {
-        const upper = edge.map(([, v], n) => [n, v] as const);
-        const lower = edge.map(([v], n) => [n, v] as const).reverse();
-        return svg("path", {
-          class: `csw-look-${shown[i].look}`,
-          d: `M${line(upper)}L${line(lower)}Z`,
-        });
-      }),
+      ...edges.map((own, i) =>
+        svg("path", { class: `csw-look-${shown[i].look}`, d: own.map(outline).join("") }),
+      ),
     );
     assign(chart, {
       viewBox: `0 0 ${width.value} ${HEIGHT}`,
