@@ -202,7 +202,7 @@ describe("the band under the slider", () => {
     offer.click();
     await settle();
     expect(offer.hidden).toBe(true);
-    expect(one(".csw-flow .csw-note").textContent).toMatch(/^Finding where the logit/);
+    expect(one(".csw-flow p").textContent).toMatch(/^Finding where the logit/);
     const [{ id, params }] = model.sent.filter(({ kind }) => kind === "flow");
     const { N, T, tokens, biases } = expected("all", 1);
     const part = pack({ kind: "part", classes: { kept: params.classes } }, [

@@ -85,7 +85,7 @@ export function logitBand(
   const chart = svg("svg", { role: "img" }, areas, zero, stem);
   const legend = h("div", { class: "csw-flow-parts" });
   const offer = button({ class: "csw-link" });
-  const words = h("p", { class: "csw-note" });
+  const words = h("p", { class: "csw-label" });
   const node = h("div", { class: "csw-flow" }, chart, legend, offer, words);
   onAbort(abort, () => node.remove());
   const wanted = signal(false);
