@@ -296,6 +296,18 @@ def test_another_part_of_the_photograph_by_mouse_and_by_keyboard(notebook):
     # Against the right edge at first (0.59 wide), then 10 ** -0.2 of it around the same place, and 0.02 to the left.
     run_cell(nb, 2, "PART [0.5, 0.22, 0.87, 0.78]")
     page.locator(".jp-OutputArea").get_by_role("button", name="Crop…").click()
+    board.hover()
+    page.mouse.wheel(0, -100)
+    page.mouse.wheel(0, -100)
+    page.get_by_role("button", name="Show this part").click()
+    # Two notches nearer: 10 ** -0.1 of the width, around the same place.
+    run_cell(nb, 2, "PART [0.54, 0.28, 0.83, 0.72]")
+    page.locator(".jp-OutputArea").get_by_role("button", name="Crop…").click()
+    page.get_by_role("slider", name="Zoom").fill("0")
+    page.get_by_role("button", name="Show this part").click()
+    # As far as the photograph goes: all of its height.
+    run_cell(nb, 2, "PART [0.33, 0.0, 1.0, 1.0]")
+    page.locator(".jp-OutputArea").get_by_role("button", name="Crop…").click()
     page.keyboard.press("Escape")
     board.wait_for(state="detached")
     assert nb.watched.errors == []
