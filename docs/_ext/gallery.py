@@ -1,9 +1,40 @@
-"""Exported pages of the bundled model beside the site, made anew with every build, each with a picture of what it shows."""
+"""Exported pages of the bundled models beside the site, made anew with every build, each with a picture of what it shows.
+
+The photographs are those that come with the package. Those in the folder ``CLASSSPACE_PHOTOGRAPHS`` are shown after them, on a
+site that is built for oneself: nothing of them is stored in the project.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+
+MOST = 10
+"""Photographs of one's own on a page: each adds about half a megabyte."""
+
+
+def photographs() -> list[Path]:
+    """Those that come with the package, and the first in the folder of one's own."""
+    from classspace_widgets.images import sample_photo
+
+    own = os.environ.get("CLASSSPACE_PHOTOGRAPHS")
+    added = [] if not own else sorted(file for file in Path(own).iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    return [sample_photo(), sample_photo("cat"), *added[:MOST]]
+
+
+def write_photographs(folder: Path) -> None:
+    """A page of photographs, read by the photo model."""
+    from classspace_widgets import ClassSpace, Explorer, export_html
+    from classspace_widgets.snapshot.filmstrip import filmstrip
+
+    space, snapshots = ClassSpace.bundled("photos", device="cpu"), []
+    for file in photographs():
+        trace = space.trace(file, attention=True)
+        best = trace.predictions(k=1).iloc[0]
+        snapshots.append(trace.snapshot(title=f"{file.stem}: {best['class_name']}, {best['probability']:.0%}"))
+    export_html(["# Photographs", *(Explorer(snapshot, block=6) for snapshot in snapshots)], folder / "photographs.html", title="Photographs")
+    filmstrip(snapshots[0], blocks=range(0, 10, 3), size=160).save(folder / "photographs.webp", quality=80)
 
 
 def write_first_page(folder: Path) -> Any:
@@ -20,7 +51,7 @@ def write_first_page(folder: Path) -> Any:
 
 
 def write_pages(folder: Path) -> None:
-    """Four pages: a scene with pinned interventions, several scenes, a model beside its random twin, and a study's report."""
+    """Scenes with pinned interventions, in several contexts, beside the random twin; a study's report; photographs."""
     from classspace_widgets import ClassSpace, export_html
     from classspace_widgets.interventions import KnockOutAttention, RemoveTokens
     from classspace_widgets.plots import write_report
@@ -71,6 +102,7 @@ def write_pages(folder: Path) -> None:
     pictured("twin", twin.snapshot(), classes=scene.class_name)
     results = run_study(space, ScenesDataset(48, seed=5), random_twin=3, progress=False)
     write_report(results, folder / "report.html", title="The standard studies over 48 drawn scenes")
+    write_photographs(folder)
 
 
 def _finished(app: Any, exception: Exception | None) -> None:

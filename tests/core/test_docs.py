@@ -71,9 +71,10 @@ def test_the_readmes_ten_lines_run_and_write_the_page(tmp_path, monkeypatch):
     assert len([line for line in code.splitlines() if line.strip()]) <= 10
     names: dict[str, object] = {}
     exec(compile(code, "README.md", "exec"), names)
-    page = (tmp_path / "fish.html").read_text(encoding="utf-8")
+    page = (tmp_path / "espresso.html").read_text(encoding="utf-8")
     assert page.count('class="csw-mount"') == 1
-    assert names["trace"].logits(classes="fish").shape == (1, 145, 1)
+    assert names["trace"].logits(classes="espresso").shape == (1, 65, 1)
+    assert names["trace"].predictions(k=1)["class_name"].tolist() == ["espresso"]
 
 
 def test_the_readme_and_the_first_page_show_the_same_lines():
