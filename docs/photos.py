@@ -16,7 +16,7 @@ from tables import best, findings_table, place_rows, scores_table, verdict
 
 MEASURED = {"findings": 10, "lenses": 5, "importance": 5}
 """Photographs of each class that each run measures on: the first by name."""
-FITTED = {"jacobian": 1, "translator": 20, "probes": 20}
+FITTED = {"jacobian": 1, "translator": 10, "probes": 20}
 """Photographs of each class for lenses and probes: the last by name, which nothing is measured on."""
 TWINS = {"findings": 5, "lenses": 3}
 STUDIES = (
@@ -25,7 +25,7 @@ STUDIES = (
     "attention_perturbation", "token_removal", "decisions",
 )  # fmt: skip
 METHODS = ("gradient", "gradient:paper", "direct", "flow:0", "flow:2", "flow:4", "attention", "chefer", "rollout")
-LENSES = ("logit", "jacobian", "translator")
+LENSES = ("jacobian", "translator")
 ORDERS = 3
 
 
@@ -90,16 +90,11 @@ def write(data: Path, work: Path, page: Path) -> None:
 
     runs = Runs(data, work)
     found = runs.run("findings", runs.pictures(MEASURED["findings"]), STUDIES, random_twin=TWINS["findings"])
-    through = {
-        kind: runs.run(
-            f"lens-{kind}",
-            runs.pictures(MEASURED["lenses"]),
-            ["place_difference"],
-            random_twin=TWINS["lenses"],
-            lens=None if kind == "logit" else runs.lens(kind),
-        )
-        for kind in LENSES
-    }
+    through = {"logit": found}
+    for kind in LENSES:
+        pictures = runs.pictures(MEASURED["lenses"])
+        options = {"random_twin": TWINS["lenses"], "lens": runs.lens(kind)}
+        through[kind] = runs.run(f"lens-{kind}", pictures, ["place_difference"], **options)
     probed, tested = _importance(runs)
     together = findings({**found, **tested})
     parts = [
@@ -157,9 +152,10 @@ with one label each and nothing else. This page repeats the paper's measurements
 part), which the model has never seen: what holds here, and what does not. "Object" means the image tokens of which at least half
 lies in the object's box, "context" all others. A box is coarser than the paper's segmentation: its corners show context too.
 
-Measured on the first {MEASURED["findings"]} photographs of each of the {classes} classes ({MEASURED["findings"] * classes}); lenses and methods of importance on the first {MEASURED["lenses"]}
-({MEASURED["lenses"] * classes}). The lenses of random twins, and the probes, were fitted on the last {FITTED["probes"]} of each class, on which nothing is measured (Jacobian:
-the last {FITTED["jacobian"]}). Random twins have the same architecture and fresh weights. Brackets are 95 % bootstrap intervals over photographs.
+Measured on the first {MEASURED["findings"]} photographs of each of the {classes} classes ({MEASURED["findings"] * classes}), with {TWINS["findings"]} random twins; through fitted lenses on the
+first {MEASURED["lenses"]} ({MEASURED["lenses"] * classes}), with {TWINS["lenses"]}; methods of importance on the first {MEASURED["importance"]}. The lenses of the twins, and the probes, were fitted on the last
+photographs of each class ({FITTED["jacobian"]} for a Jacobian, {FITTED["translator"]} for a translator, {FITTED["probes"]} for probes), on which nothing is measured. Random twins have
+the same architecture and fresh weights. Brackets are 95 % bootstrap intervals over photographs.
 
 Top-1 {top1}, top-5 {top5}; {TWINS["findings"]} random twins: top-1 {fresh:.3f}.
 
@@ -203,7 +199,7 @@ def _by_block(found: Any) -> str:
     ]
     return (
         "## Identifiability after every block\n\nOf the photograph's label, in the residual stream, read with the final norm and the class "
-        f"embedding; {found['identifiability'].chance:.3f} is chance. The model does not use its image tokens after the last block. Twins: the "
+        f"embedding; {found['identifiability'].chance:.3f} is chance. Means over all tokens of a kind. The model does not use its image tokens after the last block. Twins: the "
         "mean of all.\n\n"
         + _table(["block", "[CLS]", "object", "context", "[CLS], twins", "object, twins", "context, twins"], lines)
     )
@@ -220,7 +216,7 @@ def _under_lenses(through: dict[str, Any]) -> str:
         "## Object and context under each lens\n\nThe same difference read through each [lens](lenses.md): what the classifier would read "
         "(logit), what of the token the answer goes on to use (Jacobian), what can be decoded (translator). Means over photographs of "
         "their own means; p by flipping the signs of the photographs' differences. *Twins*: the least and the greatest difference of "
-        f"{TWINS['lenses']} random twins with lenses of their own. Blocks where a lens has no map are missing.\n\n"
+        f"{TWINS['findings']} random twins (logit), or of {TWINS['lenses']} with lenses of their own. Blocks where a lens has no map are missing.\n\n"
         + "\n".join(f"- {sentence}" for sentence in sentences)
         + "\n\n"
         + head
@@ -272,6 +268,7 @@ def _sublayers(found: Any) -> str:
     sources = ("previous", "attention", "mlp", "composition")
     blocks = range(1, 1 + max(read.index.get_level_values("block")))
     both = ("attention", "mlp")
+    name_of = {"previous": "input", "mlp": "MLP", "composition": "none"}
     tables = []
     for tokens, name in (("[CLS]", "[CLS]"), ("image", "image tokens")):
         lines = [
@@ -282,7 +279,9 @@ def _sublayers(found: Any) -> str:
             for b in blocks
         ]
         head = [f"{name}: block", "attention adds", "MLP adds", "attention above input", "MLP above input"]
-        tables.append(_table([*head, *(f"first class from {source}" for source in sources)], lines))
+        tables.append(
+            _table([*head, *(f"first class from {name_of.get(source, source)}" for source in sources)], lines)
+        )
         tables.append(
             f"Above their input in the twins, over all blocks: attention {twins['attention', tokens]:.3f}, MLP {twins['mlp', tokens]:.3f}.\n"
         )

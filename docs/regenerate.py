@@ -80,17 +80,16 @@ def _lean(output, cell: int):  # type: ignore[no-untyped-def]
 
 
 def pictures() -> None:
-    """The explorer on a scene with three objects, from end to end of the model."""
+    """The explorer on a photograph, from end to end of the model, for its answer and for the next class."""
     from playwright.sync_api import sync_playwright
 
     from classspace_widgets import ClassSpace, Explorer, export_html
-    from classspace_widgets.scenes import gallery
+    from classspace_widgets.images import sample_photo
 
-    scene = gallery()[6]
-    space = ClassSpace.bundled(device="cpu")
-    trace = space.trace(scene.picture, attention=True, heads=True)
-    explorer = Explorer(trace.snapshot(**scene.annotations), block=4, sublayer="attention")
-    objects = [space.class_names[label] for label, _ in scene.objects]
+    space = ClassSpace.bundled("photos", device="cpu")
+    trace = space.trace(sample_photo(), attention=True, heads=True)
+    explorer = Explorer(trace, lenses=[space.bundled_lens("jacobian")], lens="jacobian", block=4, sublayer="attention")
+    names = trace.predictions(k=2)["class_name"].tolist()
     browser_path = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
     if browser_path is None:
         raise SystemExit("no Chromium on the path; on Debian: apt-get install chromium")
@@ -105,13 +104,13 @@ def pictures() -> None:
             view.locator("canvas").first.wait_for()
             page.wait_for_timeout(1000)
             page.evaluate("() => document.querySelector('body > button')?.remove()")  # the theme's, which floats
-            _move(page, view, objects, ROOT / "docs" / f"explorer_{theme}.webp")
+            _move(page, view, names, ROOT / "docs" / f"explorer_{theme}.webp")
             page.close()
         browser.close()
 
 
 def _move(page, view, names: list[str], target: Path) -> None:  # type: ignore[no-untyped-def]
-    """An animation: the slider goes from the embedding to the last block, for one object and then for the next."""
+    """An animation: the slider goes from the embedding to the last block, for one class and then for the next."""
     import io
 
     from PIL import Image

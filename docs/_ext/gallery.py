@@ -19,7 +19,11 @@ def photographs() -> list[Path]:
     from classspace_widgets.images import sample_photo
 
     own = os.environ.get("CLASSSPACE_PHOTOGRAPHS")
-    added = [] if not own else sorted(file for file in Path(own).iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    added = (
+        []
+        if not own
+        else sorted(file for file in Path(own).iterdir() if file.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    )
     return [sample_photo(), sample_photo("cat"), *added[:MOST]]
 
 
@@ -30,10 +34,12 @@ def write_photographs(folder: Path) -> None:
 
     space, snapshots = ClassSpace.bundled("photos", device="cpu"), []
     for file in photographs():
-        trace = space.trace(file, attention=True)
-        best = trace.predictions(k=1).iloc[0]
-        snapshots.append(trace.snapshot(title=f"{file.stem}: {best['class_name']}, {best['probability']:.0%}"))
-    export_html(["# Photographs", *(Explorer(snapshot, block=6) for snapshot in snapshots)], folder / "photographs.html", title="Photographs")
+        snapshots.append(space.trace(file, attention=True).snapshot(title=file.stem))
+    export_html(
+        ["# Photographs", *(Explorer(snapshot, block=6) for snapshot in snapshots)],
+        folder / "photographs.html",
+        title="Photographs",
+    )
     filmstrip(snapshots[0], blocks=range(0, 10, 3), size=160).save(folder / "photographs.webp", quality=80)
 
 
