@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from classspace_widgets import ClassSpace
-from classspace_widgets.models.bundled import load_bundled, save
+from classspace_widgets.models.bundled import load_bundled, load_bundled_lens, read_card, save
+from classspace_widgets.training import lenses
 from classspace_widgets.training.photos import ship
-from classspace_widgets.training.photos.data import Photographs
+from classspace_widgets.training.photos.data import Photographs, data_set
 from classspace_widgets.training.photos.train import Recipe, build
 
 SMALL = {"img_size": 16, "patch_size": 8, "embed_dim": 24, "depth": 2, "num_heads": 3}
@@ -89,3 +95,64 @@ def test_what_is_shipped_reads_the_classes_as_the_trained_model_does(tmp_path, m
     # Its own preprocessing gives the pixels that it was trained on.
     picture = data.pixels[0].transpose(1, 2, 0)
     torch.testing.assert_close(space.trace(picture).output[0], ship.all_logits(model, data)[0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.fixture
+def folders(tmp_path) -> Path:
+    """Class folders of small photographs with a table of boxes, a training run, and names of the classes."""
+    data, rows = photographs(), ["file,left,top,right,bottom"]
+    for number, (pixels, label) in enumerate(zip(data.pixels, data.labels, strict=True)):
+        file = f"{data.folders[label]}/{number:03}.png"
+        (tmp_path / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels.transpose(1, 2, 0)).save(tmp_path / "data" / file)
+        rows.append(f"{file},0,0,7,15")
+    (tmp_path / "data" / "boxes.csv").write_text("\n".join(rows))
+    (tmp_path / "run").mkdir()
+    torch.save(checkpoint(), tmp_path / "run/cooled.pt")
+    report = {"recipe": asdict(RECIPE), "seed": 1, "history": []}
+    (tmp_path / "run/cooled.json").write_text(json.dumps(report))
+    names = [{"wnid": folder, "name": f"thing {folder[-1]}"} for folder in data.folders]
+    (tmp_path / "names.json").write_text(json.dumps(names))
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore:.*maps of this translator lens have a standard error")  # of random weights
+def test_two_commands_put_a_checkpoint_into_the_package(folders, monkeypatch):
+    monkeypatch.setattr(ship.choose_classes, "__defaults__", (3,))
+    monkeypatch.setattr(lenses, "EACH", {"jacobian": 4, "translator": 6, "held out": 2})
+    out = str(folders / "weights")
+    places = {"--data": "data", "--run": "run", "--names": "names.json", "--kept-apart": "data"}
+    given = [part for option, name in places.items() for part in (option, str(folders / name))]
+    ship.main([*given, "--goal", "0.99", "--note", "Random weights.", "--out", out])
+    lenses.main(["photos", "--photographs", str(folders / "data"), "--weights", out])
+    card = read_card("photos", folders / "weights")
+    assert card["trained_on"] == "photographs"
+    assert (card["unsure"]["own"], card["unsure"]["others"]) == (36, 48)
+    text = (folders / "weights/photos.md").read_text()
+    assert "- Random weights.\n" in text
+    assert "thing" in text.partition("## Classes")[2]
+    space = ClassSpace(load_bundled("photos", folder=folders / "weights"), name="bundled/photos")
+    trace = space.trace(photographs().pixels[0].transpose(1, 2, 0))
+    for kind, pictures in (("jacobian", 12), ("translator", 18)):
+        lens = load_bundled_lens("photos", kind, folder=folders / "weights")
+        assert lens.n_pictures == card["lenses"][kind]["pictures"] == pictures
+        assert card["lenses"][kind]["held_out"] == {"pictures": 6}
+        assert trace.logits("residual", 1, lens=lens).isfinite().all()
+        assert len(lens.trust["average precision"]) == 3, "measured against the boxes"
+
+
+def test_lenses_of_photographs_need_their_folder(capsys):
+    with pytest.raises(SystemExit):
+        lenses.main(["photos"])
+    assert "photos was trained on photographs: --photographs must name their folder" in capsys.readouterr().err
+
+
+def test_lenses_are_fitted_on_the_training_part_and_measured_on_the_rest(folders):
+    classes = {"n00000004": "thing 4", "n00000002": "thing 2"}
+    fit = data_set(folders / "data", classes, held_back=5, validation=False, each=3)
+    held_out = data_set(folders / "data", classes, held_back=5, validation=True, each=9)
+    assert [path.name for path in fit.paths] == ["048.png", "049.png", "050.png", "024.png", "025.png", "026.png"]
+    assert [path.name for path in held_out.paths[:5]] == ["055.png", "056.png", "057.png", "058.png", "059.png"]
+    assert (len(held_out), held_out.labels[:6]) == (10, [0, 0, 0, 0, 0, 1])
+    assert held_out.class_names == ("thing 4", "thing 2")
+    assert held_out[0][2].tolist() == [[1] * 8 + [0] * 8] * 16
