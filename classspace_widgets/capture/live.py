@@ -22,6 +22,7 @@ from classspace_widgets.capture.reader import Reader
 from classspace_widgets.capture.requests import MAX_NEIGHBOURS, Request
 from classspace_widgets.lens.lens import full_precision
 from classspace_widgets.metrics.flow import require_flow
+from classspace_widgets.models.fingerprint import known_fingerprint
 from classspace_widgets.snapshot.container import pack
 from classspace_widgets.snapshot.source import Answer, Progress
 from classspace_widgets.space.space import space_of
@@ -255,10 +256,18 @@ class LiveSource:
         made = self.recapture(before, classes=None if mode == "all" else [found, *kept], payload=mode)
         return Answer({"class": found}, snapshot=self.shows(made))
 
-    def portable(self) -> tuple[bytes, Array]:
-        """The model as a container, and the picture's embedding ``[T, D]``; refused where a page could not run it."""
+    def model_name(self) -> str:
+        """A name of the model that another model does not have: a hash of its weights."""
+        return known_fingerprint(self.space.model)
+
+    def model(self) -> bytes:
+        """The model as a container, for the engine of a page; refused where a page could not run it."""
+        return model_container(self.space)
+
+    def embedding(self) -> Array:
+        """The picture's embedding ``[T, D]``, from which a page's passes start."""
         start: Array = self.trace.increments[0][0].float().cpu().numpy()
-        return model_container(self.space), start
+        return start
 
     def increments(self) -> dict[str, Array]:
         """What a page of every class would carry of this picture in float16: quick to read, slow to check."""

@@ -40,7 +40,7 @@ def runtime() -> str:
     return script_text("widget.js")
 
 
-LATER = ("page", "actions", "tour")
+LATER = ("page", "actions", "tour", "engine")
 """Scripts that the runtime loads when it needs them: from the page that it stands in, or from the kernel."""
 
 
@@ -64,6 +64,7 @@ def later_in_page(mounts: Iterable[Mount]) -> dict[str, str]:
         "page": True,
         "actions": any(mount.pinned or mount.model for mount in listed),
         "tour": any(mount.options.get("tours") for mount in listed),
+        "engine": False,  # runs at once, where it is in a page: see `engine`
     }
     return {name: later(name) for name in LATER if needed[name]}
 

@@ -35,19 +35,29 @@ def with_model(mount: Mount, source: Source | None) -> Mount:
     UnsupportedModelError
         Where the engine does not know the model, with the reason.
     """
-    if source is None:
-        raise ValueError(
-            "live=True needs the model at hand, but this snapshot was loaded from a file; give an Explorer or a Trace"
-        )
-    model, start = source.portable()
+    source = needed(source)
     made = _at_output(mount.snapshot)
     arrays = {name: array for name, array in made.arrays.items() if name != "photo"}
     # The engine takes a new picture whole; it cuts no other part out of the photograph.
     image = {name: value for name, value in made.meta["image"].items() if name != "photo"}
     # What the kernel offered beyond the engine's answers is not offered in the page.
     meta = cast("SnapshotMeta", {**made.meta, "image": image, "offers": []})
-    snapshot = Snapshot(meta, {**arrays, "start": start}, source=source)
-    return replace(mount, snapshot=snapshot, model=model)
+    snapshot = with_start(Snapshot(meta, arrays, source=source), source)
+    return replace(mount, snapshot=snapshot, model=source.model())
+
+
+def needed(source: Source | None) -> Source:
+    """The live kernel behind a snapshot; a `ValueError` where there is none."""
+    if source is None:
+        raise ValueError(
+            "live=True needs the model at hand, but this snapshot was loaded from a file; give an Explorer or a Trace"
+        )
+    return source
+
+
+def with_start(snapshot: Snapshot, source: Source) -> Snapshot:
+    """A snapshot with the embedding from which a page's passes start."""
+    return Snapshot(snapshot.meta, {**snapshot.arrays, "start": source.embedding()}, source=snapshot.source)
 
 
 def _at_output(snapshot: Snapshot) -> Snapshot:

@@ -41,6 +41,8 @@ class Mount:
         Passes that are still to be run for ``pinned``, by name.
     model : bytes
         The container of the model that runs in the page; empty: none does.
+    live : bool
+        Whether the view's session keeps its model for when the kernel is gone.
     session : str
         Name of the session; views of one share their state in the page too.  Empty: the view has its own.
     tours : tuple of Tour
@@ -56,6 +58,7 @@ class Mount:
     pinned: tuple[Snapshot, ...] = ()
     pins: Mapping[str, Any] = field(default_factory=dict)
     model: bytes = b""
+    live: bool = False
     session: str = ""
     links: Sequence[Mapping[str, Any]] = ()
     tours: tuple[Tour, ...] = ()

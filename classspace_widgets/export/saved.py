@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.export import front_end
 from classspace_widgets.export.items import as_mount
+from classspace_widgets.export.live import with_model
 from classspace_widgets.export.page import page_title, render
 from classspace_widgets.export.size import estimate_bytes
 from classspace_widgets.snapshot.filmstrip import filmstrip, with_lines
@@ -103,12 +104,15 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     parts: dict[str, Any] = {}
     if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
         hint = "A still picture: run the cell, or trust this notebook, for the working view."
+        # Of a live session the model goes with it, whatever its size.
+        shown = with_model(mount, mount.snapshot.source) if mount.live else mount
         parts |= {
             "page": render(
-                [mount],
+                [shown],
                 title=page_title([mount.snapshot]),
                 script=front_end.runtime(),
-                later=front_end.later_in_page([mount]),
+                later=front_end.later_in_page([shown]),
+                engine=front_end.engine() if mount.live else "",
             ),
             "title": mount.view,
             "height": 980 if mount.view == "Explorer" else 460,

@@ -82,8 +82,16 @@ class Source(Protocol):
         """The arrays of payload ``increments``, from which the size of a page is foretold."""
         ...
 
-    def portable(self) -> tuple[bytes, Array]:
-        """The model as a container, and the picture's embedding ``[T, D]``: what a page needs to run it."""
+    def model_name(self) -> str:
+        """A name of the model that another model does not have: a hash of its weights."""
+        ...
+
+    def model(self) -> bytes:
+        """The model as a container, for the engine of a page; refused where a page could not run it."""
+        ...
+
+    def embedding(self) -> Array:
+        """The picture's embedding ``[T, D]``, from which a page's passes start."""
         ...
 
     def intervened(

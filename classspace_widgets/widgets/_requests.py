@@ -30,6 +30,8 @@ MAX_REQUESTS = 1000
 """Requests that may wait for their answers at once: views send a few for every click, so more come from a loop gone wild."""
 SCRIPT = "script "
 """How the kind of a request for a script of the front end begins; its name follows."""
+MODEL = "model"
+"""The kind of a request for the model that a live session keeps."""
 IDLE: dict[str, Any] = {"kind": "idle", "text": "", "progress": None}
 _BUSY: dict[str, Any] = {"kind": "busy", "text": "", "progress": None}
 _CANCELLED = ("Cancelled", "The computation was cancelled; nothing changed.")
@@ -70,8 +72,8 @@ class Requests:
             if len(self.tasks) >= MAX_REQUESTS:
                 self._refuse(sender, "Refused", f"{MAX_REQUESTS} requests are waiting already; try again later")
                 return
-            if str(content.get("kind")).startswith(SCRIPT):
-                self._send_script(sender, content["kind"].removeprefix(SCRIPT))
+            if content.get("kind") == MODEL or str(content.get("kind")).startswith(SCRIPT):
+                self._send_part(sender, content["kind"])
                 return
             answering = self._answer(sender, content, buffers)
             try:
@@ -82,14 +84,17 @@ class Requests:
                 self.tasks[_key(sender)] = task = loop.create_task(answering)
                 task.add_done_callback(lambda done: self._done(sender, done))
 
-    def _send_script(self, sender: Sender, name: str) -> None:
-        """A script of the front end, which needs no model."""
+    def _send_part(self, sender: Sender, kind: str) -> None:
+        """A script of the front end, or the model that its engine runs: at once, and nothing is said of it."""
         try:
-            text = later(name)
-        except (ValueError, OSError) as error:
+            if kind == MODEL:
+                result, buffers = {}, [self._source().model()]
+            else:
+                result, buffers = {"text": later(kind.removeprefix(SCRIPT))}, []
+        except (ValueError, OSError, RuntimeError) as error:
             self._refuse(sender, type(error).__name__, str(error))
         else:
-            self._session.send({"type": "response", **sender, "ok": True, "result": {"text": text}}, buffers=[])
+            self._session.send({"type": "response", **sender, "ok": True, "result": result}, buffers=buffers)
 
     def _done(self, sender: Sender, task: asyncio.Task[None]) -> None:
         self.tasks.pop(_key(sender), None)

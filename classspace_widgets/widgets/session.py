@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 from ipywidgets import widget_serialization
 
+from classspace_widgets.export.live import needed, with_start
 from classspace_widgets.export.page import Mount
 from classspace_widgets.lookup import class_index, close_matches
 from classspace_widgets.pictures import may_be_picture
@@ -53,6 +54,10 @@ class Session(Widget):
         What-if states to begin with; see `pins`.
     other : Trace, Session, View or picture, optional
         A second picture of the same model, whose states can be dragged onto the first one's patches; see `other`.
+    live : bool
+        Keep the model at hand for when the kernel is gone: the views then go on with new pictures and interventions in the
+        page itself, and so does the working view that a saved notebook keeps. The browser gets the weights in float16 once, and
+        the notebook keeps them with every view that it saves (4 MB for the default model). For plain timm vision transformers.
     **state
         Initial values of the attributes below, such as ``class_name="fish"`` and ``block=4``; and of a trace, how it is
         captured: ``mask``, ``objects``, ``label``, ``title``, ``classes``, ``payload``, ``lenses``,
@@ -111,6 +116,9 @@ class Session(Widget):
         sync=True, **widget_serialization
     )
     _answers = t.Bool(help="Whether a model stands behind the snapshot.").tag(sync=True)
+    _live = t.Unicode(help="Name of the model that views keep for when the kernel is gone; none where empty.").tag(
+        sync=True
+    )
     class_index = state_trait("class_index")
     compare_index = state_trait("compare_index")
     block = state_trait("block")
@@ -144,11 +152,12 @@ class Session(Widget):
         image: int | None = None,
         pins: Mapping[str, Any] | None = None,
         other: Any = None,
+        live: bool = False,
         **state: Any,
     ) -> None:
         """Start a session; the class says what can be given."""
         captured = {name: state.pop(name) for name in CAPTURED if name in state}
-        known = (*STATE, "class_name", "image", "pins", "other", *CAPTURED)
+        known = (*STATE, "class_name", "image", "pins", "other", "live", *CAPTURED)
         for name in state:
             if name not in known:
                 raise TypeError(f"a session has no {name!r}{close_matches(name, known)}")
@@ -161,8 +170,10 @@ class Session(Widget):
         start["sublayer"] = "mlp" if state.get("block", start["block"]) else "embedding"
         if "class_name" in state:
             state["class_index"] = class_index(self._current.class_names, state.pop("class_name"))
-        answers = self._current.source is not None
-        super().__init__(_snapshot=self._current.pack(), _answers=answers, **{**start, **state})
+        self._keeps_model = live
+        if live:
+            needed(self._current.source).model()  # what cannot run in a page is refused here
+        super().__init__(**self._travelling(), **{**start, **state})
         if pins:
             self.pins = pins
         if other is not None:
@@ -183,7 +194,16 @@ class Session(Widget):
         name = self.model_id or f"closed {id(self)}"
         links = [{**entry, "other": entry["other"].removeprefix("anywidget:")} for entry in self._links]
         state = {name: getattr(self, name) for name in STATE}
-        return Mount(self.snapshot, state=state, pins=self.pins, session=name, links=links)
+        live = bool(self._live)
+        return Mount(self.snapshot, state=state, pins=self.pins, session=name, links=links, live=live)
+
+    def _travelling(self) -> dict[str, Any]:
+        """The values that follow from the snapshot."""
+        current, source = self._current, self._current.source
+        name = ""
+        if self._keeps_model and source is not None:
+            current, name = with_start(current, source), source.model_name()
+        return {"_answers": source is not None, "_live": name, "_snapshot": current.pack()}
 
     # -- the snapshot ------------------------------------------------------------------------------------------------
 
@@ -211,8 +231,8 @@ class Session(Widget):
                 self.head = None
             if self.lens not in _lens_labels(new):
                 self.lens = STATE["lens"].default
-            self._answers = new.source is not None
-            self._snapshot = new.pack()
+            for name, value in self._travelling().items():
+                setattr(self, name, value)
             self._other.refit()
 
     @property

@@ -44,7 +44,8 @@ class View(Widget):
         ``sublayer="attention"``, ``reading="logit"``, ``tokens=[66]``, ``head=[5, 2]`` and so on (see `Session`);
         ``pins={"no sky": RemoveTokens(...)}``, what-if states by name; and of a trace, ``image=1``, which of its
         pictures, and how it is captured: ``mask``, ``objects``, ``label``, ``title``, ``lenses``, ``bank`` and
-        ``flow`` of `Trace.snapshot`; ``other=trace``, a second picture whose states can be dragged onto this one's patches.
+        ``flow`` of `Trace.snapshot`; ``other=trace``, a second picture whose states can be dragged onto this one's patches;
+        ``live=True`` keeps the model at hand for when the kernel is gone.
 
     Examples
     --------

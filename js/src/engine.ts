@@ -9,8 +9,8 @@ import { browserFiles } from "./engine/files";
 import { serve, type ToWorker } from "./engine/worker";
 
 declare global {
-  /** Opens the model of a page; absent where the page has none. */
-  var classspaceEngine: ((block: Block) => Engine) | undefined;
+  /** Opens a model that runs in the page; absent where none travels. `script` is the engine's own text. */
+  var classspaceEngine: ((block: Block | Uint8Array<ArrayBuffer>, script?: string) => Engine) | undefined;
 }
 
 interface WorkerScope {
@@ -23,18 +23,18 @@ if (typeof document === "undefined") {
   const take = serve((message, transfer) => scope.postMessage(message, transfer), browserFiles);
   scope.onmessage = ({ data }) => void take(data);
 } else {
-  const script = document.currentScript?.textContent ?? "";
-  const start = () => {
+  const start = (script: string) => {
     try {
       return new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));
     } catch {
       return null;
     }
   };
-  // It starts while the rest of the page is read.
-  let early: Worker | null | undefined = start();
-  globalThis.classspaceEngine = (block) => {
-    const worker = early === undefined ? start() : early;
+  // Inline in a page it knows its text; the worker starts while the rest of the page is read.
+  const inline = document.currentScript?.textContent ?? "";
+  let early = inline ? start(inline) : undefined;
+  globalThis.classspaceEngine = (block, script = inline) => {
+    const worker = early === undefined ? start(script) : early;
     early = undefined;
     return new Engine(worker, block);
   };

@@ -12,6 +12,7 @@ import { Snapshot } from "./core/snapshot";
 import type { State } from "./core/state";
 import { Store } from "./core/store";
 import { showProblem } from "./mounting";
+import { followReserve } from "./reserve";
 import { mountView } from "./runtime";
 import { STYLES } from "./views/styles";
 import type { Options } from "./views/view";
@@ -51,6 +52,7 @@ function initialize({ model, signal }: Initialize): SessionExports {
     if (made) return made;
     const snapshot = Snapshot.parse(model.get("_snapshot") as ArrayBufferView);
     const own = new Store(snapshot, model);
+    followReserve(model, own);
     onAbort(signal, () => own.dispose());
     made = own;
     return own;

@@ -357,6 +357,83 @@ describe("classes on request", () => {
   });
 });
 
+describe("a model in reserve", () => {
+  const reserved = (values: Record<string, unknown> = {}) => {
+    const { store, model } = open("classes", { class_index: 4 });
+    const line = Object.assign(new FakeModel(values), { here: true });
+    store.keepReserve(() => line);
+    return { store, model, line };
+  };
+  const answer = (model: FakeModel) =>
+    model.message({ type: "response", id: model.sent.at(-1)?.id, ok: true, result: {} });
+
+  it("answers once the kernel is gone, and what the kernel had not answered", async () => {
+    const { store, model, line } = reserved();
+    const asked = store.request("whatif", { spec: [] });
+    expect(model.sent.map((m) => m.kind)).toEqual(["whatif"]);
+    store.setKernel(false);
+    await vi.advanceTimersByTimeAsync(1);
+    expect([store.kernel.value, store.live, store.runsHere]).toEqual(["instead", true, true]);
+    expect(line.sent.map((m) => m.kind)).toEqual(["whatif"]);
+    line.fromKernel("_intervened", fixture("classes"));
+    answer(line);
+    expect(await asked).not.toBeNull();
+    expect(store.intervened.value).not.toBeNull();
+    // What only a kernel can do is not offered.
+    expect(store.offers("neighbours")).toBe(false);
+  });
+
+  it("is found when the kernel cannot be asked", async () => {
+    const { store, model, line } = reserved();
+    model.send = () => {
+      throw new Error("dead");
+    };
+    const asked = store.request("whatif", { spec: [] });
+    await vi.advanceTimersByTimeAsync(1);
+    answer(line);
+    expect(await asked).not.toBeNull();
+    expect(store.kernel.value).toBe("instead");
+  });
+
+  it("steps back when there is a kernel, which shows its own picture and intervention", async () => {
+    const { store, model, line } = reserved();
+    const before = store.baseline.value.snapshot.meta.model.name;
+    store.setKernel(false);
+    line.fromKernel("_snapshot", fixture("all"));
+    line.fromKernel("_intervened", fixture("all"));
+    expect(store.baseline.value.snapshot.meta.payload.mode).toBe("all");
+    store.setKernel(true);
+    expect(store.kernel.value).toBe("live");
+    expect(store.baseline.value.snapshot.meta.payload.mode).toBe("classes");
+    expect(store.baseline.value.snapshot.meta.model.name).toBe(before);
+    expect(store.intervened.value).toBeNull();
+    void store.request("whatif", { spec: [] });
+    expect(model.sent.map((m) => m.kind)).toEqual(["whatif"]);
+    expect(line.listening).toBe(0);
+  });
+
+  it("comes too late for a kernel that is gone already, and answers nonetheless", () => {
+    const { store } = open("classes");
+    store.setKernel(false);
+    expect(store.kernel.value).toBe("gone");
+    store.keepReserve(() => new FakeModel({}));
+    expect(store.kernel.value).toBe("instead");
+  });
+
+  it("that cannot run here leaves a kernel that is gone", () => {
+    const { store, line } = reserved();
+    store.setKernel(false);
+    line.fromKernel("status", { kind: "error", text: "no workers" });
+    line.fromKernel("_answers", false);
+    expect([store.kernel.value, store.live]).toEqual(["gone", false]);
+    expect(store.notice.value.text).toBe("no workers");
+    const unknown = open("classes").store;
+    unknown.keepReserve(() => null);
+    unknown.setKernel(false);
+    expect(unknown.kernel.value).toBe("gone");
+  });
+});
+
 describe("mode increments", () => {
   it("counts in the pass that is shown, also when the other one was being counted", async () => {
     const { store, model, snapshot } = open("increments");

@@ -81,7 +81,7 @@ describe("requests", () => {
   it("ends all requests when the kernel goes", async () => {
     const { transport } = wire();
     const requests = [1, 2].map((n) => transport.request("image", { n }));
-    transport.disconnect();
+    transport.connect(null);
     for (const request of requests) await expect(request).rejects.toBeInstanceOf(NoKernel);
     await expect(transport.request("image", {})).rejects.toBeInstanceOf(NoKernel);
   });

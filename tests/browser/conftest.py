@@ -76,11 +76,13 @@ def offline(browser: Any) -> Iterator[Any]:
     """Opens pages with the network cut; any request other than the file itself is recorded."""
     contexts = []
 
-    def open_page(path: Path, *, dark: bool = False, width: int = 1280, height: int = 900) -> Watched:
+    def open_page(path: Path, *, dark: bool = False, width: int = 1280, height: int = 900, script: str = "") -> Watched:
         context = browser.new_context(
             offline=True, color_scheme="dark" if dark else "light", viewport={"width": width, "height": height}
         )
         contexts.append(context)
+        # What runs before the page's own scripts.
+        context.add_init_script(script)
         watched = Watched(context.new_page())
         watched.page.goto(path.resolve().as_uri())
         return watched

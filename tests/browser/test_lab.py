@@ -650,6 +650,81 @@ def test_the_view_outlives_a_restart_of_its_kernel(notebook):
     page.wait_for_selector(f"{SLIDER}[aria-valuetext^=embedding]")
 
 
+REMOVE = "select[aria-label=Intervention]"
+APPLY = ".jp-OutputArea button:text-is('Apply')"
+
+
+def remove_a_patch(page, where: str = ".jp-OutputArea") -> None:
+    """Select a patch and remove it, and wait for the answer."""
+    area = page.locator(f"{where} .csw-picture:not([hidden]) canvas").first.bounding_box()
+    page.mouse.click(area["x"] + area["width"] * 0.1, area["y"] + area["height"] * 0.1)
+    page.click(f"{where} button:text-is('Apply')")
+    page.wait_for_selector(f"{where} .csw-steps li", timeout=60_000)
+
+
+def test_a_live_explorer_goes_on_in_the_page_when_its_kernel_is_killed(notebook):
+    """Not restarted by a menu: killed, as by the system when memory runs out."""
+    nb = notebook(
+        [
+            SETUP,
+            "explorer = Explorer(trace, class_name='boat', live=True); explorer",
+            "from classspace_widgets.interventions import RemoveTokens, trace_with\n"
+            "after = trace_with(space, trace, RemoveTokens([1])).output[0]\n"
+            "print('AFTER', space.class_names[int(after.argmax())], f'{100 * float(after.softmax(0).max()):.0f}')",
+            "import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
+        ],
+        height=1600,
+    )
+    page = nb.page
+    for index in range(2):
+        press_run(nb, index)
+    page.wait_for_selector(SLIDER, timeout=60_000)
+    press_run(nb, 2)
+    said = page.wait_for_selector(".jp-OutputArea-output pre:has-text('AFTER')", timeout=60_000).inner_text().split()
+    # The model has come when nothing is asked any more.
+    page.wait_for_function("() => globalThis.classspaceEngine !== undefined", timeout=60_000)
+    page.wait_for_timeout(1000)
+    press_run(nb, 3)
+    page.wait_for_selector("text=The kernel is gone: the model runs in this page.", timeout=60_000)
+    if page.query_selector(".jp-Dialog"):
+        page.click(".jp-Dialog button.jp-mod-accept")
+    assert page.locator(".jp-OutputArea .csw-title p:has-text('runs in this page')").count() == 1
+    page.locator(".jp-OutputArea .csw-explorer").scroll_into_view_if_needed()
+    remove_a_patch(page)
+    chip = page.locator(".jp-OutputArea .csw-predicted button").first.inner_text()
+    assert said[1] in chip
+    assert f"{said[2]}" in chip
+    nb.watched.shot("lab_live_after_kill")
+    # Run again, the cell has a kernel again.
+    press_run(nb, 0)
+    press_run(nb, 1)
+    page.wait_for_selector("text=runs in this page", state="detached", timeout=90_000)
+    assert page.locator(APPLY).is_visible()
+
+
+def test_a_live_explorer_answers_in_a_notebook_that_is_opened_without_a_kernel(notebook, lab, browser):
+    nb = notebook([SETUP, "Explorer(trace, class_name='boat', live=True)"], name="kept_live.ipynb", height=1600)
+    nb.run_all()
+    page = nb.page
+    page.wait_for_selector(SLIDER, timeout=60_000)
+    page.keyboard.press("Control+s")
+    page.wait_for_timeout(3000)
+    page.click("text=Kernel >> nth=0")
+    page.locator(".lm-Menu-itemLabel", has_text="Shut Down Kernel").first.click()
+    page.wait_for_timeout(1000)
+    if page.query_selector(".jp-Dialog"):
+        page.click(".jp-Dialog button.jp-mod-accept")
+    page.wait_for_timeout(1000)
+    page.reload()
+    page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=90_000)
+    frame = page.frame_locator(".csw-saved iframe")
+    frame.locator("text=runs in this page").wait_for(timeout=90_000)
+    frame.locator(".csw-picture:not([hidden]) canvas").first.click(position={"x": 10, "y": 10})
+    frame.locator("button:text-is('Apply')").click()
+    frame.locator(".csw-steps li").wait_for(timeout=60_000)
+    nb.watched.shot("lab_saved_live")
+
+
 def test_the_check_of_the_front_end_says_that_all_works(notebook):
     nb = notebook(
         [

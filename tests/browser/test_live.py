@@ -72,10 +72,103 @@ def test_a_page_with_damaged_weights_stays_a_static_one(live, tmp_path, offline)
     page.wait_for_selector(".csw-slider input[aria-valuetext^=embedding]")
 
 
-def test_the_page_works_on_a_phone(live, tmp_path, offline):
-    watched = offline(live, width=390, height=844)
+ABSENT = {
+    "Worker": "it has no workers",
+    "DecompressionStream": "too old",
+}
+
+
+@pytest.mark.parametrize("missing", ABSENT)
+def test_a_browser_that_cannot_run_the_model_says_so(live, offline, missing):
+    """A static page where the snapshot can be read; without DecompressionStream nothing can."""
+    page = offline(live, script=f"delete globalThis.{missing}").page
+    page.wait_for_selector(f"text={ABSENT[missing]}", timeout=WAIT)
+    if missing == "Worker":
+        page.wait_for_selector("text=shows what was computed before", timeout=WAIT)
+        assert page.locator("button:has-text('New picture')").is_hidden()
+        page.focus(".csw-slider input.csw-range")
+        page.keyboard.press("Home")
+        page.wait_for_selector(".csw-slider input[aria-valuetext^=embedding]")
+    else:
+        assert page.locator("figure.still img").is_visible()
+
+
+def test_weights_that_differ_by_one_bit_are_refused(live, tmp_path, offline):
+    """What their checksum is for: nothing else would notice."""
+    import base64
+    import gzip
+
+    text = live.read_text()
+    name = re.search(r'data-engine="([^"]+)"', text).group(1)
+    start = text.index(">", text.index(f'id="{name}"')) + 1
+    packed = base64.b64decode(text[start : text.index("<", start)])
+    changed = bytearray(gzip.decompress(packed))
+    changed[len(changed) // 2] ^= 1
+    other = gzip.compress(bytes(changed), mtime=0)[:-8] + packed[-8:]
+    damaged = tmp_path / "one_bit.html"
+    damaged.write_text(text.replace(base64.b64encode(packed).decode(), base64.b64encode(other).decode()))
+    page = offline(damaged).page
+    page.wait_for_selector("text=The model cannot run in this page", timeout=WAIT)
+    page.wait_for_selector("text=damaged", timeout=WAIT)
+
+
+@pytest.mark.parametrize("how", ["drop", "paste"])
+def test_a_picture_is_dropped_or_pasted(space, live, offline, how):
+    """As a browser hands it over: a file in a transfer of data."""
+    import base64
+    import io
+
+    watched = offline(live)
+    page = watched.page
+    page.wait_for_selector("text=runs in this page")
+    page.wait_for_selector("button:has-text('Apply')")
+    scene = gallery()[4]
+    buffer = io.BytesIO()
+    scene.picture.save(buffer, "PNG")
+    page.evaluate(
+        """([bytes, how]) => {
+          const data = new DataTransfer();
+          data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], 'given.png', { type: 'image/png' }));
+          const target = how === 'drop' ? document.querySelector('.csw-explorer') : document.body;
+          const init = { bubbles: true, cancelable: true };
+          target.dispatchEvent(how === 'drop'
+            ? new DragEvent('drop', { ...init, dataTransfer: data })
+            : new ClipboardEvent('paste', { ...init, clipboardData: data }));
+        }""",
+        [base64.b64encode(buffer.getvalue()).decode(), how],
+    )
+    page.wait_for_selector(".csw-title p:has-text('given.png  ·')", timeout=WAIT)
+    assert space.trace(scene.picture).predictions(k=1)["class_name"][0] in page.inner_text(CHIP)
+    assert only_the_file(watched), watched.requests
+    assert watched.errors == []
+
+
+def test_what_the_page_cannot_compute_is_said_in_words(live, offline):
+    """Importance needs gradients, which the page does not have."""
+    watched = offline(live)
+    page = watched.page
+    page.wait_for_selector("text=runs in this page")
+    page.select_option("select[aria-label=Reading]", "importance")
+    page.wait_for_selector("text=does not compute importance", timeout=WAIT)
+
+
+def test_a_phone_offers_its_camera(live, offline):
+    """The chooser of a phone offers the camera for a plain file input that takes pictures, and the album beside it."""
+    page = offline(live, width=390, height=844).page
+    page.wait_for_selector("text=runs in this page")
+    with page.expect_file_chooser() as chooser:
+        page.click("button:has-text('New picture')")
+    assert chooser.value.element.get_attribute("accept") == "image/*"
+    assert chooser.value.element.get_attribute("capture") is None
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_the_page_works_on_a_phone(live, tmp_path, offline, dark):
+    watched = offline(live, width=390, height=844, dark=dark)
     page = watched.page
     page.wait_for_selector("text=runs in this page")
     assert page.locator("button:has-text('New picture')").is_visible()
     assert page.evaluate("() => document.documentElement.scrollWidth <= window.innerWidth")
-    watched.shot("live_page_phone")
+    page.wait_for_selector("button:has-text('Apply')")
+    watched.shot(f"live_page_phone_{'dark' if dark else 'light'}")
+    page.screenshot(path=str(tmp_path / "whole.png"), full_page=True)

@@ -18,6 +18,8 @@ export interface WidgetModel {
   on(event: string, callback: (...args: never[]) => void): void;
   off(event: string, callback: (...args: never[]) => void): void;
   send(content: unknown, callbacks?: unknown, buffers?: ArrayBuffer[]): void;
+  /** Whether it is no kernel that answers, but a model that runs in this page. */
+  readonly here?: boolean;
 }
 
 /** Pause between two states sent to the kernel while the hand moves: about 16 a second; the last one always arrives. */

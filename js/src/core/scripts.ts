@@ -19,7 +19,7 @@ declare const __SHARED__: () => unknown;
 
 const TYPE = "application/x-classspace-script";
 const made = new Map<string, unknown>();
-const loading = new Map<string, Promise<void>>();
+const loading = new Map<string, Promise<unknown>>();
 
 const registered = (name: string) => globalThis.classspaceScripts?.[`${name} ${__VERSION__}`];
 
@@ -41,19 +41,22 @@ export function atHand<Exports>(name: string): Exports | null {
 /** What a script exports, asked of the kernel where it is not at hand; an error says why it does not come. */
 export async function load<Exports>(name: string, transport: Transport): Promise<Exports> {
   if (!atHand(name)) {
-    await kept(loading, name, () => fetchScript(name, transport)).finally(() => loading.delete(name));
+    await kept(loading, name, () => runScript(name, transport)).finally(() => loading.delete(name));
   }
   const found = atHand<Exports>(name);
   if (!found) throw new Error("the kernel has another version of it: restart it and run the cell again");
   return found;
 }
 
-async function fetchScript(name: string, transport: Transport): Promise<void> {
+/** Run a script of the kernel; its text. */
+export async function runScript(name: string, transport: Transport): Promise<string> {
   const { result } = await transport.request(`script ${name}`, {});
-  const url = URL.createObjectURL(new Blob([String(result.text)], { type: "text/javascript" }));
+  const text = String(result.text);
+  const url = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   try {
     await import(/* @vite-ignore */ url);
   } finally {
     URL.revokeObjectURL(url);
   }
+  return text;
 }

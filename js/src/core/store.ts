@@ -16,7 +16,19 @@ import { Requests } from "./requests";
 import type { Snapshot } from "./snapshot";
 import { DEFAULTS, SHOWN, type Shown, type Signals, STATE_NAMES, type State } from "./state";
 import { failure, IDLE, type Status } from "./status";
-import { type Answer, NoKernel, type Params, Superseded, Transport } from "./transport";
+import { type Answer, NoKernel, type Params, type Send, Superseded, Transport } from "./transport";
+
+/** Opens the model that runs in this page where the kernel is gone; null where it does not know the picture. */
+export type Reserve = (snapshot: Snapshot) => WidgetModel | null;
+
+type Takes = Readonly<
+  Record<"_snapshot" | "_answers" | "_pins" | "_intervened" | "status", (value: unknown) => void>
+>;
+
+const sendTo =
+  (model: WidgetModel): Send =>
+  (content, buffers) =>
+    model.send(content, undefined, [...buffers]);
 
 export class Store {
   readonly state: Signals;
@@ -41,7 +53,8 @@ export class Store {
   readonly hovered: Signal<number | null> = signal(null);
   /** The second picture, whose states can be put into this one's pass. */
   readonly other: Signal<Store | null> = signal(null);
-  readonly kernel: Signal<"live" | "gone" | "none">;
+  /** Who answers: a kernel; the model in this page, in its own right or instead of a kernel that is gone; or nobody. */
+  readonly kernel: Signal<"live" | "page" | "instead" | "gone" | "none">;
   /** What is going on, in words: of the kernel, or of a request made here. */
   readonly notice: ReadonlySignal<Status>;
   readonly transport: Transport;
@@ -50,6 +63,9 @@ export class Store {
   readonly #passes: Passes;
   readonly #pins: Signal<readonly Pin[]> = signal([]);
   readonly #model: WidgetModel | null;
+  #reserve: Reserve | null = null;
+  /** The model in this page that answers instead of a kernel, and what ends that. */
+  #instead: { readonly line: WidgetModel; readonly end: AbortController } | null = null;
   readonly #remote: Signal<Status> = signal(IDLE);
   readonly #local: Signal<Status> = signal(IDLE);
   readonly #abort = new AbortController();
@@ -97,10 +113,8 @@ export class Store {
     this.notice = computed(() =>
       this.#local.value.kind === "idle" ? this.#remote.value : this.#local.value,
     );
-    this.kernel = signal(model ? "live" : "none");
-    this.transport = new Transport(
-      model && ((content, buffers) => model.send(content, undefined, [...buffers])),
-    );
+    this.kernel = signal(model ? (model.here ? "page" : "live") : "none");
+    this.transport = new Transport(model && sendTo(model));
     if (model) this.#connect(model);
     this.requests = new Requests(this, {
       failed: () => this.#local.peek().kind === "error",
@@ -112,9 +126,14 @@ export class Store {
     return this.#abort.signal;
   }
 
-  /** Whether a kernel answers. */
+  /** Whether a model answers, of a kernel or in this page. */
   get live(): boolean {
-    return this.kernel.value === "live";
+    return this.kernel.value === "live" || this.runsHere;
+  }
+
+  /** Whether it is the model in this page that answers. */
+  get runsHere(): boolean {
+    return this.kernel.value === "page" || this.kernel.value === "instead";
   }
 
   /** The pass that a choice of the pass shows, and for the change the one that is taken from it. */
@@ -126,7 +145,7 @@ export class Store {
 
   /** Whether the kernel answers this kind of request, which not every one does. */
   offers(kind: string): boolean {
-    return this.live && (this.baseline.value.snapshot.meta.offers ?? []).includes(kind);
+    return this.kernel.value === "live" && (this.baseline.value.snapshot.meta.offers ?? []).includes(kind);
   }
 
   setPosition(position: number): void {
@@ -162,9 +181,14 @@ export class Store {
     };
     busy(text, null);
     try {
-      const answer = await this.transport.request(kind, params, buffers, ({ fraction, text: step }) =>
-        busy(step || text, fraction),
-      );
+      const ask = () =>
+        this.transport.request(kind, params, buffers, ({ fraction, text: step }) =>
+          busy(step || text, fraction),
+        );
+      const answer = await ask().catch((error) => {
+        if (error instanceof NoKernel && this.#turnToReserve()) return ask();
+        throw error;
+      });
       for (const buffer of answer.buffers) this.#passes.merge(buffer);
       this.#local.value = IDLE;
       return answer;
@@ -191,9 +215,46 @@ export class Store {
 
   /** The kernel went away (or came back): what is here keeps working. */
   setKernel(live: boolean): void {
-    if (this.kernel.peek() === "none" || (this.kernel.peek() === "live") === live) return;
-    this.kernel.value = live ? "live" : "gone";
-    if (!live) this.transport.disconnect();
+    const now = this.kernel.peek();
+    if (!this.#model || now === "none" || now === "page" || (now === "live") === live) return;
+    if (live) this.#backTo(this.#model);
+    else if (!this.#turnToReserve()) {
+      this.kernel.value = "gone";
+      this.transport.connect(null);
+    }
+  }
+
+  /** A model that can run in this page once the kernel is gone. */
+  keepReserve(reserve: Reserve): void {
+    this.#reserve = reserve;
+    if (this.kernel.peek() === "gone") this.#turnToReserve();
+  }
+
+  /** Let the model in reserve answer instead of the kernel, if there is one; whether it does. */
+  #turnToReserve(): boolean {
+    if (this.#instead) return true;
+    if (this.kernel.peek() === "none") return false;
+    const line = this.#reserve?.(this.#passes.baseline.peek().snapshot);
+    if (!line) return false;
+    const end = new AbortController();
+    this.#instead = { line, end };
+    this.kernel.value = "instead";
+    this.transport.connect(sendTo(line));
+    const takes = this.#listen(line, end.signal);
+    for (const trait of ["_answers", "status"] as const) takes[trait](line.get(trait));
+    return this.#instead !== null;
+  }
+
+  /** The kernel answers again, of the picture and the intervention that it knows. */
+  #backTo(model: WidgetModel): void {
+    const line = this.#instead?.line;
+    this.#instead?.end.abort();
+    this.#instead = null;
+    this.kernel.value = "live";
+    this.transport.connect(sendTo(model));
+    for (const [trait, take] of Object.entries(this.#takes(model))) {
+      if (line?.get(trait) !== undefined) take(model.get(trait));
+    }
   }
 
   /** An intervened pass that came with a static page, null for a damaged one; the first is shown beside the baseline. */
@@ -262,45 +323,61 @@ export class Store {
 
   dispose(): void {
     this.#abort.abort();
-    this.transport.disconnect();
+    this.#instead?.end.abort();
+    this.transport.connect(null);
   }
 
   #connect(model: WidgetModel): void {
     mirror(model, this.state, this.signal, () => this.setKernel(false));
-    const follow = (trait: string, take: (value: unknown) => void) => {
-      hear(model, `change:${trait}`, () => take(model.get(trait)), this.signal);
-      return take;
-    };
-    follow("_snapshot", (bytes) =>
-      this.#attempt(() =>
-        // The state stays where it still makes sense.
-        batch(() => {
-          this.#passes.replace(bytes as ArrayBufferView);
-          this.hovered.value = null;
-        }),
-      ),
-    );
-    for (const [trait, take] of [
-      ["_answers", (answers: unknown) => this.#takeAnswers(answers !== false)],
-      ["_pins", (listed: unknown) => this.#takePins(listed)],
-      ["_intervened", (bytes: unknown) => this.#attempt(() => this.#passes.intervene(bytes))],
-      ["status", (status: unknown) => this.#takeStatus((status ?? {}) as Partial<Status>)],
-    ] as const) {
-      follow(trait, take)(model.get(trait));
+    const { _snapshot, ...takes } = this.#listen(model, this.signal);
+    for (const [trait, take] of Object.entries(takes)) take(model.get(trait));
+  }
+
+  /** Hear what a model says until the end. */
+  #listen(model: WidgetModel, end: AbortSignal): Takes {
+    const takes = this.#takes(model);
+    for (const [trait, take] of Object.entries(takes)) {
+      hear(model, `change:${trait}`, () => take(model.get(trait)), end);
     }
     hear(
       model,
       "msg:custom",
       (content: unknown, buffers: readonly ArrayBufferView[]) =>
         this.transport.receive(content, buffers ?? []),
-      this.signal,
+      end,
     );
+    return takes;
+  }
+
+  /** What is done with the values of a model. */
+  #takes(model: WidgetModel): Takes {
+    return {
+      _snapshot: (bytes) =>
+        this.#attempt(() =>
+          // The state stays where it still makes sense.
+          batch(() => {
+            this.#passes.replace(bytes as ArrayBufferView);
+            this.hovered.value = null;
+          }),
+        ),
+      _answers: (answers) => this.#takeAnswers(answers !== false, model),
+      _pins: (listed) => this.#takePins(listed),
+      _intervened: (bytes) => this.#attempt(() => this.#passes.intervene(bytes)),
+      status: (status) => this.#takeStatus((status ?? {}) as Partial<Status>),
+    };
   }
 
   /** Behind a snapshot from a file stands no model: what needs one is not offered, as on a static page. */
-  #takeAnswers(answers: boolean): void {
-    if (!answers) this.kernel.value = "none";
-    else if (this.kernel.peek() === "none") this.kernel.value = "live";
+  #takeAnswers(answers: boolean, model: WidgetModel): void {
+    if (model !== this.#model) {
+      if (answers) return;
+      // The model in reserve cannot run here.
+      this.#instead?.end.abort();
+      this.#instead = this.#reserve = null;
+      this.kernel.value = "gone";
+      this.transport.connect(null);
+    } else if (!answers) this.kernel.value = "none";
+    else if (this.kernel.peek() === "none") this.kernel.value = model.here ? "page" : "live";
   }
 
   #takePins(listed: unknown): void {

@@ -118,9 +118,9 @@ export class Transport {
     }
   }
 
-  /** The kernel has gone: end everything that waits for it. */
-  disconnect(): void {
-    this.#send = null;
+  /** Another one answers from now on, or nobody: end everything that waits. */
+  connect(send: Send | null): void {
+    this.#send = send;
     const jobs = [...this.#flying.values(), ...this.#waiting.values()];
     this.#flying.clear();
     this.#waiting.clear();

@@ -98,6 +98,7 @@ export class Session {
 
   async *#show(params: Params, buffers: readonly ArrayBuffer[]): Steps {
     yield { fraction: 0.1, text: "reading the picture" };
+    if (params.crop) throw new Refused("The model in this page takes pictures whole, as a new picture.");
     if (!buffers[0]?.byteLength) throw new Refused("No picture came with the request.");
     const { preprocessing } = this.#model.about;
     const seen = cropped(await this.#files.read(buffers[0]), preprocessing);

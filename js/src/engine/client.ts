@@ -13,6 +13,7 @@ type Callback = (...args: never[]) => void;
 
 /** A session's line to the model in the worker. */
 export class PageModel implements WidgetModel {
+  readonly here = true;
   readonly #values = new Map<string, unknown>();
   readonly #callbacks = new Map<string, Set<Callback>>();
   readonly #post: (content: unknown, buffers: readonly ArrayBuffer[]) => void;
@@ -70,7 +71,7 @@ export class Engine {
   #problem = "";
 
   /** `worker` runs the engine's script, null where it could not be started; `block` holds the weights. */
-  constructor(worker: Worker | null, block: Block) {
+  constructor(worker: Worker | null, block: Block | Uint8Array<ArrayBuffer>) {
     this.#worker = worker;
     if (!worker) {
       this.#fail("This browser does not run it (it has no workers).");
@@ -78,7 +79,7 @@ export class Engine {
     }
     worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.#take(data);
     worker.onerror = () => this.#fail("Its worker has stopped.");
-    this.#send({ type: "model", block });
+    this.#send({ type: "model", block }, "text" in block ? [] : [block.buffer]);
   }
 
   /** The line of a session that shows a picture, by what its snapshot says and its embedding [T, D]. */

@@ -10,7 +10,7 @@ import { Model } from "./model";
 
 /** From the page: the model once, then sessions and what their views send. */
 export type ToWorker =
-  | { readonly type: "model"; readonly block: Block }
+  | { readonly type: "model"; readonly block: Block | Uint8Array<ArrayBuffer> }
   | {
       readonly type: "session";
       readonly session: number;
@@ -90,7 +90,8 @@ export function serve(post: Post, files: Files): (message: ToWorker) => Promise<
 
   return async (sent) => {
     if (sent.type === "model") {
-      model = unpackBlock(sent.block).then(Model.parse);
+      const { block } = sent;
+      model = ("text" in block ? unpackBlock(block) : Promise.resolve(block)).then(Model.parse);
       model.catch(failed);
     } else if (sent.type === "session") {
       const { session, base, embedding } = sent;

@@ -7,6 +7,12 @@ import type { Store } from "../core/store";
 /** Milliseconds: what is done sooner shows no progress, which would only flicker. */
 const QUICK = 150;
 
+/** What is said of a kernel that is gone. */
+const GONE: Readonly<Record<string, string>> = {
+  gone: "The kernel is gone. What is here keeps working; run the cell again for more.",
+  instead: "The kernel is gone: the model runs in this page.",
+};
+
 /** One line; beside a single view `only` what failed. */
 export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HTMLElement {
   const text = h("span");
@@ -22,8 +28,7 @@ export function statusLine(store: Store, abort: AbortSignal, only?: "error"): HT
   onAbort(abort, () => clearTimeout(later));
   watch(abort, () => {
     const { kind, text: words, progress } = store.notice.value;
-    const gone = store.kernel.value === "gone";
-    const idle = gone ? "The kernel is gone. What is here keeps working; run the cell again for more." : "";
+    const idle = GONE[store.kernel.value] ?? "";
     say(text, kind === "idle" ? idle : words + (kind === "busy" ? " …" : ""));
     status.dataset.kind = kind;
     if (text.textContent === "" || (only ?? kind) !== kind) show(false);

@@ -18,7 +18,7 @@ export function crop(store: Store, abort: AbortSignal): Node[] {
   );
   const node = h("dialog", { class: "csw-crop", "aria-label": "Part of the photograph that the model sees" });
   watch(abort, () => {
-    open.hidden = !store.live || !store.baseline.value.snapshot.meta.image?.photo;
+    open.hidden = store.kernel.value !== "live" || !store.baseline.value.snapshot.meta.image?.photo;
     open.disabled = store.notice.value.kind === "busy";
   });
   listen(open, abort, {

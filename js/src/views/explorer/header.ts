@@ -43,7 +43,7 @@ function title(store: Store, abort: AbortSignal): HTMLElement {
       `${model.blocks} blocks`,
       `${tokens.grid[0]}\u00a0×\u00a0${tokens.grid[1]} patches`,
       `${count(snapshot.C)} classes`,
-      store.live && store.baseline.value.snapshot.array("start") ? "runs in this page" : "",
+      store.runsHere ? "runs in this page" : "",
     ];
     say(name, model.name);
     say(about, words.filter(Boolean).join("  ·  "));
