@@ -20,8 +20,10 @@ from classspace_widgets.capture.model import model_container
 from classspace_widgets.causal import sweep_heads
 from classspace_widgets.export.front_end import STATIC
 from classspace_widgets.export.packed import packed
+from classspace_widgets.images import sample_photo
 from classspace_widgets.interventions import PatchResidual, from_spec, trace_with
 from classspace_widgets.interventions.base import to_code
+from classspace_widgets.models.bundled import variants
 from classspace_widgets.scenes import ScenesDataset
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.container import byte_planes, unpack
@@ -111,6 +113,46 @@ def test_logits_of_drawn_scenes_are_torchs(tmp_path: Path, variant: str, count: 
     assert all(same_ranks(a, b) for a, b in zip(own, wanted, strict=True))
 
 
+def parts_of_photographs(count: int) -> list[Image.Image]:
+    """Parts of the photographs that come with the package, of many sizes and shapes."""
+    rng = np.random.default_rng(2)
+    photographs = [Image.open(sample_photo(name)).convert("RGB") for name in ("espresso", "dog")]
+    made = []
+    for number in range(count):
+        whole = photographs[number % len(photographs)]
+        width, height = (int(rng.integers(60, side + 1)) for side in whole.size)
+        width = max(width, height // 2 + 1)  # see `test_tall_pictures_are_prepared_as_by_pillow_but_for_rounding`
+        width = min(width, whole.width)
+        left, top = int(rng.integers(whole.width - width + 1)), int(rng.integers(whole.height - height + 1))
+        made.append(whole.crop((left, top, left + width, top + height)))
+    return made
+
+
+@pytest.mark.skipif("photos" not in variants(), reason="needs the bundled photo model")
+def test_the_photo_model_reads_photographs_as_torch_does(tmp_path: Path):
+    space = ClassSpace.bundled("photos")
+    pictures = parts_of_photographs(12)
+    node = InNode(tmp_path, space, space.trace(pictures[0], attention=True, heads=True))
+    remove = {"type": "RemoveTokens", "tokens": list(range(20, 40))}
+    answers = node.ask(
+        *(("image", {"name": "part"}, raw_picture(p)) for p in pictures),
+        ("whatif", {"spec": [remove], "labels": ["a"], "label": "what"}),
+    )
+    assert all(answer["ok"] for answer in answers), answers
+    traces = [space.trace(picture) for picture in pictures]
+    height, width = space.preprocessing.size
+    for number, trace in enumerate(traces):
+        own = node.snapshot(number)
+        # The stand-in for a canvas writes its pixels as they are.
+        seen = own.arrays["image"].reshape(height, width, 4)[..., :3].astype(int)
+        assert np.abs(seen - trace.pictures[0]).max() <= 1
+        logits, wanted = own.arrays["output_logits"], trace.output[0].numpy()
+        assert np.abs(logits - wanted).max() < CLOSE
+        assert same_ranks(logits, wanted)
+    changed = trace_with(space, traces[-1], from_spec([remove])).output[0].numpy()
+    assert np.abs(node.snapshot(len(pictures), "_intervened").arrays["output_logits"] - changed).max() < CLOSE
+
+
 SPECS: list[list[dict[str, Any]]] = [
     [{"type": "RemoveTokens", "tokens": list(range(30, 60))}],
     [{"type": "MaskTokens", "tokens": [0, 40], "mode": "mean"}],
@@ -167,6 +209,7 @@ def test_what_it_cannot_answer_is_refused_in_words(default: InNode):
         ("intervened classes", {"classes": [1]}),
         ("classes", {"classes": [99]}),
         ("sweep", {"kind": "heads", "class": 1, "mode": "resample"}),
+        *((kind, {}) for kind in ("importance", "flow", "neighbours", "word")),
     ]
     words = [answer["error"]["message"] for answer in default.ask(*requests)]
     for text, part in zip(
@@ -181,6 +224,7 @@ def test_what_it_cannot_answer_is_refused_in_words(default: InNode):
             "apply the intervention",
             "0..23",
             "resample",
+            *(f"does not compute {kind}" for kind in ("importance", "flow", "neighbours", "word")),
         ),
         strict=True,
     ):

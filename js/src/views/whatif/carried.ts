@@ -98,7 +98,7 @@ function choosePicture(store: Store, abort: AbortSignal): Node[] {
     "Second picture…",
   );
   watch(abort, () => {
-    node.hidden = store.baseline.value.snapshot.array("start") !== undefined;
+    node.hidden = store.runsHere;
   });
   listen(node, abort, { click: () => file.click() });
   listen(file, abort, {

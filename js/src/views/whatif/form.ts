@@ -107,7 +107,7 @@ export function form(store: Store, abort: AbortSignal, steps: Steps, ...tools: N
 }
 
 /** The tokens that are selected, or those longer than so many medians of a block (null: those selected). */
-function longTokens({ baseline }: Store, abort: AbortSignal): readonly [HTMLElement, Signal<number | null>] {
+function longTokens(store: Store, abort: AbortSignal): readonly [HTMLElement, Signal<number | null>] {
   const longer = signal<number | null>(null);
   const which = select("Which tokens", [
     ["", "selected"],
@@ -131,7 +131,7 @@ function longTokens({ baseline }: Store, abort: AbortSignal): readonly [HTMLElem
   watch(abort, () => {
     number.hidden = medians.hidden = longer.value === null;
     // The model in a page does not measure them.
-    which.hidden = baseline.value.snapshot.array("start") !== undefined;
+    which.hidden = store.runsHere;
   });
   return [h("span", { class: "csw-bar-row" }, which, number, medians), longer];
 }
