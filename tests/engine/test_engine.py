@@ -116,7 +116,7 @@ def test_logits_of_drawn_scenes_are_torchs(tmp_path: Path, variant: str, count: 
 def parts_of_photographs(count: int) -> list[Image.Image]:
     """Parts of the photographs that come with the package, of many sizes and shapes."""
     rng = np.random.default_rng(2)
-    photographs = [Image.open(sample_photo(name)).convert("RGB") for name in ("espresso", "dog")]
+    photographs = [Image.open(sample_photo(name)).convert("RGB") for name in ("espresso", "cat")]
     made = []
     for number in range(count):
         whole = photographs[number % len(photographs)]
