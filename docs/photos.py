@@ -56,13 +56,20 @@ class Runs:
         return Subset(self.data, chosen)
 
     def run(self, name: str, pictures: Any, studies: Any, **options: Any) -> Any:
-        """Results from their file, or from a run that goes on from its checkpoint."""
+        """Results from their file, or from a run that goes on from its checkpoint; ``studies`` may be what makes them."""
         from classspace_widgets.studies import StudyResults, run_study
 
         file, checkpoint = self.work / f"{name}.json.gz", self.work / f"{name}.checkpoint"
         if not file.exists():
             began = time.process_time()
-            found = run_study(self.space, pictures, studies, checkpoint=checkpoint, resume=True, **options)
+            found = run_study(
+                self.space,
+                pictures,
+                studies() if callable(studies) else studies,
+                checkpoint=checkpoint,
+                resume=True,
+                **options,
+            )
             found.save(file)
             checkpoint.unlink(missing_ok=True)
             print(f"{name}: {time.process_time() - began:.0f} s of processor time", flush=True)
@@ -117,25 +124,26 @@ def _importance(runs: Runs) -> tuple[pd.DataFrame, Any]:
     from classspace_widgets.probing import LensScores, ProbeScores, fit_probes, probe_accuracy
     from classspace_widgets.studies import ExplanationStudy
 
-    pictures, file = runs.pictures(MEASURED["importance"]), runs.work / "probes.csv"
-    learned = runs.pictures(last=FITTED["probes"])
-    block = runs.space.points.n_blocks - 1
-    # One probe for all image tokens, and one for [CLS]: a probe for each token would have too few pictures.
-    prefix = len(runs.space.adapter.prefix)
-    tokens = {"image": range(prefix, prefix + runs.space.adapter.grid[0] * runs.space.adapter.grid[1]), "[CLS]": [0]}
-    fitted = {
-        name: fit_probes(runs.space, learned, tokens=list(chosen), per_position=False)
-        for name, chosen in tokens.items()
-    }
-    if not file.exists():
-        measured = [probe_accuracy(runs.space, probes, pictures) for probes in fitted.values()]
-        pd.concat([part[part["tokens"] == name] for name, part in zip(fitted, measured, strict=True)]).to_csv(file)
-    scorers = {
-        f"probe of block {block}": ProbeScores(fitted["image"], block),
-        f"lens at block {block}": LensScores(block),
-    }
-    study = ExplanationStudy(methods=METHODS, scorers=scorers, steps=9, random_orders=ORDERS)
-    return pd.read_csv(file), runs.run("importance", pictures, study)
+    pictures, accuracy = runs.pictures(MEASURED["importance"]), runs.work / "probes.csv"
+    adapter, block = runs.space.adapter, runs.space.points.n_blocks - 1
+    prefix = len(adapter.prefix)
+    # One probe for [CLS], and one for all image tokens: a probe for each of them would have too few pictures.
+    tokens = {"[CLS]": [0], "image": list(range(prefix, prefix + adapter.grid[0] * adapter.grid[1]))}
+
+    def fitted(name: str) -> Any:
+        return fit_probes(runs.space, runs.pictures(last=FITTED["probes"]), tokens=tokens[name], per_position=False)
+
+    def study() -> Any:
+        scorers = {
+            f"probe of block {block}": ProbeScores(fitted("image"), block),
+            f"lens at block {block}": LensScores(block),
+        }
+        return ExplanationStudy(methods=METHODS, scorers=scorers, steps=9, random_orders=ORDERS)
+
+    if not accuracy.exists():
+        measured = {name: probe_accuracy(runs.space, fitted(name), pictures) for name in tokens}
+        pd.concat([part[part["tokens"] == name] for name, part in measured.items()]).to_csv(accuracy, index=False)
+    return pd.read_csv(accuracy), runs.run("importance", pictures, study)
 
 
 def _intro(runs: Runs, found: Any) -> str:
@@ -330,9 +338,20 @@ def _maps(tested: Any, own: Any) -> str:
         "least important first (*negative*: higher is better) or the most important first (*positive*: lower is better); against "
         f"boxes: pointing game, IoU, average precision, share of positive importance inside. `random`: {ORDERS} random orders for each "
         f"photograph, the control; its scores against boxes are those of a map of noise.\n\n{scores_table(result)}{notes}\n"
-        f"{verdict(own)}{best(result)}\n\n"
+        f"{verdict(own)}{_behind(result)}\n\n{best(result)}\n\n"
         "Here the p values are corrected over the comparisons of this section alone."
     )
+
+
+def _behind(result: Any) -> str:
+    """The methods that beat a gradient, by the paired intervals of their differences."""
+    table = result.tables["differences"].query("against == 'itself' and high < 0")
+    listed = []
+    for comparison, low, high in table[["comparison", "low", "high"]].itertuples(index=False):
+        order, _, both = comparison.partition(": ")
+        own, _, other = both.partition(" against ")
+        listed.append(f"{own} behind {other}, {order}, by {-high:.3f} to {-low:.3f}")
+    return f"Behind, with a paired interval below 0 (not corrected): {'; '.join(listed) or 'none'}."
 
 
 def _probes(probed: pd.DataFrame) -> str:
