@@ -159,6 +159,14 @@ describe("the band under the slider", () => {
     );
   });
 
+  it("tells the numbers of another class at once", async () => {
+    const { store } = open(fixture("all"));
+    mountView("LayerSlider", el, store, abort.signal);
+    store.set({ class_index: 3 });
+    await settle();
+    expect(shown().at(-1)).toEqual(["logit", number(expected("all", 3).logit)]);
+  });
+
   it("stacks what is positive above zero and what is negative below it", () => {
     const part = (...values: number[]) => ({ look: "", name: "", values });
     expect(stack([part(1, -1), part(2, 0), part(-3, 3)])).toEqual([
@@ -211,7 +219,7 @@ describe("the band under the slider", () => {
     ]);
     model.message({ type: "response", id, ok: true, result: {} }, [part]);
     await settle();
-    expect(shown().length).toBeGreaterThan(2);
+    expect(shown().at(-1)).toEqual(["logit", number(expected("all", 1).logit)]);
     // From then on every class that is looked at.
     store.set({ class_index: 3 });
     await settle();

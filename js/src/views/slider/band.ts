@@ -1,6 +1,6 @@
 /** Under the slider: how the logit divides over the depth into prefix tokens, image tokens on and off the object, and biases. */
 
-import { computed, type ReadonlySignal, signal } from "@preact/signals-core";
+import { computed, type ReadonlySignal, signal, untracked } from "@preact/signals-core";
 import { linear } from "../../charts/scale";
 import { range } from "../../core/collections";
 import { assign, button, h, listen, pointIn, say, svg } from "../../core/dom";
@@ -114,6 +114,20 @@ export function logitBand(
       go(positionAt(store, pointIn(chart, event, width.peek(), HEIGHT).x, width.peek())),
   });
 
+  /** The numbers at the slider's position. */
+  const tell = () => {
+    const shown = parts.value;
+    const n = store.position.value;
+    const at = placeOf(n, store.baseline.value.snapshot.N, width.value);
+    assign(stem, { x1: at, x2: at });
+    if (!shown) return;
+    const values = [...shown.map((part) => part.values[n]), total(shown, n)];
+    [...legend.children].forEach((child, i) => {
+      say(child.lastElementChild as Element, number(values[i]));
+    });
+    node.title = told(shown, n);
+  };
+
   onFrame(abort, () => {
     const { snapshot } = store.baseline.value;
     const id = store.state.class_index.value;
@@ -162,19 +176,9 @@ export function logitBand(
         ),
       ),
     );
+    untracked(tell);
   });
-  onFrame(abort, () => {
-    const shown = parts.value;
-    const n = store.position.value;
-    const at = placeOf(n, store.baseline.value.snapshot.N, width.value);
-    assign(stem, { x1: at, x2: at });
-    if (!shown) return;
-    const values = [...shown.map((part) => part.values[n]), total(shown, n)];
-    [...legend.children].forEach((child, i) => {
-      say(child.lastElementChild as Element, number(values[i]));
-    });
-    node.title = told(shown, n);
-  });
+  onFrame(abort, tell);
   return node;
 }
 
