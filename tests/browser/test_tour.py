@@ -122,10 +122,15 @@ def press(page, *keys: str) -> None:
         page.keyboard.press(key)
 
 
-def choose(page, letters: str, tabs: str = ACTION) -> None:
-    """Choose of a select by typing how the choice begins."""
-    tab_to(page, tabs)
-    page.keyboard.type(letters)
+def choose(page, value: str, of: str = ACTION) -> None:
+    """Choose of a select with the arrow keys."""
+    tab_to(page, of)
+    page.keyboard.press("Home")
+    for _ in range(30):
+        if page.input_value(of) == value:
+            return
+        page.keyboard.press("ArrowDown")
+    raise AssertionError(f"the arrow keys do not lead to {value}")
 
 
 def apply(page) -> None:
@@ -144,9 +149,9 @@ def head_7_0(page) -> None:
     press(page, "Control+Home", *["ArrowRight"] * 6, "Enter")
 
 
-def intervene(letters: str):
+def intervene(action: str):
     def act(page) -> None:
-        choose(page, letters)
+        choose(page, action)
         apply(page)
 
     return act
@@ -157,9 +162,9 @@ BY_KEYBOARD = {
     "Ask what it sends": head_7_0,
     "Ask where the answer looks": lambda page: choose(page, "attention", ".csw-heatmap [aria-label=Reading]"),
     "Take it away": apply,
-    "Take the head away": intervene("Switch the"),
-    "Take all of it away": intervene("Remove"),
-    "Keep nothing else": intervene("Keep"),
+    "Take the head away": intervene("head"),
+    "Take all of it away": intervene("remove"),
+    "Keep nothing else": intervene("keep"),
 }
 
 
