@@ -43,6 +43,21 @@ def write_photographs(folder: Path) -> None:
     filmstrip(snapshots[0], blocks=range(0, 10, 3), size=160).save(folder / "photographs.webp", quality=80)
 
 
+def write_live_photograph(folder: Path) -> Any:
+    """A photograph in a page that carries the photo model, and takes others."""
+    from classspace_widgets import ClassSpace, export_html
+    from classspace_widgets.images import sample_photo
+
+    trace = ClassSpace.bundled("photos", device="cpu").trace(sample_photo(), attention=True, heads=True)
+    return export_html(
+        ["# A photograph, and yours", trace.snapshot(title=sample_photo().stem)],
+        folder / "photograph.html",
+        title="A photograph, and yours",
+        live=True,
+        progress=False,
+    )
+
+
 def write_first_page(folder: Path) -> Any:
     """The page that the site opens with: the default model itself, a scene, and the guided tours."""
     from classspace_widgets import ClassSpace, export_html
@@ -109,6 +124,7 @@ def write_pages(folder: Path) -> None:
     results = run_study(space, ScenesDataset(48, seed=5), random_twin=3, progress=False)
     write_report(results, folder / "report.html", title="The standard studies over 48 drawn scenes")
     write_photographs(folder)
+    write_live_photograph(folder)
 
 
 def _finished(app: Any, exception: Exception | None) -> None:
