@@ -106,7 +106,7 @@ def write(data: Path, work: Path, page: Path) -> None:
     together = findings({**found, **tested})
     parts = [
         _intro(runs, found),
-        _holds(together),
+        _holds(together, through),
         _by_block(found),
         _under_lenses(through),
         _sublayers(found),
@@ -171,14 +171,17 @@ Made by `python docs/regenerate.py photos --data FOLDER`; the sentences are made
 the project."""
 
 
-def _holds(together: Any) -> str:
+def _holds(together: Any, through: dict[str, Any]) -> str:
     paper = [f for f in together if " beats " not in f.claim]
     missed = [f"- {f.claim}." for f in paper if not f.holds]
+    seen = {kind: _blocks_ahead(results["place_difference"]) for kind, results in through.items()}
+    known = "; ".join(f"{kind} {', '.join(map(str, blocks)) or 'none'}" for kind, blocks in seen.items())
     return (
         f"## What holds, and what does not\n\n{len(paper) - len(missed)} of {len(paper)} findings hold. A finding is a difference with a direction, "
         "tested on the same photographs; a claim about random weights must hold for every twin. The p values of all tests of "
         "this page's findings, with those of the methods of importance below, are corrected together by Holm's method, at 0.05.\n\n"
         + ("**Does not hold on this model:**\n\n" + "\n".join(missed) + "\n\n" if missed else "")
+        + f"Object ahead of context, by lens and block ([numbers](#object-and-context-under-each-lens)): {known}.\n\n"
         + findings_table(paper)
     )
 
@@ -232,14 +235,24 @@ def _under_lenses(through: dict[str, Any]) -> str:
     )
 
 
-def _ahead(kind: str, result: Any) -> str:
-    """In which blocks the object is ahead: corrected for the number of blocks, and more than in every twin."""
+def _residual(result: Any) -> pd.DataFrame:
+    """The model's own differences by place in the residual stream, by block."""
+    return result.tables["by_picture"].query("weights == 'trained' and stream == 'residual'").set_index("block")
+
+
+def _blocks_ahead(result: Any) -> list[int]:
+    """Blocks in which the object is ahead: corrected for the number of blocks, and more than in every twin."""
     from classspace_widgets.studies.statistics import holm
 
-    own = result.tables["by_picture"].query("weights == 'trained' and stream == 'residual'").set_index("block")
+    own = _residual(result)
     twins = result.tables["twins"].query("stream == 'residual'").groupby("block")["value"].max()
     p = pd.Series(holm(own["p_pictures"].tolist()), own.index)
-    ahead = [int(b) for b in own.index if own.loc[b, "value"] > max(0, twins.get(b, 0)) and p[b] <= 0.05]
+    return [int(b) for b in own.index if own.loc[b, "value"] > max(0, twins.get(b, 0)) and p[b] <= 0.05]
+
+
+def _ahead(kind: str, result: Any) -> str:
+    """In which blocks the object is ahead, in words."""
+    own, ahead = _residual(result), _blocks_ahead(result)
     behind = [int(b) for b in own.index if own.loc[b, "high"] < 0]
     widest = own["value"].idxmax()
     listed = ", ".join(map(str, ahead)) or "no block"
