@@ -122,7 +122,7 @@ def capture(
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
         arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)), known)
         heads, attention = reader.attention(kept)
-        arrays |= heads
+        arrays |= heads | reader.received()
         arrays |= read_lenses(reader, given, kept, summary=mode != "all")
         flows, reason = flow_or_reason(reader, kept) if flow else ({}, "")
         arrays |= flows

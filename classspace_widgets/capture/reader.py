@@ -10,6 +10,7 @@ import torch
 
 from classspace_widgets.lens import Readout, count_above
 from classspace_widgets.lens.ranking import Ranker, found_classes, padded_classes
+from classspace_widgets.metrics.norms import attention_received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,15 @@ class Reader:
         """Lengths of the residual stream after every increment, ``[N, T']``."""
         stream = list(self.vectors_at_points())[::2]
         return fitting(as_float(torch.stack([vectors.norm(dim=-1) for vectors in stream])))
+
+    def received(self) -> dict[str, Array]:
+        """Share of each block's attention that every token receives, ``[L, T']``, where the trace holds it; NaN at the pooled."""
+        found = attention_received(self.trace)
+        if found is None:
+            return {}
+        shares = found.new_full((len(found), self.n_tokens), float("nan"))
+        shares[:, : found.shape[-1]] = found[:, 0]
+        return {"received": as_float(shares)}
 
     def raw(self, classes: Sequence[int]) -> Array:
         """Folded readings ``[K, N, T']`` float32."""

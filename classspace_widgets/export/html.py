@@ -288,7 +288,16 @@ def _select(mount: Mount, payload: Payload) -> Mount:
         for snapshot in (mount.snapshot, *mount.pinned)
     )
     state = dict(mount.state)
-    if payload.ranks_only and state.get("reading") not in (None, "rank", "top1", "decided", "norm", "attention", "map"):
+    if payload.ranks_only and state.get("reading") not in (
+        None,
+        "rank",
+        "top1",
+        "decided",
+        "norm",
+        "received",
+        "attention",
+        "map",
+    ):
         state["reading"] = "identifiability"
     return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
 

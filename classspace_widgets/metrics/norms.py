@@ -158,9 +158,7 @@ def token_norms(trace: Trace, *, threshold: float = THRESHOLD, lenses: Sequence[
         streams = trace.vectors_at(((b, "residual") for b in range(trace.n_blocks + 1)), torch.float32)
         lengths = torch.stack([stream.norm(dim=-1) for stream in streams])
         medians = lengths[..., prefix:].nanmedian(dim=-1).values
-        kept = [trace.attention_weights.get(block) for block in trace.points.blocks]
-        whole = [w for w in kept if w is not None and w.shape[1] == trace.heads]
-        received = torch.stack([_received(w) for w in whole]) if len(whole) == len(kept) else None
+        received = attention_received(trace)
         classes = {"logit": trace.top_k(1, "residual", None).classes[..., 0]}
         for lens in lenses:
             scores, best = trace.top_k(1, "residual", None, lens=lens)
@@ -170,7 +168,14 @@ def token_norms(trace: Trace, *, threshold: float = THRESHOLD, lenses: Sequence[
     return TokenNorms(units, medians, float(threshold), received, classes, *about)
 
 
-def _received(weights: torch.Tensor) -> torch.Tensor:
-    """Share of attention ``[B, T]`` that every token receives, of weights ``[B, H, T, T]``; removed tokens read nothing."""
-    total = weights.float().sum(dim=(1, 2))
-    return total / total.sum(dim=-1, keepdim=True)
+def attention_received(trace: Trace) -> Tensor | None:
+    """Share of each block's attention that every token receives, ``[L, B, T]``; None where the trace does not hold all of it.
+
+    Removed tokens read nothing.
+    """
+    weights = [trace.attention_weights.get(block) for block in trace.points.blocks]
+    whole = [w for w in weights if w is not None and w.shape[1] == trace.heads]
+    if len(whole) < len(weights):
+        return None
+    totals = torch.stack([w.float().sum(dim=(1, 2)) for w in whole])
+    return totals / totals.sum(dim=-1, keepdim=True)

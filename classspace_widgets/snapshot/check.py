@@ -74,6 +74,7 @@ def check_snapshot(meta: object, arrays: Mapping[str, Array]) -> None:
         "value_raw": ((k, blocks, heads, tokens), "f"),
         "attention_bias_raw": ((k, blocks), "f"),
         "norms": ((n, shown), "f"),
+        "received": ((blocks, shown), "f"),
         "flow": ((k, n, tokens), "f"),
         "flow_bias": ((k, n), "f"),
         "image": ((None,), "u"),

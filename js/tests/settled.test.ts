@@ -1,9 +1,9 @@
 // @vitest-environment happy-dom
 import { afterEach, describe, expect, it } from "vitest";
-import { pack, unpack } from "../src/core/codec";
+import { type NdArray, pack, unpack } from "../src/core/codec";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
-import { fieldOf } from "../src/fields";
+import { FIELDS, fieldOf } from "../src/fields";
 import { decidedAt } from "../src/fields/decided";
 import { mountView } from "../src/runtime";
 import { fixture } from "./model";
@@ -80,11 +80,45 @@ describe("lengths of tokens", () => {
     const own = [...norms.slice(7, 14)];
     const median = own.slice(1).sort((a, b) => a - b)[2];
     expect([...fieldOf(store).values]).toEqual(own.map((v) => Math.fround(v / median)));
+    // Whether any stands out is said.
+    const longest = Math.max(...own.slice(1)) / median;
+    expect(longest).toBeLessThan(3);
+    expect(fieldOf(store).note).toBe(
+      `No patch is longer than 3 medians here; the longest has ${longest.toFixed(2)}.`,
+    );
+    const planted = norms.slice();
+    planted[7 + 4] = 5 * median;
+    const long = keep(
+      new Store(
+        Snapshot.parse(
+          pack(meta, [...arrays.values(), { name: "norms", dtype: "f4", shape: [5, 7], data: planted }]),
+        ),
+        null,
+      ),
+    );
+    long.set({ reading: "norm", block: 1, sublayer: "attention" });
+    expect(fieldOf(long).note).toMatch(/^1 patch is longer than 3 medians here; the longest has /);
     const without = open("all");
     without.set({ reading: "norm" });
     expect(fieldOf(without)).toMatchObject({
       state: "nothing",
       note: "The lengths of tokens were not saved.",
     });
+  });
+
+  it("are told beside the attention that tokens receive, by block", () => {
+    const { meta, arrays } = unpack(fixture("all"));
+    const shares = Float32Array.from({ length: 2 * 7 }, (_, i) => (i % 7) / 21);
+    const received: NdArray = { name: "received", dtype: "f4", shape: [2, 7], data: shares };
+    const store = keep(new Store(Snapshot.parse(pack(meta, [...arrays.values(), received])), null));
+    store.set({ reading: "received", block: 2, sublayer: "mlp" });
+    const field = fieldOf(store);
+    expect([...field.values]).toEqual([...shares.slice(7)]);
+    expect(field.title).toBe("share of block 2's attention received");
+    expect(field.format(field.values[6])).toBe("28.6 %");
+    store.set({ block: 0, sublayer: "embedding" });
+    expect(fieldOf(store)).toMatchObject({ state: "nothing" });
+    expect(FIELDS.received.offered?.(store)).toBe(true);
+    expect(FIELDS.received.offered?.(open("all"))).toBe(false);
   });
 });

@@ -695,3 +695,14 @@ def test_lengths_of_tokens_are_those_of_the_stream(trace):
     for number, point in enumerate(p for p in trace.points if trace.points.is_sum(p.stream)):
         expected = trace.stream(point.stream, point.block)[1].norm(dim=-1)
         np.testing.assert_allclose(norms[number, : trace.n_tokens], expected, rtol=2e-3)
+
+
+def test_attention_received_is_that_of_the_metric(space, trace):
+    from classspace_widgets.metrics import token_norms
+
+    found = trace.snapshot(image=1).arrays["received"]
+    expected = token_norms(trace).received[:, 1].numpy()
+    np.testing.assert_allclose(found[:, : trace.n_tokens], expected, rtol=1e-5)
+    np.testing.assert_allclose(np.nansum(found, axis=1), 1, rtol=1e-5)
+    assert np.isnan(found[:, trace.n_tokens :]).all()
+    assert "received" not in space.trace(trace.pictures[0]).snapshot().arrays

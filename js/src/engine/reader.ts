@@ -64,6 +64,23 @@ export class Reader {
     return out;
   }
 
+  /** Share of each block's attention that every token receives, [L, T']; NaN at the mean token. */
+  received(): Float32Array {
+    const { L, T, V } = this.#model;
+    const out = new Float32Array(L * V).fill(Number.NaN);
+    this.#trace.weights.forEach((weights, block) => {
+      const own = out.subarray(block * V, block * V + T).fill(0);
+      weights.forEach((weight, i) => {
+        own[i % T] += weight;
+      });
+      const total = own.reduce((sum, share) => sum + share);
+      own.forEach((share, t) => {
+        own[t] = share / total;
+      });
+    });
+    return out;
+  }
+
   /** Class logits of the answer, [C]. */
   output(): Float32Array {
     const { C, D, output, offset, folded, about } = this.#model;

@@ -50,6 +50,7 @@ export function capture(
     array("offset", model.offset, C),
     array("sigma", reader.sigma, S, V),
     array("norms", reader.norms(), N, V),
+    array("received", reader.received(), L, V),
     array("raw", reader.raw(kept), kept.length, N, V),
   ];
   if (picture.bytes) {

@@ -16,7 +16,7 @@ import { headField } from "./heads";
 import { importanceField } from "./importance";
 import { undefinedHere } from "./lens";
 import { mapField } from "./map";
-import { normField } from "./norm";
+import { normField, receivedField } from "./norm";
 import { around, diverging, outside, robustPeak, sequential } from "./scale";
 
 /** What readings of a head have in common. */
@@ -102,6 +102,12 @@ export const FIELDS: Readonly<Record<Reading, FieldKind>> = {
     help: "length of the residual stream at each token, in units of the median of its block's image tokens",
     make: normField,
     offered: (store) => store.baseline.value.snapshot.array("norms") !== undefined,
+  },
+  received: {
+    name: "attention received",
+    help: "share of the block's attention that each token receives, of all heads and reading tokens",
+    make: receivedField,
+    offered: (store) => store.baseline.value.snapshot.array("received") !== undefined,
   },
   attention: {
     name: "attention",

@@ -8,12 +8,10 @@ import { onFrame, watch } from "../../core/frame";
 import { ACTIONS, type Action, type Choice, describe, obstacle } from "../../core/interventions";
 import type { PinnedStep } from "../../core/pins";
 import type { Store } from "../../core/store";
+import { OUTLIER } from "../../fields/norm";
 import { checkbox, options, select } from "../controls";
 import { carriedFields } from "./carried";
 import type { Steps } from "./steps";
-
-/** As many medians as `metrics.token_norms` takes for an outlier. */
-const OUTLIER = 3;
 
 export interface Form {
   readonly node: HTMLElement;
