@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 FILLED = 0.95
 """Share of the allowed size that classes are chosen to fill: sizes are forecast within a few per cent."""
+OF_RANKS = ("rank", "top1", "decided", "norm", "received", "attention", "map")
+"""What the patch map can show where ranks alone travel, beside identifiability."""
 
 
 @dataclass(frozen=True)
@@ -288,16 +290,7 @@ def _select(mount: Mount, payload: Payload) -> Mount:
         for snapshot in (mount.snapshot, *mount.pinned)
     )
     state = dict(mount.state)
-    if payload.ranks_only and state.get("reading") not in (
-        None,
-        "rank",
-        "top1",
-        "decided",
-        "norm",
-        "received",
-        "attention",
-        "map",
-    ):
+    if payload.ranks_only and state.get("reading", "rank") not in OF_RANKS:
         state["reading"] = "identifiability"
     return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
 
