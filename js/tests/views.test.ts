@@ -210,6 +210,21 @@ describe("Explorer", () => {
     expect(one(".csw-footnotes").textContent).not.toContain("float32");
   });
 
+  it("says how sure the model is, and what it knows", () => {
+    const { meta, arrays } = unpack(fixture("all"));
+    const model = { ...(meta.model as object), description: "Trained on <b>toys</b>." };
+    const data = pack({ ...meta, model, answer: { text: "Unsure: cat 30%." } }, [...arrays.values()]);
+    const store = new Store(Snapshot.parse(data), null);
+    stores.push(store);
+    mountView("Explorer", el, store, abort.signal);
+    expect(one(".csw-sure").textContent).toBe("Unsure: cat 30%.");
+    expect(one(".csw-footnotes").textContent).toContain("Trained on <b>toys</b>.");
+    abort.abort();
+    abort = new AbortController();
+    mountView("Explorer", el, open("all"), abort.signal);
+    expect(one(".csw-sure").textContent).toBe("");
+  });
+
   it("offers new pictures only where a kernel is", async () => {
     mountView("Explorer", el, open(), abort.signal);
     const upload = () =>
