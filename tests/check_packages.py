@@ -10,6 +10,8 @@ from pathlib import Path
 WHEEL = (
     "classspace_widgets/__init__.py",
     "classspace_widgets/py.typed",
+    "classspace_widgets/models/weights/photos.safetensors",
+    "classspace_widgets/models/weights/photos.md",
     "classspace_widgets/demo.ipynb",
     "classspace_widgets/images/photographs/espresso.jpg",
     "classspace_widgets/images/photographs/README.md",
