@@ -400,6 +400,8 @@ describe("a model in reserve", () => {
     const before = store.baseline.value.snapshot.meta.model.name;
     store.setKernel(false);
     line.fromKernel("_snapshot", fixture("all"));
+    // Another picture is read for what the model takes it for.
+    expect(store.state.class_index.value).toBe(store.baseline.value.snapshot.predicted(1)[0].id);
     line.fromKernel("_intervened", fixture("all"));
     expect(store.baseline.value.snapshot.meta.payload.mode).toBe("all");
     store.setKernel(true);

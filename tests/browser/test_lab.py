@@ -698,8 +698,9 @@ def test_a_live_explorer_goes_on_in_the_page_when_its_kernel_is_killed(notebook)
     # Run again, the cell has a kernel again.
     press_run(nb, 0)
     press_run(nb, 1)
-    page.wait_for_selector("text=runs in this page", state="detached", timeout=90_000)
-    assert page.locator(APPLY).is_visible()
+    page.wait_for_selector(".jp-OutputArea .csw-title p:not(:has-text('runs in this page'))", timeout=90_000)
+    page.wait_for_selector(APPLY, timeout=60_000)
+    assert page.locator("text=runs in this page").count() == 0
 
 
 def test_a_live_explorer_answers_in_a_notebook_that_is_opened_without_a_kernel(notebook, lab, browser):

@@ -358,6 +358,11 @@ export class Store {
           batch(() => {
             this.#passes.replace(bytes as ArrayBufferView);
             this.hovered.value = null;
+            // A kernel says so itself: another picture is read for what the model takes it for.
+            if (model.here) {
+              const [best] = this.#passes.baseline.peek().snapshot.predicted(1);
+              this.set({ class_index: best.id, shown: "baseline" });
+            }
           }),
         ),
       _answers: (answers) => this.#takeAnswers(answers !== false, model),
