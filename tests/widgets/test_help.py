@@ -40,7 +40,7 @@ def test_a_view_of_ones_own_says_what_it_takes():
     class Mine(widgets.View):
         """My view."""
 
-    assert inspect.getdoc(Mine).startswith("My view.\n\nParameters\n----------\ndata : Trace")
+    assert inspect.getdoc(Mine).startswith("My view.\n\nParameters\n----------\ndata : picture, Trace")
     assert "Examples" not in Mine.__doc__
 
 
