@@ -53,7 +53,8 @@ export function mount(el: HTMLElement, store: Store, abort: AbortSignal, tours: 
     if (!step) return card.node.remove();
     const at = target?.closest(PLACES);
     if (at) at.prepend(card.node);
-    else (target?.closest(".csw-head") ?? offer).before(card.node);
+    // After the header, whose heading is above that of the card.
+    else (el.querySelector(".csw-head") ?? offer).after(card.node);
     target?.scrollIntoView({ block: "nearest" });
     card.node.scrollIntoView({ block: "nearest" });
   };
