@@ -82,7 +82,7 @@ export function logitBand(
   const stem = svg("line", { class: "csw-spark-stem", y1: 0, y2: HEIGHT });
   const zero = svg("line", { class: "csw-flow-zero" });
   const areas = svg("g");
-  const chart = svg("svg", { role: "img" }, areas, zero, stem);
+  const chart = svg("svg", {}, areas, zero, stem);
   const legend = h("div", { class: "csw-flow-parts" });
   const offer = button({ class: "csw-link" });
   const words = h("p", { class: "csw-label" });
@@ -162,6 +162,7 @@ export function logitBand(
     );
     assign(chart, {
       viewBox: `0 0 ${width.value} ${HEIGHT}`,
+      role: "img",
       "aria-label": summary(shown, snapshot.points, name),
     });
     assign(zero, { x1: x(0), x2: x(N - 1), y1: y(0), y2: y(0) });
