@@ -136,7 +136,13 @@ class Run:
         state |= {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
         with replacing(self.checkpoint) as unfinished:
             torch.save({**state, "seconds": self.seconds, "history": self.history}, unfinished)
-        card = {"variant": self.variant, "timm": self.recipe.timm, "recipe": asdict(self.recipe), "seed": self.seed}
+        card = {
+            "variant": self.variant,
+            "trained_on": "scenes",
+            "timm": self.recipe.timm,
+            "recipe": asdict(self.recipe),
+            "seed": self.seed,
+        }
         card |= {"trained_steps": self.step, "seconds": round(self.seconds), "device": self.device}
         save(self.model, card | {"hardware": hardware(self.device), "history": self.history}, self.out, self.variant)
 

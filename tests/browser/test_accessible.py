@@ -86,12 +86,11 @@ def test_patches_are_selected_by_enter_and_the_map_is_said_on_demand(explored, o
     page.keyboard.press("Control+Home")
     page.keyboard.press("Enter")
     page.wait_for_selector(".csw-tokens :text('patch 1, 1')")
-    said = page.locator(".csw-heatmap [aria-live=polite]")
     page.keyboard.press("s")
-    page.wait_for_function(
-        "() => /: highest on row/.test(document.querySelector('.csw-heatmap [aria-live]').textContent)"
-    )
-    words = said.inner_text()
+    # Beside the region of what is dragged, which is silent.
+    said = page.locator(".csw-heatmap [aria-live=polite]:text(': highest on row')")
+    said.wait_for(state="attached")
+    words = said.text_content()
     assert words.startswith("identifiability of boat: highest on row")
     # What is said of it is what can be heard of its help.
     help_id = page.locator(PICTURE).get_attribute("aria-describedby")

@@ -2,7 +2,7 @@
 
 import type { ReadonlySignal } from "@preact/signals-core";
 import { assign, claim, h, listen, say } from "../../core/dom";
-import { onFrame } from "../../core/frame";
+import { inFrame, onFrame } from "../../core/frame";
 import type { Store } from "../../core/store";
 import type { Field } from "../../fields/field";
 import { widthOf } from "../parts";
@@ -117,7 +117,8 @@ export function pane(
     keydown: (event) => {
       const f = field.peek();
       if (!f || event.key.toLowerCase() !== "s" || event.ctrlKey || event.metaKey) return;
-      say(live, summary(f, store.data.peek().snapshot));
+      // After what a key pressed just before is about to say.
+      inFrame(() => say(live, summary(f, store.data.peek().snapshot)));
       claim(event);
     },
   });
