@@ -80,17 +80,16 @@ def answer_meta(logits: Floats, names: Sequence[str], unsure: Unsure | None = No
     Examples
     --------
     >>> answer_meta(np.log([0.5, 0.3, 0.2]), ["cat", "dog", "cow"])["text"]
-    'cat 50%, 20 points ahead of dog; as spread out as over 2.8 equally likely classes.'
+    'cat 50%, 20 points ahead of dog; as unsure as among 2.8 equally likely classes.'
     """
     if len(logits) < 2 or not np.isfinite(logits).all():
         return None
     margin, entropy = (float(value) for value in margin_and_entropy(logits))
     best, second = (names[int(c)] for c in np.argsort(-logits, kind="stable")[:2])
     top = float(1 / np.exp(np.asarray(logits, np.float64) - logits.max()).sum())
-    text = (
-        f"{best} {top:.0%}, {100 * margin:.0f} points ahead of {second}; as spread out as over {np.exp(entropy):.1f} equally "
-        "likely classes."
-    )
+    choices = f"{np.exp(entropy):.1f}"
+    spread = "" if choices == "1.0" else f"; as unsure as among {choices} equally likely classes"
+    text = f"{best} {top:.0%}, {100 * margin:.0f} points ahead of {second}{spread}."
     doubted = None if unsure is None else margin < unsure["margin"] or entropy > unsure["entropy"]
     if unsure and doubted:
         text = (

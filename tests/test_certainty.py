@@ -54,7 +54,11 @@ def test_a_small_margin_or_a_large_entropy_is_unsure(shares, unsure):
 def test_without_thresholds_nothing_is_judged():
     found = answer_meta(np.log([0.5, 0.35, 0.15]), NAMES)
     assert found["unsure"] is None
-    assert found["text"] == "cat 50%, 15 points ahead of dog; as spread out as over 2.7 equally likely classes."
+    assert found["text"] == "cat 50%, 15 points ahead of dog; as unsure as among 2.7 equally likely classes."
+
+
+def test_a_model_that_is_sure_is_told_in_few_words():
+    assert answer_meta(np.array([30.0, 1.0, 0.0]), NAMES)["text"] == "cat 100%, 100 points ahead of dog."
 
 
 @pytest.mark.parametrize("logits", [[1.0], [1.0, np.nan], [np.inf, 0.0]])

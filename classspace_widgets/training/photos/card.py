@@ -87,7 +87,7 @@ def _unsure(card: dict[str, Any]) -> list[str]:
         "## How unsure it is",
         "",
         f"It counts as unsure where its best class is less than {100 * found['margin']:.0f} points ahead of the second, or where its "
-        f"entropy is above {found['entropy']:.2f} nats (as spread out as over {np.exp(found['entropy']):.1f} equally likely classes). On the "
+        f"entropy is above {found['entropy']:.2f} nats (as unsure as among {np.exp(found['entropy']):.1f} equally likely classes). On the "
         "validation part, fewer than half of its answers were right from there on. On the photographs kept apart:",
         "",
         "| photographs | number | unsure | right where unsure | right otherwise |",
