@@ -307,7 +307,9 @@ class LiveSource:
             self.space, self.trace, interventions, sources=self._sources(interventions), **self._recorded()
         )
         yield Progress(0.7, "reading classes")
-        intervened = self._captured(trace, interventions, label, labels, payload)
+        # Attention of other tokens is fetched when it is looked at: it would be most of what the reader waits for.
+        rows = [Reader(trace).output_token]
+        intervened = self._captured(trace, interventions, label, labels, payload, rows=rows)
         self.intervened_trace = trace
         return Answer({"label": label}, intervened=intervened)
 
@@ -335,6 +337,7 @@ class LiveSource:
         labels: list[str],
         payload: str | None,
         classes: Sequence[int] | None = None,
+        rows: Sequence[int] | None = None,
     ) -> Snapshot:
         """A pass with interventions as a snapshot that says what was done."""
         from classspace_widgets.interventions import to_spec
@@ -344,7 +347,7 @@ class LiveSource:
         if classes is not None:
             options["classes"] = classes
         # The photograph is shown from the model's own pass.
-        made = capture(replace(trace, photographs=()), **options)
+        made = capture(replace(trace, photographs=()), rows=rows, **options)
         made.meta["intervention"] = {
             "label": label,
             "code": to_code(interventions),

@@ -59,6 +59,7 @@ def capture(
     title: str = "",
     lenses: FittedLens | Sequence[FittedLens] = (),
     flow: bool = False,
+    rows: Sequence[int] | None = None,
     known: Snapshot | None = None,
 ) -> Snapshot:
     """Reduce one image of a trace to the arrays that views need.
@@ -90,6 +91,9 @@ def capture(
     flow : bool
         Whether `metrics.flow` of the classes kept travels, too: about as much as their readings. Where it is not defined,
         the snapshot says why.
+    rows : sequence of int, optional
+        Tokens whose attention weights and heads' readings travel; by default all of them up to 2.5 MB, else the one that
+        the model answers from.
     known : Snapshot, optional
         Of the same trace with other classes: its top classes are taken over, not computed again.
 
@@ -121,7 +125,7 @@ def capture(
         mode = cast("PayloadMode", payload if payload != "auto" else "all" if size <= ALL_LIMIT else "classes")
         asked = [] if classes is None else [class_index(trace.class_names, c) for c in items_of(classes)[0]]
         arrays, kept, extra, error = _read(reader, mode, list(dict.fromkeys(asked)), known)
-        heads, attention = reader.attention(kept)
+        heads, attention = reader.attention(kept, rows)
         arrays |= heads | reader.received()
         arrays |= read_lenses(reader, given, kept, summary=mode != "all")
         flows, reason = flow_or_reason(reader, kept) if flow else ({}, "")
