@@ -755,3 +755,9 @@ def test_a_trace_of_a_newer_version_is_refused(made, tmp_path):
         Trace.load(tmp_path / "two")
     shutil.copy(tmp_path / "one", tmp_path / "three")
     assert torch.equal(Trace.load(tmp_path / "three").output, made["trace"].output)
+
+
+def test_no_two_test_files_have_one_name():
+    """Folders of tests are no packages, so a name that is taken twice would hide one of the files."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)

@@ -7,17 +7,15 @@ another request, a cell.  Every request is answered exactly once: with its resul
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
-import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 from classspace_widgets.export.front_end import later
 from classspace_widgets.progress import quiet
+from classspace_widgets.widgets._interrupts import interruptible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from classspace_widgets.snapshot.snapshot import Snapshot
     from classspace_widgets.snapshot.source import Answer, Source
@@ -152,7 +150,7 @@ class Requests:
         steps = self._source().answer(kind, params, buffers)
         while True:
             try:
-                with quiet(), _interruptible():
+                with quiet(), interruptible():
                     progress = next(steps)
             except StopIteration as stop:
                 answer: Answer = stop.value
@@ -176,16 +174,3 @@ def _sender(content: Any) -> Sender | None:
 
 def _key(sender: Sender) -> tuple[Any, Any]:
     return sender.get("client"), sender["id"]
-
-
-@contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let the kernel's interrupt through: outside of cells, the kernel ignores it."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.SIG_DFL)

@@ -508,7 +508,7 @@ def test_importance_by_method_block_and_head_and_two_classes_side_by_side(notebo
     title.filter(has_text="boat − cactus").wait_for(timeout=20_000)
     heatmap.locator("label:has-text('side by side') input").check()
     page.wait_for_function(
-        "() => { const c = [...document.querySelectorAll('.jp-OutputArea .csw-pair canvas')];"
+        "() => { const c = [...document.querySelectorAll('.jp-OutputArea .csw-pair figure:not(.csw-second) canvas')];"
         " return c.length === 2 && c[0].width === c[1].width && c[0].toDataURL() !== c[1].toDataURL(); }"
     )
     assert heatmap.locator("figcaption").all_inner_texts() == ["boat", "cactus"]

@@ -133,7 +133,7 @@ export function logitBand(
     const id = store.state.class_index.value;
     const name = snapshot.shortName(id);
     const shown = parts.value;
-    assign(chart, { display: shown ? null : "none" });
+    assign(chart, { hidden: shown ? null : "" });
     legend.hidden = !shown;
     const [why, waiting] = shown ? ["", false] : whyNoFlow(store, snapshot, id);
     offer.hidden = shown !== null || !store.offers("flow") || wanted.value;

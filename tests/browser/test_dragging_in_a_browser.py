@@ -31,6 +31,8 @@ def opened(notebook):
     nb = notebook([TWO, "explorer", "print('STATE', state(), explorer.session.shown)"], height=1400)
     nb.run_all()
     nb.page.wait_for_selector(f"{SECOND} canvas", timeout=30_000)
+    # The script of what is opened by a click has come.
+    nb.page.locator(SAID).wait_for(state="attached")
     nb.page.locator(OWN).scroll_into_view_if_needed()
     return nb
 
@@ -46,12 +48,12 @@ def test_a_state_is_dragged_with_the_mouse(opened):
     page.mouse.move(*middle(page, SECOND, 1, 2))
     page.mouse.down()
     page.mouse.move(*middle(page, OWN, 3, 0), steps=8)
-    assert page.locator(f"{OWN} .csw-target").is_visible()
-    assert page.locator(".jp-OutputArea .csw-ghost").is_visible()
+    page.locator(f"{OWN} .csw-target").wait_for()
+    page.locator(".jp-OutputArea .csw-ghost").wait_for()
     opened.watched.shot("dragging")
     # Escape lets go; nothing was put.
     page.keyboard.press("Escape")
-    assert not page.locator(".jp-OutputArea .csw-ghost").is_visible()
+    page.locator(".jp-OutputArea .csw-ghost").wait_for(state="hidden")
     page.mouse.up()
     assert page.locator(STEPS).count() == 0
     page.mouse.move(*middle(page, SECOND, 1, 2))
