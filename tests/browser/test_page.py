@@ -100,6 +100,7 @@ def test_pinned_what_if_states_can_be_chosen(trace, tmp_path, offline):
     page = watched.page
     page.wait_for_selector(SLIDER)
     chooser = page.get_by_label("Pinned interventions")
+    chooser.wait_for()  # its script comes later
     assert chooser.locator("option").all_text_contents() == list(pins)
     pixels = "() => document.querySelector('.csw-picture:not([hidden]) canvas').toDataURL()"
     seen = {page.evaluate(pixels)}
