@@ -1,5 +1,6 @@
 // Writes src/generated/state.ts: the state that views share, from the list that Python reads as well.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { writeGenerated } from "./generated.mjs";
 
 const list = JSON.parse(readFileSync(new URL("../classspace_widgets/state.json", import.meta.url), "utf8"));
 const TYPES = {
@@ -43,10 +44,4 @@ ${lines(entries.filter(([, e]) => e.address).map(([name, e]) => `${e.address}: "
 /** What a link of two sessions links unless told otherwise. */
 export const LINKED = [${quoted(entries.filter(([, e]) => e.linked).map(([name]) => name)).join(", ")}] as const;
 `;
-const path = new URL("./src/generated/state.ts", import.meta.url);
-mkdirSync(new URL(".", path), { recursive: true });
-let before = "";
-try {
-  before = readFileSync(path, "utf8");
-} catch {}
-if (before !== text) writeFileSync(path, text);
+writeGenerated("state", text);

@@ -1,6 +1,7 @@
 // Writes src/generated/tour.ts: the controls that a guided tour can point at and what it can wait for, from the list that
 // Python reads as well.
-import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
+import { writeGenerated } from "./generated.mjs";
 
 const list = JSON.parse(
   readFileSync(new URL("../classspace_widgets/tours/vocabulary.json", import.meta.url), "utf8"),
@@ -19,10 +20,4 @@ ${targets.join("\n")}
 /** What a step can wait for beside the values of the shared state. */
 export type Derived = ${facts.join(" | ")};
 `;
-const path = new URL("./src/generated/tour.ts", import.meta.url);
-mkdirSync(new URL(".", path), { recursive: true });
-let before = "";
-try {
-  before = readFileSync(path, "utf8");
-} catch {}
-if (before !== text) writeFileSync(path, text);
+writeGenerated("tour", text);

@@ -4,6 +4,7 @@ import { pack, unpack } from "../src/core/codec";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
+import { stubDrawing } from "./drawing";
 import { FakeModel, fixture } from "./model";
 
 /** Every picture is 60 x 40 pixels on the screen: two rows and three columns of 20; the second one stands beside the first. */
@@ -55,14 +56,7 @@ const ran = () => {
 };
 
 beforeEach(async () => {
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
+  stubDrawing();
   vi.spyOn(HTMLElement.prototype, "getBoundingClientRect").mockImplementation(function (this: HTMLElement) {
     const left = this.closest(".csw-second") ? SECOND_AT : 0;
     return { ...SIZE, left, top: 0, right: left + SIZE.width, bottom: SIZE.height, x: left, y: 0 } as DOMRect;

@@ -7,6 +7,7 @@ import { Store } from "../src/core/store";
 import { FIELDS, fieldOf } from "../src/fields";
 import { mountView } from "../src/runtime";
 import { stack } from "../src/views/slider/band";
+import { stubDrawing } from "./drawing";
 import { FakeModel, fixture } from "./model";
 
 let el: HTMLElement;
@@ -46,14 +47,7 @@ function expected(name: string, id: number) {
 }
 
 beforeEach(() => {
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
+  stubDrawing();
   el = document.body.appendChild(document.createElement("div"));
   abort = new AbortController();
 });

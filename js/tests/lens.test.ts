@@ -8,6 +8,7 @@ import { lensCaption } from "../src/fields/lens";
 import { mountView } from "../src/runtime";
 import { modelOf } from "../src/views/bars/model";
 import { meanRank, topClasses } from "../src/views/classes/ranking";
+import { stubDrawing } from "./drawing";
 import { C, drawn, L, lensStore, S, T, tinyStore } from "./tiny";
 
 let store: Store;
@@ -23,14 +24,7 @@ beforeEach(() => {
   abort = new AbortController();
   el = document.createElement("div");
   document.body.append(el);
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
+  stubDrawing();
 });
 afterEach(() => {
   abort.abort();

@@ -4,6 +4,7 @@ import { type NdArray, pack, unpack } from "../src/core/codec";
 import { Snapshot } from "../src/core/snapshot";
 import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
+import { stubDrawing } from "./drawing";
 import { FakeModel, fixture } from "./model";
 
 let el: HTMLElement;
@@ -62,14 +63,7 @@ const reply = (id: number, result: object, buffers: readonly ArrayBufferView[] =
   model.message({ type: "response", id, ok: true, result }, buffers);
 
 beforeEach(() => {
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
+  stubDrawing();
   el = document.createElement("div");
   document.body.append(el);
   abort = new AbortController();

@@ -9,6 +9,7 @@ import { mount as mountTour } from "../src/views/Tour";
 import { begin, holds } from "../src/views/tour/facts";
 import type { Condition, Step, Tour } from "../src/views/tour/tour";
 import { objectTokens } from "../src/views/trajectories/lines";
+import { stubDrawing } from "./drawing";
 import { FakeModel, fixture } from "./model";
 
 let el: HTMLElement;
@@ -57,14 +58,7 @@ const click = (text: string) =>
 const said = () => one(".csw-tour-outcome").textContent;
 
 beforeEach(() => {
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
+  stubDrawing();
   location.hash = "";
   el = document.createElement("div");
   document.body.append(el);

@@ -6,6 +6,7 @@ import { Store } from "../src/core/store";
 import { mountView } from "../src/runtime";
 import { VIEWS } from "../src/views";
 import { heatGrid } from "../src/views/sweep/board";
+import { stubDrawing } from "./drawing";
 import { FakeModel, fixture } from "./model";
 
 let el: HTMLElement;
@@ -33,14 +34,7 @@ const settle = async () => {
 };
 
 beforeEach(() => {
-  vi.stubGlobal("createImageBitmap", () => Promise.resolve({ width: 1, height: 1, close() {} }));
-  vi.stubGlobal(
-    "Path2D",
-    class {
-      moveTo() {}
-      lineTo() {}
-    },
-  );
+  stubDrawing();
   el = document.createElement("div");
   document.body.append(el);
   abort = new AbortController();
