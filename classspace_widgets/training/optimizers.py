@@ -32,7 +32,8 @@ def optimizers(model: Any, *, rate: float, matrix_rate: float, decay: float) -> 
     others = [p for p in model.parameters() if p.ndim >= 2 and id(p) not in in_blocks]
     vectors = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": others, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
+    on_gpu = all(p.is_cuda for p in matrices)  # so that its steps can be recorded
     return [
-        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98)),
+        torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98), capturable=on_gpu),
         torch.optim.Muon(matrices, lr=matrix_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
     ]

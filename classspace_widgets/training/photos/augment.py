@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,8 +15,14 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def normalise(pixels: Tensor) -> Tensor:
     """From bytes [B, 3, S, S] to the pixels that the model takes: float32 [B, 3, S, S]."""
-    mean, std = (torch.tensor(values, device=pixels.device)[:, None, None] for values in (MEAN, STD))
+    mean, std = _mean_and_std(pixels.device)
     return (pixels.float() / 255 - mean) / std
+
+
+@functools.cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (MEAN, STD))
+    return mean, std
 
 
 def augment(pixels: Tensor, generator: torch.Generator, *, min_area: float = 0.3) -> Tensor:
@@ -26,7 +33,7 @@ def augment(pixels: Tensor, generator: torch.Generator, *, min_area: float = 0.3
     pixels : Tensor
         [B, 3, S, S], float32, normalised.
     generator : torch.Generator
-        On the CPU.
+        On the CPU, or where the pixels are.
     min_area : float
         Least share of the picture's area that a crop keeps.
 
@@ -38,7 +45,8 @@ def augment(pixels: Tensor, generator: torch.Generator, *, min_area: float = 0.3
     batch = len(pixels)
 
     def uniform(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(batch, *shape, generator=generator).to(pixels.device)
+        drawn = torch.rand(batch, *shape, generator=generator, device=generator.device)
+        return low + (high - low) * drawn.to(pixels.device)
 
     side = uniform(min_area, 1.0).sqrt()
     stretch = torch.exp(uniform(-0.5, 0.5) * math.log(4 / 3))
@@ -74,8 +82,8 @@ def _cover(pixels: Tensor, uniform: Callable[..., Tensor]) -> Tensor:
     return pixels.masked_fill(box[:, None], 0.0)
 
 
-def mix(pixels: Tensor, targets: Tensor, generator: torch.Generator, *, share: float) -> tuple[Tensor, Tensor]:
-    """Mixup or CutMix (half each) of the batch with its own reverse, for this share of the batches.
+def mix(pixels: Tensor, targets: Tensor, generator: torch.Generator, *, share: float | Tensor) -> tuple[Tensor, Tensor]:
+    """Mixup or CutMix (half each) of this share of the pictures, each with its counterpart in the reversed batch.
 
     Parameters
     ----------
@@ -84,8 +92,8 @@ def mix(pixels: Tensor, targets: Tensor, generator: torch.Generator, *, share: f
     targets : Tensor
         [B, C], probabilities.
     generator : torch.Generator
-        On the CPU.
-    share : float
+        On the CPU, or where the pixels are.
+    share : float or Tensor
         In [0, 1].
 
     Returns
@@ -93,21 +101,19 @@ def mix(pixels: Tensor, targets: Tensor, generator: torch.Generator, *, share: f
     pixels : Tensor
         [B, 3, S, S].
     targets : Tensor
-        [B, C], mixed in the same proportion.
+        [B, C], mixed in the same proportions.
     """
-    draws = torch.rand(5, generator=generator).tolist()
-    if draws[0] >= share:
-        return pixels, targets
+    draws = torch.rand(5, len(pixels), generator=generator, device=generator.device).to(pixels.device)
+    mixed, cut, amount = draws[0] < share, draws[1] < 0.5, draws[2]
     size = pixels.shape[-1]
-    if draws[1] < 0.5:
-        kept = 1 - 0.5 * draws[2]
-        mixed = kept * pixels + (1 - kept) * pixels.flip(0)
-    else:
-        side = round(math.sqrt(draws[2]) * size)
-        left, top = (round(draw * size - side / 2) for draw in draws[3:])
-        rows, columns = slice(max(top, 0), max(top + side, 0)), slice(max(left, 0), max(left + side, 0))
-        mixed = pixels.clone()
-        box = pixels.flip(0)[:, :, rows, columns]
-        mixed[:, :, rows, columns] = box
-        kept = 1 - box.shape[2] * box.shape[3] / size**2
-    return mixed, kept * targets + (1 - kept) * targets.flip(0)
+    side = (amount.sqrt() * size).round()
+    left, top = ((draw * size - side / 2).round() for draw in draws[3:])
+    place = torch.arange(size, device=pixels.device)
+    across = (place >= left[:, None]) & (place < (left + side)[:, None])
+    down = (place >= top[:, None]) & (place < (top + side)[:, None])
+    outside = 1 - (down[:, :, None] & across[:, None, :]).float()
+    own = torch.where(cut[:, None, None], outside, (1 - 0.5 * amount)[:, None, None].expand_as(outside))
+    own = torch.where(mixed[:, None, None], own, torch.ones_like(own))
+    kept = own.mean((1, 2))[:, None]
+    both = own[:, None] * pixels + (1 - own[:, None]) * pixels.flip(0)
+    return both, kept * targets + (1 - kept) * targets.flip(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import io
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,11 +132,13 @@ def _unpack(file: Path) -> Photographs:
     with np.load(file) as packed:
         data, ends = packed["data"].tobytes(), packed["ends"]
         labels, folders = packed["labels"].astype(np.int64), tuple(str(name) for name in packed["folders"])
-    starts = [0, *ends[:-1]]
-    pixels = []
-    for start, end in zip(starts, ends, strict=True):
+
+    def decoded(start: int, end: int) -> NDArray[np.uint8]:
         with Image.open(io.BytesIO(data[start:end]), formats=["WEBP"]) as picture:
-            pixels.append(np.asarray(picture.convert("RGB")).transpose(2, 0, 1))
+            return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+
+    with ThreadPoolExecutor() as threads:
+        pixels = list(threads.map(decoded, [0, *ends[:-1]], ends))
     return Photographs(np.stack(pixels), labels, folders)
 
 

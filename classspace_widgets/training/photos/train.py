@@ -10,7 +10,9 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from classspace_widgets.files import replacing, write_whole
 from classspace_widgets.training.optimizers import optimizers
 from classspace_widgets.training.photos.augment import augment, mix, normalise
 from classspace_widgets.training.photos.data import Photographs, read
+from classspace_widgets.training.photos.recorded import Recorded
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,8 @@ class Recipe:
         Arguments of `timm.models.vision_transformer.VisionTransformer`.
     keep : float
         Share of the image tokens that a step sees, chosen at random, before the cool-down.
-    mixed : float
-        Share of the batches that are mixed by mixup or CutMix.
+    mixed, mixed_at_end : float
+        Share of the pictures that are mixed by mixup or CutMix; and that to which it falls in a cool-down.
     rate, matrix_rate : float
         Learning rates: of AdamW (embeddings, norms, biases, classifier), and of Muon (the blocks' matrices).
     average : float
@@ -53,6 +56,7 @@ class Recipe:
     batch: int = 128
     keep: float = 0.5
     mixed: float = 0.7
+    mixed_at_end: float = 0.0
     smoothing: float = 0.1
     rate: float = 1e-3
     matrix_rate: float = 4e-3
@@ -80,7 +84,8 @@ def class_logits(model: Any, pixels: Tensor, share: float, generator: torch.Gene
     if share < 1:
         batch, prefix = len(tokens), model.num_prefix_tokens
         places = tokens.shape[1] - prefix
-        kept = torch.rand(batch, places, generator=generator).argsort(1)[:, : round(share * places)].to(tokens.device)
+        drawn = torch.rand(batch, places, generator=generator, device=generator.device).to(tokens.device)
+        kept = drawn.argsort(1)[:, : round(share * places)]
         image = tokens[:, prefix:].gather(1, kept[..., None].expand(-1, -1, tokens.shape[-1]))
         tokens = torch.cat([tokens[:, :prefix], image], dim=1)
     logits: Tensor = model.forward_head(model.norm(model.blocks(model.norm_pre(tokens))))
@@ -106,10 +111,20 @@ def accuracy(model: torch.nn.Module, photographs: Photographs, device: str) -> d
 
 
 class Run:
-    """A training run that lives in a folder: model, averaged weights, optimizers, step."""
+    """A training run that lives in a folder: model, averaged weights, optimizers, step.
+
+    On a GPU its steps are recorded and replayed, unless ``record`` is False.
+    """
 
     def __init__(
-        self, recipe: Recipe, photographs: Photographs, out: Path, *, seed: int = 1, device: str = "cpu"
+        self,
+        recipe: Recipe,
+        photographs: Photographs,
+        out: Path,
+        *,
+        seed: int = 1,
+        device: str = "cpu",
+        record: bool = True,
     ) -> None:
         torch.manual_seed(seed)
         self.recipe, self.out, self.seed, self.device = recipe, out, seed, device
@@ -121,6 +136,15 @@ class Run:
         self.step, self.seconds, self.history = 0, 0.0, []  # type: int, float, list[dict[str, float]]
         self.pixels = torch.from_numpy(self.training.pixels).to(device)
         self.labels = torch.from_numpy(self.training.labels).to(device)
+        self.order = (-1, torch.empty(0))  # an epoch, and the pictures in its order
+        self.rows = torch.zeros(recipe.batch, dtype=torch.long, device=device)
+        self.mixed, self.changed = torch.zeros((), device=device), torch.ones((), device=device)
+        on_gpu = self.pixels.is_cuda
+        self.generator = torch.cuda.default_generators[self.pixels.device.index or 0] if on_gpu else torch.Generator()
+        self.keep = recipe.keep
+        self.update: Callable[[tuple[float, float]], Tensor] = (
+            Recorded(self._update) if on_gpu and record else lambda settings: self._update()
+        )
 
     @property
     def epoch_steps(self) -> int:
@@ -146,22 +170,33 @@ class Run:
         write_whole(self.out / f"{name}.json", json.dumps({**report, "history": self.history}, indent=1).encode())
 
     def take_step(self, share_of_rate: float, keep: float, mixed: float) -> Tensor:
-        """Train on one batch; returns its loss."""
+        """Train on one batch; returns its loss, which the next step may overwrite."""
         recipe = self.recipe
         epoch, batch = divmod(self.step, self.epoch_steps)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
-        rows = torch.from_numpy(order[batch * recipe.batch : (batch + 1) * recipe.batch]).to(self.device)
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.step)
-        pixels = augment(normalise(self.pixels[rows]), generator)
-        classes = len(self.training.folders)
-        targets = functional.one_hot(self.labels[rows], classes).float()
-        targets = targets * (1 - recipe.smoothing) + recipe.smoothing / classes
-        pixels, targets = mix(pixels, targets, generator, share=mixed)
+        if self.order[0] != epoch:
+            order = np.random.default_rng([self.seed, epoch]).permutation(len(self.labels))
+            self.order = epoch, torch.from_numpy(order).to(self.device)
+        self.rows.copy_(self.order[1][batch * recipe.batch : (batch + 1) * recipe.batch])
+        self.mixed.fill_(mixed)
+        self.changed.fill_(1 - min(recipe.average, (1 + self.step) / (10 + self.step)))
+        self.generator.manual_seed(self.seed * 1_000_003 + self.step)
+        self.keep = keep
         for optimizer, rates in zip(self.optimizers, self.highest, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * share_of_rate
+        loss = self.update((share_of_rate, keep))
+        self.step += 1
+        return loss
+
+    def _update(self) -> Tensor:
+        """What a step does on the device."""
+        recipe, classes = self.recipe, len(self.training.folders)
+        pixels = augment(normalise(self.pixels[self.rows]), self.generator)
+        targets = functional.one_hot(self.labels[self.rows], classes).float()
+        targets = targets * (1 - recipe.smoothing) + recipe.smoothing / classes
+        pixels, targets = mix(pixels, targets, self.generator, share=self.mixed)
         with torch.autocast(self.device.split(":")[0], torch.bfloat16):
-            logits = class_logits(self.model, pixels, keep, generator)
+            logits = class_logits(self.model, pixels, self.keep, self.generator)
         loss = functional.cross_entropy(logits, targets)
         self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -169,34 +204,51 @@ class Run:
         for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():
-            share = 1 - min(recipe.average, (1 + self.step) / (10 + self.step))
-            torch._foreach_lerp_(list(self.averaged.parameters()), list(self.model.parameters()), share)
-        self.step += 1
+            averaged = list(self.averaged.parameters())
+            steps = torch._foreach_sub(list(self.model.parameters()), averaged)
+            torch._foreach_mul_(steps, self.changed)
+            torch._foreach_add_(averaged, steps)
         return loss.detach()
 
     def train(
-        self, steps: int, name: str, *, cool_down: bool, save_every: float = 180.0, minutes: float | None = None
+        self,
+        steps: int,
+        name: str,
+        *,
+        cool_down: bool,
+        save_every: float = 180.0,
+        minutes: float | None = None,
+        measure_every: int = 3,
     ) -> None:
         """Train for this many steps, with a checkpoint every ``save_every`` seconds.
 
-        In a cool-down the rate falls to zero and all tokens are kept.
+        In a cool-down the rate falls to zero, and all tokens are kept. The accuracy of the averaged weights is measured
+        every ``measure_every`` epochs.
         """
         first, started, saved_at = self.step, time.monotonic(), time.monotonic()
+        before = self.seconds
+
+        def fallen(done: float) -> float:
+            return self.recipe.mixed + (self.recipe.mixed_at_end - self.recipe.mixed) * done
+
         bar = tqdm(total=steps, desc=name, unit="step", mininterval=30)
         mean: Tensor | None = None
         self.model.train()
         while self.step - first < steps:
             if minutes is not None and time.monotonic() - started > 60 * minutes:
                 break
-            start = time.perf_counter()
             done = (self.step - first) / steps
             rate = 1 - done if cool_down else min(1.0, (self.step + 1) / self.recipe.warm_up)
-            keep, mixed = (1.0, self.recipe.mixed * (1 - done)) if cool_down else (self.recipe.keep, self.recipe.mixed)
+            if self.pixels.is_cuda:  # each new rate is a new recording
+                rate = math.ceil(rate * 25) / 25
+            keep, mixed = (1.0, fallen(done)) if cool_down else (self.recipe.keep, self.recipe.mixed)
             loss = self.take_step(rate, keep, mixed)
-            mean = loss if mean is None else 0.99 * mean + 0.01 * loss
-            self.seconds += time.perf_counter() - start
+            mean = loss.clone() if mean is None else 0.99 * mean + 0.01 * loss
+            if self.step % 50 == 0 and self.pixels.is_cuda:
+                torch.cuda.synchronize()  # no more steps are asked for than the time allows
+            self.seconds = before + time.monotonic() - started
             bar.update()
-            if self.step % self.epoch_steps == 0 and (self.step // self.epoch_steps) % (1 if cool_down else 3) == 0:
+            if self.step % self.epoch_steps == 0 and (self.step // self.epoch_steps) % measure_every == 0:
                 measured = accuracy(self.averaged, self.validation, self.device)
                 self.history.append({"epoch": self.step / self.epoch_steps, "loss": round(float(mean), 4), **measured})
                 bar.write(json.dumps(self.history[-1]))
@@ -205,6 +257,18 @@ class Run:
                 saved_at = time.monotonic()
         self.save(name)
         bar.close()
+
+    def cool_down_within(self, minutes: float, **options: Any) -> None:
+        """A cool-down of as many steps as the minutes allow, by the pace of twenty steps that come before it."""
+        started, trial = time.monotonic(), 20
+        for _ in range(trial):
+            self.take_step(1.0, 1.0, self.recipe.mixed)
+        taken = time.monotonic()
+        for _ in range(trial):
+            self.take_step(1.0, 1.0, self.recipe.mixed).item()
+        pace = (time.monotonic() - taken) / trial
+        left = 60 * minutes - (time.monotonic() - started)
+        self.train(max(1, round(0.9 * left / pace)), "cooled", cool_down=True, minutes=left / 60, **options)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -216,20 +280,32 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
     parser.add_argument("--epochs", type=float, default=1000, help="epochs at the constant rate (in all)")
     parser.add_argument("--cool-down", type=float, default=0, help="epochs of a cool-down, then stop")
+    parser.add_argument(
+        "--cool-down-minutes", type=float, default=0, help="a cool-down of about this length, then stop"
+    )
+    parser.add_argument("--measure-every", type=int, default=3, help="epochs between two measurements of the accuracy")
     parser.add_argument("--minutes", type=float, help="stop the constant part after this many minutes")
     parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--mixed-at-end", type=float, default=Recipe.mixed_at_end, help="share of mixed pictures then")
+    parser.add_argument("--no-recording", action="store_true", help="launch each kernel of a step (on a GPU)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    run = Run(replace(Recipe(), batch=given.batch), read(given.data), given.out, seed=given.seed, device=given.device)
+    recipe = replace(Recipe(), batch=given.batch, mixed_at_end=given.mixed_at_end)
+    options = {"seed": given.seed, "device": given.device, "record": not given.no_recording}
+    run = Run(recipe, read(given.data), given.out, **options)
     if (given.out / "run.pt").exists():
         run.load(given.out / "run.pt")
     left = round(given.epochs * run.epoch_steps) - run.step
-    if left > 0 and not (given.cool_down and given.minutes is None and run.step):
-        run.train(left, "run", cool_down=False, minutes=given.minutes)
+    every = {"measure_every": given.measure_every}
+    cools = given.cool_down or given.cool_down_minutes
+    if left > 0 and not (cools and given.minutes is None and run.step):
+        run.train(left, "run", cool_down=False, minutes=given.minutes, **every)
     if given.cool_down:
-        run.train(round(given.cool_down * run.epoch_steps), "cooled", cool_down=True)
+        run.train(round(given.cool_down * run.epoch_steps), "cooled", cool_down=True, **every)
+    elif given.cool_down_minutes:
+        run.cool_down_within(given.cool_down_minutes, **every)
     print(json.dumps(accuracy(run.averaged, run.validation, given.device)))
 
 
