@@ -267,6 +267,19 @@ def one_image(bench: Bench) -> None:
     bench.ratios("One picture", space.name, 1, "float32", calls, 5)
 
 
+def the_best(bench: Bench) -> None:
+    """Two ways to find the five best of few numbers in very many rows, as `Ranker` does on a GPU: digit by digit, or sorted."""
+    rows = 1_000 if bench.tiny else 400_000
+    for width in (25, 40):
+        scores = torch.randn(rows, width, device=bench.device)
+        calls: dict[str, Call] = {
+            "maximum": partial(scores.amax, dim=1),
+            "topk": partial(scores.topk, 5, dim=1),
+            "sort": partial(scores.sort, dim=1, descending=True),
+        }
+        bench.ratios("Five best, ratios to a maximum", f"{width} numbers", rows, "float32", calls, 1)
+
+
 def graphed(bench: Bench, call: Call) -> Call:
     """A call captured once and replayed: only what never waits for the device can be captured."""
     if bench.device != "cuda":
@@ -379,6 +392,7 @@ STEPS: list[Step] = [
     *_grid(readings, "B", (8, 1, 64), _ALL),
     *_grid(counting, "B", (64,), ("bfloat16", "float32")),
     Step("one_image", "one_image", one_image),
+    Step("the_best", "the_best", the_best),
     Step("exactness", "exactness", exactness),
     *_grid(questions, "B", (1, 8), ("float32",)),
     *_grid(through_a_lens, "B", (8,), ("float32",)),

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from classspace_widgets.describe import short_repr
-from classspace_widgets.lens.lens import full_precision
+from classspace_widgets.lens.lens import full_precision, to_be_kept
 from classspace_widgets.points import Points
 
 if TYPE_CHECKING:
@@ -263,7 +263,8 @@ class FittedLens:
             return self
         moved = _moved.setdefault(self, {})
         if device not in moved:
-            moved[device] = self._to(device)
+            with to_be_kept():
+                moved[device] = self._to(device)
         return moved[device]
 
     def _to(self, device: torch.device) -> FittedLens:

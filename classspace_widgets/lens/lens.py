@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ import torch
 from classspace_widgets.describe import short_repr
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
@@ -158,9 +158,19 @@ class LiveLens:
             before, states_before, lens = self._folded
             if states == states_before and all(a is b for a, b in zip(parts, before, strict=True)):
                 return lens
-        lens = ClassLens.fold(self._norm, embedding, bias) if self._pooled is None else self._pooled(embedding, bias)
+        with to_be_kept():
+            lens = (
+                ClassLens.fold(self._norm, embedding, bias) if self._pooled is None else self._pooled(embedding, bias)
+            )
         self._folded = parts, states, lens
         return lens
+
+
+@contextmanager
+def to_be_kept() -> Iterator[None]:
+    """For tensors that later calls use too: made in a caller's inference mode, they could never be differentiated through."""
+    with torch.inference_mode(False), torch.no_grad():
+        yield
 
 
 def full_precision(tensor: Tensor) -> Any:

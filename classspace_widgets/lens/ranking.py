@@ -41,6 +41,9 @@ LONG_ROWS = 8192
 """From so many classes on, a row is counted by itself on a CPU: quicker by a third (11 rows of 21,843 classes), although it
 takes a call for each."""
 
+SORTED = 128
+"""Up to so many columns a GPU sorts to find the best: ``topk`` selects digit by digit, with a block of threads to each row."""
+
 DIRECT = 256
 """Up to so many classes, the best are looked for in all of them: groups would save nothing."""
 
@@ -181,7 +184,8 @@ class Ranker:
         def buffer(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
             return torch.empty((rows, *shape), dtype=dtype, device=device)
 
-        counted = min(rows, COUNTED_ROWS) if device.type == "cpu" else rows
+        self.on_cpu = device.type == "cpu"
+        counted = min(rows, COUNTED_ROWS) if self.on_cpu else 0
         self._above = torch.empty((counted, columns), dtype=dtype, device=device)
         if not self.direct:
             groups = group_count(classes)
@@ -202,6 +206,8 @@ class Ranker:
         >>> ranker.count_above(torch.arange(8.0).view(1, 8), torch.tensor([[5.0]]))
         tensor([2], dtype=torch.int32)
         """
+        if not self.on_cpu:
+            return torch.gt(scores, target).sum(dim=1, dtype=torch.int32)
         step = len(self._above)
         # Sums of ones are exact in float32 up to 2^24 of them.
         counts = [
@@ -213,30 +219,34 @@ class Ranker:
     def best(self, scores: Tensor) -> Found:
         """The k largest scores of every row, exactly.  The result lives in buffers: use it before the next call."""
         rows, k = len(scores), self.k
-        found = self._found[0][:rows], self._found[1][:rows]
         if self.direct:
-            torch.topk(scores, k, dim=1, out=found)
-            return Found(*found)
+            return Found(*self._largest(scores, self._found))
         groups = group_count(self.classes)
         members = scores.view(rows, -1, groups)
         # A maximum over few is several times quicker than one over many, so it is taken in two steps.
         coarse, maxima = self._coarse[:rows], self._maxima[:rows]
         torch.amax(scores.view(rows, COARSE, -1), dim=1, out=coarse)
         torch.amax(coarse.view(rows, -1, groups), dim=1, out=maxima)
-        outer = self._outer[0][:rows], self._outer[1][:rows]
-        torch.topk(maxima, k, dim=1, sorted=False, out=outer)
+        outer = self._largest(maxima, self._outer, ordered=False)[1]
         candidates = self._candidates[:rows]
-        torch.gather(members, 2, outer[1].unsqueeze(1).expand(-1, members.shape[1], -1), out=candidates)
+        torch.gather(members, 2, outer.unsqueeze(1).expand(-1, members.shape[1], -1), out=candidates)
         # Dealt anew into as many groups as before had members, and so once more.
         dealt = candidates.view(rows, k, -1)
         best = self._best[:rows]
         torch.amax(dealt, dim=1, out=best)
-        inner = self._inner[0][:rows], self._inner[1][:rows]
-        torch.topk(best, k, dim=1, sorted=False, out=inner)
+        inner = self._largest(best, self._inner, ordered=False)[1]
         last = self._last[:rows]
-        torch.gather(dealt, 2, inner[1].unsqueeze(1).expand(-1, k, -1), out=last)
-        torch.topk(last.view(rows, -1), k, dim=1, out=found)
-        return Found(*found, inner[1], outer[1])
+        torch.gather(dealt, 2, inner.unsqueeze(1).expand(-1, k, -1), out=last)
+        return Found(*self._largest(last.view(rows, -1), self._found), inner, outer)
+
+    def _largest(self, rows: Tensor, buffers: tuple[Tensor, Tensor], *, ordered: bool = True) -> tuple[Tensor, Tensor]:
+        """The k largest numbers of every row, and their places; on a CPU in the buffers."""
+        if not self.on_cpu and rows.shape[1] <= SORTED:
+            values, places = rows.sort(dim=1, descending=True)
+            return values[:, : self.k], places[:, : self.k]
+        values, places = (buffer[: len(rows)] for buffer in buffers)
+        torch.topk(rows, self.k, dim=1, sorted=ordered, out=(values, places))
+        return values, places
 
 
 def found_classes(found: Found, classes: int) -> Tensor:

@@ -71,6 +71,9 @@ class FittedReader(Reader):
         """Offset ``[C']``: the logit lens need not be linear here."""
         return self.maps.padding
 
+    def _at_once(self) -> None:
+        self._piece(slice(0, len(self.total)))
+
     def _piece(self, part: slice) -> None:
         size, several = part.stop - part.start, len(self.waiting)
         total, columns = self.total[part], len(self.maps.padding)

@@ -4,8 +4,9 @@ The lens is linear up to its scale, so each increment is projected once and resi
 and top classes need no division by the scale, which enters as ``raw + sigma * offset`` instead.
 
 A hook hands every increment to a reader as soon as it is computed.  The reader lets a few of them wait, for one larger
-product, and goes through them in pieces of rows that stay in a CPU's cache.  Everything is written into buffers that are
-made at the first increment.
+product, and goes through them in pieces of rows that stay in a CPU's cache.  On a GPU it lets as many wait as some memory
+holds, and reads them all at once: of few pictures, launching a kernel takes longer than running it.  Everything is written
+into buffers that are made at the first increment.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ CPU_ROWS = 400
 """Rows (tokens of images) of an increment read at a time on a CPU, so that what is computed on stays in its cache."""
 
 BATCHED = 4
-"""Increments projected together."""
+"""Increments projected together, on a GPU at least so many."""
+
+GPU_BYTES = 256 * 2**20
+"""Of scores: up to so many, increments are read together on a GPU."""
 
 PRECISIONS = {"float32": torch.float32, "tf32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -251,14 +255,16 @@ class Reader:
         self.waiting.append(increment.reshape(-1, increment.shape[-1]))
         self.n += 1
         # The embedding is read by itself; then small products are waited with, for a larger one.
-        if self.n == 1 or len(self.waiting) == BATCHED:
+        if self.n == 1 or len(self.waiting) == self.several:
             self._read()
 
     def _allocate(self, increment: Tensor) -> None:
         count, width, self.tokens = increment.shape[:2].numel(), increment.shape[2], increment.shape[1]
         device, offset = increment.device, self.offset
-        pieces = math.ceil(count / CPU_ROWS) if device.type == "cpu" else 1
-        self.step = math.ceil(count / pieces)
+        self.in_pieces = _reads_in_pieces(device)
+        self.step = math.ceil(count / math.ceil(count / CPU_ROWS)) if self.in_pieces else count
+        held = GPU_BYTES // (2 * count * len(offset) * offset.element_size())
+        self.several = BATCHED if self.in_pieces else max(BATCHED, min(held, self.points.n_increments - 1))
         self.wanted = self.classes.repeat_interleave(self.tokens, dim=0)
         kept = self.wanted.shape[1]
 
@@ -266,9 +272,9 @@ class Reader:
             return torch.empty(shape, dtype=dtype, device=device)
 
         self.total, self.raw = buffer(count, width).zero_(), buffer(count, len(offset)).zero_()
-        self.rows = buffer(BATCHED * self.step * width)
-        self.scores = buffer(2 * BATCHED * self.step * len(offset))
-        self.ranker = Ranker(2 * BATCHED * self.step, self.count, self.k, dtype=offset.dtype, device=device)
+        self.rows = buffer(self.several * self.step * width)
+        self.scores = buffer(2 * self.several * self.step * len(offset))
+        self.ranker = Ranker(2 * self.several * self.step, self.count, self.k, dtype=offset.dtype, device=device)
         shape = (len(self.points), count)
         self.sigma, self.target = buffer(*shape), buffer(*shape, kept)
         self.rank = buffer(*shape, kept, dtype=torch.int32)
@@ -280,8 +286,11 @@ class Reader:
 
     def _read(self) -> None:
         """Everything of the increments that wait, piece by piece of the rows."""
-        for start in range(0, len(self.total), self.step):
-            self._piece(slice(start, min(start + self.step, len(self.total))))
+        if self.in_pieces:
+            for start in range(0, len(self.total), self.step):
+                self._piece(slice(start, min(start + self.step, len(self.total))))
+        else:
+            self._at_once()
         self.waiting.clear()
 
     def _piece(self, part: slice) -> None:
@@ -307,6 +316,29 @@ class Reader:
         if kinds == 2:
             torch.addr(added.view(several * size, -1), sigma[0].view(-1), offset, out=scores[0].flatten(0, 1))
         self._take_in(first, part, sigma, scores)
+
+    def _at_once(self) -> None:
+        """What `_piece` does, of all rows and in few kernels; sums are taken in the same order."""
+        size, several, offset = len(self.total), len(self.waiting), self.offset
+        first = self.n - several
+        kinds = 1 if first == 0 else 2
+        sigma = self.sigma.new_empty((kinds, several, size))
+        scores = self.scores[: kinds * several * size * len(offset)].view(kinds, several, size, -1)
+        rows = self.rows[: several * size * self.total.shape[1]].view(several, size, -1)
+        rows.copy_(torch.stack(self.waiting))
+        added = self.project(rows.view(several * size, -1)).view(several, size, -1)
+        if kinds == 2:
+            sigma[0] = self.lens.quick_sigma(rows)
+            torch.addcmul(added, sigma[0].unsqueeze(-1), offset, out=scores[0])
+        rows[0] += self.total
+        totals = rows.cumsum(0)
+        self.total.copy_(totals[-1])
+        added[0] += self.raw
+        torch.cumsum(added, 0, out=scores[-1])
+        self.raw.copy_(scores[-1, -1])
+        sigma[-1] = self.lens.quick_sigma(totals)
+        scores[-1].addcmul_(sigma[-1].unsqueeze(-1), offset)
+        self._take_in(first, slice(0, size), sigma, scores)
 
     def _take_in(self, first: int, part: slice, sigma: Tensor, scores: Tensor) -> None:
         """Keep what follows from scores of the increments from ``first`` on."""
@@ -352,6 +384,11 @@ class Reader:
             points=self.points,
             class_names=self.class_names,
         )
+
+
+def _reads_in_pieces(device: torch.device) -> bool:
+    """Whether rows are gone through in pieces: a processor's cache gains by it, a GPU does not."""
+    return device.type == "cpu"
 
 
 def _joined(parts: Sequence[StreamReadings]) -> StreamReadings:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from make_fixtures import synthetic
 
 from classspace_widgets.lens import class_ranks, count_above
-from classspace_widgets.lens.ranking import COUNTED_CLASSES, LONG_ROWS, Ranker, padded_classes
+from classspace_widgets.lens.ranking import COUNTED_CLASSES, LONG_ROWS, Ranker, found_classes, padded_classes
 
 # Few values, so that ties are common, and what floats have besides numbers.
 score = st.sampled_from([-2.0, -1.0, 0.0, 0.5, 1.0, math.inf, -math.inf, math.nan])
@@ -86,6 +86,24 @@ def test_the_kernel_of_the_streaming_readings_counts_the_same(classes):
     for c in (0, 7, classes - 1):
         own = scores[:, c : c + 1].clone()
         assert torch.equal(ranker.count_above(scores, own).long(), count_above(scores, own)[:, 0])
+
+
+@pytest.mark.parametrize(("classes", "k"), [(5, 5), (100, 3), (200, 4), (1000, 5), (21_843, 7)])
+def test_a_gpu_s_way_of_ranking_gives_the_same(classes, k):
+    """Ones are counted without a buffer, and few numbers are sorted; where scores are equal, any of their places will do."""
+    scores = torch.full((20, padded_classes(classes)), -1e30)
+    scores[:, :classes] = torch.randint(
+        0, 4 * classes, (20, classes), generator=torch.Generator().manual_seed(2)
+    ).float()
+    ranker = Ranker(20, classes, k, dtype=scores.dtype, device=scores.device)
+    counted, best = ranker.count_above(scores, scores[:, 3:4]), ranker.best(scores)
+    values = best.values.clone()
+    ranker.on_cpu = False
+    assert torch.equal(ranker.count_above(scores, scores[:, 3:4]), counted)
+    found = ranker.best(scores)
+    assert torch.equal(found.values, values)
+    assert torch.equal(scores.gather(1, found_classes(found, classes)), values)
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :k])
 
 
 @pytest.mark.parametrize("mode", ["all", "increments"])

@@ -7,7 +7,8 @@ import torch
 
 from classspace_widgets import ClassSpace
 from classspace_widgets.lens import ClassLens
-from core.families import build, pixels
+from classspace_widgets.space import streaming
+from core.families import available, build, build_double, pixels
 
 
 def test_a_model_in_training_is_read_in_evaluation_mode():
@@ -129,3 +130,41 @@ def test_rough_products_are_near_the_exact_ones_and_are_not_them(precision):
     # Ranks may change where two logits are closer than the products are precise, and nowhere else.
     assert float((rough.ranks != exact.ranks).float().mean()) < 0.05
     assert int((rough.ranks - exact.ranks).abs().max()) <= 1
+
+
+@pytest.mark.parametrize("bytes_of_scores", [0, 2**28])
+@pytest.mark.parametrize("family", available)
+def test_a_gpu_s_way_of_reading_gives_the_same(family, bytes_of_scores, monkeypatch):
+    """All rows at once, and four increments or all of them together: the sums are the same."""
+    space = ClassSpace(build_double(family))
+    images = pixels(space)
+    expected = space.stream_readings(images, [0, 7], k=3)
+    monkeypatch.setattr(streaming, "_reads_in_pieces", lambda device: False)
+    monkeypatch.setattr(streaming, "GPU_BYTES", bytes_of_scores)
+    found = space.stream_readings(images, [0, 7], k=3)
+    for name in ("ranks", "top_classes"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    for name in ("logits", "top_logits", "output"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name), rtol=1e-12, atol=1e-12)
+
+
+def test_a_gpu_holds_no_more_scores_than_stated(monkeypatch):
+    """Four increments wait at least, and all but the embedding at most."""
+    waited = []
+    take_in = streaming.Reader._take_in
+
+    def counted(reader, first, *rest):
+        waited.append(reader.n - first)
+        return take_in(reader, first, *rest)
+
+    monkeypatch.setattr(streaming.Reader, "_take_in", counted)
+    monkeypatch.setattr(streaming, "_reads_in_pieces", lambda device: False)
+    space = ClassSpace(build("ViT", depth=5))
+    images = pixels(space)
+    tokens = space.trace(images).increments[0].shape[:2].numel()
+    increment = 2 * tokens * len(streaming.Projection.of(space.lens, torch.float32).offset) * 4
+    for held, expected in ((0, [1, 4, 4, 2]), (7 * increment, [1, 7, 3]), (2**40, [1, 10])):
+        waited.clear()
+        monkeypatch.setattr(streaming, "GPU_BYTES", held)
+        space.stream_readings(images, [0])
+        assert waited == expected

@@ -211,3 +211,19 @@ class Waits(TorchDispatchMode):
         ):
             found.answer = False
         return found
+
+
+class Kernels(TorchDispatchMode):
+    """Counts operations that a GPU would be given to carry out: those that are no views and do more than set memory aside."""
+
+    SET_ASIDE = (aten.empty, aten.new_empty, aten.empty_like, torch.ops.prim.device)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        a_view = any(one.alias_info is not None and not one.alias_info.is_write for one in func._schema.returns)
+        if not a_view and func.overloadpacket not in self.SET_ASIDE:
+            self.found[str(func)] += 1
+        return func(*args, **(kwargs or {}))

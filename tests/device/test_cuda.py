@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -65,7 +66,9 @@ def without_waiting():
     if DEVICE != "cuda":
         yield
         return
-    torch.cuda.set_sync_debug_mode("error")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that not every wait is seen
+        torch.cuda.set_sync_debug_mode("error")
     try:
         yield
     finally:

@@ -7,6 +7,7 @@ from dataclasses import is_dataclass
 import numpy as np
 import pytest
 import torch
+from timm.models.vision_transformer import VisionTransformer
 
 from classspace_widgets import ClassSpace
 from classspace_widgets import metrics as m
@@ -40,7 +41,7 @@ from classspace_widgets.studies import (
 )
 from classspace_widgets.studies.engine import read_batch
 from device.models import FAMILIES
-from device.pretend import CUDA, Waits, pretended_cuda
+from device.pretend import CUDA, Kernels, Waits, pretended_cuda
 
 SOME = ("ViT", "SigLIP, GAP", "SigLIP, attention pooling")
 """One family of each kind of answer, for what the others have in common."""
@@ -185,6 +186,21 @@ def test_a_trace_and_its_readings(space, pixels):
 
 UPLOADS = 12
 """Small copies to the device, such as numbers of classes, that one reading of a trace may make."""
+
+
+def test_one_picture_takes_few_kernels_more_than_its_pass():
+    """Of one picture, launching kernels is what takes time."""
+    with pretended_cuda(), Waits():
+        space = ClassSpace(
+            VisionTransformer(img_size=32, patch_size=8, embed_dim=64, depth=12, num_heads=4).to(CUDA), check=False
+        )
+        pixels, label = torch.empty(1, 3, 32, 32, device=CUDA), torch.zeros(1, 1, dtype=torch.long, device=CUDA)
+        space.stream_readings(pixels, label)  # lays out weights
+        with Kernels() as bare, torch.no_grad():
+            space.model(pixels)
+        with Kernels() as counted:
+            space.stream_readings(pixels, label)
+    assert counted.found.total() <= 1.6 * bare.found.total(), counted.found - bare.found
 
 
 @pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16", "float16"])

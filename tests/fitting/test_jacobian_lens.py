@@ -191,6 +191,23 @@ def test_the_standard_error_is_that_of_the_mean_over_pictures():
         assert torch.allclose(lens.error[n, q].double(), expected, rtol=1e-4)
 
 
+def test_a_model_that_was_first_read_in_inference_mode():
+    """What was folded there is used later in passes that are differentiated."""
+    plain, other = double(), double()
+    space = ClassSpace(other.model, device="cpu", check=False)
+    images = images_for(space, 4).double()
+    with torch.inference_mode():
+        space.trace(images).logits()
+    assert not any(tensor.is_inference() for tensor in space.lens.tensors())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that four pictures are few
+        first, second = (fit_lens(one, "jacobian", images, progress=False) for one in (plain, space))
+    torch.testing.assert_close(first.weights, second.weights)
+    with torch.inference_mode():
+        moved = first.to("meta")
+    assert not moved.weights.is_inference()
+
+
 def test_two_fits_in_pieces_and_a_model_in_training_mode_agree():
     space = tiny_vit(proj_drop_rate=0.5)
     images = images_for(space, 8)

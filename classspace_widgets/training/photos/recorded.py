@@ -27,7 +27,7 @@ class Recorded:
         self.settings: Hashable = None
         self.graph: torch.cuda.CUDAGraph | None = None
         self.result: Tensor | None = None
-        self.stream = torch.cuda.Stream()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, settings: Hashable) -> Tensor:
         """The call's tensor, on the GPU; the next call overwrites it."""

@@ -204,8 +204,9 @@ class Run:
         for optimizer in self.optimizers:
             optimizer.step()
         with torch.no_grad():
-            averaged = list(self.averaged.parameters())
-            steps = torch._foreach_sub(list(self.model.parameters()), averaged)
+            averaged: list[Tensor] = list(self.averaged.parameters())
+            weights: list[Tensor] = list(self.model.parameters())
+            steps = list(torch._foreach_sub(weights, averaged))
             torch._foreach_mul_(steps, self.changed)
             torch._foreach_add_(averaged, steps)
         return loss.detach()
