@@ -253,7 +253,7 @@ def test_export_says_what_a_bundled_model_knows_and_how_sure_it_is(tmp_path, cap
     export = ["export", str(picture), "--out", str(tmp_path / "page.html")]
     assert main(export) == 0
     said = capsys.readouterr().out
-    assert "The bundled photo model is small: it knows 60 everyday classes, sees 64 x 64 pixels" in said
+    assert "The bundled photo model is small: it knows 82 everyday classes, sees 64 x 64 pixels" in said
     assert "--model vit_base_patch16_224; drawn scenes: --model bundled" in said
     assert re.search(r"fish\.png: (Unsure: )?[\w -]+ \d+%, \d+ points ahead of [\w -]+;", said)
     assert main([*export, "--model", "bundled", "--classes", "fish"]) == 0

@@ -90,7 +90,7 @@ class _Plan:
         fitting = self.fitting.get(_owner(mount))
         made = portable(mount.snapshot, self.classes if fitting is None else fitting, self.payload.mode)
         if fitting is not None:
-            made = _with_note(made, self.payload.max_bytes)
+            made = _with_note(made, f"max_bytes={self.payload.max_bytes / 1e6:.1f} MB")
         return replace(mount, snapshot=made, state=_opening_state(made, mount.state))
 
     def finish(self, mount: Mount) -> Mount:
@@ -295,12 +295,32 @@ def _select(mount: Mount, payload: Payload) -> Mount:
     return replace(mount, snapshot=made, pinned=tuple(pinned), state=state)
 
 
-def _with_note(snapshot: Snapshot, max_bytes: int) -> Snapshot:
+def fitted(mount: Mount, max_bytes: int, limit: str) -> Mount | None:
+    """A view with as many classes as a page of this size holds; None where it cannot hold even one.
+
+    Parameters
+    ----------
+    mount : Mount
+    max_bytes : int
+    limit : str
+        The size in words: of a view that carries fewer classes, the note says that all would be larger than this.
+    """
+    try:
+        classes = _fitting([mount], None, Payload(max_bytes=max_bytes), {}).get(_owner(mount))
+    except ValueError:
+        return None
+    if classes is None:
+        return mount
+    made = _with_note(portable(mount.snapshot, classes, "auto"), limit)
+    return replace(mount, snapshot=made, state=_opening_state(made, mount.state))
+
+
+def _with_note(snapshot: Snapshot, limit: str) -> Snapshot:
     """A snapshot whose note says that not every class fits, and which ones travel."""
     kept, names = snapshot.meta["classes"]["kept"], snapshot.class_names
     note = (
         f"{len(kept)} of {len(names)} classes travel with this page, for all of them would be larger than "
-        f"max_bytes={max_bytes / 1e6:.1f} MB: {', '.join(names[c] for c in kept)}."
+        f"{limit}: {', '.join(names[c] for c in kept)}."
     )
     meta: SnapshotMeta = {**snapshot.meta, "payload": {**snapshot.meta["payload"], "note": note}}
     return Snapshot(meta, snapshot.arrays, source=snapshot.source)

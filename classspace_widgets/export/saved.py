@@ -12,9 +12,11 @@ from __future__ import annotations
 import base64
 import io
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from classspace_widgets.export import front_end
+from classspace_widgets.export.html import fitted
 from classspace_widgets.export.items import as_mount
 from classspace_widgets.export.live import with_model
 from classspace_widgets.export.page import page_title, render
@@ -25,6 +27,7 @@ from classspace_widgets.snapshot.still import caption, has_pillow, with_readable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from classspace_widgets.export.page import Mount
     from classspace_widgets.snapshot.snapshot import Snapshot
 
 SAVED_LIMIT = 2_000_000
@@ -89,7 +92,8 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     ----------
     view : View, Session or Snapshot
     form : str
-        ``"page"`` or ``"picture"``; a page of more than 2 MB becomes a picture.
+        ``"page"`` or ``"picture"``; a page of more than 2 MB carries fewer classes, and where not even one fits becomes a
+        picture.
 
     Returns
     -------
@@ -102,10 +106,11 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
     class_index = mount.state.get("class_index", mount.snapshot.predicted[0])
     words, hint = caption(mount.snapshot, class_index), "A still picture: run the cell for the live view."
     parts: dict[str, Any] = {}
-    if form == "page" and estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
+    smaller = _that_fits(mount) if form == "page" else None
+    if smaller is not None:
         hint = "A still picture: run the cell, or trust this notebook, for the working view."
         # Of a live session the model goes with it, whatever its size.
-        shown = with_model(mount, mount.snapshot.source) if mount.live else mount
+        shown = with_model(smaller, mount.snapshot.source) if mount.live else smaller
         parts |= {
             "page": render(
                 [shown],
@@ -127,6 +132,15 @@ def saved_form(view: Any, form: str) -> list[dict[str, str]]:
         {"application/javascript": script, "text/plain": ""},
         still,
     ]
+
+
+def _that_fits(mount: Mount) -> Mount | None:
+    """The view, of as many classes as the limit allows."""
+    if estimate_bytes([mount.snapshot]) <= SAVED_LIMIT:
+        return mount
+    return fitted(
+        replace(mount, pins={}), SAVED_LIMIT, f"the {SAVED_LIMIT / 1e6:.1f} MB that a notebook keeps with a view"
+    )
 
 
 def _picture(snapshot: Snapshot, class_index: int, lines: Sequence[str]) -> tuple[str, tuple[int, int]]:

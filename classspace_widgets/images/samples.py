@@ -15,7 +15,7 @@ def sample_photo(name: str = "espresso") -> Path:
     Parameters
     ----------
     name : {"espresso", "cat"}
-        What it shows: an espresso, one of the bundled photo model's classes, or a cat, which is none of them.
+        What it shows: an espresso or a tabby cat, both of them classes of the bundled photo model.
 
     Returns
     -------

@@ -569,7 +569,7 @@ class ClassSpace:
         ----------
         variant : str
             Trained on drawn scenes of 24 classes: ``"default"`` ([CLS], token labelling), ``"gap"`` (its twin with global average
-            pooling) or ``"contrast"`` ([CLS], one label per picture). Trained on photographs of 60 everyday classes, at 64 pixels:
+            pooling) or ``"contrast"`` ([CLS], one label per picture). Trained on photographs of 82 everyday classes, at 64 pixels:
             ``"photos"`` ([CLS], one label per picture).
         device : str
             ``"auto"`` is CUDA where there is one.

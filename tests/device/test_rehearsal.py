@@ -40,6 +40,7 @@ def test_every_kind_of_step_runs(tmp_path):
         rows = list(csv.DictReader(file))
     assert {row["part"] for row in rows} == {
         "Readings", "Questions", "Over data sets", "Through a fitted lens", "One picture", "One picture, compiled",
+        "Five best, ratios to a maximum",
     }  # fmt: skip
     assert {row["precision"] for row in rows} == {"float32", "tf32", "bfloat16"}
     for words in ("rank error", "training steps a second", "scenes a second"):

@@ -17,9 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from make_fixtures import synthetic
 
+from classspace_widgets import ClassSpace, Explorer
 from classspace_widgets.export import Payload, export_html, page
 from classspace_widgets.export.portable import portable
 from classspace_widgets.export.size import estimate_bytes
+from classspace_widgets.images import sample_photo
 from classspace_widgets.snapshot import Snapshot
 from classspace_widgets.snapshot.select import select_classes, select_streams
 from classspace_widgets.snapshot.still import caption, identifiability, still, viridis
@@ -234,6 +236,33 @@ def test_what_a_notebook_keeps_holds_no_markup_of_names(text: str):
     assert parts["page"].startswith("<!doctype html>")
     assert set(still) == {"image/png", "text/plain"}
     assert set(script) == {"application/javascript", "text/plain"}
+
+
+def test_a_notebook_keeps_as_many_classes_as_its_limit_holds(monkeypatch):
+    from classspace_widgets.export import saved
+
+    space = ClassSpace.bundled("photos", device="cpu")
+    explorer = Explorer(space.trace(sample_photo(), attention=True, heads=True), class_name="lemon", block=3)
+    sizes = {}
+    for limit in (10_000_000, 1_500_000, 1_000):
+        monkeypatch.setattr(saved, "SAVED_LIMIT", limit)
+        script, still = saved.saved_form(explorer, "page")
+        code = script["application/javascript"]
+        sizes[limit] = len(json.loads(code[code.index("} = ") + 4 : code.index(";\n  //")]).get("page", ""))
+        kept = saved._that_fits(saved.as_mount(explorer))
+        if limit == 1_500_000:
+            note = kept.snapshot.meta["payload"]["note"]
+            assert (
+                "classes travel with this page, for all of them would be larger than the 1.5 MB that a notebook keeps"
+                in note
+            )
+            assert kept.state["class_index"] == space.class_names.index("lemon")
+            assert len(kept.snapshot.meta["classes"]["kept"]) < 82
+            assert {"lemon", "espresso"} <= {space.class_names[c] for c in kept.snapshot.meta["classes"]["kept"]}
+    assert sizes[10_000_000] > 2_000_000
+    assert 1_000_000 < sizes[1_500_000] <= 1_500_000
+    assert sizes[1_000] == 0
+    assert "image/png" in still
 
 
 def test_figures_in_notebooks_stand_in_a_closed_frame():

@@ -70,7 +70,7 @@ def test_the_view_says_which_model_it_is_and_how_another_is_named():
     view = PatchHeatmap(sample_photo(), block=3)
     assert view.session.block == 3
     about = view.snapshot.meta["model"]["description"]
-    assert "bundled photo model is small: it knows 60 everyday classes" in about
+    assert "bundled photo model is small: it knows 82 everyday classes" in about
     assert 'ClassSpace.from_timm("vit_base_patch16_224").trace(picture)' in about
     assert view.snapshot.meta["attention"], "heads are there"
     view.image = sample_photo("cat")

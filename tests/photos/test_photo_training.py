@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from classspace_widgets.training.photos.augment import augment, mix, normalise
 from classspace_widgets.training.photos.data import pack, read
-from classspace_widgets.training.photos.train import Recipe, Run, accuracy, build, class_logits
+from classspace_widgets.training.photos.train import Recipe, Run, accuracy, build, class_logits, main, mean_weights
 
 TIMM = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
 TINY = replace(Recipe(), timm=TIMM, batch=4, warm_up=2, held_back=2)
@@ -121,3 +122,47 @@ def test_the_rate_falls_to_zero_in_a_cool_down(folder, tmp_path):
     assert [group["lr"] for optimizer in run.optimizers for group in optimizer.param_groups] == pytest.approx(
         [rate / 4 for rates in run.highest for rate in rates]
     )
+
+
+def test_a_cool_down_can_start_from_the_mean_of_checkpoints(tmp_path, monkeypatch):
+    """By the command; the pictures seen, the hardware and the recipe are written down for the card."""
+    files, runs = [tmp_path / f"{name}.pt" for name in ("one", "other")], []
+    for seed, file in enumerate(files):
+        torch.manual_seed(seed)
+        runs.append(dict(build(Recipe(), 3).state_dict()))
+        torch.save({"averaged": runs[-1]}, file)
+    mean = mean_weights([files[0], files[0], files[1]])
+    for name, tensor in mean.items():
+        torch.testing.assert_close(tensor, (2 * runs[0][name] + runs[1][name]) / 3)
+    for name in ("n01", "n02", "n03"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(42):  # of which 40 are held back
+            Image.new("RGB", (64, 64), (6 * number, 0, 0)).save(tmp_path / "data" / name / f"{number:02}.png")
+    steps = []
+    monkeypatch.setattr(Run, "take_step", lambda run, *settings: steps.append(settings) or torch.zeros(()))
+    monkeypatch.setattr(Run, "epoch_steps", property(lambda run: 4))
+    given = ["--data", str(tmp_path / "data"), "--out", str(tmp_path / "out"), "--start", str(files[0]), str(files[1])]
+    monkeypatch.setattr(Run, "step", property(lambda run: len(steps), lambda run, step: None), raising=False)
+    main([*given, "--batch", "2", "--rate", "3e-4", "--cool-down", "1", "--device", "cpu"])
+    assert [share for share, _, _ in steps] == [1, 0.75, 0.5, 0.25]
+    assert {keep for _, keep, _ in steps} == {1.0}
+    saved = torch.load(tmp_path / "out/cooled.pt", weights_only=True)
+    torch.testing.assert_close(saved["averaged"]["head.bias"], (runs[0]["head.bias"] + runs[1]["head.bias"]) / 2)
+    report = json.loads((tmp_path / "out/cooled.json").read_text())
+    assert report["recipe"]["rate"] == 3e-4
+    assert "of a CPU" in report["hardware"]
+    assert report["pictures"] == 6
+
+
+def test_a_cool_down_within_minutes_takes_as_many_steps_as_its_pace_allows(tmp_path, folder, monkeypatch):
+    run = Run(TINY, read(folder), tmp_path)
+    asked = {}
+    monkeypatch.setattr(
+        Run, "train", lambda run, steps, name, **options: asked.update(steps=steps, name=name, **options)
+    )
+    run.cool_down_within(0.5, measure_every=2)
+    assert asked["name"] == "cooled"
+    assert asked["cool_down"]
+    assert asked["steps"] > 20  # thirty seconds of steps of milliseconds
+    assert 0 < asked["minutes"] < 0.5
+    assert asked["measure_every"] == 2

@@ -109,7 +109,7 @@ def folders(tmp_path) -> Path:
     (tmp_path / "data" / "boxes.csv").write_text("\n".join(rows))
     (tmp_path / "run").mkdir()
     torch.save(checkpoint(), tmp_path / "run/cooled.pt")
-    report = {"recipe": asdict(RECIPE), "seed": 1, "history": []}
+    report = {"recipe": asdict(RECIPE), "seed": 1, "history": [], "hardware": "one abacus", "pictures": 30}
     (tmp_path / "run/cooled.json").write_text(json.dumps(report))
     names = [{"wnid": folder, "name": f"thing {folder[-1]}"} for folder in data.folders]
     (tmp_path / "names.json").write_text(json.dumps(names))
@@ -121,7 +121,7 @@ def test_two_commands_put_a_checkpoint_into_the_package(folders, monkeypatch):
     monkeypatch.setattr(ship.choose_classes, "__defaults__", (3,))
     monkeypatch.setattr(lenses, "EACH", {"jacobian": 4, "translator": 6, "held out": 2})
     out = str(folders / "weights")
-    places = {"--data": "data", "--run": "run", "--names": "names.json", "--kept-apart": "data"}
+    places = {"--data": "data", "--checkpoint": "run/cooled.pt", "--names": "names.json", "--kept-apart": "data"}
     given = [part for option, name in places.items() for part in (option, str(folders / name))]
     ship.main([*given, "--goal", "0.99", "--note", "Random weights.", "--out", out])
     lenses.main(["photos", "--photographs", str(folders / "data"), "--weights", out])
@@ -130,6 +130,8 @@ def test_two_commands_put_a_checkpoint_into_the_package(folders, monkeypatch):
     assert (card["unsure"]["own"], card["unsure"]["others"]) == (36, 48)
     text = (folders / "weights/photos.md").read_text()
     assert "- Random weights.\n" in text
+    assert "minutes on one abacus." in text
+    assert "- Data: 30 photographs" in text
     assert "thing" in text.partition("## Classes")[2]
     space = ClassSpace(load_bundled("photos", folder=folders / "weights"), name="bundled/photos")
     trace = space.trace(photographs().pixels[0].transpose(1, 2, 0))

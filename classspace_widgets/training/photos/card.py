@@ -47,9 +47,9 @@ def _training(card: dict[str, Any]) -> list[str]:
         f"{recipe['matrix_rate']} for the blocks' matrices and AdamW at {recipe['rate']} for the rest, constant after "
         f"{recipe['warm_up']} warm-up steps and falling to zero in the last epochs; weight decay {recipe['decay']}; weights averaged "
         f"({recipe['average']}). {recipe['keep']:.0%} of the image tokens kept at random, all in the last epochs. Random crops, "
-        f"rotation, colours and covered boxes; {recipe['mixed']:.0%} of the batches mixed (mixup or CutMix); labels smoothed by "
+        f"rotation, colours and covered boxes; {recipe['mixed']:.0%} of the pictures mixed (mixup or CutMix), at the end {recipe['mixed_at_end']:.0%}; labels smoothed by "
         f"{recipe['smoothing']}.",
-        f"- Time: {card['seconds'] / 3600:.1f} hours on one thread of a CPU that did other work, too.",
+        f"- Time: {_time(card['seconds'])} on {card['hardware']}.",
         "- One label per picture and nothing else: no token is labelled.",
         f"- Classes: {own} of the {training['classes']} that it was trained on. Those told worst on the validation part "
         f"({recipe['held_back']} photographs of each class, taken from the training part) were dropped one by one, by their rows of "
@@ -59,6 +59,10 @@ def _training(card: dict[str, Any]) -> list[str]:
         "- To train it again: `python -m classspace_widgets.training.photos.train`, then `.photos.ship`, then "
         "`classspace_widgets.training.lenses photos`; CONTRIBUTING.md has the commands.",
     ]
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds > 5400 else f"{seconds / 60:.1f} minutes"
 
 
 def _accuracy(card: dict[str, Any]) -> list[str]:

@@ -1,6 +1,6 @@
 """Pack a trained model of photographs for the package: choose its classes, measure it, write weights and card.
 
-``python -m classspace_widgets.training.photos.ship --data FOLDER --run FOLDER --names CLASSES.json --kept-apart FOLDER``, and after it
+``python -m classspace_widgets.training.photos.ship --data FOLDER --checkpoint FILE --names CLASSES.json --kept-apart FOLDER``, and after it
 ``python -m classspace_widgets.training.lenses photos --photographs FOLDER``, put another checkpoint into the package.
 """
 
@@ -22,7 +22,7 @@ from classspace_widgets.models.bundled import build as build_bundled
 from classspace_widgets.training.photos.augment import MEAN, STD, normalise
 from classspace_widgets.training.photos.card import model_card
 from classspace_widgets.training.photos.data import Photographs, read
-from classspace_widgets.training.photos.train import Recipe, build
+from classspace_widgets.training.photos.train import Recipe, build, mean_weights
 from classspace_widgets.training.photos.unsure import thresholds, told
 
 FEWEST = 60
@@ -139,7 +139,13 @@ def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m classspace_widgets.training.photos.ship", description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="what the model was trained on")
-    parser.add_argument("--run", type=Path, required=True, help="folder of the run, with cooled.pt")
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="cooled.pt of a run, beside its cooled.json; of several the mean is taken, and the card tells of the first",
+    )
     parser.add_argument("--names", type=Path, required=True, help="JSON list of {wnid, name}")
     parser.add_argument(
         "--kept-apart", type=Path, required=True, help="class folders to measure on, of these classes and of others"
@@ -148,12 +154,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--note", action="append", default=[], help="a line for the card")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     given = parser.parse_args(arguments)
-    checkpoint = torch.load(given.run / "cooled.pt", map_location="cpu", weights_only=True)
-    report = json.loads((given.run / "cooled.json").read_text())
+    checkpoint = torch.load(given.checkpoint[0], map_location="cpu", weights_only=True)
+    checkpoint["averaged"] = mean_weights(given.checkpoint)
+    report = json.loads(given.checkpoint[0].with_suffix(".json").read_text())
     names = {entry["wnid"]: entry["name"] for entry in json.loads(given.names.read_text())}
     recipe = Recipe(**report["recipe"])
     model, card = ship(read(given.data), checkpoint, recipe, names, goal=given.goal)
-    card |= {"recipe": report["recipe"], "seed": report["seed"], "history": report["history"]}
+    card |= {name: report[name] for name in ("recipe", "seed", "history", "hardware")}
+    card["training"]["pictures"] = report["pictures"]
     apart = read(given.kept_apart)
     logits, labels = all_logits(model, apart), numbered(apart, card["wordnet_ids"])
     own = labels >= 0

@@ -12,7 +12,7 @@ import copy
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,14 @@ class Run:
         )
 
     @property
+    def hardware(self) -> str:
+        """What it runs on, for the model card."""
+        if self.pixels.is_cuda:
+            return f"one {torch.cuda.get_device_name(self.pixels.device)}"
+        threads = torch.get_num_threads()
+        return f"{threads} thread{'s' if threads > 1 else ''} of a CPU"
+
+    @property
     def epoch_steps(self) -> int:
         """Steps of one epoch."""
         return len(self.labels) // self.recipe.batch
@@ -167,6 +175,7 @@ class Run:
         with replacing(self.out / f"{name}.pt") as unfinished:
             torch.save({**state, "seconds": self.seconds, "history": self.history}, unfinished)
         report = {"recipe": asdict(self.recipe), "seed": self.seed, "step": self.step, "seconds": round(self.seconds)}
+        report |= {"pictures": len(self.labels), "hardware": self.hardware}
         write_whole(self.out / f"{name}.json", json.dumps({**report, "history": self.history}, indent=1).encode())
 
     def take_step(self, share_of_rate: float, keep: float, mixed: float) -> Tensor:
@@ -272,6 +281,12 @@ class Run:
         self.train(max(1, round(0.9 * left / pace)), "cooled", cool_down=True, minutes=left / 60, **options)
 
 
+def mean_weights(checkpoints: Sequence[Path]) -> dict[str, Tensor]:
+    """Mean of the averaged weights of some checkpoints; one that is given twice counts twice."""
+    every = [torch.load(file, map_location="cpu", weights_only=True)["averaged"] for file in checkpoints]
+    return {name: torch.stack([one[name] for one in every]).mean(0) for name in every[0]}
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m classspace_widgets.training.photos.train", description=__doc__)
@@ -287,21 +302,32 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--measure-every", type=int, default=3, help="epochs between two measurements of the accuracy")
     parser.add_argument("--minutes", type=float, help="stop the constant part after this many minutes")
     parser.add_argument("--batch", type=int, default=Recipe.batch)
+    parser.add_argument("--start", type=Path, nargs="+", help="checkpoints from whose mean weights a cool-down starts")
+    parser.add_argument("--rate", type=float, default=Recipe.rate, help="highest learning rate of AdamW")
+    parser.add_argument("--matrix-rate", type=float, default=Recipe.matrix_rate, help="highest learning rate of Muon")
+    parser.add_argument(
+        "--average", type=float, default=Recipe.average, help="kept of the averaged weights at each step"
+    )
     parser.add_argument("--mixed-at-end", type=float, default=Recipe.mixed_at_end, help="share of mixed pictures then")
     parser.add_argument("--no-recording", action="store_true", help="launch each kernel of a step (on a GPU)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(arguments)
     given.out.mkdir(parents=True, exist_ok=True)
-    recipe = replace(Recipe(), batch=given.batch, mixed_at_end=given.mixed_at_end)
+    own = ("batch", "mixed_at_end", "rate", "matrix_rate", "average")
+    recipe = replace(Recipe(), **{name: getattr(given, name) for name in own})
     options = {"seed": given.seed, "device": given.device, "record": not given.no_recording}
     run = Run(recipe, read(given.data), given.out, **options)
     if (given.out / "run.pt").exists():
         run.load(given.out / "run.pt")
+    elif given.start:
+        weights = mean_weights(given.start)
+        run.model.load_state_dict(weights)
+        run.averaged.load_state_dict(weights)
     left = round(given.epochs * run.epoch_steps) - run.step
     every = {"measure_every": given.measure_every}
     cools = given.cool_down or given.cool_down_minutes
-    if left > 0 and not (cools and given.minutes is None and run.step):
+    if left > 0 and not (cools and given.minutes is None and (run.step or given.start)):
         run.train(left, "run", cool_down=False, minutes=given.minutes, **every)
     if given.cool_down:
         run.train(round(given.cool_down * run.epoch_steps), "cooled", cool_down=True, **every)
