@@ -332,12 +332,16 @@ def _decided(found: Any) -> str:
         for b in blocks
     ]
     pictures = found["decisions"].tables["pictures"].query("weights == 'trained'")
-    right, wrong = (pictures[pictures["correct"] == value]["decided_block"] for value in (1, 0))
+    after = [
+        f"after block {own.mean():.2f} on average where it is {words}"
+        for value, words in ((1, "right"), (0, "wrong"))
+        if len(own := pictures[pictures["correct"] == value]["decided_block"])
+    ]
     tests = found["decisions"].tables["differences"].query("against == 'itself'").iloc[0]
     return (
         "## When it is decided\n\nShare of tokens whose final class is first after this block and stays first.\n\n"
         + _table(["block", "[CLS]", "object", "context", "[CLS], twins", "object, twins", "context, twins"], lines)
-        + f"\nThe answer is decided after block {right.mean():.2f} on average where it is right, {wrong.mean():.2f} where it is wrong. "
+        + f"\nThe answer is decided {', '.join(after)}. "
         f"Halfway, tokens of the object are decided {'more' if tests['value'] > 0 else 'less'} often than those of the context: "
         f"{tests['value']:+.3f} [{tests['low']:+.3f}, {tests['high']:+.3f}].\n"
     )

@@ -80,7 +80,7 @@ def test_the_card_counts_for_its_own_model_and_classes_alone():
 
 def test_it_travels_in_snapshots_and_stands_in_captions(tmp_path):
     space = ClassSpace.bundled("photos", device="cpu")
-    trace = space.trace(sample_photo("cat"))  # none of its classes
+    trace = space.trace(sample_photo("cat"))
     snapshot = trace.snapshot()
     snapshot.save(tmp_path / "cat.csnap")
     loaded = Snapshot.load(tmp_path / "cat.csnap")
