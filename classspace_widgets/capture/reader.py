@@ -221,6 +221,8 @@ class Reader:
         found: RefusalsMeta = {}
         if heads := next((p.split for p in parts if p.split), None):
             found["heads_refused"] = heads
+        elif trace.attention_weights and not trace.head_inputs:
+            found["heads_refused"] = "this trace was taken without them; take it with heads=True"
         if sources := next((p.sources for p in parts if p.sources), None):
             found["sources_refused"] = sources
         return found

@@ -223,6 +223,17 @@ def test_heads_that_cannot_be_taken_apart_are_named_and_the_rest_stands():
     assert snapshot.logits(2)[-1, output] == pytest.approx(float(trace.output[0, 2]), abs=2e-4)
 
 
+def test_a_trace_with_attention_but_without_heads_says_how_to_take_them():
+    """And is not asked for them again and again: a view asks for heads only where they are not refused."""
+    space = tiny_vit()
+    trace = space.trace(images_for(space, 1), attention=True)
+    meta = trace.snapshot().meta
+    assert "take it with heads=True" in meta["model"]["heads_refused"]
+    assert meta["attention"]["rows"]
+    assert "heads_refused" not in space.trace(images_for(space, 1)).snapshot().meta["model"]
+    assert "heads_refused" not in space.trace(images_for(space, 1), attention=True, heads=True).snapshot().meta["model"]
+
+
 def test_attention_of_some_blocks_alone_is_left_out():
     space = tiny_vit()
     assert "attention" not in capture(space.trace(images_for(space), attention=[2])).arrays
