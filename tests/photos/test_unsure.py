@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from classspace_widgets import ClassSpace
 from classspace_widgets.models import read_card
 from classspace_widgets.training.photos.card import model_card
 from classspace_widgets.training.photos.unsure import half_right, thresholds, told
@@ -36,6 +38,14 @@ def test_both_thresholds_and_what_they_tell_by_hand():
         "right": 1.0,
         "right_otherwise": 1.0,
     }
+
+
+def test_noise_counts_as_unsure():
+    space = ClassSpace.bundled("photos", device="cpu")
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (64, 64, 3), np.uint8)) for _ in range(8)]
+    unsure = [space.trace(picture).snapshot().meta["answer"]["unsure"] for picture in noise]
+    assert sum(unsure) >= 7
 
 
 def test_the_card_says_what_was_measured():

@@ -100,5 +100,5 @@ def _unsure(card: dict[str, Any]) -> list[str]:
         f"| of {card['training']['classes'] - own} other classes | {found['others']:,} | {found['others_unsure']:.3f} | | |",
         "",
         "So it is sure of a good part of the photographs that show nothing it knows. The other classes were seen in training, with "
-        "labels of their own that were dropped: what it never saw may be told better or worse. Pictures that are no photographs, such as random noise, may be named with confidence.",
+        "labels of their own that were dropped: what it never saw may be told better or worse. Pictures that are no photographs may be named with confidence.",
     ]
