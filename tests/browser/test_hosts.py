@@ -129,6 +129,7 @@ def test_a_page_of_any_host_shows_a_view_once(trace, tmp_path, offline):  # noqa
     show_live(page, explorer)
     assert not frame.is_visible()
     assert not page.locator("#still").is_visible()
+    page.locator("#live .csw-heads h3").wait_for()  # the last of the views, which are mounted one by one
     heading = page.locator("#live .csw-explorer h2")
     shown = heading.evaluate(
         "h => { const s = getComputedStyle(h); return [s.fontFamily, s.fontSize, s.fontStyle, s.margin, s.textTransform, "
