@@ -34,6 +34,8 @@ from classspace_widgets.interventions import (
 from classspace_widgets.memories import value_vectors
 from classspace_widgets.probing import collect_sums
 from classspace_widgets.studies import Execution, run_study
+from classspace_widgets.training.photos.data import Photographs
+from classspace_widgets.training.photos.train import Recipe, Run
 from device.models import FAMILIES
 
 DEVICE = os.environ.get("CLASSSPACE_CUDA_TESTS_ON", "cuda")
@@ -236,3 +238,19 @@ def test_a_study_under_autocast():
         space, data(), "accuracy", execution=Execution(batch_size=8, autocast=torch.bfloat16), progress=False
     )
     assert result["accuracy"].table["value"].between(0, 1).all()
+
+
+@pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="the optimizer Muon came with torch 2.9")
+def test_recorded_steps_of_training_are_the_plain_ones(tmp_path):
+    """Three steps are carried out as they are, then come recordings: of the first rate, and of another."""
+    generator = np.random.default_rng(0)
+    pictures = generator.integers(0, 256, (60, 3, 32, 32), dtype=np.uint8)
+    photographs = Photographs(pictures, np.arange(60) % 3, ("n01", "n02", "n03"))
+    sizes = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    recipe = Recipe(timm=sizes, batch=8, held_back=2)
+    losses = []
+    for record in (False, True):
+        run = Run(recipe, photographs, tmp_path, device=DEVICE, record=record)
+        losses.append([float(run.take_step(rate, 0.5, 0.7)) for rate in (1.0, 1.0, 1.0, 1.0, 1.0, 0.5, 0.5)])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.02)
+    assert len(set(losses[0])) == 7
