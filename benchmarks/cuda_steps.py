@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -118,7 +119,8 @@ class Bench:
 
 
 def _words(error: Exception) -> str:
-    text = str(error).strip().splitlines()
+    """The first line of an error's text, without the place of this project on the machine."""
+    text = str(error).replace(f"{Path(__file__).resolve().parents[1]}{os.sep}", "").strip().splitlines()
     return f"{type(error).__name__}: {text[0][:160] if text else ''}"
 
 

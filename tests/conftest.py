@@ -16,9 +16,8 @@ SEED = int(os.environ.get("CLASSSPACE_TEST_SEED", "0"))
 sys.path.insert(0, str(Path(__file__).parent))
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")
-if (
-    "PYTEST_XDIST_WORKER" in os.environ
-):  # Processes beside each other, and the kernels that they start, share the cores.
+# Processes beside each other, and the kernels that they start, share the cores.
+if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # On a busy machine an example may take long: that is no failure of what is tested.

@@ -42,7 +42,8 @@ LONG_ROWS = 8192
 takes a call for each."""
 
 SORTED = 128
-"""Up to so many columns a GPU sorts to find the best: ``topk`` selects digit by digit, with a block of threads to each row."""
+"""Up to so many columns a GPU sorts to find the best: ``topk`` selects digit by digit, with a block of threads to each row (not
+measured yet: benchmarks/cuda.py times both)."""
 
 DIRECT = 256
 """Up to so many classes, the best are looked for in all of them: groups would save nothing."""

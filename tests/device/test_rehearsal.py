@@ -91,3 +91,10 @@ def test_the_time_that_is_given_is_kept(cuda, tmp_path, monkeypatch):
     cuda.run_steps(sheet, argparse.Namespace(only=None, tiny=False), start + 7)
     assert time.monotonic() - start < 15
     assert sheet.notes == ["hangs: stopped, the time was over", "no time was left for: later"]
+
+
+def test_what_an_error_says_names_no_folder_of_the_machine(cuda):
+    place = BENCHMARKS.parent / "classspace_widgets" / "lens.py"
+    error = RuntimeError(f'overwritten. Stack trace: File "{place}", line 3\nmore')
+    words = sys.modules["cuda_steps"]._words(error)
+    assert words == 'RuntimeError: overwritten. Stack trace: File "classspace_widgets/lens.py", line 3'

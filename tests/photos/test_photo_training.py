@@ -154,6 +154,14 @@ def test_a_cool_down_can_start_from_the_mean_of_checkpoints(tmp_path, monkeypatc
     assert report["pictures"] == 6
 
 
+@pytest.mark.parametrize("given", [[], ["--cool-down", "1"]])
+def test_a_start_that_would_be_passed_over_is_refused(given, tmp_path, capsys):
+    (tmp_path / "run.pt").touch()
+    with pytest.raises(SystemExit):
+        main(["--data", str(tmp_path), "--out", str(tmp_path), "--start", "one.pt", *given])
+    assert ("holds a run" if given else "--start is for a cool-down") in capsys.readouterr().err
+
+
 def test_a_cool_down_within_minutes_takes_as_many_steps_as_its_pace_allows(tmp_path, folder, monkeypatch):
     run = Run(TINY, read(folder), tmp_path)
     asked = {}

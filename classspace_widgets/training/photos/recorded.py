@@ -1,4 +1,4 @@
-"""A step of training as one recording: a GPU replays its two thousand small kernels quicker than Python can launch them."""
+"""A step of training as one recording: a GPU replays its many small kernels quicker than Python can launch them."""
 
 from __future__ import annotations
 
